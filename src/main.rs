@@ -1,0 +1,3 @@
+//! The `toolcell` binary: hands over to the library. Never: does anything else.
+
+fn main() {}

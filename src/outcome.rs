@@ -1,0 +1,202 @@
+//! Neutral values about how a cell ended: status, usage, violations, receipt.
+//!
+//! Neighbours: made by `launch` and `watch`, read by `mcp`, `commands` and `audit`. Never: does I/O.
+
+use std::collections::BTreeMap;
+
+use serde::{Deserialize, Serialize};
+
+use crate::policy::Floor;
+
+/// How one call ended.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Status {
+    /// The server answered with a result, or the command exited with 0.
+    Completed,
+    /// The server answered with an error or `isError`, or the command exited otherwise.
+    Failed {
+        /// What it said, short, or the exit status.
+        detail: String,
+    },
+    /// A limit stopped the call.
+    Limit {
+        /// Which one.
+        limit: Limit,
+    },
+    /// The client cancelled the call, or went away.
+    Cancelled,
+    /// The call was refused before a payload ran.
+    Refused {
+        /// The step or rule that refused, and why.
+        detail: String,
+    },
+    /// The payload ended, or broke the protocol, without an answer.
+    Died {
+        /// Exit status or signal, or what it did instead of answering.
+        detail: String,
+    },
+}
+
+/// A limit of the `[limits]` or `[filesystem]` section.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Limit {
+    /// `limits.memory`
+    Memory,
+    /// `limits.cpu`
+    Cpu,
+    /// `limits.tasks`
+    Tasks,
+    /// `limits.time`
+    Time,
+    /// `limits.output`
+    Output,
+    /// `limits.open-files`
+    OpenFiles,
+    /// `limits.file-size`
+    FileSize,
+    /// `filesystem.scratch`
+    Scratch,
+}
+
+impl Limit {
+    /// The key's name in a profile.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Memory => "memory",
+            Self::Cpu => "cpu",
+            Self::Tasks => "tasks",
+            Self::Time => "time",
+            Self::Output => "output",
+            Self::OpenFiles => "open-files",
+            Self::FileSize => "file-size",
+            Self::Scratch => "scratch",
+        }
+    }
+
+    /// The section of a profile that holds the key.
+    #[must_use]
+    pub const fn section(self) -> &'static str {
+        match self {
+            Self::Scratch => "filesystem",
+            Self::Memory | Self::Cpu | Self::Tasks | Self::Time | Self::Output | Self::OpenFiles
+            | Self::FileSize => "limits",
+        }
+    }
+}
+
+/// What a cell used, read after its last process was gone. `None`: the host could not count it.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Usage {
+    /// Microseconds of CPU, user and system, of all processes of the cell.
+    pub cpu_us: Option<u64>,
+    /// Microseconds the cell waited because of its CPU limit.
+    pub throttled_us: Option<u64>,
+    /// Highest memory use in bytes.
+    pub memory_peak: Option<u64>,
+    /// Highest number of processes and threads.
+    pub tasks_peak: Option<u64>,
+    /// Bytes in use in the scratch directory at the end.
+    pub scratch_used: Option<u64>,
+    /// Bytes sent to the payload's stdin.
+    pub bytes_in: u64,
+    /// Bytes read from the payload's stdout.
+    pub bytes_out: u64,
+    /// Wall-clock microseconds from the request to launch to the last process gone.
+    pub wall_us: u64,
+}
+
+/// Which layer refused or limited.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Layer {
+    /// User, mount, pid, net, ipc, uts, cgroup and time namespaces.
+    Namespaces,
+    /// The private root: what was not granted does not exist.
+    Root,
+    /// Landlock rules.
+    Landlock,
+    /// The system call filter.
+    Seccomp,
+    /// Capabilities, securebits and `no_new_privs`.
+    Capabilities,
+    /// cgroup controllers.
+    Cgroup,
+    /// Resource limits of a process.
+    Rlimit,
+    /// The wall-clock limit.
+    Deadline,
+    /// The cap on output.
+    Output,
+    /// The rules of MCP and JSON-RPC.
+    Protocol,
+}
+
+impl Layer {
+    /// The name used in records, explanations and the receipt.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Namespaces => "namespaces",
+            Self::Root => "root",
+            Self::Landlock => "landlock",
+            Self::Seccomp => "seccomp",
+            Self::Capabilities => "capabilities",
+            Self::Cgroup => "cgroup",
+            Self::Rlimit => "rlimit",
+            Self::Deadline => "deadline",
+            Self::Output => "output",
+            Self::Protocol => "protocol",
+        }
+    }
+}
+
+/// How a violation is known.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Evidence {
+    /// The kernel counted or signalled it.
+    Kernel,
+    /// The supervisor saw it on the wire or by its own clock.
+    Supervisor,
+    /// The payload's own words; it may be wrong, or lie.
+    Reported,
+}
+
+/// One thing refused or one limit hit. Every text in it may stem from the cell and is escaped when written.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Violation {
+    /// Which layer refused.
+    pub layer: Layer,
+    /// The limit, when it is one.
+    pub limit: Option<Limit>,
+    /// What was tried: `allocate`, `fork`, `write`, `answer`, …
+    pub operation: String,
+    /// On what: a path, an id, an address; empty when there is none.
+    pub object: String,
+    /// The errno's name as the payload saw it, if it saw one.
+    pub errno: Option<String>,
+    /// How often.
+    pub count: u64,
+    /// The limit's value in bytes, tasks, thousandths of a CPU or microseconds.
+    pub value: Option<u64>,
+    /// The peak in the same unit.
+    pub peak: Option<u64>,
+    /// The rule, e.g. "`limits.memory` of profile `default`".
+    pub rule: String,
+    /// The TOML that would allow it, or `None` when nothing should.
+    pub allow: Option<String>,
+    /// How it is known.
+    pub evidence: Evidence,
+}
+
+/// What was really enforced for one call, verified from inside the cell by init before exec.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Receipt {
+    /// The rung that the verified layers amount to.
+    pub floor: Floor,
+    /// Layer name → what was seen, e.g. `seccomp` → "filter, 1 program".
+    pub layers: BTreeMap<String, String>,
+}

@@ -1,0 +1,248 @@
+//! The steps of a plan: plain data that one loop in `launch` runs in order and `explain` prints.
+//!
+//! Neighbours: `plan::build` makes them, `launch::init` and `launch::launcher` run them. Never: runs anything.
+
+use std::path::PathBuf;
+
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::Layer;
+
+/// A namespace, by the kernel's names (namespaces(7)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the names are the kernel's and documented in namespaces(7)")]
+pub enum Namespace {
+    User,
+    Mount,
+    Pid,
+    Net,
+    Ipc,
+    Uts,
+    Cgroup,
+    Time,
+}
+
+/// What a mounted tree allows.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Access {
+    /// Files can be changed and made.
+    pub write: bool,
+    /// Files can be executed and mapped executable.
+    pub execute: bool,
+}
+
+/// Is a source or target a directory or something else?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Kind {
+    /// A directory.
+    Directory,
+    /// A regular file or a device node.
+    File,
+}
+
+/// One file to write when the cgroup is made: controller directory, file, value.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupSetting {
+    /// The file's name, e.g. `memory.max` or `memory.limit_in_bytes`.
+    pub file: String,
+    /// What is written to it.
+    pub value: String,
+    /// A file that the kernel does not have is skipped (swap accounting is optional), others are an error.
+    pub optional: bool,
+}
+
+/// One directory made for the cell: the only one on cgroup v2, one a hierarchy on v1.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct CgroupDirectory {
+    /// The directory under which the cell's own is made.
+    pub parent: PathBuf,
+    /// The controllers that live here, by the kernel's names.
+    pub controllers: Vec<String>,
+    /// Settings in order.
+    pub settings: Vec<CgroupSetting>,
+}
+
+/// A resource limit, by the kernel's names (getrlimit(2)).
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "SCREAMING-KEBAB-CASE")]
+#[expect(missing_docs, reason = "the names are the kernel's and documented in getrlimit(2)")]
+pub enum Resource {
+    Core,
+    Nofile,
+    Fsize,
+    Nproc,
+    Data,
+    Memlock,
+    Msgqueue,
+    Sigpending,
+}
+
+/// One Landlock rule on a path of the cell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct LandlockRule {
+    /// The path inside the cell.
+    pub path: PathBuf,
+    /// What is allowed beneath it.
+    pub access: Access,
+    /// A directory or a file: directory rights on a file are refused by the kernel.
+    pub kind: Kind,
+}
+
+/// One step of a launch. The order in a plan is the order in which they run.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(tag = "step", rename_all = "kebab-case")]
+pub enum Step {
+    /// Launcher: make the cell's cgroup directories and write their limits.
+    CreateCgroup {
+        /// One for v2, one a hierarchy for v1.
+        directories: Vec<CgroupDirectory>,
+        /// cgroup v2: clone3 places the child itself; v1: the child writes itself into each.
+        unified: bool,
+    },
+    /// Launcher: clone3 with these namespaces; the steps after it run in the child, pid 1 of the cell.
+    Clone {
+        /// Namespaces made at once.
+        namespaces: Vec<Namespace>,
+    },
+    /// Child: enter the cgroup (v1), check that it did, then make a cgroup namespace with it as root.
+    JoinCgroup,
+    /// Child: map one user and one group id of a user namespace that `Clone` made.
+    MapIds {
+        /// User and group id inside.
+        inside: u32,
+        /// User id outside.
+        outside_uid: u32,
+        /// Group id outside.
+        outside_gid: u32,
+    },
+    /// Child: no mount made from here on is seen on the host.
+    IsolateMounts,
+    /// Child: an empty tmpfs that becomes the root.
+    MountRoot,
+    /// Child: a directory in the private root.
+    MakeDirectory {
+        /// Absolute path in the cell.
+        path: PathBuf,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// Child: a file in the private root, made by toolcell.
+    MakeFile {
+        /// Absolute path in the cell.
+        path: PathBuf,
+        /// Content.
+        content: String,
+        /// Permission bits.
+        mode: u32,
+    },
+    /// Child: a symbolic link in the private root.
+    MakeSymlink {
+        /// Absolute path in the cell.
+        path: PathBuf,
+        /// What it points to.
+        target: PathBuf,
+    },
+    /// Child: a file or tree of the host.
+    Bind {
+        /// Path on the host, free of symbolic links when the plan was made; one that appeared since is refused.
+        source: PathBuf,
+        /// Path in the cell.
+        target: PathBuf,
+        /// Tree or file.
+        kind: Kind,
+        /// What it allows.
+        access: Access,
+        /// Device nodes keep working (only for the nodes of `/dev`).
+        devices: bool,
+        /// Owner on disk that appears as the payload's own user and group (idmapped mount), if it is not that already.
+        owner: Option<(u32, u32)>,
+    },
+    /// Child: cover a path inside a bind, so that nothing of it is seen.
+    Hide {
+        /// Path in the cell.
+        path: PathBuf,
+        /// Tree or file.
+        kind: Kind,
+    },
+    /// Child: a private writable tmpfs.
+    MountScratch {
+        /// Path in the cell.
+        path: PathBuf,
+        /// Size in bytes.
+        size: u64,
+        /// Number of inodes.
+        inodes: u64,
+        /// Files in it can be executed.
+        execute: bool,
+    },
+    /// Child: a `/proc` of the cell's own pid namespace, process directories only.
+    MountProc,
+    /// Child: make the private root the root, drop the old one, make the new one read-only.
+    PivotRoot,
+    /// Child: bring up the cell's own loopback interface.
+    LoopbackUp,
+    /// Child: host name.
+    SetHostname {
+        /// The name.
+        name: String,
+    },
+    /// Child: one resource limit, soft and hard.
+    SetRlimit {
+        /// Which.
+        resource: Resource,
+        /// Value.
+        value: u64,
+    },
+    /// Child: a session and session keyring of its own, so no terminal and no keys of the host.
+    NewSession,
+    /// Child: only the three pipes and init's own channel stay open.
+    CloseDescriptors,
+    /// Child started by root: give up every group, then become this user.
+    SetIds {
+        /// User id on the host.
+        uid: u32,
+        /// Group id on the host.
+        gid: u32,
+    },
+    /// Child started by root: enter a user namespace that owns none of the others.
+    UnshareUser {
+        /// User and group id inside.
+        inside: u32,
+    },
+    /// Child: no user namespace can be made below this one.
+    ForbidUserNamespaces,
+    /// Child: every capability set empty, securebits locked.
+    DropCapabilities,
+    /// Child: no program can raise privileges again.
+    NoNewPrivileges,
+    /// Child: Landlock.
+    Landlock {
+        /// The ABI that the host reported and whose every right is handled.
+        abi: u32,
+        /// What stays allowed.
+        rules: Vec<LandlockRule>,
+    },
+    /// Child: the system call filter, as instructions of `struct sock_filter` (code, jt, jf, k).
+    Seccomp {
+        /// The program.
+        program: Vec<(u16, u8, u8, u32)>,
+    },
+    /// Child: look at each layer from inside; refuse to go on when one is not on.
+    Verify {
+        /// The layers to check.
+        layers: Vec<Layer>,
+    },
+    /// Child: run the payload; init stays behind as pid 1 and reaps.
+    Exec {
+        /// Absolute path of the program in the cell.
+        program: PathBuf,
+        /// Arguments, the first being the name.
+        argv: Vec<String>,
+        /// The whole environment.
+        env: Vec<(String, String)>,
+        /// Working directory in the cell.
+        cwd: PathBuf,
+    },
+}

@@ -1,0 +1,131 @@
+//! A profile resolved: inherited, merged, validated. Values only; no file and no TOML type is in them.
+//!
+//! Neighbours: `policy::profile` reads TOML into a [`Policy`]; `plan` turns a policy and host facts into steps.
+//! Never: does I/O outside `policy::profile`'s one reader, knows JSON-RPC, touches the kernel.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
+
+/// What a tool may see, reach and use. Every list that is empty allows nothing.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Policy {
+    /// The profile's name, as it stands in records and messages.
+    pub name: String,
+    /// One sentence: what the profile is for.
+    pub description: String,
+    /// What is visible, and how.
+    pub filesystem: Filesystem,
+    /// What the cell may use up.
+    pub limits: Limits,
+    /// Changes to the default system call list.
+    pub syscalls: Syscalls,
+    /// What the payload's environment holds.
+    pub environment: Environment,
+    /// How a call is written down.
+    pub audit: Audit,
+    /// The weakest isolation that is accepted; below it the call is refused.
+    pub floor: Floor,
+}
+
+/// A path in a rule, absolute and with variables replaced, and the reason for it.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct PathRule {
+    /// Absolute path on the host, the same inside the cell; not yet resolved through symbolic links.
+    pub path: PathBuf,
+    /// Why the rule exists; empty for a rule typed on the command line.
+    pub why: String,
+    /// Where the rule comes from, e.g. "profile `node`" or "`--read`".
+    pub origin: String,
+    /// A missing path is skipped when true, and an error when false.
+    pub optional: bool,
+}
+
+/// The `[filesystem]` section.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Filesystem {
+    /// Readable, not writable, not executable.
+    pub read: Vec<PathRule>,
+    /// Readable and writable, not executable.
+    pub write: Vec<PathRule>,
+    /// Readable and executable (programs and the libraries they map).
+    pub execute: Vec<PathRule>,
+    /// Hidden although a grant above it would show it.
+    pub deny: Vec<PathRule>,
+    /// Size in bytes of the private `/tmp`, gone with the cell. Zero: no `/tmp`.
+    pub scratch: u64,
+}
+
+/// The `[limits]` section.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Limits {
+    /// Bytes of memory for the whole cell, page cache and tmpfs included (cgroup).
+    pub memory: u64,
+    /// Thousandths of one CPU: 500 is half a core (cgroup).
+    pub cpu: u32,
+    /// Processes and threads together (cgroup).
+    pub tasks: u32,
+    /// Wall-clock time for one call.
+    pub time: Duration,
+    /// Bytes that one call may write to stdout.
+    pub output: u64,
+    /// Open descriptors in one process (`RLIMIT_NOFILE`).
+    pub open_files: u32,
+    /// Bytes of one file that is written (`RLIMIT_FSIZE`).
+    pub file_size: u64,
+}
+
+/// The `[syscalls]` section, on top of the built-in allow-list.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Syscalls {
+    /// Names added to the allow-list.
+    pub allow: Vec<String>,
+    /// Names taken from it; wins over `allow`.
+    pub deny: Vec<String>,
+}
+
+/// The `[environment]` section.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Environment {
+    /// Names of variables copied from the supervisor's environment, if set there.
+    pub pass: Vec<String>,
+    /// Variables set to a fixed value; wins over `pass`.
+    pub set: BTreeMap<String, String>,
+}
+
+/// The `[audit]` section.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Audit {
+    /// JSON Pointers (RFC 6901) into the call's parameters whose values are replaced in the record;
+    /// the empty pointer `""` replaces all of them.
+    pub redact: Vec<String>,
+}
+
+/// A rung of the ladder of isolation, weakest first so that `>=` reads "at least".
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Floor {
+    /// No namespaces: Landlock, seccomp, resource limits of the process.
+    Landlock,
+    /// Everything but the cgroup limits.
+    NoCgroup,
+    /// Every layer.
+    Full,
+}
+
+impl Floor {
+    /// All rungs, strongest first.
+    pub const ALL: [Self; 3] = [Self::Full, Self::NoCgroup, Self::Landlock];
+
+    /// The name used in profiles, options and records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Full => "full",
+            Self::NoCgroup => "no-cgroup",
+            Self::Landlock => "landlock",
+        }
+    }
+}
