@@ -4,6 +4,10 @@
 
 pub mod call;
 pub mod host;
+pub mod launch;
 pub mod outcome;
 pub mod plan;
 pub mod policy;
+
+#[expect(unsafe_code, reason = "the kernel boundary; every other module is safe Rust")]
+pub mod sys;

@@ -1,12 +1,17 @@
 //! Facts about this host that a plan needs: read once, handed over as values.
 //!
-//! Neighbours: `plan` takes [`Facts`]; `host::runtime` finds what a program needs to start. Never: decides.
+//! Neighbours: `plan` takes [`Facts`] and [`view::Seen`] paths; `host::runtime` finds what a program needs to start.
+//! Never: decides.
 
+pub mod cgroups;
 pub mod runtime;
+pub mod view;
 
 use std::path::PathBuf;
 
-/// One host fact each; what a plan may depend on.
+use crate::sys::{identity, landlock, process};
+
+/// What a plan may depend on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Facts {
     /// Effective user id of the supervisor.
@@ -18,9 +23,7 @@ pub struct Facts {
     /// Landlock ABI, 0 when there is none.
     pub landlock_abi: u32,
     /// cgroup limits: where, or why not.
-    pub cgroup: Result<Cgroup, String>,
-    /// Namespaces and mounts: usable, or which step failed and how.
-    pub namespaces: Result<(), String>,
+    pub cgroup: Result<Cgroup, NoCgroup>,
 }
 
 /// Where the cell's cgroup directories can be made.
@@ -30,4 +33,34 @@ pub enum Cgroup {
     V1(Vec<(String, PathBuf)>),
     /// cgroup v2: the directory whose controllers are enabled for children.
     V2(PathBuf),
+}
+
+/// Why no cgroup can be made, and what to type.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{why}")]
+pub struct NoCgroup {
+    /// The reason, naming the directory and the errno.
+    pub why: String,
+    /// The remedy.
+    pub hint: String,
+}
+
+/// First of the ids that a toolcell started by root gives its payloads: far above those that systems assign
+/// (systemd.io/UIDS-GIDS: nothing from 0x7000_0000 to 0x7ffd_ffff), one id a supervisor, so that two supervisors' payloads are strangers.
+const PAYLOADS_OF_ROOT: u32 = 0x7000_0000;
+
+impl Facts {
+    /// Reads the facts. Nothing is changed on the host, but for a supervisor that is alone in a delegated cgroup:
+    /// it moves itself to a leaf there.
+    #[must_use]
+    pub fn gather() -> Self {
+        let (uid, gid) = identity::effective();
+        let payload = if uid == 0 {
+            let own = PAYLOADS_OF_ROOT + process::pid();
+            (own, own)
+        } else {
+            (uid, gid)
+        };
+        Self { uid, gid, payload, landlock_abi: landlock::abi(), cgroup: cgroups::find() }
+    }
 }

@@ -3,10 +3,15 @@
 //! Neighbours: takes a [`crate::policy::Policy`] and [`crate::host`] facts, gives a [`Plan`] to `launch` and `explain`.
 //! Never: reads clock, files, environment or kernel.
 
+pub mod build;
+pub mod seccomp;
 pub mod step;
+
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use crate::host::NoCgroup;
 use crate::policy::Floor;
 use step::Step;
 
@@ -17,4 +22,65 @@ pub struct Plan {
     pub floor: Floor,
     /// In order.
     pub steps: Vec<Step>,
+}
+
+/// Why no plan can be made.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub enum Refusal {
+    /// The host is below the floor.
+    #[error("this host reaches the floor `{}`, the profile asks for `{}`", reached.name(), wanted.name())]
+    Floor {
+        /// What the policy accepts at least.
+        wanted: Floor,
+        /// What there is.
+        reached: Floor,
+        /// What is missing.
+        #[source]
+        why: NoCgroup,
+    },
+    /// No Landlock at all.
+    #[error("this kernel has no Landlock, or does not name it in its `lsm=` list")]
+    NoLandlock,
+    /// An unknown system call.
+    #[error("cannot compile the system call filter")]
+    Syscall(#[source] seccomp::UnknownSyscall),
+    /// A path is granted and denied by the same name.
+    #[error("`{}` is granted and denied at once", path.display())]
+    GrantedAndDenied {
+        /// Which.
+        path: PathBuf,
+    },
+    /// A name that does not exist cannot be covered inside a tree that is shown whole.
+    #[error("cannot deny `{}` ({origin}): it does not exist, and a name can only be hidden in the granted tree `{}` once it does",
+        path.display(), grant.display())]
+    AbsentDeny {
+        /// The name.
+        path: PathBuf,
+        /// The rule.
+        origin: String,
+        /// The grant around it.
+        grant: PathBuf,
+        /// The cell could create it there.
+        write: bool,
+    },
+}
+
+impl Refusal {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::Floor { why, .. } => Some(why.hint.clone()),
+            Self::NoLandlock => Some("boot with `landlock` in `lsm=`; `toolcell doctor` shows the list".to_owned()),
+            Self::Syscall(error) => error.hint(),
+            Self::GrantedAndDenied { path } => {
+                Some(format!("take `{}` out of either the grant or `deny`", path.display()))
+            }
+            Self::AbsentDeny { path, write, .. } => Some(if *write {
+                format!("create `{}` before the call, so that it can be covered, or grant a narrower directory", path.display())
+            } else {
+                format!("create `{}`, or take it out of `deny` while it does not exist", path.display())
+            }),
+        }
+    }
 }

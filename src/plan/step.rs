@@ -8,6 +8,15 @@ use serde::{Deserialize, Serialize};
 
 use crate::outcome::Layer;
 
+/// Where toolcell keeps its own objects in the private root.
+pub const OWN: &str = "/.toolcell";
+/// An empty file that nobody may open: what a hidden file looks like.
+pub const EMPTY_FILE: &str = "/.toolcell/file";
+/// An empty directory that nobody may open: what a hidden directory looks like.
+pub const EMPTY_DIRECTORY: &str = "/.toolcell/directory";
+/// A file that everybody could read if Landlock were off.
+pub const CANARY: &str = "/.toolcell/canary";
+
 /// A namespace, by the kernel's names (namespaces(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -245,4 +254,41 @@ pub enum Step {
         /// Working directory in the cell.
         cwd: PathBuf,
     },
+}
+
+impl Step {
+    /// The step's name in explanations, errors and docs/launch.md.
+    #[must_use]
+    pub const fn name(&self) -> &'static str {
+        match self {
+            Self::CreateCgroup { .. } => "create-cgroup",
+            Self::Clone { .. } => "clone",
+            Self::JoinCgroup => "join-cgroup",
+            Self::MapIds { .. } => "map-ids",
+            Self::IsolateMounts => "isolate-mounts",
+            Self::MountRoot => "mount-root",
+            Self::MakeDirectory { .. } => "make-directory",
+            Self::MakeFile { .. } => "make-file",
+            Self::MakeSymlink { .. } => "make-symlink",
+            Self::Bind { .. } => "bind",
+            Self::Hide { .. } => "hide",
+            Self::MountScratch { .. } => "mount-scratch",
+            Self::MountProc => "mount-proc",
+            Self::PivotRoot => "pivot-root",
+            Self::LoopbackUp => "loopback-up",
+            Self::SetHostname { .. } => "set-hostname",
+            Self::SetRlimit { .. } => "set-rlimit",
+            Self::NewSession => "new-session",
+            Self::CloseDescriptors => "close-descriptors",
+            Self::SetIds { .. } => "set-ids",
+            Self::UnshareUser { .. } => "unshare-user",
+            Self::ForbidUserNamespaces => "forbid-user-namespaces",
+            Self::DropCapabilities => "drop-capabilities",
+            Self::NoNewPrivileges => "no-new-privileges",
+            Self::Landlock { .. } => "landlock",
+            Self::Seccomp { .. } => "seccomp",
+            Self::Verify { .. } => "verify",
+            Self::Exec { .. } => "exec",
+        }
+    }
 }

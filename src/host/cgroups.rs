@@ -1,0 +1,166 @@
+//! Finds where a cell's cgroup can be made: v2 below a delegated or privileged directory, v1 below the own ones.
+//!
+//! Neighbours: `host::Facts`; `launch::cgroup` makes the directories. Never: enables a controller outside a cgroup
+//! that this process has to itself.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use super::{Cgroup, NoCgroup};
+use crate::sys::{Errno, descriptor, process};
+
+/// The controllers that a full cell needs.
+pub const NEEDED: [&str; 3] = ["memory", "pids", "cpu"];
+
+const DELEGATE: &str = "start toolcell in a scope of its own: `systemd-run --user --scope -p Delegate=yes -- toolcell …` \
+                        (as root: without `--user`), or accept fewer limits with `--floor no-cgroup`";
+
+/// One line of `/proc/self/mountinfo` that is a cgroup mount.
+struct Hierarchy {
+    mount: PathBuf,
+    root: String,
+    /// v1: the options, among them the controllers. v2: none.
+    options: Option<String>,
+}
+
+fn none(why: String) -> NoCgroup {
+    NoCgroup { why, hint: DELEGATE.to_owned() }
+}
+
+/// Where, or why not.
+///
+/// # Errors
+/// The directory that cannot be used and the kernel's answer.
+pub fn find() -> Result<Cgroup, NoCgroup> {
+    let read = |path: &str| {
+        fs::read_to_string(path).map_err(|error| none(format!("cannot read `{path}`: {}", Errno::from(error))))
+    };
+    let hierarchies = hierarchies(&read("/proc/self/mountinfo")?);
+    let membership = read("/proc/self/cgroup")?;
+    let unified = hierarchies.iter().find(|h| h.options.is_none()).and_then(|h| Some(own(h, v2_path(&membership)?)));
+    let over_v2 = match unified {
+        Some(directory) => find_v2(&directory),
+        None => Err(none("no cgroup v2 hierarchy is mounted".to_owned())),
+    };
+    match over_v2 {
+        Ok(found) => Ok(found),
+        Err(v2) => match find_v1(&hierarchies, &membership) {
+            Some(answer) => answer,
+            None => Err(v2),
+        },
+    }
+}
+
+fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
+    mountinfo
+        .lines()
+        .filter_map(|line| {
+            let (mount, rest) = line.split_once(" - ")?;
+            let mut mount = mount.split(' ').skip(3);
+            let root = mount.next()?.to_owned();
+            let point = PathBuf::from(mount.next()?);
+            let mut rest = rest.split(' ');
+            let options = match rest.next()? {
+                "cgroup2" => None,
+                "cgroup" => Some(rest.nth(1)?.to_owned()),
+                _ => return None,
+            };
+            Some(Hierarchy { mount: point, root, options })
+        })
+        .collect()
+}
+
+fn v2_path(membership: &str) -> Option<&str> {
+    membership.lines().find_map(|line| line.strip_prefix("0::"))
+}
+
+/// The own directory in a hierarchy, also where a container shows only a part of it.
+fn own(hierarchy: &Hierarchy, path: &str) -> PathBuf {
+    let below = path.strip_prefix(hierarchy.root.trim_end_matches('/')).unwrap_or(path);
+    hierarchy.mount.join(below.trim_start_matches('/'))
+}
+
+/// Every controller has a v1 hierarchy whose own directory can be written to; `None` when one has no hierarchy.
+fn find_v1(hierarchies: &[Hierarchy], membership: &str) -> Option<Result<Cgroup, NoCgroup>> {
+    let mut found = Vec::new();
+    for controller in NEEDED {
+        let has = |list: &str| list.split(',').any(|name| name == controller);
+        let hierarchy = hierarchies.iter().find(|h| h.options.as_deref().is_some_and(has))?;
+        let path = membership.lines().find_map(|line| {
+            let mut parts = line.splitn(3, ':').skip(1);
+            parts.next().is_some_and(has).then(|| parts.next()).flatten()
+        })?;
+        let directory = own(hierarchy, path);
+        if let Err(errno) = descriptor::writable(&directory) {
+            return Some(Err(none(format!("cannot make a cgroup in `{}`: {errno}", directory.display()))));
+        }
+        found.push((controller.to_owned(), directory));
+    }
+    Some(Ok(Cgroup::V1(found)))
+}
+
+fn lists(directory: &Path, file: &str) -> bool {
+    fs::read_to_string(directory.join(file))
+        .is_ok_and(|list| NEEDED.iter().all(|needed| list.split_whitespace().any(|have| have == *needed)))
+}
+
+/// The nearest directory above that gives the controllers to its children and can be written to; else the own one,
+/// if it can be made to give them.
+fn find_v2(own: &Path) -> Result<Cgroup, NoCgroup> {
+    let above = own.ancestors().skip(1).take_while(|d| d.join("cgroup.controllers").exists());
+    for directory in std::iter::once(own).chain(above) {
+        let usable = || {
+            descriptor::writable(directory)?;
+            descriptor::writable(&directory.join("cgroup.procs"))
+        };
+        if lists(directory, "cgroup.subtree_control") && usable().is_ok() {
+            return Ok(Cgroup::V2(directory.to_owned()));
+        }
+    }
+    if !lists(own, "cgroup.controllers") {
+        return Err(none(format!("`{}` has not the controllers memory, pids and cpu", own.display())));
+    }
+    take_over(own).map_err(|(path, errno)| none(format!("cannot use the cgroup `{}`: {errno}", path.display())))
+}
+
+/// In a cgroup delegated to this process: into a leaf, then the controllers for all below.
+fn take_over(own: &Path) -> Result<Cgroup, (PathBuf, Errno)> {
+    let at = |path: &Path| {
+        let path = path.to_owned();
+        move |error: std::io::Error| (path, Errno::from(error))
+    };
+    let leaf = own.join(format!("toolcell-supervisor-{}", process::pid()));
+    match fs::create_dir(&leaf) {
+        Ok(()) => {}
+        Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
+        Err(error) => return Err(at(&leaf)(error)),
+    }
+    fs::write(leaf.join("cgroup.procs"), "0").map_err(at(&leaf))?;
+    let control = own.join("cgroup.subtree_control");
+    match fs::write(&control, "+memory +pids +cpu") {
+        Ok(()) => Ok(Cgroup::V2(own.to_owned())),
+        Err(error) => {
+            // Others live in this cgroup too, so it is not this process's to arrange: back, and say so.
+            fs::write(own.join("cgroup.procs"), "0").map_err(at(own))?;
+            fs::remove_dir(&leaf).map_err(at(&leaf))?;
+            Err(at(&control)(error))
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_hybrid_host_shows_both_kinds() {
+        let found = hierarchies(
+            "31 23 0:28 / /sys/fs/cgroup rw,relatime - tmpfs tmpfs rw\n\
+             32 31 0:29 / /sys/fs/cgroup/cpu rw - cgroup cgroup rw,cpu,cpuacct\n\
+             33 31 0:30 /docker/abc /sys/fs/cgroup/unified rw shared:1 - cgroup2 cgroup2 rw\n",
+        );
+        assert_eq!(found.len(), 2);
+        assert_eq!(found[0].options.as_deref(), Some("rw,cpu,cpuacct"));
+        assert_eq!(own(&found[1], "/docker/abc/leaf"), Path::new("/sys/fs/cgroup/unified/leaf"));
+    }
+}

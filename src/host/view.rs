@@ -1,0 +1,151 @@
+//! Looks at the paths of a policy on the host: where they really lie, what they are, whose they are.
+//!
+//! Neighbours: takes rules of a policy and of `host::runtime`, gives [`Seen`] to `plan`. Never: changes anything.
+
+use std::fs;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
+
+use crate::plan::step::{Access, Kind};
+use crate::policy::{Filesystem, PathRule};
+use crate::sys::Errno;
+
+/// A path that exists on the host and is to be seen, or hidden, in the cell.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Seen {
+    /// Where it is in the cell.
+    pub target: PathBuf,
+    /// Where it is on the host, every symbolic link resolved.
+    pub source: PathBuf,
+    /// Tree or file.
+    pub kind: Kind,
+    /// What it allows.
+    pub access: Access,
+    /// Owner and group on disk.
+    pub owner: (u32, u32),
+    /// Granted to the tool, not needed by the program: files in it are the payload's own even under root.
+    pub data: bool,
+    /// Why it is there, for `explain`.
+    pub why: String,
+}
+
+/// A rule whose path cannot be used.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("cannot use `{path}` ({origin})")]
+pub struct Unusable {
+    /// The path as the rule names it.
+    pub path: String,
+    /// Where the rule is.
+    pub origin: String,
+    /// The kernel's answer.
+    #[source]
+    pub errno: Errno,
+}
+
+impl Unusable {
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        (self.errno.0 == libc::ENOENT).then(|| {
+            format!(
+                "create `{}` first, correct the rule, or mark it `optional = true` in the profile",
+                self.path
+            )
+        })
+    }
+}
+
+/// Everything that a policy grants and denies, as it is on the host now.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct View {
+    /// Granted.
+    pub granted: Vec<Seen>,
+    /// Hidden; those that exist.
+    pub hidden: Vec<Seen>,
+    /// Denied names that do not exist now.
+    pub absent: Vec<PathRule>,
+}
+
+/// Looks at one path; `None` when it is optional and missing.
+fn look(rule: &PathRule, access: Access, data: bool) -> Result<Option<Seen>, Unusable> {
+    let failed = |error: std::io::Error| Unusable {
+        path: rule.path.to_string_lossy().into_owned(),
+        origin: rule.origin.clone(),
+        errno: Errno::from(error),
+    };
+    let source = match fs::canonicalize(&rule.path) {
+        Ok(source) => source,
+        Err(error) if rule.optional && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    let metadata = fs::symlink_metadata(&source).map_err(failed)?;
+    let kind = if metadata.is_dir() { Kind::Directory } else { Kind::File };
+    Ok(Some(Seen {
+        target: rule.path.clone(),
+        source,
+        kind,
+        access,
+        owner: (metadata.uid(), metadata.gid()),
+        data,
+        why: if rule.why.is_empty() { rule.origin.clone() } else { format!("{} ({})", rule.why, rule.origin) },
+    }))
+}
+
+/// Looks at every path rule of a policy.
+///
+/// # Errors
+/// The first rule whose path is missing or cannot be looked at.
+pub fn of_policy(filesystem: &Filesystem) -> Result<View, Unusable> {
+    let mut view = View::default();
+    let lists = [
+        (&filesystem.read, Access { write: false, execute: false }),
+        (&filesystem.write, Access { write: true, execute: false }),
+        (&filesystem.execute, Access { write: false, execute: true }),
+    ];
+    for (rules, access) in lists {
+        for rule in rules {
+            view.granted.extend(look(rule, access, true)?);
+        }
+    }
+    for rule in &filesystem.deny {
+        let optional = PathRule { optional: true, ..rule.clone() };
+        match look(&optional, Access { write: false, execute: false }, true)? {
+            // A link is hidden by its own name as well as by where it leads.
+            Some(seen) => view.hidden.push(seen),
+            None => view.absent.push(rule.clone()),
+        }
+    }
+    Ok(view)
+}
+
+/// Looks at what a program needs.
+///
+/// # Errors
+/// A path that vanished since it was found.
+pub fn of_runtime(needed: &[super::runtime::Needed]) -> Result<Vec<Seen>, Unusable> {
+    let access = Access { write: false, execute: true };
+    let mut seen = Vec::new();
+    for item in needed {
+        let rule = PathRule {
+            path: item.path.clone(),
+            why: item.why.clone(),
+            origin: "found from the command".to_owned(),
+            optional: false,
+        };
+        seen.extend(look(&rule, access, false)?);
+    }
+    Ok(seen)
+}
+
+/// The working directory of the payload: the caller's if the cell shows it, else scratch, else the root.
+#[must_use]
+pub fn working_directory(wanted: &Path, view: &[Seen], scratch: bool) -> PathBuf {
+    let shown = view.iter().any(|seen| seen.kind == Kind::Directory && wanted.starts_with(&seen.target));
+    if shown {
+        wanted.to_owned()
+    } else if scratch {
+        PathBuf::from("/tmp")
+    } else {
+        PathBuf::from("/")
+    }
+}

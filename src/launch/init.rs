@@ -1,0 +1,242 @@
+//! Pid 1 of a cell: runs every step of the plan after the clone, starts the payload, reaps, reports, ends.
+//!
+//! Neighbours: `launch::spawn` clones into [`main`]; `root`, `confine` and `verify` hold the steps. Never: returns, reads
+//! anything from the payload, or runs a step that is not in the plan.
+//!
+//! ```text
+//! building ──a step fails──► Failed, exit(1)
+//!    │ all steps done
+//!  Ready ──exec fails──► Failed, exit(127)
+//!    │ exec done
+//! reaping ──payload ends──► Exited, exit(its status); the kernel kills what is left in the pid namespace
+//! ```
+
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::path::Path;
+use std::time::Duration;
+
+use super::root::Root;
+use super::spawn::{Prepared, Stdio};
+use super::{LaunchError, Report, confine, root, verify};
+use crate::outcome::Receipt;
+use crate::plan::step::Step;
+use crate::sys::descriptor::{self, Interest};
+use crate::sys::process::{self, Exit};
+use crate::sys::{Errno, socket};
+
+/// Descriptor numbers of init after `CloseDescriptors`; the payload inherits 0 to 2 only.
+const CHANNEL: i32 = 3;
+const PROC: i32 = 4;
+
+/// What steps hand to later ones.
+#[derive(Debug)]
+pub(super) struct State<'p> {
+    pub(super) prepared: &'p Prepared,
+    pub(super) name: &'p str,
+    stdio: Option<Stdio>,
+    channel: OwnedFd,
+    /// The host's `/proc`, for the files that only it has; closed before the payload starts.
+    pub(super) proc: Option<OwnedFd>,
+    joins: Vec<OwnedFd>,
+    pub(super) root: Option<Root>,
+    pub(super) scratch: Option<OwnedFd>,
+    pub(super) receipt: Option<Receipt>,
+}
+
+/// Dropped only by an unwinding panic, which must not run on into a copy of the parent's stack.
+struct ExitOnUnwind;
+
+impl Drop for ExitOnUnwind {
+    fn drop(&mut self) {
+        process::exit_now(1);
+    }
+}
+
+/// Never returns: the child of the clone lives and ends here.
+pub(super) fn main(prepared: &Prepared, stdio: Stdio, channel: OwnedFd, joins: Vec<OwnedFd>, name: &str) -> ! {
+    let _guard = ExitOnUnwind;
+    let mut state = State {
+        prepared,
+        name,
+        stdio: Some(stdio),
+        channel,
+        proc: None,
+        joins,
+        root: None,
+        scratch: None,
+        receipt: None,
+    };
+    let status = match build(&mut state) {
+        Ok(()) => run_payload(state),
+        Err(error) => {
+            report(&state.channel, &Report::Failed(error), None);
+            1
+        }
+    };
+    process::exit_now(status)
+}
+
+fn build(state: &mut State<'_>) -> Result<(), LaunchError> {
+    let early = |errno| LaunchError::new("clone", "init", errno);
+    process::set_name(c"toolcell-init");
+    process::wipe_environment();
+    tie_to_launcher(state).map_err(early)?;
+    state.proc = Some(root::open_directory(Path::new("/proc")).map_err(|e| LaunchError::new("clone", "/proc", e))?);
+    let steps = &state.prepared.plan.steps;
+    let first = steps.iter().position(|step| matches!(step, Step::Clone { .. })).map_or(0, |at| at + 1);
+    for step in steps.iter().skip(first) {
+        run(step, state)?;
+    }
+    Ok(())
+}
+
+/// Killed with the launcher from here on; and dead already if the launcher died before that took effect.
+pub(super) fn tie_to_launcher(state: &State<'_>) -> Result<(), Errno> {
+    process::die_with_parent()?;
+    let mut interest = [Interest { fd: Some(state.prepared.launcher.as_fd()), events: libc::POLLIN, ready: 0 }];
+    if descriptor::poll(&mut interest, Some(Duration::ZERO))? {
+        process::exit_now(1);
+    }
+    Ok(())
+}
+
+/// One step. Each arm names what the step is about, for the error.
+fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
+    let name = step.name();
+    let fail = |object: &str| {
+        let object = object.to_owned();
+        move |errno| LaunchError::new(name, object, errno)
+    };
+    match step {
+        Step::CreateCgroup { .. } | Step::Clone { .. } => Err(fail("a step of the launcher")(Errno(libc::EINVAL))),
+        Step::JoinCgroup => confine::join_cgroup(state.name, &std::mem::take(&mut state.joins)).map_err(fail(state.name)),
+        Step::MapIds { inside, outside_uid, outside_gid } => {
+            confine::map_ids(state, *inside, *outside_uid, *outside_gid).map_err(fail(&format!("{inside}")))
+        }
+        Step::IsolateMounts
+        | Step::MountRoot
+        | Step::MakeDirectory { .. }
+        | Step::MakeFile { .. }
+        | Step::MakeSymlink { .. }
+        | Step::Bind { .. }
+        | Step::Hide { .. }
+        | Step::MountScratch { .. }
+        | Step::MountProc
+        | Step::PivotRoot => root::run(step, state),
+        Step::LoopbackUp => crate::sys::network::loopback_up().map_err(fail("lo")),
+        Step::SetHostname { name: host } => process::sethostname(host).map_err(fail(host)),
+        Step::SetRlimit { resource, value } => {
+            process::setrlimit(confine::resource(*resource), *value).map_err(fail(&format!("{resource:?}")))
+        }
+        Step::NewSession => confine::new_session().map_err(fail("session")),
+        Step::CloseDescriptors => close_descriptors(state).map_err(fail("descriptors")),
+        Step::SetIds { uid, gid } => confine::set_ids(state, *uid, *gid).map_err(fail(&format!("{uid}"))),
+        Step::UnshareUser { inside } => confine::unshare_user(state, *inside).map_err(fail(&format!("{inside}"))),
+        Step::ForbidUserNamespaces => {
+            confine::forbid_user_namespaces(state).map_err(fail("/proc/sys/user/max_user_namespaces"))
+        }
+        Step::DropCapabilities => confine::drop_capabilities().map_err(fail("capability sets")),
+        Step::NoNewPrivileges => {
+            process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map(drop).map_err(fail("no_new_privs"))
+        }
+        Step::Landlock { abi, rules } => confine::landlock(*abi, rules),
+        Step::Seccomp { .. } => crate::sys::filter::install(&state.prepared.filter).map_err(fail("filter")),
+        Step::Verify { layers } => {
+            state.proc = None;
+            state.receipt = Some(verify::run(layers, state)?);
+            Ok(())
+        }
+        Step::Exec { cwd, .. } => enter(cwd).map_err(fail(&cwd.to_string_lossy())),
+    }
+}
+
+fn enter(cwd: &Path) -> Result<(), Errno> {
+    process::umask(0o022);
+    process::chdir(&root::text(cwd)?)
+}
+
+/// 0, 1, 2 are the three pipes, 3 the channel, 4 the host's `/proc` until `Verify`; nothing else stays open.
+fn close_descriptors(state: &mut State<'_>) -> Result<(), Errno> {
+    let missing = Errno(libc::EBADF);
+    // All moved above the numbers that are about to be taken, so that no copy lands on one still needed.
+    let Stdio { stdin, stdout, stderr } = state.stdio.take().ok_or(missing)?;
+    let keep = |fd: &OwnedFd| descriptor::duplicate_above(fd.as_fd(), 16);
+    let (stdin, stdout, stderr) = (keep(&stdin)?, keep(&stdout)?, keep(&stderr)?);
+    let channel = keep(&state.channel)?;
+    let proc = keep(state.proc.as_ref().ok_or(missing)?)?;
+    let scratch = state.scratch.as_ref().map(keep).transpose()?;
+    for (fd, number, close_on_exec) in
+        [(&stdin, 0, false), (&stdout, 1, false), (&stderr, 2, false), (&channel, CHANNEL, true), (&proc, PROC, true)]
+    {
+        descriptor::duplicate_to(fd.as_fd(), number, close_on_exec)?;
+    }
+    let mut first = PROC + 1;
+    if let Some(scratch) = &scratch {
+        descriptor::duplicate_to(scratch.as_fd(), first, true)?;
+        first += 1;
+    }
+    // Owners of numbers that close_range takes away must not close them again later.
+    state.root = None;
+    for owner in [stdin, stdout, stderr, channel, proc].into_iter().chain(scratch) {
+        disown(owner);
+    }
+    disown(std::mem::replace(&mut state.channel, descriptor::adopt(CHANNEL)));
+    if let Some(old) = state.proc.replace(descriptor::adopt(PROC)) {
+        disown(old);
+    }
+    if let Some(old) = state.scratch.take() {
+        disown(old);
+        state.scratch = Some(descriptor::adopt(PROC + 1));
+    }
+    descriptor::close_from(first)
+}
+
+/// Gives up ownership of a number that `close_range` is about to close, or that has been adopted under another owner.
+fn disown(fd: OwnedFd) {
+    let _number: i32 = std::os::fd::IntoRawFd::into_raw_fd(fd);
+}
+
+/// Tells the supervisor. It may be gone: then the launcher is too, and the death signal is on its way.
+fn report(channel: &OwnedFd, report: &Report, descriptor: Option<&OwnedFd>) {
+    let Ok(bytes) = serde_json::to_vec(report) else { return };
+    let descriptors: Vec<_> = descriptor.iter().map(|fd| fd.as_fd()).collect();
+    let _gone = socket::send(channel.as_fd(), &bytes, &descriptors).is_err();
+}
+
+/// Starts the payload and waits for it; the result is init's own exit status.
+fn run_payload(mut state: State<'_>) -> i32 {
+    let channel = state.channel.as_raw_fd();
+    debug_assert_eq!(channel, CHANNEL, "the payload closes the channel by its close-on-exec flag");
+    if let Some(receipt) = state.receipt.take() {
+        report(&state.channel, &Report::Ready(receipt), state.scratch.as_ref());
+    }
+    state.scratch = None;
+    let payload = match process::spawn(&state.prepared.image) {
+        Ok(pid) => pid,
+        Err(errno) => {
+            let object = state.prepared.plan.steps.iter().find_map(|step| match step {
+                Step::Exec { program, .. } => Some(program.to_string_lossy().into_owned()),
+                _ => None,
+            });
+            report(&state.channel, &Report::Failed(LaunchError::new("exec", object.unwrap_or_default(), errno)), None);
+            return 127;
+        }
+    };
+    // The payload holds its own copies; a pipe must end when the payload's side does.
+    if descriptor::close_standard().is_err() {
+        return 1;
+    }
+    loop {
+        match process::wait(-1) {
+            Ok(reaped) if reaped.pid == payload => {
+                report(&state.channel, &Report::Exited(reaped.exit), None);
+                return match reaped.exit {
+                    Exit::Code(code) => code,
+                    Exit::Signal(signal) => 128 + signal,
+                };
+            }
+            Ok(_) => {}
+            Err(_) => return 1,
+        }
+    }
+}

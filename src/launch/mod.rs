@@ -1,0 +1,110 @@
+//! Runs plans: the launcher makes cells, init builds each from inside and stays its pid 1.
+//!
+//! Neighbours: takes a [`crate::plan::Plan`], gives a running cell to `watch`. Never: reads a profile, decides, retries.
+//!
+//! ```text
+//! launcher: spawn ── CreateCgroup, Clone ──► child: init ── every later step ── Verify ──► report Ready ── Exec
+//!    │                                          │ a step fails: report Failed, exit            │
+//!    └── waits for it, gives status and CPU      └── reaps until the payload ends, reports Exited, exits
+//! ```
+
+pub mod cgroup;
+mod confine;
+mod idmap;
+mod init;
+
+mod root;
+pub mod spawn;
+
+mod verify;
+
+use serde::{Deserialize, Serialize};
+
+use crate::outcome::Receipt;
+use crate::sys::Errno;
+use crate::sys::process::Exit;
+
+/// A step of a launch that failed. Nothing of the cell is left when this is returned.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error, Serialize, Deserialize)]
+#[error("step `{step}` failed on `{object}`")]
+pub struct LaunchError {
+    /// The step's name, as `explain` shows it.
+    pub step: String,
+    /// Path, name or value that it was about.
+    pub object: String,
+    /// The kernel's answer.
+    #[source]
+    pub errno: Errno,
+}
+
+impl LaunchError {
+    pub(crate) fn new(step: &str, object: impl Into<String>, errno: Errno) -> Self {
+        Self { step: step.to_owned(), object: object.into(), errno }
+    }
+
+    /// What to do about it, where the step and the errno tell.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        use libc::{EACCES, EAGAIN, EBUSY, EINVAL, ELOOP, ENOENT, ENOSPC, ENOSYS, EPERM, EROFS};
+        let text = match (self.step.as_str(), self.errno.0) {
+            ("clone" | "unshare-user", ENOSPC) => {
+                "this host allows no more user namespaces: `sysctl user.max_user_namespaces` must be above 0 \
+                 (as root: `sysctl -w user.max_user_namespaces=15000`)"
+            }
+            ("clone" | "unshare-user" | "map-ids", EPERM | EACCES) | ("isolate-mounts" | "mount-root", EACCES | EPERM) => {
+                "this host keeps unprivileged processes from making namespaces. In a container: its seccomp or AppArmor \
+                 profile refuses them. On Ubuntu 23.10 and newer: give toolcell's own path an AppArmor profile with \
+                 `userns,`. On Debian with `kernel.unprivileged_userns_clone`: set it to 1. `toolcell doctor` names it"
+            }
+            ("mount-proc", EPERM) => {
+                "the host's /proc is partly masked (as containers do), so the kernel refuses a fresh one; run toolcell \
+                 outside the container, or give the container an unmasked /proc"
+            }
+            ("bind", ENOENT) => "the path vanished since the plan was made; check the grants of the profile",
+            ("bind", ELOOP) => {
+                "a directory on the way became a symbolic link since the plan was made; somebody is changing the tree \
+                 under toolcell. Look at it before you start again"
+            }
+            ("bind", EINVAL) => {
+                "the file system of this path cannot map file owners (idmapped mounts); run toolcell as the user who \
+                 owns the path instead of as root"
+            }
+            ("bind", ENOSYS) => "this needs Linux 5.12 or newer (mount_setattr)",
+            ("create-cgroup" | "join-cgroup", EACCES | EPERM | EROFS) => {
+                "this user may not make cgroups here; start toolcell in a delegated scope: \
+                 `systemd-run --user --scope -p Delegate=yes -- toolcell …`, or accept fewer limits with `--floor no-cgroup`"
+            }
+            ("create-cgroup", EBUSY) => {
+                "the cgroup holds processes of its own, so it cannot have children with limits; start toolcell in a scope \
+                 of its own: `systemd-run --user --scope -p Delegate=yes -- toolcell …`"
+            }
+            ("clone" | "exec", EAGAIN) => "no more processes are allowed here: see `ulimit -u` and `limits.tasks`",
+            ("landlock", _) => "Landlock must be built in and named in the kernel's `lsm=` list; see `toolcell doctor`",
+            ("exec", ENOENT) => {
+                "the program, or the interpreter or loader it names, is not visible in the cell; `toolcell profile explain \
+                 PROFILE -- COMMAND` shows what is"
+            }
+            ("exec", EACCES) => {
+                "the program is not executable where it lies; `execute = [\"…\"]` in `[filesystem]` grants that, \
+                 `read` and `write` do not"
+            }
+            _ => return None,
+        };
+        Some(text.to_owned())
+    }
+}
+
+/// What init tells over its channel, one message each.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Report {
+    /// A step failed; the cell is gone. Before `Ready`: nothing of the payload ran. After it: exec failed.
+    Failed(LaunchError),
+    /// Every layer was verified; exec is next. Carries a descriptor of the scratch directory if there is one.
+    Ready(Receipt),
+    /// The payload ended.
+    Exited(Exit),
+}
+
+/// The longest message that init sends.
+pub const REPORT_LIMIT: usize = 32 * 1024;

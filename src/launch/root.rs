@@ -1,0 +1,166 @@
+//! The private root: tmpfs, binds, scratch, /proc, pivot. Every path is opened component by component with no
+//! symbolic link followed, on the host's side and on the cell's.
+//!
+//! Neighbours: `launch::init` runs these steps in order. Never: mounts by a path that the kernel resolves on its own.
+
+use std::ffi::CString;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
+
+use super::LaunchError;
+use super::init::State;
+use crate::plan::step::{Access, EMPTY_DIRECTORY, EMPTY_FILE, Kind, Step};
+use crate::sys::mount::{self, Beneath, attr};
+use crate::sys::{Errno, Result, descriptor};
+
+/// The root under construction.
+#[derive(Debug)]
+pub(super) struct Root {
+    directory: OwnedFd,
+}
+
+/// A path as the kernel takes it.
+pub(super) fn text(path: &Path) -> Result<CString> {
+    CString::new(path.as_os_str().as_bytes()).map_err(|_nul| Errno(libc::EINVAL))
+}
+
+/// The same, relative to the root directory.
+fn relative(path: &Path) -> Result<CString> {
+    text(match path.strip_prefix("/") {
+        Ok(rest) if rest.as_os_str().is_empty() => Path::new("."),
+        Ok(rest) => rest,
+        Err(_) => return Err(Errno(libc::EINVAL)),
+    })
+}
+
+/// `O_PATH` on an absolute path of the host, no link followed.
+fn open_path(path: &Path, flags: i32) -> Result<OwnedFd> {
+    let cwd = descriptor::working_directory();
+    mount::open_without_links(cwd, &text(path)?, libc::O_PATH | flags, 0, Beneath::Plain)
+}
+
+/// `O_PATH` on a directory of the host.
+pub(super) fn open_directory(path: &Path) -> Result<OwnedFd> {
+    open_path(path, libc::O_DIRECTORY)
+}
+
+pub(super) fn run(step: &Step, state: &mut State<'_>) -> std::result::Result<(), LaunchError> {
+    let object = match step {
+        Step::MakeDirectory { path, .. }
+        | Step::MakeFile { path, .. }
+        | Step::MakeSymlink { path, .. }
+        | Step::Hide { path, .. }
+        | Step::MountScratch { path, .. } => path.to_string_lossy().into_owned(),
+        Step::Bind { source, .. } => source.to_string_lossy().into_owned(),
+        Step::MountProc => "/proc".to_owned(),
+        _ => "/".to_owned(),
+    };
+    mount_step(step, state).map_err(|errno| LaunchError::new(step.name(), object, errno))
+}
+
+fn mount_step(step: &Step, state: &mut State<'_>) -> Result<()> {
+    match step {
+        Step::IsolateMounts => return mount::make_slave(),
+        Step::MountRoot => {
+            state.root = Some(Root::new()?);
+            return Ok(());
+        }
+        _ => {}
+    }
+    let root = state.root.as_ref().ok_or(Errno(libc::EINVAL))?;
+    match step {
+        Step::MakeDirectory { path, mode } => mount::make_directory(root.directory.as_fd(), &relative(path)?, *mode),
+        Step::MakeFile { path, content, mode } => root.make_file(path, content, *mode),
+        Step::MakeSymlink { path, target } => {
+            mount::make_symlink(&text(target)?, root.directory.as_fd(), &relative(path)?)
+        }
+        Step::Bind { source, target, kind, access, devices, owner } => {
+            let idmap = match owner {
+                Some(owner) => Some(state.prepared.idmaps.get(*owner).ok_or(Errno(libc::EINVAL))?),
+                None => None,
+            };
+            let flags = if *kind == Kind::Directory { libc::O_DIRECTORY } else { 0 };
+            let tree = mount::clone_tree(open_path(source, flags)?.as_fd())?;
+            mount::set_attributes(tree.as_fd(), attributes(*access, *devices), true, idmap)?;
+            mount::attach(tree.as_fd(), root.open(target)?.as_fd())
+        }
+        Step::Hide { path, kind } => {
+            let empty = Path::new(if *kind == Kind::Directory { EMPTY_DIRECTORY } else { EMPTY_FILE });
+            let tree = mount::clone_tree(root.open(empty)?.as_fd())?;
+            let nothing = Access { write: false, execute: false };
+            mount::set_attributes(tree.as_fd(), attributes(nothing, false), false, None)?;
+            mount::attach(tree.as_fd(), root.open(path)?.as_fd())
+        }
+        Step::MountScratch { path, size, inodes, execute } => {
+            let number = |value: u64| CString::new(value.to_string()).map_err(|_nul| Errno(libc::EINVAL));
+            let (size, inodes) = (number(*size)?, number(*inodes)?);
+            let options = [(c"size", size.as_c_str()), (c"nr_inodes", inodes.as_c_str()), (c"mode", c"1777")];
+            let access = Access { write: true, execute: *execute };
+            let scratch = mount::new_filesystem(c"tmpfs", &options, attributes(access, false))?;
+            mount::attach(scratch.as_fd(), root.open(path)?.as_fd())?;
+            state.scratch = Some(scratch);
+            Ok(())
+        }
+        Step::MountProc => {
+            let options = [(c"subset", c"pid"), (c"hidepid", c"invisible")];
+            let proc = mount::new_filesystem(c"proc", &options, attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
+            mount::attach(proc.as_fd(), root.open(Path::new("/proc"))?.as_fd())
+        }
+        Step::PivotRoot => {
+            mount::pivot_into(root.directory.as_fd())?;
+            mount::set_attributes(root.directory.as_fd(), attr::RDONLY, false, None)
+        }
+        _ => Err(Errno(libc::EINVAL)),
+    }
+}
+
+/// Mount attributes can only be added to those of the host's mount, never taken away.
+const fn attributes(access: Access, devices: bool) -> u64 {
+    let mut bits = attr::NOSUID;
+    if !devices {
+        bits |= attr::NODEV;
+    }
+    if !access.write {
+        bits |= attr::RDONLY;
+    }
+    if !access.execute {
+        bits |= attr::NOEXEC;
+    }
+    bits
+}
+
+impl Root {
+    /// An empty tmpfs on top of the namespace's root, held by descriptor: the host's tree stays reachable
+    /// beneath it by path until the pivot.
+    fn new() -> Result<Self> {
+        let options = [(c"size", c"1m"), (c"nr_inodes", c"8192"), (c"mode", c"0755")];
+        let directory = mount::new_filesystem(c"tmpfs", &options, attr::NOSUID | attr::NODEV)?;
+        mount::attach(directory.as_fd(), open_directory(Path::new("/"))?.as_fd())?;
+        Ok(Self { directory })
+    }
+
+    /// `O_PATH` on a path of the cell, no link followed.
+    fn open(&self, path: &Path) -> Result<OwnedFd> {
+        mount::open_without_links(
+            self.directory.as_fd(),
+            &relative(path)?,
+            libc::O_PATH | libc::O_NOFOLLOW,
+            0,
+            Beneath::InRoot,
+        )
+    }
+
+    fn make_file(&self, path: &Path, content: &str, mode: u32) -> Result<()> {
+        let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
+        let file =
+            mount::open_without_links(self.directory.as_fd(), &relative(path)?, flags, mode, Beneath::InRoot)?;
+        let mut rest = content.as_bytes();
+        while !rest.is_empty() {
+            let written = descriptor::write(file.as_fd(), rest)?;
+            rest = rest.get(written..).unwrap_or_default();
+        }
+        debug_assert!(file.as_raw_fd() > 2, "the child still has its three pipes");
+        Ok(())
+    }
+}

@@ -1,0 +1,140 @@
+//! The parent's side of a launch: cgroup, clone, and the hand-over of descriptors to init.
+//!
+//! Neighbours: `launch::launcher` and `commands::exec` call it; `launch::init` is the other side. Never: reads a pipe
+//! of the payload.
+
+use std::os::fd::{AsFd, OwnedFd};
+
+use super::cgroup::CellCgroup;
+use super::idmap::IdMaps;
+use super::{LaunchError, init};
+use crate::plan::Plan;
+use crate::plan::step::{Namespace, Step};
+use crate::sys::filter::{self, Instruction};
+use crate::sys::process::{self, Cloned, Image};
+use crate::sys::{Errno, socket};
+
+/// The three ends that the payload gets.
+#[derive(Debug)]
+pub struct Stdio {
+    /// Reading end of a pipe.
+    pub stdin: OwnedFd,
+    /// Writing end of a pipe.
+    pub stdout: OwnedFd,
+    /// Writing end of a pipe.
+    pub stderr: OwnedFd,
+}
+
+/// A plan with all that can be worked out before a call: done once, used for every cell of the plan.
+#[derive(Debug)]
+pub struct Prepared {
+    pub(super) plan: Plan,
+    pub(super) filter: Vec<Instruction>,
+    pub(super) image: Image,
+    pub(super) idmaps: IdMaps,
+    pub(super) launcher: OwnedFd,
+}
+
+impl Prepared {
+    /// Lays out the filter and the arguments of exec, and makes the user namespaces that idmapped mounts need.
+    ///
+    /// # Errors
+    /// The step that cannot be prepared.
+    pub fn new(plan: Plan) -> Result<Self, LaunchError> {
+        let mut filter = Vec::new();
+        let mut image = None;
+        let mut idmaps = IdMaps::default();
+        let payload = plan.steps.iter().find_map(|step| match step {
+            Step::SetIds { uid, gid } => Some((*uid, *gid)),
+            _ => None,
+        });
+        for step in &plan.steps {
+            match step {
+                Step::Seccomp { program } => filter = filter::assemble(program),
+                Step::Exec { program, argv, env, .. } => {
+                    let path = program.to_string_lossy();
+                    let made = Image::new(&path, argv, env);
+                    image = Some(made.map_err(|errno| LaunchError::new("exec", path.as_ref(), errno))?);
+                }
+                Step::Bind { source, owner: Some(owner), .. } => {
+                    idmaps
+                        .add(*owner, payload.unwrap_or(*owner))
+                        .map_err(|errno| LaunchError::new("bind", source.to_string_lossy(), errno))?;
+                }
+                _ => {}
+            }
+        }
+        let image = image.ok_or_else(|| LaunchError::new("exec", "no program in the plan", Errno(libc::EINVAL)))?;
+        let launcher = process::pidfd_open(process::pid().cast_signed())
+            .map_err(|errno| LaunchError::new("clone", "descriptor of the launcher", errno))?;
+        Ok(Self { plan, filter, image, idmaps, launcher })
+    }
+}
+
+/// A cell that is being built or runs.
+#[derive(Debug)]
+pub struct Started {
+    /// Init's process id in this pid namespace.
+    pub pid: libc::pid_t,
+    /// A descriptor for init.
+    pub pidfd: OwnedFd,
+    /// Where init reports ([`super::Report`]).
+    pub channel: OwnedFd,
+    /// The cell's cgroup, if the plan has one.
+    pub cgroup: Option<CellCgroup>,
+}
+
+/// Runs the plan's steps up to the clone; init runs the rest in the child.
+/// The caller must be single-threaded: the child is a copy of it.
+///
+/// # Errors
+/// The step that failed on this side; what init meets comes over the channel.
+pub fn spawn(prepared: &Prepared, stdio: Stdio, name: &str) -> Result<Started, LaunchError> {
+    let mut cgroup = None;
+    let mut namespaces = None;
+    for step in &prepared.plan.steps {
+        match step {
+            Step::CreateCgroup { directories, unified } => {
+                cgroup = Some(CellCgroup::create(directories, *unified, name)?);
+            }
+            Step::Clone { namespaces: list } => {
+                namespaces = Some(bits(list));
+                break;
+            }
+            _ => break,
+        }
+    }
+    let clone_error = |errno| LaunchError::new("clone", "new namespaces", errno);
+    let flags = namespaces.ok_or_else(|| clone_error(Errno(libc::EINVAL)))?;
+    let (channel, inner) = socket::pair().map_err(clone_error)?;
+    let joins = match &cgroup {
+        Some(made) => made.join_descriptors()?,
+        None => Vec::new(),
+    };
+    let into = cgroup.as_ref().and_then(CellCgroup::directory_descriptor);
+    match process::clone3(flags, into.as_ref().map(AsFd::as_fd)) {
+        Ok(Cloned::Child) => init::main(prepared, stdio, inner, joins, name),
+        Ok(Cloned::Parent(pid, pidfd)) => Ok(Started { pid, pidfd, channel, cgroup }),
+        Err(errno) => {
+            if let Some(made) = cgroup {
+                made.remove();
+            }
+            Err(clone_error(errno))
+        }
+    }
+}
+
+fn bits(namespaces: &[Namespace]) -> u64 {
+    namespaces.iter().fold(0, |bits, namespace| {
+        bits | process::namespace_bits(match namespace {
+            Namespace::User => libc::CLONE_NEWUSER,
+            Namespace::Mount => libc::CLONE_NEWNS,
+            Namespace::Pid => libc::CLONE_NEWPID,
+            Namespace::Net => libc::CLONE_NEWNET,
+            Namespace::Ipc => libc::CLONE_NEWIPC,
+            Namespace::Uts => libc::CLONE_NEWUTS,
+            Namespace::Cgroup => libc::CLONE_NEWCGROUP,
+            Namespace::Time => libc::CLONE_NEWTIME,
+        })
+    })
+}

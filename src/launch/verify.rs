@@ -1,0 +1,146 @@
+//! Looks at each layer from inside the finished cell, before exec: what is not on stops the launch.
+//!
+//! Neighbours: `launch::init` runs it as the last step before exec; the result is the receipt. Never: trusts that a
+//! step which returned 0 had its effect.
+
+use std::collections::BTreeMap;
+use std::path::Path;
+
+use super::init::State;
+use super::{LaunchError, confine};
+use crate::outcome::{Layer, Receipt};
+use crate::plan::step::{CANARY, Step};
+use crate::sys::{Errno, network, process};
+
+/// What a check saw, or what was wrong.
+type Check = Result<String, (String, Errno)>;
+
+pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Receipt, LaunchError> {
+    let mut seen = BTreeMap::new();
+    let failed = |layer: Layer, object: String, errno| {
+        LaunchError::new("verify", format!("{}: {object}", layer.name()), errno)
+    };
+    let status = std::fs::read_to_string("/proc/self/status")
+        .map_err(|error| failed(Layer::Root, "/proc/self/status".to_owned(), Errno::from(error)))?;
+    for layer in layers {
+        let check = match layer {
+            Layer::Namespaces => namespaces(),
+            Layer::Root => private_root(),
+            Layer::Landlock => landlock(state),
+            Layer::Seccomp => field(&status, "Seccomp", "2").map(|_mode| "filter".to_owned()),
+            Layer::Capabilities => capabilities(&status),
+            Layer::Cgroup => cgroup(),
+            Layer::Rlimit | Layer::Deadline | Layer::Output | Layer::Protocol => continue,
+        };
+        let saw = check.map_err(|(object, errno)| failed(*layer, object, errno))?;
+        seen.insert(layer.name().to_owned(), saw);
+    }
+    let ids = ["Uid", "Gid", "Groups"].map(|name| value(&status, name).unwrap_or_default().to_owned());
+    seen.insert("identity".to_owned(), format!("uid {} gid {} groups {}", first(&ids[0]), first(&ids[1]), none(&ids[2])));
+    seen.insert("descriptors".to_owned(), descriptors().map_err(|(o, e)| failed(Layer::Root, o, e))?);
+    Ok(Receipt { floor: state.prepared.plan.floor, layers: seen })
+}
+
+fn first(list: &str) -> &str {
+    list.split_whitespace().next().unwrap_or_default()
+}
+
+fn none(list: &str) -> &str {
+    if list.is_empty() { "none" } else { list }
+}
+
+fn value<'s>(status: &'s str, name: &str) -> Option<&'s str> {
+    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// A line of `/proc/self/status` must say exactly this.
+fn field(status: &str, name: &str, wanted: &str) -> Check {
+    match value(status, name) {
+        Some(found) if found == wanted => Ok(found.to_owned()),
+        found => Err((format!("{name} is `{}`, not `{wanted}`", found.unwrap_or("missing")), Errno(libc::EPROTO))),
+    }
+}
+
+fn capabilities(status: &str) -> Check {
+    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+        field(status, set, "0000000000000000")?;
+    }
+    field(status, "NoNewPrivs", "1")?;
+    Ok("all five sets empty, no_new_privs".to_owned())
+}
+
+/// The canary is readable by mode and mount; only Landlock refuses it.
+fn landlock(state: &State<'_>) -> Check {
+    confine::refused_to_read(Path::new(CANARY)).map_err(|errno| (CANARY.to_owned(), errno))?;
+    let abi = state.prepared.plan.steps.iter().find_map(|step| match step {
+        Step::Landlock { abi, .. } => Some(*abi),
+        _ => None,
+    });
+    Ok(format!("abi {}", abi.unwrap_or(0)))
+}
+
+/// Pid 1, and no interface but a loopback of its own that is up.
+fn namespaces() -> Check {
+    if process::pid() != 1 {
+        return Err(("process id is not 1".to_owned(), Errno(libc::EPROTO)));
+    }
+    let devices = read("/proc/self/net/dev")?;
+    for line in devices.lines().skip(2) {
+        let name = line.split(':').next().unwrap_or_default().trim();
+        // Modules such as sit put an interface of theirs into every namespace; it is down and leads nowhere.
+        if name != "lo" && network::is_up(name).map_err(|errno| (format!("interface `{name}`"), errno))? {
+            return Err((format!("interface `{name}` is up"), Errno(libc::EPROTO)));
+        }
+    }
+    Ok("pid 1, only lo".to_owned())
+}
+
+/// What every host has and no cell gets.
+fn private_root() -> Check {
+    for path in ["/sys", "/boot", "/root/.ssh", "/proc/sys"] {
+        match std::fs::symlink_metadata(path) {
+            Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EACCES)) => {}
+            Err(error) => return Err((path.to_owned(), Errno::from(error))),
+            Ok(_) => return Err((format!("`{path}` is visible"), Errno(libc::EPROTO))),
+        }
+    }
+    match std::fs::File::create("/.toolcell/new") {
+        Err(_) => Ok("private, read-only".to_owned()),
+        Ok(_) => Err(("the private root is writable".to_owned(), Errno(libc::EPROTO))),
+    }
+}
+
+/// Seen from inside its cgroup namespace, the cell is at the root of each hierarchy that limits it.
+fn cgroup() -> Check {
+    let membership = read("/proc/self/cgroup")?;
+    let at_root = |controller: &str| {
+        membership.lines().any(|line| {
+            let mut parts = line.splitn(3, ':').skip(1);
+            let (list, path) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
+            (list.is_empty() || list.split(',').any(|c| c == controller)) && path == "/"
+        })
+    };
+    for controller in ["memory", "pids", "cpu"] {
+        if !at_root(controller) {
+            return Err((format!("not at the root of `{controller}`: {membership:?}"), Errno(libc::EPROTO)));
+        }
+    }
+    Ok("memory, pids, cpu".to_owned())
+}
+
+/// 0, 1, 2 and init's channel, and the scratch directory that the channel hands over; all others are closed.
+fn descriptors() -> Check {
+    let list = std::fs::read_dir("/proc/self/fd").map_err(|e| ("/proc/self/fd".to_owned(), Errno::from(e)))?;
+    let mut numbers: Vec<i32> =
+        list.flatten().filter_map(|entry| entry.file_name().to_str()?.parse().ok()).collect();
+    numbers.sort_unstable();
+    // The directory that is being read has a descriptor itself, below the largest that init may hold.
+    match numbers.iter().find(|number| **number > 6) {
+        None => Ok("stdin, stdout, stderr".to_owned()),
+        Some(number) => Err((format!("descriptor {number} is open"), Errno(libc::EPROTO))),
+    }
+}
+
+fn read(path: &str) -> Result<String, (String, Errno)> {
+    std::fs::read_to_string(path).map_err(|error| (path.to_owned(), Errno::from(error)))
+}

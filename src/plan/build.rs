@@ -1,0 +1,440 @@
+//! Puts the steps of a cell in order.
+//!
+//! Neighbours: takes a policy and what `host` saw, gives the [`Plan`] that `launch` runs. Never: looks anything up.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::path::{Path, PathBuf};
+
+use super::step::{
+    Access, CANARY, CgroupDirectory, CgroupSetting, EMPTY_DIRECTORY, EMPTY_FILE, Kind, LandlockRule, Namespace, OWN,
+    Resource, Step,
+};
+use super::{Plan, Refusal, seccomp};
+use crate::host::view::{Seen, View};
+use crate::host::{Cgroup, Facts};
+use crate::outcome::Layer;
+use crate::policy::{Floor, Limits, Policy};
+
+/// User and group id of the payload inside its user namespace.
+pub const INSIDE: u32 = 1000;
+
+/// Where the private writable directory is.
+pub const SCRATCH: &str = "/tmp";
+
+/// What one plan is made from.
+#[derive(Debug, Clone)]
+pub struct Request<'a> {
+    /// What is allowed.
+    pub policy: &'a Policy,
+    /// What the host has.
+    pub facts: &'a Facts,
+    /// What the policy's paths are on the host.
+    pub view: &'a View,
+    /// What the program needs.
+    pub runtime: &'a [Seen],
+    /// Paths in the runtime's trees that the payload has no use for, such as package managers.
+    pub hidden: &'a [Seen],
+    /// Symbolic links in the root: path and target.
+    pub links: &'a [(PathBuf, PathBuf)],
+    /// The program in the cell.
+    pub program: &'a Path,
+    /// Its arguments, the name first.
+    pub argv: &'a [String],
+    /// Directories for `PATH`.
+    pub path: &'a [PathBuf],
+    /// The supervisor's environment, to pass from.
+    pub environment: &'a BTreeMap<String, String>,
+    /// Working directory in the cell.
+    pub cwd: &'a Path,
+}
+
+/// Makes the plan.
+///
+/// # Errors
+/// What the policy asks for and this host, or the kernel at all, cannot give.
+pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
+    let policy = request.policy;
+    let floor = reached(request.facts, policy.floor)?;
+    if request.facts.landlock_abi == 0 {
+        return Err(Refusal::NoLandlock);
+    }
+    let tree = Tree::new(request)?;
+    let program = seccomp::compile(&policy.syscalls).map_err(Refusal::Syscall)?;
+    let root = request.facts.uid == 0;
+    let mut steps = Vec::new();
+    if let (Floor::Full, Ok(cgroup)) = (floor, &request.facts.cgroup) {
+        let (directories, unified) = cgroup_directories(cgroup, &policy.limits);
+        steps.push(Step::CreateCgroup { directories, unified });
+    }
+    steps.push(Step::Clone { namespaces: namespaces(root) });
+    if floor == Floor::Full {
+        steps.push(Step::JoinCgroup);
+    }
+    let (uid, gid) = request.facts.payload;
+    if !root {
+        steps.push(Step::MapIds { inside: INSIDE, outside_uid: uid, outside_gid: gid });
+        steps.push(Step::ForbidUserNamespaces);
+    }
+    tree.steps(request, &mut steps);
+    steps.push(Step::LoopbackUp);
+    steps.push(Step::SetHostname { name: "cell".to_owned() });
+    rlimits(&policy.limits, floor, &mut steps);
+    steps.push(Step::NewSession);
+    steps.push(Step::CloseDescriptors);
+    if root {
+        steps.push(Step::SetIds { uid, gid });
+        steps.push(Step::UnshareUser { inside: INSIDE });
+        steps.push(Step::ForbidUserNamespaces);
+    }
+    steps.push(Step::DropCapabilities);
+    steps.push(Step::NoNewPrivileges);
+    steps.push(Step::Landlock { abi: request.facts.landlock_abi, rules: tree.landlock(policy.filesystem.scratch) });
+    steps.push(Step::Seccomp { program });
+    let mut layers =
+        vec![Layer::Namespaces, Layer::Root, Layer::Landlock, Layer::Seccomp, Layer::Capabilities];
+    if floor == Floor::Full {
+        layers.push(Layer::Cgroup);
+    }
+    steps.push(Step::Verify { layers });
+    steps.push(Step::Exec {
+        program: request.program.to_owned(),
+        argv: request.argv.to_vec(),
+        env: environment(request),
+        cwd: request.cwd.to_owned(),
+    });
+    Ok(Plan { floor, steps })
+}
+
+/// The rung that the host gives, if the policy accepts it.
+fn reached(facts: &Facts, floor: Floor) -> Result<Floor, Refusal> {
+    match &facts.cgroup {
+        Ok(_) => Ok(Floor::Full),
+        Err(_) if floor <= Floor::NoCgroup => Ok(Floor::NoCgroup),
+        Err(why) => Err(Refusal::Floor { wanted: floor, reached: Floor::NoCgroup, why: why.clone() }),
+    }
+}
+
+/// Started by root, the user namespace comes last and owns none of the others; else it must come first.
+fn namespaces(root: bool) -> Vec<Namespace> {
+    let mut list =
+        vec![Namespace::Mount, Namespace::Pid, Namespace::Net, Namespace::Ipc, Namespace::Uts, Namespace::Time];
+    if !root {
+        list.insert(0, Namespace::User);
+    }
+    list
+}
+
+fn cgroup_directories(cgroup: &Cgroup, limits: &Limits) -> (Vec<CgroupDirectory>, bool) {
+    const PERIOD_US: u64 = 100_000;
+    let quota = (u64::from(limits.cpu) * PERIOD_US / 1000).max(1000);
+    let setting = |file: &str, value: String, optional| CgroupSetting { file: file.to_owned(), value, optional };
+    let memory = limits.memory.to_string();
+    match cgroup {
+        Cgroup::V2(parent) => {
+            let settings = vec![
+                // A kernel without swap has no such file; the group dies as one.
+                setting("memory.swap.max", "0".to_owned(), true),
+                setting("memory.oom.group", "1".to_owned(), false),
+                setting("memory.max", memory, false),
+                setting("pids.max", limits.tasks.to_string(), false),
+                setting("cpu.max", format!("{quota} {PERIOD_US}"), false),
+            ];
+            let controllers = ["memory", "pids", "cpu"].map(str::to_owned).to_vec();
+            (vec![CgroupDirectory { parent: parent.clone(), controllers, settings }], true)
+        }
+        Cgroup::V1(hierarchies) => {
+            let mut directories: Vec<CgroupDirectory> = Vec::new();
+            for (controller, parent) in hierarchies {
+                let settings = match controller.as_str() {
+                    "memory" => vec![
+                        setting("memory.limit_in_bytes", memory.clone(), false),
+                        // Without swap accounting there is no such file.
+                        setting("memory.memsw.limit_in_bytes", memory.clone(), true),
+                    ],
+                    "pids" => vec![setting("pids.max", limits.tasks.to_string(), false)],
+                    _ => vec![
+                        setting("cpu.cfs_period_us", PERIOD_US.to_string(), false),
+                        setting("cpu.cfs_quota_us", quota.to_string(), false),
+                    ],
+                };
+                match directories.iter_mut().find(|d| d.parent == *parent) {
+                    Some(shared) => {
+                        shared.controllers.push(controller.clone());
+                        shared.settings.extend(settings);
+                    }
+                    None => directories.push(CgroupDirectory {
+                        parent: parent.clone(),
+                        controllers: vec![controller.clone()],
+                        settings,
+                    }),
+                }
+            }
+            (directories, false)
+        }
+    }
+}
+
+fn rlimits(limits: &Limits, floor: Floor, steps: &mut Vec<Step>) {
+    let mut add = |resource, value| steps.push(Step::SetRlimit { resource, value });
+    add(Resource::Core, 0);
+    add(Resource::Nofile, limits.open_files.into());
+    add(Resource::Fsize, limits.file_size);
+    add(Resource::Memlock, 64 * 1024);
+    add(Resource::Msgqueue, 0);
+    if floor != Floor::Full {
+        // Without a cgroup: each process for itself, and tasks by the cell's own user namespace.
+        add(Resource::Data, limits.memory);
+        add(Resource::Nproc, limits.tasks.into());
+    }
+}
+
+/// `PATH` from the runtime, then what the profile passes, then what it sets.
+fn environment(request: &Request<'_>) -> Vec<(String, String)> {
+    let rules = &request.policy.environment;
+    let mut env = BTreeMap::new();
+    let path: Vec<_> = request.path.iter().map(|p| p.to_string_lossy()).collect();
+    env.insert("PATH".to_owned(), path.join(":"));
+    for name in &rules.pass {
+        if let Some(value) = request.environment.get(name) {
+            env.insert(name.clone(), value.clone());
+        }
+    }
+    env.extend(rules.set.clone());
+    env.into_iter().collect()
+}
+
+/// One path of the cell that is mounted from the host.
+#[derive(Debug, Clone)]
+struct Mounted {
+    source: PathBuf,
+    kind: Kind,
+    access: Access,
+    owner: Option<(u32, u32)>,
+}
+
+/// All that is visible, by path in the cell, parents before children.
+#[derive(Debug)]
+struct Tree {
+    mounts: BTreeMap<PathBuf, Mounted>,
+    hidden: Vec<(PathBuf, Kind)>,
+}
+
+impl Tree {
+    fn new(request: &Request<'_>) -> Result<Self, Refusal> {
+        let root = request.facts.uid == 0;
+        let mut mounts: BTreeMap<PathBuf, Mounted> = BTreeMap::new();
+        for seen in request.runtime.iter().chain(&request.view.granted) {
+            let target = through_links(seen, request.links);
+            let owner = (root && seen.data).then_some(seen.owner);
+            mounts
+                .entry(target)
+                .and_modify(|mounted| {
+                    mounted.access.write |= seen.access.write;
+                    mounted.access.execute |= seen.access.execute;
+                    mounted.owner = mounted.owner.or(owner);
+                })
+                .or_insert_with(|| Mounted {
+                    source: seen.source.clone(),
+                    kind: seen.kind,
+                    access: seen.access,
+                    owner,
+                });
+        }
+        let mut tree = Self { mounts, hidden: Vec::new() };
+        tree.drop_redundant();
+        tree.hide(request)?;
+        Ok(tree)
+    }
+
+    /// The mount above a path, if any.
+    fn above(&self, path: &Path) -> Option<(&PathBuf, &Mounted)> {
+        path.ancestors().skip(1).find_map(|ancestor| self.mounts.get_key_value(ancestor))
+    }
+
+    /// A path inside a tree that shows it with the same access needs no mount of its own.
+    fn drop_redundant(&mut self) {
+        let redundant: Vec<PathBuf> = self
+            .mounts
+            .iter()
+            .filter(|(path, mounted)| {
+                self.above(path).is_some_and(|(top, above)| {
+                    let same_place = path.strip_prefix(top).is_ok_and(|rest| above.source.join(rest) == mounted.source);
+                    same_place && above.access == mounted.access && above.owner.is_some() == mounted.owner.is_some()
+                })
+            })
+            .map(|(path, _)| path.clone())
+            .collect();
+        for path in redundant {
+            self.mounts.remove(&path);
+        }
+    }
+
+    fn hide(&mut self, request: &Request<'_>) -> Result<(), Refusal> {
+        for seen in request.view.hidden.iter().chain(request.hidden) {
+            for path in [&seen.target, &seen.source] {
+                if self.mounts.contains_key(path) {
+                    return Err(Refusal::GrantedAndDenied { path: path.clone() });
+                }
+                // Other names of the same file are found through the trees that show it.
+                for (target, mounted) in &self.mounts {
+                    if let Ok(rest) = path.strip_prefix(&mounted.source) {
+                        self.hidden.push((target.join(rest), seen.kind));
+                    }
+                }
+            }
+        }
+        self.hidden.sort_by(|a, b| a.0.cmp(&b.0));
+        self.hidden.dedup();
+        // What lies below something hidden is hidden with it.
+        let tops: BTreeSet<PathBuf> = self.hidden.iter().map(|(path, _)| path.clone()).collect();
+        self.hidden.retain(|(path, _)| !path.ancestors().skip(1).any(|above| tops.contains(above)));
+        for rule in &request.view.absent {
+            if let Some((top, mounted)) = self.above(&rule.path) {
+                return Err(Refusal::AbsentDeny {
+                    path: rule.path.clone(),
+                    origin: rule.origin.clone(),
+                    grant: top.clone(),
+                    write: mounted.access.write,
+                });
+            }
+        }
+        Ok(())
+    }
+
+    /// Mount steps: the root, its directories, binds from the top down, what is hidden, /proc, the pivot.
+    fn steps(&self, request: &Request<'_>, steps: &mut Vec<Step>) {
+        steps.push(Step::IsolateMounts);
+        steps.push(Step::MountRoot);
+        let mut made = BTreeSet::new();
+        let directory = |steps: &mut Vec<Step>, made: &mut BTreeSet<PathBuf>, path: &Path, mode: u32| {
+            if made.insert(path.to_owned()) {
+                steps.push(Step::MakeDirectory { path: path.to_owned(), mode });
+            }
+        };
+        directory(steps, &mut made, Path::new(OWN), 0o711);
+        directory(steps, &mut made, Path::new(EMPTY_DIRECTORY), 0);
+        file(steps, EMPTY_FILE, "", 0);
+        file(steps, CANARY, "", 0o444);
+        for path in ["/dev", "/etc", "/proc"] {
+            directory(steps, &mut made, Path::new(path), 0o755);
+        }
+        for (path, content) in MADE {
+            if !self.mounts.contains_key(Path::new(path)) {
+                file(steps, path, content, 0o444);
+            }
+        }
+        let scratch = request.policy.filesystem.scratch;
+        if scratch > 0 {
+            directory(steps, &mut made, Path::new(SCRATCH), 0o755);
+            steps.push(Step::MountScratch {
+                path: PathBuf::from(SCRATCH),
+                size: scratch,
+                inodes: (scratch / 4096).clamp(64, 1 << 20),
+                execute: false,
+            });
+        }
+        for (path, target) in request.links {
+            if !self.mounts.contains_key(path) && self.above(path).is_none() {
+                for ancestor in ancestors(path) {
+                    directory(steps, &mut made, ancestor, 0o755);
+                }
+                steps.push(Step::MakeSymlink { path: path.clone(), target: target.clone() });
+            }
+        }
+        for name in DEVICES {
+            let path = PathBuf::from("/dev").join(name);
+            file(steps, &path.to_string_lossy(), "", 0);
+            steps.push(Step::Bind {
+                source: path.clone(),
+                target: path,
+                kind: Kind::File,
+                access: Access { write: false, execute: false },
+                devices: true,
+                owner: None,
+            });
+        }
+        for (target, mounted) in &self.mounts {
+            if self.above(target).is_none() {
+                for ancestor in ancestors(target) {
+                    directory(steps, &mut made, ancestor, 0o755);
+                }
+                match mounted.kind {
+                    Kind::Directory => directory(steps, &mut made, target, 0o755),
+                    Kind::File => file(steps, &target.to_string_lossy(), "", 0),
+                }
+            }
+            steps.push(Step::Bind {
+                source: mounted.source.clone(),
+                target: target.clone(),
+                kind: mounted.kind,
+                access: mounted.access,
+                devices: false,
+                owner: mounted.owner,
+            });
+        }
+        for (path, kind) in &self.hidden {
+            steps.push(Step::Hide { path: path.clone(), kind: *kind });
+        }
+        steps.push(Step::MountProc);
+        steps.push(Step::PivotRoot);
+    }
+
+    /// The same view once more, as rules.
+    fn landlock(&self, scratch: u64) -> Vec<LandlockRule> {
+        let read = Access { write: false, execute: false };
+        let mut rules: Vec<LandlockRule> = self
+            .mounts
+            .iter()
+            .map(|(path, m)| LandlockRule { path: path.clone(), access: m.access, kind: m.kind })
+            .collect();
+        let mut add = |path: &str, write, kind| {
+            rules.push(LandlockRule { path: PathBuf::from(path), access: Access { write, ..read }, kind });
+        };
+        add("/etc", false, Kind::Directory);
+        add("/proc", false, Kind::Directory);
+        if scratch > 0 {
+            add(SCRATCH, true, Kind::Directory);
+        }
+        for name in DEVICES {
+            let write = matches!(name, "null" | "zero" | "full");
+            add(&format!("/dev/{name}"), write, Kind::File);
+        }
+        rules
+    }
+}
+
+fn file(steps: &mut Vec<Step>, path: &str, content: &str, mode: u32) {
+    steps.push(Step::MakeFile { path: PathBuf::from(path), content: content.to_owned(), mode });
+}
+
+/// A grant whose path leads through a link of the root is put where the link leads, or it could not be reached.
+fn through_links(seen: &Seen, links: &[(PathBuf, PathBuf)]) -> PathBuf {
+    if links.iter().any(|(link, _)| seen.target.starts_with(link)) {
+        seen.source.clone()
+    } else {
+        seen.target.clone()
+    }
+}
+
+/// The directories above a path, from the top, without `/`.
+fn ancestors(path: &Path) -> Vec<&Path> {
+    let mut list: Vec<&Path> = path.ancestors().skip(1).filter(|a| a.parent().is_some()).collect();
+    list.reverse();
+    list
+}
+
+/// The nodes of the cell's `/dev`.
+const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+
+/// Files of `/etc` that say nothing of the host.
+const MADE: [(&str, &str); 6] = [
+    (
+        "/etc/passwd",
+        "root:x:0:0:root:/:/sbin/nologin\ncell:x:1000:1000:cell:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n",
+    ),
+    ("/etc/group", "root:x:0:\ncell:x:1000:\nnogroup:x:65534:\n"),
+    ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+    ("/etc/hostname", "cell\n"),
+    ("/etc/resolv.conf", ""),
+    ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
+];

@@ -1,0 +1,391 @@
+//! Processes: clone3, vfork and exec, wait, pidfd, signals, sessions, limits.
+//!
+//! Neighbours: `launch`. Never: chooses flags or names by itself.
+
+use std::ffi::{CStr, CString};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::ptr;
+
+use super::{Errno, Result, check, check_fd};
+
+/// `struct clone_args` (linux/sched.h), version 2: 88 bytes, with `cgroup`.
+#[repr(C)]
+#[derive(Debug, Default)]
+struct CloneArgs {
+    flags: u64,
+    pidfd: u64,
+    child_tid: u64,
+    parent_tid: u64,
+    exit_signal: u64,
+    stack: u64,
+    stack_size: u64,
+    tls: u64,
+    set_tid: u64,
+    set_tid_size: u64,
+    cgroup: u64,
+}
+
+/// Which side of [`clone3`] returned.
+#[derive(Debug)]
+pub enum Cloned {
+    /// The new process.
+    Child,
+    /// The caller: the child's id in the caller's pid namespace, and a descriptor for it.
+    Parent(libc::pid_t, OwnedFd),
+}
+
+/// clone3(2) without shared memory, like a fork, with `CLONE_PIDFD`; `cgroup` adds `CLONE_INTO_CGROUP`.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
+    let mut pidfd: libc::c_int = -1;
+    let mut args = CloneArgs {
+        flags: namespaces | flag(libc::CLONE_PIDFD),
+        pidfd: ptr::from_mut(&mut pidfd) as u64,
+        exit_signal: flag(libc::SIGCHLD),
+        ..CloneArgs::default()
+    };
+    if let Some(directory) = cgroup {
+        const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
+        args.flags |= CLONE_INTO_CGROUP;
+        args.cgroup = flag(directory.as_raw_fd());
+    }
+    // SAFETY: clone3 wants a pointer to clone_args and its size: `args` is one, initialised, and lives
+    // through the call. `pidfd` points to a live c_int. Without CLONE_VM the child has a copy of memory
+    // and its own stack; the callers are single-threaded, so no lock is held by a thread the child lacks.
+    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) })?;
+    if pid == 0 {
+        return Ok(Cloned::Child);
+    }
+    // SAFETY: with CLONE_PIDFD a successful clone3 stored a new descriptor that nobody else owns.
+    let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
+    Ok(Cloned::Parent(libc::pid_t::try_from(pid).map_err(|_overflow| Errno(libc::EOVERFLOW))?, pidfd))
+}
+
+/// A flag or descriptor that libc types as `c_int`, as the u64 that `clone_args` holds.
+fn flag(value: libc::c_int) -> u64 {
+    u64::from(value.cast_unsigned())
+}
+
+/// clone(2) `CLONE_NEW*` bits as clone3 takes them.
+#[must_use]
+pub fn namespace_bits(flags: libc::c_int) -> u64 {
+    flag(flags)
+}
+
+/// unshare(2).
+///
+/// # Errors
+/// The kernel's errno.
+pub fn unshare(flags: libc::c_int) -> Result<()> {
+    // SAFETY: unshare takes an integer and touches no memory of ours.
+    check(unsafe { libc::syscall(libc::SYS_unshare, flags) }).map(drop)
+}
+
+/// Program, arguments and environment as execve(2) wants them, made before the process is cloned.
+#[derive(Debug)]
+pub struct Image {
+    path: CString,
+    _argv: Vec<CString>,
+    _envp: Vec<CString>,
+    argv_pointers: Vec<*const libc::c_char>,
+    envp_pointers: Vec<*const libc::c_char>,
+}
+
+impl Image {
+    /// Lays out the arrays.
+    ///
+    /// # Errors
+    /// `EINVAL` when a text holds a NUL byte.
+    pub fn new(path: &str, argv: &[String], env: &[(String, String)]) -> Result<Self> {
+        let c = |text: &str| CString::new(text).map_err(|_nul| Errno(libc::EINVAL));
+        let argv: Vec<CString> = argv.iter().map(|a| c(a)).collect::<Result<_>>()?;
+        let envp: Vec<CString> = env.iter().map(|(k, v)| c(&format!("{k}={v}"))).collect::<Result<_>>()?;
+        let pointers = |list: &[CString]| {
+            list.iter().map(|text| text.as_ptr()).chain(std::iter::once(ptr::null())).collect()
+        };
+        let (argv_pointers, envp_pointers) = (pointers(&argv), pointers(&envp));
+        Ok(Self { path: c(path)?, _argv: argv, _envp: envp, argv_pointers, envp_pointers })
+    }
+}
+
+/// What [`spawn`]'s child works on, in memory that parent and child share until exec.
+struct Shared<'a> {
+    image: &'a Image,
+    errno: i32,
+}
+
+/// Starts `image` as a child, as vfork(2) and execve(2) would: the caller sleeps until exec has
+/// happened or failed, so no page table is copied. Signals are at their defaults in the program.
+///
+/// # Errors
+/// The errno of clone or of execve.
+pub fn spawn(image: &Image) -> Result<libc::pid_t> {
+    const STACK: usize = 32 * 1024;
+    let mut stack = vec![0_u64; STACK / 8];
+    let mut shared = Shared { image, errno: 0 };
+    let top = stack.as_mut_ptr_range().end;
+    // SAFETY: clone wants the top of a stack that stays mapped: `stack` outlives the call, and CLONE_VFORK
+    // keeps this thread asleep until the child has left it by exec or exit. `run` matches the signature.
+    // `shared` outlives the call for the same reason, and only the child touches it meanwhile.
+    let pid = unsafe {
+        libc::clone(run, top.cast(), libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD, (&raw mut shared).cast())
+    };
+    if pid == -1 {
+        return Err(Errno::last());
+    }
+    // SAFETY: `shared` is alive and initialised; the child that wrote to it behind the compiler's back is past exec.
+    let errno = unsafe { ptr::read_volatile(&raw const shared.errno) };
+    if errno == 0 {
+        return Ok(pid);
+    }
+    wait(pid)?;
+    Err(Errno(errno))
+}
+
+/// The child of [`spawn`]: only system calls, nothing that allocates or locks.
+extern "C" fn run(argument: *mut libc::c_void) -> libc::c_int {
+    let shared = argument.cast::<Shared<'_>>();
+    for signal in 1..=64 {
+        // SAFETY: SIG_DFL needs no handler to live; a refusal (SIGKILL, SIGSTOP, reserved) changes nothing.
+        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    }
+    let mask: u64 = 0;
+    // SAFETY: rt_sigprocmask reads 8 bytes of `mask` and writes nothing, as the old set is null.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, ptr::null::<u64>(), 8) };
+    // SAFETY: `argument` is the `Shared` of `spawn`, alive while its thread sleeps.
+    let image = unsafe { (*shared).image };
+    // SAFETY: path, argv and envp are NUL-terminated texts and null-terminated arrays owned by `image`.
+    unsafe { libc::execve(image.path.as_ptr(), image.argv_pointers.as_ptr(), image.envp_pointers.as_ptr()) };
+    let errno = Errno::last().0;
+    // SAFETY: `shared` is as above, so the address of its field is inside it.
+    let slot = unsafe { &raw mut (*shared).errno };
+    // SAFETY: the parent sleeps and nobody else reads the field.
+    unsafe { ptr::write_volatile(slot, errno) };
+    exit_now(127)
+}
+
+/// _exit(2): no destructor, no buffer of the parent's is flushed a second time.
+pub fn exit_now(status: i32) -> ! {
+    // SAFETY: _exit does not return and needs nothing.
+    unsafe { libc::_exit(status) }
+}
+
+/// How a child ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Exit {
+    /// Exit status.
+    Code(i32),
+    /// Killed by a signal.
+    Signal(i32),
+}
+
+impl Exit {
+    fn from_wait(status: libc::c_int) -> Self {
+        if libc::WIFSIGNALED(status) {
+            Self::Signal(libc::WTERMSIG(status))
+        } else {
+            Self::Code(libc::WEXITSTATUS(status))
+        }
+    }
+}
+
+/// A reaped child.
+#[derive(Debug, Clone, Copy)]
+pub struct Reaped {
+    /// Which.
+    pub pid: libc::pid_t,
+    /// How it ended.
+    pub exit: Exit,
+    /// CPU time in microseconds, of it and of all it had waited for.
+    pub cpu_us: u64,
+}
+
+/// wait4(2) for one child (`pid > 0`) or any (`-1`), blocking.
+///
+/// # Errors
+/// The kernel's errno; `EINTR` is tried again.
+pub fn wait(pid: libc::pid_t) -> Result<Reaped> {
+    let mut status: libc::c_int = 0;
+    // SAFETY: rusage is a plain C struct for which all zeroes is a value.
+    let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
+    loop {
+        // SAFETY: both pointers are to live variables of the right type.
+        let reaped = unsafe { libc::wait4(pid, &raw mut status, libc::__WALL, &raw mut usage) };
+        if reaped != -1 {
+            let microseconds = |t: libc::timeval| {
+                u64::try_from(t.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(t.tv_usec).unwrap_or(0)
+            };
+            let cpu_us = microseconds(usage.ru_utime) + microseconds(usage.ru_stime);
+            return Ok(Reaped { pid: reaped, exit: Exit::from_wait(status), cpu_us });
+        }
+        let errno = Errno::last();
+        if errno.0 != libc::EINTR {
+            return Err(errno);
+        }
+    }
+}
+
+/// `pidfd_open(2)`.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn pidfd_open(pid: libc::pid_t) -> Result<OwnedFd> {
+    // SAFETY: pidfd_open takes integers.
+    let fd = check_fd(unsafe { libc::syscall(libc::SYS_pidfd_open, pid, 0) })?;
+    // SAFETY: the call returned a new descriptor that nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
+}
+
+/// `pidfd_send_signal(2)`.
+///
+/// # Errors
+/// The kernel's errno; `ESRCH` when the process is gone.
+pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: libc::c_int) -> Result<()> {
+    // SAFETY: a null siginfo is allowed; the rest are integers.
+    check(unsafe {
+        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, ptr::null::<libc::siginfo_t>(), 0)
+    })
+    .map(drop)
+}
+
+/// Does a process of this id exist (kill(2) with signal 0)?
+#[must_use]
+pub fn exists(pid: libc::pid_t) -> bool {
+    // SAFETY: kill takes integers; signal 0 sends nothing.
+    let answer = check(libc::c_long::from(unsafe { libc::kill(pid, 0) }));
+    answer.is_ok() || answer == Err(Errno(libc::EPERM))
+}
+
+/// pause(2): sleeps until a signal.
+pub fn pause() {
+    // SAFETY: pause takes nothing.
+    unsafe { libc::pause() };
+}
+
+/// kill(2) with SIGKILL.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn kill(pid: libc::pid_t) -> Result<()> {
+    // SAFETY: kill takes integers.
+    check(libc::c_long::from(unsafe { libc::kill(pid, libc::SIGKILL) })).map(drop)
+}
+
+/// setsid(2).
+///
+/// # Errors
+/// `EPERM` when the caller leads a process group.
+pub fn setsid() -> Result<()> {
+    // SAFETY: setsid takes nothing.
+    check(libc::c_long::from(unsafe { libc::setsid() })).map(drop)
+}
+
+/// umask(2).
+pub fn umask(mask: libc::mode_t) {
+    // SAFETY: umask takes an integer and cannot fail.
+    unsafe { libc::umask(mask) };
+}
+
+/// keyctl(2) `KEYCTL_JOIN_SESSION_KEYRING` with no name: a new, empty session keyring.
+///
+/// # Errors
+/// `ENOSYS` on a kernel without keyrings.
+pub fn join_session_keyring() -> Result<()> {
+    const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
+    // SAFETY: a null name asks for an anonymous keyring; nothing is written.
+    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, ptr::null::<libc::c_char>()) }).map(drop)
+}
+
+/// setrlimit(2), soft and hard at once; never raises a hard limit that is lower already.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn setrlimit(resource: libc::__rlimit_resource_t, value: u64) -> Result<()> {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is a live rlimit.
+    check(libc::c_long::from(unsafe { libc::getrlimit(resource, &raw mut limit) }))?;
+    let value = value.min(limit.rlim_max);
+    limit = libc::rlimit { rlim_cur: value, rlim_max: value };
+    // SAFETY: `limit` is a live rlimit.
+    check(libc::c_long::from(unsafe { libc::setrlimit(resource, &raw const limit) })).map(drop)
+}
+
+/// prctl(2) with integer arguments only.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn prctl(option: libc::c_int, value: libc::c_ulong) -> Result<libc::c_long> {
+    // SAFETY: the options that callers pass take integers; the unused arguments are zero as the kernel wants.
+    check(unsafe { libc::syscall(libc::SYS_prctl, option, value, 0, 0, 0) })
+}
+
+/// prctl(2) `PR_SET_PDEATHSIG` with SIGKILL. The kernel forgets it when ids change or capabilities are gained.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn die_with_parent() -> Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, libc::c_ulong::from(libc::SIGKILL.cast_unsigned())).map(drop)
+}
+
+/// prctl(2) `PR_SET_NAME`: the name in `/proc/PID/comm`, at most 15 bytes.
+pub fn set_name(name: &CStr) {
+    // SAFETY: the pointer is to a NUL-terminated text; the kernel reads at most 16 bytes of it and stops at NUL.
+    unsafe { libc::prctl(libc::PR_SET_NAME, name.as_ptr()) };
+}
+
+/// Overwrites the environment and argument texts of this process image, as `/proc/PID/environ` and `cmdline` show them.
+/// Call it only where nothing will read the environment or the arguments again.
+pub fn wipe_environment() {
+    unsafe extern "C" {
+        static mut environ: *mut *mut libc::c_char;
+    }
+    // SAFETY: `environ` is libc's own variable; the caller is single-threaded, so nobody changes it meanwhile.
+    let list = unsafe { environ };
+    if list.is_null() {
+        return;
+    }
+    let mut index = 0;
+    loop {
+        // SAFETY: the array ends with a null pointer, at which the loop stops, so `index` stays within it.
+        let slot = unsafe { list.add(index) };
+        // SAFETY: `slot` is within the array, its terminating null included.
+        let text = unsafe { *slot };
+        if text.is_null() {
+            break;
+        }
+        // SAFETY: each entry is a NUL-terminated text in writable memory (the stack that execve made, or malloc's).
+        let length = unsafe { libc::strlen(text) };
+        // SAFETY: as above: `length` bytes from `text` are ours and writable.
+        unsafe { ptr::write_bytes(text, 0, length) };
+        index += 1;
+    }
+    // SAFETY: the first slot exists (it may be the null itself); from now on the environment reads as empty.
+    unsafe { *list = ptr::null_mut() };
+}
+
+/// getppid(2) is 0 when the parent is outside the pid namespace; getpid(2) is 1 for init.
+#[must_use]
+pub fn pid() -> u32 {
+    std::process::id()
+}
+
+/// sethostname(2).
+///
+/// # Errors
+/// The kernel's errno.
+pub fn sethostname(name: &str) -> Result<()> {
+    // SAFETY: pointer and length describe one live text; the kernel copies it.
+    check(libc::c_long::from(unsafe { libc::sethostname(name.as_ptr().cast(), name.len()) })).map(drop)
+}
+
+/// chdir(2).
+///
+/// # Errors
+/// The kernel's errno.
+pub fn chdir(path: &CStr) -> Result<()> {
+    // SAFETY: the path is a NUL-terminated text.
+    check(libc::c_long::from(unsafe { libc::chdir(path.as_ptr()) })).map(drop)
+}

@@ -1,0 +1,136 @@
+//! `SOCK_SEQPACKET` pairs with descriptors in control messages (unix(7)).
+//!
+//! Neighbours: `launch`. Never: reads what a message says.
+
+use std::io::IoSlice;
+use std::mem::MaybeUninit;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::ptr;
+
+use super::{Errno, Result, check};
+
+/// The most descriptors that one message of ours carries.
+pub const MAX_DESCRIPTORS: usize = 4;
+
+/// A connected pair, close-on-exec.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    let mut ends = [-1; 2];
+    // SAFETY: socketpair writes two descriptors into a live array of two.
+    check(libc::c_long::from(unsafe {
+        libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr())
+    }))?;
+    let [one, other] = ends;
+    // SAFETY: a successful socketpair gave a new descriptor that nobody else owns.
+    let one = unsafe { OwnedFd::from_raw_fd(one) };
+    // SAFETY: as above.
+    let other = unsafe { OwnedFd::from_raw_fd(other) };
+    Ok((one, other))
+}
+
+/// Control message space: a header and the descriptors, aligned as cmsghdr.
+#[repr(C, align(8))]
+struct Control([u8; 64]);
+
+/// sendmsg(2): one message, with descriptors.
+///
+/// # Errors
+/// The kernel's errno; `EPIPE` when the other side is gone.
+pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+    if descriptors.len() > MAX_DESCRIPTORS {
+        return Err(Errno(libc::EINVAL));
+    }
+    let slice = IoSlice::new(bytes);
+    let numbers: Vec<RawFd> = descriptors.iter().map(AsRawFd::as_raw_fd).collect();
+    let mut control = Control([0; 64]);
+    // SAFETY: msghdr is a plain C struct for which all zeroes is a value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = ptr::from_ref(&slice).cast_mut().cast();
+    message.msg_iovlen = 1;
+    if !numbers.is_empty() {
+        let length = u32::try_from(size_of_val(numbers.as_slice())).unwrap_or(0);
+        message.msg_control = control.0.as_mut_ptr().cast();
+        // SAFETY: CMSG_SPACE only computes.
+        message.msg_controllen = unsafe { libc::CMSG_SPACE(length) } as usize;
+        // SAFETY: msg_control and msg_controllen describe `control`, which has room for one header.
+        let header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+        // SAFETY: CMSG_LEN only computes.
+        let cmsg_len = unsafe { libc::CMSG_LEN(length) } as usize;
+        // SAFETY: `header` points into `control`, which is aligned for it and large enough.
+        unsafe { *header = libc::cmsghdr { cmsg_len, cmsg_level: libc::SOL_SOCKET, cmsg_type: libc::SCM_RIGHTS } };
+        // SAFETY: `header` is a header inside `control`.
+        let data = unsafe { libc::CMSG_DATA(header) };
+        // SAFETY: MAX_DESCRIPTORS numbers and the header fit in the 64 bytes of `control`.
+        unsafe { ptr::copy_nonoverlapping(numbers.as_ptr().cast::<u8>(), data, length as usize) };
+    }
+    loop {
+        // SAFETY: every pointer in `message` is to something live: the slice, the control space.
+        let sent = unsafe { libc::sendmsg(socket.as_raw_fd(), &raw const message, libc::MSG_NOSIGNAL) };
+        if sent >= 0 {
+            return Ok(());
+        }
+        let errno = Errno::last();
+        if errno.0 != libc::EINTR {
+            return Err(errno);
+        }
+    }
+}
+
+/// recvmsg(2): one message of at most `buffer` bytes, with its descriptors. `None` when the other side is gone.
+///
+/// # Errors
+/// The kernel's errno; `EMSGSIZE` for a message that was longer than the buffer or had more descriptors.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: bool) -> Result<Option<(usize, Vec<OwnedFd>)>> {
+    let mut slice = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
+    let mut control: MaybeUninit<Control> = MaybeUninit::zeroed();
+    // SAFETY: msghdr is a plain C struct for which all zeroes is a value.
+    let mut message: libc::msghdr = unsafe { std::mem::zeroed() };
+    message.msg_iov = &raw mut slice;
+    message.msg_iovlen = 1;
+    message.msg_control = control.as_mut_ptr().cast();
+    message.msg_controllen = size_of::<Control>();
+    let flags = libc::MSG_CMSG_CLOEXEC | if wait { 0 } else { libc::MSG_DONTWAIT };
+    let count = loop {
+        // SAFETY: every pointer in `message` is to something live and of the length stated.
+        let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
+        if let Ok(count) = usize::try_from(count) {
+            break count;
+        }
+        let errno = Errno::last();
+        if errno.0 != libc::EINTR {
+            return Err(errno);
+        }
+    };
+    let mut descriptors = Vec::new();
+    // SAFETY: recvmsg set msg_controllen to what it filled of `control`.
+    let mut header = unsafe { libc::CMSG_FIRSTHDR(&raw const message) };
+    while !header.is_null() {
+        // SAFETY: a header that CMSG_FIRSTHDR or CMSG_NXTHDR gave lies whole in `control`.
+        let cmsg = unsafe { *header };
+        if cmsg.cmsg_level == libc::SOL_SOCKET && cmsg.cmsg_type == libc::SCM_RIGHTS {
+            // SAFETY: CMSG_LEN only computes.
+            let bytes = cmsg.cmsg_len.saturating_sub(unsafe { libc::CMSG_LEN(0) } as usize);
+            // SAFETY: `header` lies in `control`.
+            let data = unsafe { libc::CMSG_DATA(header) }.cast::<RawFd>();
+            for index in 0..bytes / size_of::<RawFd>() {
+                // SAFETY: the kernel put `bytes` bytes of descriptors there, and `index` stays below their count.
+                let slot = unsafe { data.add(index) };
+                // SAFETY: `slot` holds a descriptor number, maybe unaligned.
+                let number = unsafe { slot.read_unaligned() };
+                // SAFETY: the descriptor came with this message and nobody else owns it.
+                descriptors.push(unsafe { OwnedFd::from_raw_fd(number) });
+            }
+        }
+        // SAFETY: `message` and `header` belong together.
+        header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
+    }
+    if message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
+        return Err(Errno(libc::EMSGSIZE));
+    }
+    if count == 0 && descriptors.is_empty() {
+        return Ok(None);
+    }
+    Ok(Some((count, descriptors)))
+}
