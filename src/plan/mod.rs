@@ -3,12 +3,13 @@
 //! Neighbours: takes a [`crate::policy::Policy`] and [`crate::host`] facts, gives a [`Plan`] to `launch` and `explain`.
 //! Never: reads clock, files, environment or kernel.
 
+pub mod seccomp;
 pub mod step;
 
 use serde::{Deserialize, Serialize};
+use step::Step;
 
 use crate::policy::Floor;
-use step::Step;
 
 /// What the launcher runs for one cell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
