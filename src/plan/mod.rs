@@ -10,10 +10,10 @@ pub mod step;
 use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
+use step::Step;
 
 use crate::host::NoCgroup;
 use crate::policy::Floor;
-use step::Step;
 
 /// What the launcher runs for one cell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]

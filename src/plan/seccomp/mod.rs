@@ -1,0 +1,184 @@
+//! The system call filter: an allow-list by number and, for some calls, by argument, as a program of classic BPF.
+//!
+//! Neighbours: takes a profile's [`Syscalls`], gives the instructions of [`super::step::Step::Seccomp`], which `launch`
+//! installs. `table` has the numbers, `groups` the answers and their reasons, `rules` the arguments, `tree` the code.
+//! Never: installs anything, or asks the running kernel what it knows.
+//!
+//! What it answers, in this order:
+//! 1. another architecture than x86-64, and the x32 ABI: the process is killed;
+//! 2. a call of the allow-list: it runs, some only with harmless arguments;
+//! 3. another known call: `EPERM`, or `ENOSYS` where programs have an older way;
+//! 4. a number that the table does not have: `ENOSYS`, so that libc falls back as on an older kernel.
+
+mod groups;
+mod rules;
+mod suggest;
+mod table;
+mod tree;
+
+#[cfg(test)]
+mod tests;
+
+use std::collections::BTreeMap;
+use std::sync::LazyLock;
+
+use groups::{GROUPS, Group};
+use rules::{Action, Entry, Errno};
+use table::TABLE;
+pub use table::{is_known, name, names, number};
+use tree::{NO_CALL, Range, X32_BIT};
+
+use crate::policy::Syscalls;
+
+#[cfg(not(target_arch = "x86_64"))]
+compile_error!("the system call filter has numbers and argument rules for x86-64 only");
+
+/// A name in `[syscalls]` that no system call has.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("unknown system call `{name}`")]
+pub struct UnknownSyscall {
+    /// As it was written.
+    pub name: String,
+    /// The known name that is nearest, if one is near.
+    pub nearest: Option<&'static str>,
+}
+
+impl UnknownSyscall {
+    /// The error for a name, if no call has it.
+    ///
+    /// # Errors
+    /// The name is not in the table.
+    pub fn check(name: &str) -> Result<(), Self> {
+        if is_known(name) {
+            return Ok(());
+        }
+        Err(Self { name: name.to_owned(), nearest: suggest::nearest(name, names()) })
+    }
+
+    /// What to do about it.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        self.nearest.map(|nearest| format!("did you mean `{nearest}`?"))
+    }
+}
+
+/// What becomes of a system call.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Verdict {
+    /// It runs, whatever its arguments.
+    Allow,
+    /// It returns this error, by the kernel's name.
+    Errno(&'static str),
+    /// The process is killed.
+    Kill,
+    /// It depends on the arguments: this is what runs, the rest returns an error.
+    Conditional(&'static str),
+}
+
+/// A verdict and its reason.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Explanation {
+    /// What becomes of the call.
+    pub verdict: Verdict,
+    /// Why, without a full stop.
+    pub why: &'static str,
+}
+
+/// The program for `SECCOMP_SET_MODE_FILTER`: code, jump if true, jump if false, operand of each `struct sock_filter`.
+///
+/// # Errors
+/// A name in `changes` is not a system call.
+pub fn compile(changes: &Syscalls) -> Result<Vec<(u16, u8, u8, u32)>, UnknownSyscall> {
+    check(changes)?;
+    Ok(tree::program(&ranges(changes)))
+}
+
+/// What becomes of a call that is known by its name, and why.
+///
+/// # Errors
+/// `call` or a name in `changes` is not a system call.
+pub fn explain(call: &str, changes: &Syscalls) -> Result<Explanation, UnknownSyscall> {
+    UnknownSyscall::check(call)?;
+    check(changes)?;
+    Ok(explain_known(call, changes))
+}
+
+/// What becomes of a call of the x86-64 architecture that is known by its number only, and why.
+///
+/// # Errors
+/// A name in `changes` is not a system call.
+pub fn explain_number(call: u32, changes: &Syscalls) -> Result<Explanation, UnknownSyscall> {
+    check(changes)?;
+    Ok(match name(call) {
+        Some(name) => explain_known(name, changes),
+        None if call & X32_BIT != 0 && call != NO_CALL => {
+            Explanation { verdict: Verdict::Kill, why: "a call of the x32 ABI, which no program here uses" }
+        }
+        None => Explanation {
+            verdict: Verdict::Errno(Errno::Nosys.name()),
+            why: "not in the table: newer than this program, or no call at all",
+        },
+    })
+}
+
+/// Are all names known?
+fn check(changes: &Syscalls) -> Result<(), UnknownSyscall> {
+    changes.allow.iter().chain(&changes.deny).try_for_each(|name| UnknownSyscall::check(name))
+}
+
+/// The group of each call.
+static GROUP_OF: LazyLock<BTreeMap<&'static str, &'static Group>> = LazyLock::new(|| {
+    GROUPS.iter().flat_map(|group| group.names.iter().map(move |name| (*name, group))).collect()
+});
+
+/// What the filter does with a known call, and why: a profile's `deny` before its `allow`, and both before the groups.
+fn decide(name: &str, changes: &Syscalls) -> (Entry, &'static str) {
+    let group = GROUP_OF.get(name);
+    let refused = Entry::Always(Action::Refuse(Errno::Perm));
+    let (entry, why) = group.map_or((refused, "not in the allow-list"), |group| (group.entry, group.why));
+    if changes.deny.iter().any(|denied| denied == name) {
+        // A call that is refused anyway keeps its error, because callers know how to do without it.
+        let entry = match entry {
+            Entry::Always(Action::Refuse(_) | Action::Kill) => entry,
+            Entry::Always(Action::Allow) | Entry::Arguments(_) => refused,
+        };
+        return (entry, "the profile denies it");
+    }
+    if changes.allow.iter().any(|allowed| allowed == name) {
+        return (Entry::Always(Action::Allow), "the profile allows it");
+    }
+    (entry, why)
+}
+
+/// The verdict on a name that is in the table.
+fn explain_known(name: &str, changes: &Syscalls) -> Explanation {
+    let (entry, why) = decide(name, changes);
+    let verdict = match entry {
+        Entry::Always(Action::Allow) => Verdict::Allow,
+        Entry::Always(Action::Refuse(errno)) => Verdict::Errno(errno.name()),
+        Entry::Always(Action::Kill) => Verdict::Kill,
+        Entry::Arguments(rule) => Verdict::Conditional(rule.text),
+    };
+    Explanation { verdict, why }
+}
+
+/// The table as ranges of equal answers, holes and all that comes after it included.
+fn ranges(changes: &Syscalls) -> Vec<Range> {
+    let unknown = Entry::Always(Action::Refuse(Errno::Nosys));
+    let mut ranges: Vec<Range> = Vec::new();
+    let mut extend = |first: u32, entry: Entry| {
+        if ranges.last().is_none_or(|last| last.entry != entry) {
+            ranges.push(Range { first, entry });
+        }
+    };
+    let mut next = 0;
+    for (number, name) in TABLE {
+        if *number != next {
+            extend(next, unknown);
+        }
+        extend(*number, decide(name, changes).0);
+        next = number + 1;
+    }
+    extend(next, unknown);
+    ranges
+}

@@ -1,0 +1,467 @@
+//! Holds the compiled program against a plain interpreter of classic BPF and against the rules written out by hand.
+//!
+//! Neighbours: `tree` and `groups`, which it checks. Never: installs a program; that is for the tests of `launch`.
+
+use proptest::prelude::*;
+
+use super::groups::GROUPS;
+use super::table::TABLE;
+use super::*;
+
+const X86_64: u32 = 0xc000_003e;
+const I386: u32 = 0x4000_0003;
+const ALLOW: u32 = 0x7fff_0000;
+const KILL: u32 = 0x8000_0000;
+const EPERM: u32 = 0x0005_0000 | 1;
+const ENOSYS: u32 = 0x0005_0000 | 38;
+const EPROTONOSUPPORT: u32 = 0x0005_0000 | 93;
+const ESOCKTNOSUPPORT: u32 = 0x0005_0000 | 94;
+const EOPNOTSUPP: u32 = 0x0005_0000 | 95;
+const EAFNOSUPPORT: u32 = 0x0005_0000 | 97;
+
+/// What a program answers and how many comparisons it took, as the kernel runs it.
+fn run(program: &[(u16, u8, u8, u32)], arch: u32, number: u32, arguments: [u64; 6]) -> (u32, usize) {
+    let mut data = vec![number, arch, 0, 0];
+    data.extend(arguments.iter().flat_map(|argument| [low(*argument), low(*argument >> 32)]));
+    let (mut accumulator, mut at, mut comparisons) = (0_u32, 0_usize, 0_usize);
+    loop {
+        let (code, if_true, if_false, k) = program[at];
+        at += 1;
+        let holds = match code {
+            0x20 => {
+                assert_eq!(k % 4, 0, "the kernel refuses unaligned loads");
+                accumulator = data[usize::try_from(k / 4).unwrap()];
+                continue;
+            }
+            0x54 => {
+                accumulator &= k;
+                continue;
+            }
+            0x05 => {
+                at += usize::try_from(k).unwrap();
+                continue;
+            }
+            0x06 => return (k, comparisons),
+            0x15 => accumulator == k,
+            0x35 => accumulator >= k,
+            0x45 => accumulator & k != 0,
+            other => panic!("instruction {other:#x} is not in use"),
+        };
+        comparisons += 1;
+        at += usize::from(if holds { if_true } else { if_false });
+    }
+}
+
+fn low(argument: u64) -> u32 {
+    u32::try_from(argument & 0xffff_ffff).unwrap()
+}
+
+fn verdict(program: &[(u16, u8, u8, u32)], call: &str, arguments: [u64; 6]) -> u32 {
+    run(program, X86_64, number(call).unwrap(), arguments).0
+}
+
+fn changes(allow: &[&str], deny: &[&str]) -> Syscalls {
+    let owned = |names: &[&str]| names.iter().map(|name| (*name).to_owned()).collect();
+    Syscalls { allow: owned(allow), deny: owned(deny) }
+}
+
+fn default_program() -> Vec<(u16, u8, u8, u32)> {
+    compile(&Syscalls::default()).unwrap()
+}
+
+/// The rules once more, as one would say them. None for a call that they do not look at.
+fn by_hand(call: &str, arguments: [u64; 6]) -> Option<u32> {
+    let [a, b, c, d, e, _] = arguments.map(low);
+    let when = |allowed: bool, refused: u32| Some(if allowed { ALLOW } else { refused });
+    let set_id = |mode: u32| mode & 0o6000 != 0;
+    let plain_node = |mode: u32| matches!(mode & 0o170_000, 0 | 0o100_000 | 0o010_000) && !set_id(mode);
+    let creates = |flags: u32| flags & (0o100 | 0o20_000_000) != 0;
+    match call {
+        "clone" => when(
+            [0x2_0000, 0x200_0000, 0x400_0000, 0x800_0000, 0x1000_0000, 0x2000_0000, 0x4000_0000]
+                .iter()
+                .all(|flag| a & flag == 0),
+            EPERM,
+        ),
+        "ioctl" => when(b != 0x5412 && b != 0x541c, EPERM),
+        "socket" => Some(match (a, b & 0xf, c) {
+            (2 | 10, 1, 0 | 6) | (2 | 10, 2, 0 | 17) => ALLOW,
+            (2 | 10, 1 | 2, _) => EPROTONOSUPPORT,
+            (2 | 10, _, _) => ESOCKTNOSUPPORT,
+            _ => EAFNOSUPPORT,
+        }),
+        "socketpair" => Some(match (a, b & 0xf) {
+            (1, 1 | 5) => ALLOW,
+            (1, _) => ESOCKTNOSUPPORT,
+            _ => EAFNOSUPPORT,
+        }),
+        "sendto" | "sendmmsg" => when(d & 0x2000_0000 == 0, EOPNOTSUPP),
+        "sendmsg" => when(c & 0x2000_0000 == 0, EOPNOTSUPP),
+        "prctl" => when(
+            matches!(
+                a,
+                1..=4
+                    | 7
+                    | 15
+                    | 16
+                    | 21
+                    | 23
+                    | 27
+                    | 29
+                    | 30
+                    | 36..=39
+                    | 41
+                    | 42
+                    | 52
+                    | 65
+                    | 66
+                    | 0x4155_5856
+                    | 0x5356_4d41
+            ),
+            EPERM,
+        ),
+        "personality" => when(a == 0 || a == 0xffff_ffff, EPERM),
+        "prlimit64" => when(a == 0 || arguments[2] == 0, EPERM),
+        "setpriority" => when(a == 0 && b == 0, EPERM),
+        "chmod" | "fchmod" | "creat" => when(!set_id(b), EPERM),
+        "fchmodat" | "fchmodat2" => when(!set_id(c), EPERM),
+        "open" => when(!creates(b) || !set_id(c), EPERM),
+        "openat" => when(!creates(c) || !set_id(d), EPERM),
+        "mknod" => when(plain_node(b), EPERM),
+        "mknodat" => when(plain_node(c), EPERM),
+        "execveat" => when(e & 0x1000 == 0, EPERM),
+        _ => None,
+    }
+}
+
+/// The answer of the whole filter, without a tree.
+fn naive(arch: u32, number: u32, arguments: [u64; 6], changes: &Syscalls) -> u32 {
+    if arch != X86_64 {
+        return KILL;
+    }
+    if number == u32::MAX {
+        return ENOSYS;
+    }
+    if number & 0x4000_0000 != 0 {
+        return KILL;
+    }
+    let Some(call) = name(number) else { return ENOSYS };
+    let has = |list: &[String]| list.iter().any(|entry| entry == call);
+    let group = GROUPS.iter().find(|group| group.names.contains(&call)).unwrap();
+    let unchanged = match group.entry {
+        Entry::Always(Action::Allow) => ALLOW,
+        Entry::Always(Action::Refuse(errno)) => 0x0005_0000 | errno.number(),
+        Entry::Always(Action::Kill) => KILL,
+        Entry::Arguments(_) => by_hand(call, arguments).unwrap(),
+    };
+    let always_refused = matches!(group.entry, Entry::Always(Action::Refuse(_)));
+    match (has(&changes.deny), has(&changes.allow)) {
+        (true, _) if always_refused => unchanged,
+        (true, _) => EPERM,
+        (false, true) => ALLOW,
+        (false, false) => unchanged,
+    }
+}
+
+/// Every jump lands on an instruction, and the program ends whatever happens.
+fn assert_well_formed(program: &[(u16, u8, u8, u32)]) {
+    assert!(program.len() < 4096, "BPF_MAXINSNS");
+    for (at, (code, if_true, if_false, k)) in program.iter().enumerate() {
+        let furthest = match code {
+            0x15 | 0x35 | 0x45 => usize::from(*if_true.max(if_false)),
+            0x05 => usize::try_from(*k).unwrap(),
+            0x06 => continue,
+            0x20 | 0x54 => 0,
+            other => panic!("instruction {other:#x} is not in use"),
+        };
+        assert!(at + 1 + furthest < program.len(), "instruction {at} jumps out of the program");
+    }
+}
+
+#[test]
+fn every_call_of_the_table_is_in_one_group() {
+    let mut grouped: Vec<&str> = GROUPS.iter().flat_map(|group| group.names).copied().collect();
+    grouped.sort_unstable();
+    let mut known: Vec<&str> = names().collect();
+    known.sort_unstable();
+    assert_eq!(grouped, known);
+}
+
+#[test]
+fn the_table_ascends_and_agrees_with_libc() {
+    assert!(TABLE.is_sorted_by(|left, right| left.0 < right.0));
+    for (name, expected) in [
+        ("read", libc::SYS_read),
+        ("clone", libc::SYS_clone),
+        ("openat", libc::SYS_openat),
+        ("seccomp", libc::SYS_seccomp),
+        ("rseq", libc::SYS_rseq),
+        ("pidfd_send_signal", libc::SYS_pidfd_send_signal),
+        ("clone3", libc::SYS_clone3),
+        ("landlock_restrict_self", libc::SYS_landlock_restrict_self),
+        ("memfd_secret", libc::SYS_memfd_secret),
+        ("fchmodat2", libc::SYS_fchmodat2),
+        ("mseal", libc::SYS_mseal),
+    ] {
+        assert_eq!(number(name).map(i64::from), Some(expected), "{name}");
+    }
+}
+
+#[test]
+fn the_rules_by_hand_cover_every_call_that_has_one() {
+    for group in GROUPS {
+        for call in group.names {
+            let ruled = matches!(group.entry, Entry::Arguments(_));
+            assert_eq!(by_hand(call, [0; 6]).is_some(), ruled, "{call}");
+        }
+    }
+}
+
+#[test]
+fn the_program_is_small_and_flat() {
+    let program = default_program();
+    assert_well_formed(&program);
+    assert!(program.len() <= 400, "{} instructions", program.len());
+    let deepest = (0..600).map(|number| {
+        let plain = name(number).is_none_or(|call| by_hand(call, [0; 6]).is_none());
+        if plain { run(&program, X86_64, number, [0; 6]).1 } else { 0 }
+    });
+    // Two for the architecture and the x32 bit, the rest for the tree.
+    assert!(deepest.max().unwrap() <= 2 + 9);
+}
+
+#[test]
+fn the_longest_program_that_a_profile_can_ask_for_is_well_formed() {
+    let alternate: Vec<&str> = names().step_by(2).collect();
+    let others: Vec<&str> = names().skip(1).step_by(2).collect();
+    let changes = changes(&alternate, &others);
+    let program = compile(&changes).unwrap();
+    assert_well_formed(&program);
+    for number in 0..600 {
+        assert_eq!(
+            run(&program, X86_64, number, [0; 6]).0,
+            naive(X86_64, number, [0; 6], &changes),
+            "{number}"
+        );
+    }
+}
+
+#[test]
+fn far_jumps_arrive() {
+    use super::rules::{Clause, Rule, Test, Word};
+    static VALUES: [u32; 300] = [7; 300];
+    static WHEN: [Test; 1] = [Test { word: Word::High(5), mask: 0xff, values: &VALUES }];
+    static CLAUSES: [Clause; 1] = [Clause { when: &WHEN, then: Action::Allow }];
+    static LONG: Rule = Rule { text: "", clauses: &CLAUSES, otherwise: Action::Refuse(Errno::Afnosupport) };
+    let allow = Entry::Always(Action::Allow);
+    let program = tree::program(&[
+        Range { first: 0, entry: allow },
+        Range { first: 1, entry: Entry::Arguments(&LONG) },
+        Range { first: 2, entry: Entry::Always(Action::Refuse(Errno::Perm)) },
+    ]);
+    assert_well_formed(&program);
+    let answer = |number, high: u64| run(&program, X86_64, number, [0, 0, 0, 0, 0, high << 32]).0;
+    assert_eq!(answer(0, 0), ALLOW);
+    assert_eq!(answer(1, 7), ALLOW);
+    assert_eq!(answer(1, 0x107), ALLOW);
+    assert_eq!(answer(1, 8), EAFNOSUPPORT);
+    assert_eq!(answer(2, 7), EPERM);
+}
+
+#[test]
+fn other_architectures_and_x32_are_killed() {
+    let program = default_program();
+    assert_eq!(run(&program, I386, 102, [0; 6]).0, KILL);
+    assert_eq!(run(&program, X86_64, 0x4000_0000, [0; 6]).0, KILL);
+    assert_eq!(run(&program, X86_64, u32::MAX, [0; 6]).0, ENOSYS);
+    assert_eq!(run(&program, X86_64, 335 + 20, [0; 6]).0, ENOSYS);
+    assert_eq!(run(&program, X86_64, TABLE.last().unwrap().0 + 1, [0; 6]).0, ENOSYS);
+}
+
+#[test]
+fn a_request_with_high_bits_is_the_same_request() {
+    let program = default_program();
+    assert_eq!(verdict(&program, "ioctl", [0, 0x5412, 0, 0, 0, 0]), EPERM);
+    assert_eq!(verdict(&program, "ioctl", [0, 0xdead_0000_5412, 0, 0, 0, 0]), EPERM);
+    assert_eq!(verdict(&program, "ioctl", [0, 0x5401, 0, 0, 0, 0]), ALLOW);
+}
+
+#[test]
+fn what_attacks_use_is_refused() {
+    let program = default_program();
+    for (call, arguments, expected) in [
+        ("clone", [0x1000_0011, 0, 0, 0, 0, 0], EPERM),
+        ("clone3", [0; 6], ENOSYS),
+        ("unshare", [0x1000_0000, 0, 0, 0, 0, 0], EPERM),
+        ("socket", [1, 1, 0, 0, 0, 0], EAFNOSUPPORT),
+        ("socket", [16, 3, 0, 0, 0, 0], EAFNOSUPPORT),
+        ("socket", [38, 5, 0, 0, 0, 0], EAFNOSUPPORT),
+        ("socket", [40, 1, 0, 0, 0, 0], EAFNOSUPPORT),
+        ("socket", [2, 3, 1, 0, 0, 0], ESOCKTNOSUPPORT),
+        ("socket", [2, 1, 262, 0, 0, 0], EPROTONOSUPPORT),
+        ("socketpair", [1, 2, 0, 0, 0, 0], ESOCKTNOSUPPORT),
+        ("sendto", [0, 0, 0, 0x2000_0000, 0, 0], EOPNOTSUPP),
+        ("prctl", [35, 0, 0, 0, 0, 0], EPERM),
+        ("prctl", [22, 2, 0, 0, 0, 0], EPERM),
+        ("fchmodat", [0, 0, 0o4755, 0, 0, 0], EPERM),
+        ("openat", [0, 0, 0o101, 0o4755, 0, 0], EPERM),
+        ("mknodat", [0, 0, 0o020_600, 0, 0, 0], EPERM),
+        ("prlimit64", [1, 7, 0x7fff_0000_0000, 0, 0, 0], EPERM),
+        ("ptrace", [16, 1, 0, 0, 0, 0], EPERM),
+        ("io_uring_setup", [8, 0, 0, 0, 0, 0], EPERM),
+        ("keyctl", [0; 6], EPERM),
+    ] {
+        assert_eq!(verdict(&program, call, arguments), expected, "{call} {arguments:x?}");
+    }
+}
+
+#[test]
+fn what_programs_use_is_allowed() {
+    let program = default_program();
+    for (call, arguments) in [
+        // fork and a thread of glibc, vfork of Go
+        ("clone", [0x0120_0011, 0, 0, 0, 0, 0]),
+        ("clone", [0x003d_0f00, 0, 0, 0, 0, 0]),
+        ("clone", [0x4111, 0, 0, 0, 0, 0]),
+        ("socket", [10, 0x8_0801, 6, 0, 0, 0]),
+        ("socket", [2, 0x8_0802, 17, 0, 0, 0]),
+        ("socketpair", [1, 0x8_0801, 0, 0, 0, 0]),
+        ("openat", [0xffff_ff9c, 0, 0o101, 0o644, 0, 0]),
+        // The mode is not read where nothing is made, and holds whatever was in the register.
+        ("openat", [0xffff_ff9c, 0, 0, 0o7777, 0, 0]),
+        ("mknodat", [0xffff_ff9c, 0, 0o010_666, 0, 0, 0]),
+        ("prlimit64", [0, 7, 0x7fff_0000_0000, 0, 0, 0]),
+        ("prctl", [15, 0, 0, 0, 0, 0]),
+        ("execve", [0; 6]),
+        ("personality", [0xffff_ffff, 0, 0, 0, 0, 0]),
+    ] {
+        assert_eq!(verdict(&program, call, arguments), ALLOW, "{call} {arguments:x?}");
+    }
+}
+
+#[test]
+fn a_profile_opens_a_call_entirely() {
+    let program = compile(&changes(&["ptrace", "unshare", "clone3", "socket"], &[])).unwrap();
+    assert_eq!(verdict(&program, "ptrace", [16; 6]), ALLOW);
+    assert_eq!(verdict(&program, "unshare", [0x1000_0000; 6]), ALLOW);
+    assert_eq!(verdict(&program, "clone3", [0; 6]), ALLOW);
+    assert_eq!(verdict(&program, "socket", [1, 2, 0, 0, 0, 0]), ALLOW);
+    assert_eq!(verdict(&program, "setns", [0; 6]), EPERM);
+}
+
+#[test]
+fn deny_wins() {
+    let program = compile(&changes(&["ptrace", "read"], &["ptrace", "read", "clone3", "socket"])).unwrap();
+    assert_eq!(verdict(&program, "ptrace", [0; 6]), EPERM);
+    assert_eq!(verdict(&program, "read", [0; 6]), EPERM);
+    assert_eq!(verdict(&program, "socket", [2, 1, 0, 0, 0, 0]), EPERM);
+    assert_eq!(verdict(&program, "clone3", [0; 6]), ENOSYS, "what libc does without keeps its error");
+}
+
+#[test]
+fn an_unknown_name_is_an_error_with_a_suggestion() {
+    for changes in [changes(&["clone33"], &[]), changes(&[], &["clone33"])] {
+        let error = compile(&changes).unwrap_err();
+        assert_eq!(error.to_string(), "unknown system call `clone33`");
+        assert_eq!(error.hint().as_deref(), Some("did you mean `clone3`?"));
+    }
+    let near = |name: &str| UnknownSyscall::check(name).unwrap_err().nearest;
+    assert_eq!(near("umount"), Some("umount2"));
+    assert_eq!(near("io_uring_setpu"), Some("io_uring_setup"));
+    assert_eq!(near("nothing_like_it"), None);
+    assert_eq!(near(""), None);
+}
+
+#[test]
+fn explanations_say_what_the_program_does() {
+    let none = Syscalls::default();
+    assert_eq!(explain("read", &none).unwrap().verdict, Verdict::Allow);
+    assert_eq!(explain("mount", &none).unwrap().verdict, Verdict::Errno("EPERM"));
+    assert_eq!(explain("clone3", &none).unwrap().verdict, Verdict::Errno("ENOSYS"));
+    assert!(matches!(explain("socket", &none).unwrap().verdict, Verdict::Conditional(_)));
+    assert_eq!(explain("mount", &changes(&["mount"], &[])).unwrap().verdict, Verdict::Allow);
+    assert_eq!(explain_number(0x4000_0001, &none).unwrap().verdict, Verdict::Kill);
+    assert_eq!(explain_number(9999, &none).unwrap().verdict, Verdict::Errno("ENOSYS"));
+    assert_eq!(explain_number(0, &none).unwrap(), explain("read", &none).unwrap());
+    assert!(explain("raed", &none).is_err());
+}
+
+/// Values on which the rules turn, with or without something in the half that the kernel drops.
+fn argument() -> impl Strategy<Value = u64> {
+    let turning = prop::sample::select(vec![
+        0_u64,
+        1,
+        2,
+        3,
+        5,
+        6,
+        7,
+        10,
+        16,
+        17,
+        38,
+        40,
+        65,
+        262,
+        0x11,
+        0x80,
+        0x1000,
+        0x5412,
+        0x541c,
+        0x2_0000,
+        0x8_0001,
+        0x8_0002,
+        0x8_0805,
+        0x1000_0000,
+        0x2000_0000,
+        0x4000_0000,
+        0x5356_4d41,
+        0xffff_ffff,
+        0o100,
+        0o644,
+        0o4755,
+        0o2755,
+        0o20_000_000,
+        0o100_644,
+        0o010_666,
+        0o020_600,
+        0o104_755,
+    ]);
+    let low = prop_oneof![3 => turning, 1 => any::<u32>().prop_map(u64::from)];
+    let high = prop_oneof![3 => Just(0_u64), 1 => any::<u32>().prop_map(u64::from)];
+    (low, high).prop_map(|(low, high)| high << 32 | low)
+}
+
+fn call_number() -> impl Strategy<Value = u32> {
+    let ruled: Vec<u32> = names().filter(|call| by_hand(call, [0; 6]).is_some()).filter_map(number).collect();
+    prop_oneof![3 => prop::sample::select(ruled), 4 => 0_u32..600, 1 => any::<u32>()]
+}
+
+fn profile() -> impl Strategy<Value = Syscalls> {
+    let some = || prop::collection::vec(prop::sample::select(names().collect::<Vec<_>>()), 0..40);
+    (some(), some()).prop_map(|(allow, deny)| changes(&allow, &deny))
+}
+
+proptest! {
+    #[test]
+    fn the_program_does_what_the_rules_say(
+        arch in prop_oneof![9 => Just(X86_64), 1 => Just(I386), 1 => any::<u32>()],
+        number in call_number(),
+        arguments in prop::array::uniform6(argument()),
+    ) {
+        let none = Syscalls::default();
+        prop_assert_eq!(run(&default_program(), arch, number, arguments).0, naive(arch, number, arguments, &none));
+    }
+
+    #[test]
+    fn so_does_the_program_of_any_profile(
+        changes in profile(),
+        calls in prop::collection::vec((call_number(), prop::array::uniform6(argument())), 50),
+    ) {
+        let program = compile(&changes).unwrap();
+        assert_well_formed(&program);
+        for (number, arguments) in calls {
+            prop_assert_eq!(run(&program, X86_64, number, arguments).0, naive(X86_64, number, arguments, &changes));
+        }
+    }
+}

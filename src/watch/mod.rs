@@ -1,0 +1,6 @@
+//! What became of a cell: usage and violations, read after its last process is gone.
+//!
+//! Neighbours: takes a cell from `launch`, gives [`crate::outcome`] values to `mcp`, `commands` and `audit`.
+//! Never: outlives the call.
+
+pub mod usage;
