@@ -8,6 +8,7 @@ pub mod launch;
 pub mod outcome;
 pub mod plan;
 pub mod policy;
+pub mod watch;
 
 #[expect(unsafe_code, reason = "the kernel boundary; every other module is safe Rust")]
 pub mod sys;

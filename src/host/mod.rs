@@ -46,7 +46,7 @@ pub struct NoCgroup {
 }
 
 /// First of the ids that a toolcell started by root gives its payloads: far above those that systems assign
-/// (systemd.io/UIDS-GIDS: nothing from 0x7000_0000 to 0x7ffd_ffff), one id a supervisor, so that two supervisors' payloads are strangers.
+/// (its documentation of user ids leaves `0x7000_0000` to `0x7ffd_ffff` free), one id a supervisor, so that two supervisors' payloads are strangers.
 const PAYLOADS_OF_ROOT: u32 = 0x7000_0000;
 
 impl Facts {

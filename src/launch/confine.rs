@@ -2,8 +2,7 @@
 //!
 //! Neighbours: `launch::init` runs them in order. Never: looks for a weaker way when one fails.
 
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::path::Path;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::init::{State, tie_to_launcher};
 use super::{LaunchError, root};
@@ -139,17 +138,4 @@ fn rights(abi: u32, rule: &LandlockRule) -> u64 {
         rights &= access::OF_FILES;
     }
     rights & access::handled(abi)
-}
-
-/// Is a path of the cell closed by Landlock alone? For `verify`.
-pub(super) fn refused_to_read(path: &Path) -> Result<()> {
-    let path = root::text(path)?;
-    match mount::open_without_links(descriptor::working_directory(), &path, libc::O_RDONLY, 0, Beneath::Plain) {
-        Ok(open) => {
-            debug_assert!(open.as_raw_fd() > 2, "init has its three pipes");
-            Err(Errno(libc::EEXIST))
-        }
-        Err(Errno(libc::EACCES)) => Ok(()),
-        Err(errno) => Err(errno),
-    }
 }

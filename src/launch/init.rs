@@ -159,9 +159,10 @@ fn enter(cwd: &Path) -> Result<(), Errno> {
 fn close_descriptors(state: &mut State<'_>) -> Result<(), Errno> {
     let missing = Errno(libc::EBADF);
     // All moved above the numbers that are about to be taken, so that no copy lands on one still needed.
-    let Stdio { stdin, stdout, stderr } = state.stdio.take().ok_or(missing)?;
     let keep = |fd: &OwnedFd| descriptor::duplicate_above(fd.as_fd(), 16);
-    let (stdin, stdout, stderr) = (keep(&stdin)?, keep(&stdout)?, keep(&stderr)?);
+    let stdio = state.stdio.take().ok_or(missing)?;
+    let (stdin, stdout, stderr) = (keep(&stdio.stdin)?, keep(&stdio.stdout)?, keep(&stdio.stderr)?);
+    drop(stdio);
     let channel = keep(&state.channel)?;
     let proc = keep(state.proc.as_ref().ok_or(missing)?)?;
     let scratch = state.scratch.as_ref().map(keep).transpose()?;

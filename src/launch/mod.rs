@@ -14,7 +14,9 @@ mod idmap;
 mod init;
 
 mod root;
+pub mod launcher;
 pub mod spawn;
+pub mod supervisor;
 
 mod verify;
 

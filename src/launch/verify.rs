@@ -4,10 +4,9 @@
 //! step which returned 0 had its effect.
 
 use std::collections::BTreeMap;
-use std::path::Path;
 
 use super::init::State;
-use super::{LaunchError, confine};
+use super::LaunchError;
 use crate::outcome::{Layer, Receipt};
 use crate::plan::step::{CANARY, Step};
 use crate::sys::{Errno, network, process};
@@ -71,7 +70,11 @@ fn capabilities(status: &str) -> Check {
 
 /// The canary is readable by mode and mount; only Landlock refuses it.
 fn landlock(state: &State<'_>) -> Check {
-    confine::refused_to_read(Path::new(CANARY)).map_err(|errno| (CANARY.to_owned(), errno))?;
+    match std::fs::File::open(CANARY) {
+        Err(error) if error.raw_os_error() == Some(libc::EACCES) => {}
+        Err(error) => return Err((CANARY.to_owned(), Errno::from(error))),
+        Ok(_) => return Err((format!("`{CANARY}` can be read"), Errno(libc::EPROTO))),
+    }
     let abi = state.prepared.plan.steps.iter().find_map(|step| match step {
         Step::Landlock { abi, .. } => Some(*abi),
         _ => None,

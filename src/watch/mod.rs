@@ -3,4 +3,5 @@
 //! Neighbours: takes a cell from `launch`, gives [`crate::outcome`] values to `mcp`, `commands` and `audit`.
 //! Never: outlives the call.
 
+pub mod passthrough;
 pub mod usage;

@@ -7,7 +7,7 @@ use std::os::fd::BorrowedFd;
 use crate::launch::cgroup::CellCgroup;
 use crate::outcome::{Evidence, Layer, Limit, Usage, Violation};
 use crate::policy::Policy;
-use crate::policy::limits::line_that_raises;
+use crate::policy::limits::toml_line_that_raises;
 use crate::sys::mount;
 use crate::sys::process::Exit;
 
@@ -70,7 +70,7 @@ pub fn hit(policy: &Policy, limit: Limit, value: u64, seen: &Seen) -> Violation 
         value: Some(value),
         peak: seen.peak,
         rule: format!("`{}.{}` of profile `{}`", limit.section(), limit.name(), policy.name),
-        allow: Some(line_that_raises(limit, policy, seen.peak)),
+        allow: Some(toml_line_that_raises(limit, policy, seen.peak)),
         evidence: Evidence::Kernel,
     }
 }

@@ -1,0 +1,205 @@
+//! The launcher process: one thread, no secret, no client's data; it makes cells and waits for them.
+//!
+//! Neighbours: started by `commands::run` before anything else, spoken to by `launch::supervisor`. Never: reads a
+//! profile, opens the client's stdin or stdout, outlives the supervisor by more than it takes to end the cells.
+//!
+//! ```text
+//! poll ── Prepare ──► lay out, answer Prepared
+//!   │ ─── Launch ───► spawn, answer Launched (init's pidfd and channel) or Refused
+//!   │ ─── a cell's init is gone ──► wait, answer Ended
+//!   └─── the supervisor is gone ──► kill every cell, wait, remove their cgroups, exit
+//! ```
+
+use std::collections::BTreeMap;
+use std::fs::File;
+use std::io::Read;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+
+use serde::{Deserialize, Serialize};
+
+use super::LaunchError;
+use super::cgroup::{CellCgroup, cell_name};
+use super::spawn::{self, Prepared, Started, Stdio};
+use crate::plan::Plan;
+use crate::sys::descriptor::{self, Interest};
+use crate::sys::process::{self, Cloned, Exit};
+use crate::sys::{Errno, Result, socket};
+
+/// From the supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Request {
+    /// With one descriptor: a file that holds the plan.
+    Prepare { plan: u64 },
+    /// With three: the payload's stdin, stdout, stderr.
+    Launch { cell: u64, plan: u64 },
+}
+
+/// To the supervisor.
+#[derive(Debug, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub(super) enum Answer {
+    /// With two descriptors: init's pidfd and its channel.
+    Launched { cell: u64, cgroup: Option<CellCgroup> },
+    /// A step on the launcher's side failed; nothing is left of the cell.
+    Refused { cell: u64, error: LaunchError },
+    /// Every process of the cell is dead; its cgroup is still there to be read.
+    Ended { cell: u64, exit: Exit, cpu_us: u64 },
+}
+
+/// The longest message on this socket; plans go in files.
+pub(super) const MESSAGE_LIMIT: usize = 32 * 1024;
+
+/// The supervisor's end of a launcher that has just been started.
+#[derive(Debug)]
+pub struct Handle {
+    pub(super) socket: OwnedFd,
+    pub(super) pidfd: OwnedFd,
+    pub(super) pid: libc::pid_t,
+}
+
+/// Forks the launcher. Call it before the process has a second thread, a secret, or a line of input.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn start() -> Result<Handle> {
+    let (ours, theirs) = socket::pair()?;
+    match process::clone3(0, None)? {
+        Cloned::Child => {
+            drop(ours);
+            let status = match detach(&theirs).and_then(|()| serve(theirs.as_fd())) {
+                Ok(()) => 0,
+                Err(_errno) => 1,
+            };
+            process::exit_now(status)
+        }
+        Cloned::Parent(pid, pidfd) => Ok(Handle { socket: ours, pidfd, pid }),
+    }
+}
+
+/// Away from the client's descriptors, the terminal's signals and the supervisor's environment.
+fn detach(socket: &OwnedFd) -> Result<()> {
+    process::set_name(c"toolcell-launch");
+    process::wipe_environment();
+    process::setsid()?;
+    let null = OwnedFd::from(File::options().read(true).write(true).open("/dev/null")?);
+    for number in 0..3 {
+        descriptor::duplicate_to(null.as_fd(), number, false)?;
+    }
+    let _kept: &OwnedFd = socket;
+    Ok(())
+}
+
+#[derive(Debug, Default)]
+struct Launcher {
+    plans: BTreeMap<u64, std::result::Result<Prepared, LaunchError>>,
+    cells: BTreeMap<u64, Started>,
+}
+
+fn serve(socket: BorrowedFd<'_>) -> Result<()> {
+    let mut launcher = Launcher::default();
+    let answer = launcher.run(socket);
+    launcher.end_all();
+    answer
+}
+
+impl Launcher {
+    fn run(&mut self, socket: BorrowedFd<'_>) -> Result<()> {
+        let mut buffer = vec![0; MESSAGE_LIMIT];
+        loop {
+            let mut interests = vec![Interest { fd: Some(socket), events: libc::POLLIN, ready: 0 }];
+            let order: Vec<u64> = self.cells.keys().copied().collect();
+            for started in self.cells.values() {
+                interests.push(Interest { fd: Some(started.pidfd.as_fd()), events: libc::POLLIN, ready: 0 });
+            }
+            descriptor::poll(&mut interests, None)?;
+            let ready: Vec<bool> = interests.iter().map(|i| i.ready != 0).collect();
+            // Ends before launches, so that a place is free when the next one asks for it.
+            for (cell, _) in order.iter().zip(ready.iter().skip(1)).filter(|(_, ready)| **ready) {
+                self.reap(*cell, socket)?;
+            }
+            if ready.first() == Some(&true) {
+                match socket::receive(socket, &mut buffer, true) {
+                    Ok(None) | Err(Errno(libc::ECONNRESET)) => return Ok(()),
+                    Err(errno) => return Err(errno),
+                    Ok(Some((count, descriptors))) => {
+                        let bytes = buffer.get(..count).unwrap_or_default();
+                        let request = serde_json::from_slice(bytes).map_err(|_foreign| Errno(libc::EPROTO))?;
+                        self.answer(request, descriptors, socket)?;
+                    }
+                }
+            }
+        }
+    }
+
+    fn answer(&mut self, request: Request, descriptors: Vec<OwnedFd>, socket: BorrowedFd<'_>) -> Result<()> {
+        match request {
+            Request::Prepare { plan } => {
+                let file = descriptors.into_iter().next().ok_or(Errno(libc::EPROTO))?;
+                self.plans.insert(plan, Prepared::new(read_plan(File::from(file))?));
+                Ok(())
+            }
+            Request::Launch { cell, plan } => {
+                let mut descriptors = descriptors.into_iter();
+                let (Some(stdin), Some(stdout), Some(stderr)) =
+                    (descriptors.next(), descriptors.next(), descriptors.next())
+                else {
+                    return Err(Errno(libc::EPROTO));
+                };
+                let started = match self.plans.get(&plan) {
+                    None => Err(LaunchError::new("clone", "unknown plan", Errno(libc::EPROTO))),
+                    Some(Err(error)) => Err(error.clone()),
+                    Some(Ok(prepared)) => spawn::spawn(prepared, Stdio { stdin, stdout, stderr }, &cell_name(cell)),
+                };
+                match started {
+                    Ok(started) => {
+                        let answer = Answer::Launched { cell, cgroup: started.cgroup.clone() };
+                        send(socket, &answer, &[started.pidfd.as_fd(), started.channel.as_fd()])?;
+                        self.cells.insert(cell, started);
+                        Ok(())
+                    }
+                    Err(error) => send(socket, &Answer::Refused { cell, error }, &[]),
+                }
+            }
+        }
+    }
+
+    fn reap(&mut self, cell: u64, socket: BorrowedFd<'_>) -> Result<()> {
+        let Some(started) = self.cells.remove(&cell) else { return Ok(()) };
+        let reaped = process::wait(started.pid)?;
+        let ended = Answer::Ended { cell, exit: reaped.exit, cpu_us: reaped.cpu_us };
+        let sent = send(socket, &ended, &[]);
+        if sent.is_err() {
+            // Nobody is left to read the counters.
+            if let Some(cgroup) = started.cgroup {
+                cgroup.remove();
+            }
+        }
+        sent
+    }
+
+    /// The supervisor is gone: nothing may be left of its cells.
+    fn end_all(&mut self) {
+        for started in self.cells.values() {
+            let _gone = process::pidfd_send_signal(started.pidfd.as_fd(), libc::SIGKILL).is_err();
+        }
+        for (_, started) in std::mem::take(&mut self.cells) {
+            let _reaped = process::wait(started.pid).is_ok();
+            if let Some(cgroup) = started.cgroup {
+                cgroup.remove();
+            }
+        }
+    }
+}
+
+fn read_plan(mut file: File) -> Result<Plan> {
+    let mut text = Vec::new();
+    std::io::Seek::rewind(&mut file)?;
+    file.read_to_end(&mut text)?;
+    serde_json::from_slice(&text).map_err(|_foreign| Errno(libc::EPROTO))
+}
+
+fn send(socket: BorrowedFd<'_>, answer: &Answer, descriptors: &[BorrowedFd<'_>]) -> Result<()> {
+    let bytes = serde_json::to_vec(answer).map_err(|_unprintable| Errno(libc::EPROTO))?;
+    socket::send(socket, &bytes, descriptors)
+}

@@ -1,0 +1,354 @@
+//! The supervisor's side of the launcher: asks for cells, hands out their pipes, tells when they have ended.
+//!
+//! Neighbours: `session` uses it; `launch::launcher` answers. Never: blocks the runtime for longer than a small write.
+
+use std::collections::BTreeMap;
+use std::io::Write;
+use std::os::fd::{AsFd, OwnedFd};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::unix::pipe;
+use tokio::sync::oneshot;
+
+use super::cgroup::CellCgroup;
+use super::launcher::{Answer, Handle, MESSAGE_LIMIT, Request};
+use super::{LaunchError, REPORT_LIMIT, Report};
+use crate::outcome::{Receipt, Usage, Violation};
+use crate::plan::Plan;
+use crate::policy::Policy;
+use crate::sys::process::{self, Exit};
+use crate::sys::{Errno, Result, descriptor, socket};
+use crate::watch::usage;
+
+/// A cell that the launcher has made: init's descriptors and the cell's cgroup.
+#[derive(Debug)]
+struct Made {
+    pidfd: OwnedFd,
+    channel: OwnedFd,
+    cgroup: OwnCgroup,
+}
+
+/// Removed when dropped, if nobody has read and removed it before.
+#[derive(Debug, Default)]
+struct OwnCgroup(Option<CellCgroup>);
+
+impl Drop for OwnCgroup {
+    fn drop(&mut self) {
+        if let Some(cgroup) = self.0.take() {
+            cgroup.remove();
+        }
+    }
+}
+
+/// How the launcher saw a cell end: exit of init and CPU time; nothing when the launcher itself is gone.
+type End = Option<(Exit, u64)>;
+
+#[derive(Debug)]
+struct Waiting {
+    launched: Option<oneshot::Sender<std::result::Result<Made, LaunchError>>>,
+    ended: oneshot::Sender<End>,
+}
+
+#[derive(Debug, Default)]
+struct Shared {
+    waiting: BTreeMap<u64, Waiting>,
+    plans: Vec<Arc<Plan>>,
+    next_cell: u64,
+    gone: bool,
+}
+
+/// The way to the launcher. Copies share it.
+#[derive(Debug, Clone)]
+pub struct Launcher {
+    socket: Arc<AsyncFd<OwnedFd>>,
+    pid: libc::pid_t,
+    shared: Arc<Mutex<Shared>>,
+}
+
+/// A running cell. Dropping it kills it.
+#[derive(Debug)]
+pub struct Cell {
+    /// The payload's stdin.
+    pub stdin: Option<pipe::Sender>,
+    /// The payload's stdout.
+    pub stdout: Option<pipe::Receiver>,
+    /// The payload's stderr.
+    pub stderr: Option<pipe::Receiver>,
+    /// What was enforced.
+    pub receipt: Receipt,
+    pidfd: AsyncFd<OwnedFd>,
+    channel: AsyncFd<OwnedFd>,
+    cgroup: OwnCgroup,
+    scratch: Option<OwnedFd>,
+    ended: Option<oneshot::Receiver<End>>,
+}
+
+/// All about a cell that has ended.
+#[derive(Debug)]
+pub struct Ended {
+    /// How the payload ended; `None` when it was killed before it could be told.
+    pub exit: Option<Exit>,
+    /// Exec failed: the payload never ran.
+    pub failed: Option<LaunchError>,
+    /// What it used; bytes and wall-clock time are the caller's to fill in.
+    pub usage: Usage,
+    /// Limits that the kernel saw hit.
+    pub violations: Vec<Violation>,
+}
+
+fn io_errno(error: &std::io::Error) -> Errno {
+    Errno::from_io(error)
+}
+
+impl Launcher {
+    /// Takes over a launcher that was started before the runtime.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn new(handle: Handle) -> Result<Self> {
+        let socket = AsyncFd::register_with_interest(handle.socket, Interest::READABLE)?;
+        let launcher = Self { socket: Arc::new(socket), pid: handle.pid, shared: Arc::default() };
+        let listener = launcher.clone();
+        tokio::spawn(async move {
+            listener.listen().await;
+            listener.give_up();
+            drop(handle.pidfd);
+        });
+        Ok(launcher)
+    }
+
+    fn lock(&self) -> MutexGuard<'_, Shared> {
+        self.shared.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Runs a plan and waits until the cell is verified, or a step has failed.
+    ///
+    /// # Errors
+    /// The step that failed.
+    pub async fn launch(&self, plan: &Arc<Plan>) -> std::result::Result<Cell, LaunchError> {
+        let failed = |errno| LaunchError::new("clone", "launcher", errno);
+        let (launched, waiting) = oneshot::channel();
+        let (ended, end) = oneshot::channel();
+        let number = self.plan_number(plan).map_err(failed)?;
+        let (payload_in, stdin) = descriptor::pipe().map_err(failed)?;
+        let (stdout, payload_out) = descriptor::pipe().map_err(failed)?;
+        let (stderr, payload_err) = descriptor::pipe().map_err(failed)?;
+        {
+            let mut shared = self.lock();
+            if shared.gone {
+                return Err(failed(Errno(libc::EPIPE)));
+            }
+            let cell = shared.next_cell;
+            shared.next_cell += 1;
+            shared.waiting.insert(cell, Waiting { launched: Some(launched), ended });
+            let request = Request::Launch { cell, plan: number };
+            let descriptors = [payload_in.as_fd(), payload_out.as_fd(), payload_err.as_fd()];
+            if let Err(errno) = self.send(&request, &descriptors) {
+                shared.waiting.remove(&cell);
+                return Err(failed(errno));
+            }
+        }
+        drop((payload_in, payload_out, payload_err));
+        let made = waiting.await.unwrap_or_else(|_gone| Err(failed(Errno(libc::EPIPE))))?;
+        let pipes = (|| {
+            for end in [&stdin, &stdout, &stderr] {
+                descriptor::set_nonblocking(end.as_fd(), true)?;
+            }
+            Ok((
+                pipe::Sender::from_owned_fd_unchecked(stdin)?,
+                pipe::Receiver::from_owned_fd_unchecked(stdout)?,
+                pipe::Receiver::from_owned_fd_unchecked(stderr)?,
+                AsyncFd::register_with_interest(made.pidfd, Interest::READABLE)?,
+                AsyncFd::register_with_interest(made.channel, Interest::READABLE)?,
+            ))
+        })();
+        let (stdin, stdout, stderr, pidfd, channel) = pipes.map_err(failed)?;
+        let mut cell = Cell {
+            stdin: Some(stdin),
+            stdout: Some(stdout),
+            stderr: Some(stderr),
+            receipt: Receipt { floor: plan.floor, layers: BTreeMap::new() },
+            pidfd,
+            channel,
+            cgroup: made.cgroup,
+            scratch: None,
+            ended: Some(end),
+        };
+        match cell.report().await.map_err(failed)? {
+            Some((Report::Ready(receipt), scratch)) => {
+                cell.receipt = receipt;
+                cell.scratch = scratch;
+                Ok(cell)
+            }
+            Some((Report::Failed(error), _)) => {
+                cell.gone().await;
+                Err(error)
+            }
+            // Init was killed, or said what it may not say.
+            Some((Report::Exited(_), _)) | None => {
+                cell.kill();
+                cell.gone().await;
+                Err(LaunchError::new("verify", "init ended before it had built the cell", Errno(libc::ECHILD)))
+            }
+        }
+    }
+
+    /// Sends each plan once.
+    fn plan_number(&self, plan: &Arc<Plan>) -> Result<u64> {
+        let mut shared = self.lock();
+        if let Some(known) = shared.plans.iter().position(|p| Arc::ptr_eq(p, plan)) {
+            return Ok(known as u64);
+        }
+        let number = shared.plans.len() as u64;
+        let text = serde_json::to_vec(&**plan).map_err(|_unprintable| Errno(libc::EPROTO))?;
+        let file = descriptor::anonymous_file()?;
+        let mut file = std::fs::File::from(file);
+        file.write_all(&text)?;
+        self.send(&Request::Prepare { plan: number }, &[file.as_fd()])?;
+        shared.plans.push(Arc::clone(plan));
+        Ok(number)
+    }
+
+    fn send(&self, request: &Request, descriptors: &[std::os::fd::BorrowedFd<'_>]) -> Result<()> {
+        let bytes = serde_json::to_vec(request).map_err(|_unprintable| Errno(libc::EPROTO))?;
+        socket::send(self.socket.as_fd(), &bytes, descriptors)
+    }
+
+    /// Hands every answer to whoever waits for it, until the launcher is gone.
+    async fn listen(&self) {
+        let mut buffer = vec![0; MESSAGE_LIMIT];
+        loop {
+            let received = self.socket.async_io(Interest::READABLE, |socket| {
+                socket::receive(socket.as_fd(), &mut buffer, false)
+                    .map_err(|errno| std::io::Error::from_raw_os_error(errno.0))
+            });
+            let Ok(Some((count, descriptors))) = received.await else { return };
+            let Ok(answer) = serde_json::from_slice(buffer.get(..count).unwrap_or_default()) else { return };
+            self.hand_out(answer, descriptors);
+        }
+    }
+
+    fn hand_out(&self, answer: Answer, descriptors: Vec<OwnedFd>) {
+        let mut shared = self.lock();
+        match answer {
+            Answer::Launched { cell, cgroup } => {
+                let mut descriptors = descriptors.into_iter();
+                let (Some(pidfd), Some(channel)) = (descriptors.next(), descriptors.next()) else { return };
+                let waiting = shared.waiting.get_mut(&cell).and_then(|w| w.launched.take());
+                let made = Made { pidfd, channel, cgroup: OwnCgroup(cgroup) };
+                if let Some(Err(Ok(unwanted))) = waiting.map(|waiting| waiting.send(Ok(made))) {
+                    // The call was given up meanwhile. Its cgroup can go when the cell has.
+                    let _gone = process::pidfd_send_signal(unwanted.pidfd.as_fd(), libc::SIGKILL).is_err();
+                    tokio::spawn(async move {
+                        if let Ok(pidfd) = AsyncFd::register_with_interest(unwanted.pidfd, Interest::READABLE) {
+                            let _ended = pidfd.readable().await.is_ok();
+                        }
+                        drop(unwanted.cgroup);
+                    });
+                }
+            }
+            Answer::Refused { cell, error } => {
+                if let Some(launched) = shared.waiting.remove(&cell).and_then(|w| w.launched) {
+                    let _unwanted = launched.send(Err(error)).is_err();
+                }
+            }
+            Answer::Ended { cell, exit, cpu_us } => {
+                if let Some(waiting) = shared.waiting.remove(&cell) {
+                    let _unwanted = waiting.ended.send(Some((exit, cpu_us))).is_err();
+                }
+            }
+        }
+    }
+
+    /// The launcher is gone, and with it every cell; who waits learns it now.
+    fn give_up(&self) {
+        let _reaped = process::wait(self.pid).is_ok();
+        let mut shared = self.lock();
+        shared.gone = true;
+        shared.waiting.clear();
+    }
+
+    /// Is the launcher gone? Then no cell can be made any more.
+    #[must_use]
+    pub fn is_gone(&self) -> bool {
+        self.lock().gone
+    }
+}
+
+impl Drop for Cell {
+    fn drop(&mut self) {
+        if self.ended.is_some() {
+            self.kill();
+        }
+    }
+}
+
+impl Cell {
+    /// Kills init, and with it every process of the cell. Nothing happens to a cell that has ended.
+    pub fn kill(&self) {
+        let _gone = process::pidfd_send_signal(self.pidfd.get_ref().as_fd(), libc::SIGKILL).is_err();
+    }
+
+    /// The next message of init, with the descriptor it carries; `None` when init is gone.
+    async fn report(&self) -> Result<Option<(Report, Option<OwnedFd>)>> {
+        let mut buffer = vec![0; REPORT_LIMIT];
+        let received = self.channel.async_io(Interest::READABLE, |channel| {
+            socket::receive(channel.as_fd(), &mut buffer, false)
+                .map_err(|errno| std::io::Error::from_raw_os_error(errno.0))
+        });
+        match received.await {
+            Ok(None) => Ok(None),
+            Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => Ok(None),
+            Err(error) => Err(io_errno(&error)),
+            Ok(Some((count, descriptors))) => {
+                let report = serde_json::from_slice(buffer.get(..count).unwrap_or_default());
+                Ok(Some((report.map_err(|_foreign| Errno(libc::EPROTO))?, descriptors.into_iter().next())))
+            }
+        }
+    }
+
+    /// Resolves when init, hence every process of the cell, is dead.
+    async fn gone(&mut self) -> End {
+        let end = match self.ended.as_mut() {
+            Some(ended) => ended.await.unwrap_or_default(),
+            None => None,
+        };
+        if end.is_none() {
+            // The launcher died: its children got SIGKILL from the kernel.
+            self.kill();
+            let _ended = self.pidfd.readable().await.is_ok();
+        }
+        self.ended = None;
+        end
+    }
+
+    /// Resolves when every process of the cell is dead and its cgroup is gone. Safe to call again after a cancelled wait.
+    pub async fn ended(&mut self, policy: &Policy) -> Ended {
+        let end = self.gone().await;
+        let mut failed = None;
+        let mut exit = None;
+        // Whatever init said is in the socket by now.
+        while let Ok(Some((report, _))) = self.report().await {
+            match report {
+                Report::Exited(status) => exit = Some(status),
+                Report::Failed(error) => failed = Some(error),
+                Report::Ready(_) => {}
+            }
+        }
+        let cgroup = self.cgroup.0.take();
+        let scratch = self.scratch.take();
+        let ended = usage::Ended {
+            cgroup: cgroup.as_ref(),
+            scratch: scratch.as_ref().map(AsFd::as_fd),
+            cpu_us: end.map(|(_, cpu_us)| cpu_us),
+            exit,
+        };
+        let (usage, violations) = usage::collect(&ended, policy);
+        if let Some(cgroup) = cgroup {
+            cgroup.remove();
+        }
+        Ended { exit: exit.or(end.map(|(exit, _)| exit)), failed, usage, violations }
+    }
+}

@@ -1,0 +1,219 @@
+//! Carries stdin, stdout and stderr of one command between the caller's descriptors and the cell's pipes, up to the
+//! deadline and the output cap, in the single thread that also launched it.
+//!
+//! Neighbours: `commands::exec` uses it; `session` has its own relay for MCP. Never: looks at the bytes.
+
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::time::{Duration, Instant};
+
+use crate::launch::spawn::Started;
+use crate::launch::{LaunchError, REPORT_LIMIT, Report};
+use crate::outcome::{Limit, Receipt};
+use crate::sys::descriptor::{self, Interest};
+use crate::sys::process::{self, Exit};
+use crate::sys::{Errno, Result, socket};
+
+/// The supervisor's ends of the three pipes.
+#[derive(Debug)]
+pub struct Ends {
+    /// Writing end of the payload's stdin.
+    pub stdin: OwnedFd,
+    /// Reading end of its stdout.
+    pub stdout: OwnedFd,
+    /// Reading end of its stderr.
+    pub stderr: OwnedFd,
+}
+
+/// How the command ended and what was seen on the way.
+#[derive(Debug, Default)]
+pub struct Passed {
+    /// The payload's end, as init reported it.
+    pub exit: Option<Exit>,
+    /// A step that failed, before or at exec.
+    pub failed: Option<LaunchError>,
+    /// What was enforced.
+    pub receipt: Option<Receipt>,
+    /// The scratch directory, for its usage.
+    pub scratch: Option<OwnedFd>,
+    /// The limit that stopped it: time or output.
+    pub stopped: Option<Limit>,
+    /// Bytes to stdin.
+    pub bytes_in: u64,
+    /// Bytes from stdout and stderr.
+    pub bytes_out: u64,
+    /// CPU time of all processes of the cell.
+    pub cpu_us: Option<u64>,
+}
+
+/// One direction. Closed when `from` ends or `to` is gone.
+struct Stream<'a> {
+    from: BorrowedFd<'a>,
+    to: BorrowedFd<'a>,
+    open: bool,
+    /// splice(2) works for this pair; else copy through a buffer.
+    splice: bool,
+    moved: u64,
+}
+
+const CHUNK: usize = 256 * 1024;
+
+impl<'a> Stream<'a> {
+    const fn new(from: BorrowedFd<'a>, to: BorrowedFd<'a>) -> Self {
+        Self { from, to, open: true, splice: true, moved: 0 }
+    }
+
+    /// Moves what is there; at most `left` bytes. Blocks on a slow reader, which is the back-pressure.
+    fn pump(&mut self, left: u64) -> Result<()> {
+        let length = usize::try_from(left).unwrap_or(CHUNK).min(CHUNK);
+        if self.splice {
+            match descriptor::splice(self.from, self.to, length, true) {
+                Ok(0) => self.open = false,
+                Ok(count) => self.moved += count as u64,
+                Err(Errno(libc::EINVAL)) => self.splice = false,
+                Err(Errno(libc::EAGAIN | libc::EINTR)) => {}
+                Err(Errno(libc::EPIPE | libc::EIO)) => self.open = false,
+                Err(errno) => return Err(errno),
+            }
+            if self.splice {
+                return Ok(());
+            }
+        }
+        let mut buffer = [0; 16 * 1024];
+        let length = length.min(buffer.len());
+        let count = match descriptor::read(self.from, buffer.get_mut(..length).unwrap_or_default()) {
+            Ok(count) => count,
+            Err(Errno(libc::EAGAIN | libc::EINTR)) => return Ok(()),
+            Err(_) => 0,
+        };
+        if count == 0 {
+            self.open = false;
+            return Ok(());
+        }
+        let mut rest = buffer.get(..count).unwrap_or_default();
+        while !rest.is_empty() {
+            match descriptor::write(self.to, rest) {
+                Ok(written) => rest = rest.get(written..).unwrap_or_default(),
+                Err(Errno(libc::EINTR)) => {}
+                Err(Errno(libc::EAGAIN)) => {
+                    let mut wait = [Interest { fd: Some(self.to), events: libc::POLLOUT, ready: 0 }];
+                    descriptor::poll(&mut wait, None)?;
+                }
+                Err(_) => {
+                    self.open = false;
+                    break;
+                }
+            }
+        }
+        self.moved += count as u64;
+        Ok(())
+    }
+}
+
+/// Runs until every process of the cell is dead.
+///
+/// # Errors
+/// A failing system call of the supervisor itself; the cell is killed then.
+pub fn pass(started: &Started, ends: Ends, time: Duration, output: u64) -> Result<Passed> {
+    let mut passed = Passed::default();
+    let answer = relay(started, ends, time, output, &mut passed);
+    if answer.is_err() || passed.stopped.is_some() {
+        kill(started)?;
+    }
+    let reaped = process::wait(started.pid)?;
+    passed.cpu_us = Some(reaped.cpu_us);
+    drain_channel(started, &mut passed)?;
+    if passed.exit.is_none() && passed.stopped.is_none() {
+        passed.exit = Some(reaped.exit);
+    }
+    answer.map(|()| passed)
+}
+
+fn kill(started: &Started) -> Result<()> {
+    match process::pidfd_send_signal(started.pidfd.as_fd(), libc::SIGKILL) {
+        Ok(()) | Err(Errno(libc::ESRCH)) => Ok(()),
+        Err(errno) => Err(errno),
+    }
+}
+
+fn relay(started: &Started, ends: Ends, time: Duration, output: u64, passed: &mut Passed) -> Result<()> {
+    let deadline = Instant::now() + time;
+    let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
+    let mut sink = Some(ends.stdin);
+    let mut out = Stream::new(ends.stdout.as_fd(), stdout.as_fd());
+    let mut err = Stream::new(ends.stderr.as_fd(), stderr.as_fd());
+    let mut into_splice = true;
+    let mut alive = true;
+    while alive || out.open || err.open {
+        let left = deadline.saturating_duration_since(Instant::now());
+        if left.is_zero() {
+            passed.stopped = Some(Limit::Time);
+            break;
+        }
+        let wanted = |open: bool, fd| open.then_some(fd);
+        let mut interests = [
+            (wanted(alive, started.channel.as_fd()), libc::POLLIN),
+            (wanted(alive, started.pidfd.as_fd()), libc::POLLIN),
+            (wanted(sink.is_some(), stdin.as_fd()), libc::POLLIN),
+            (wanted(out.open, out.from), libc::POLLIN),
+            (wanted(err.open, err.from), libc::POLLIN),
+            // Nobody reads the payload's stdin any more: an event (POLLERR) without being asked for.
+            (sink.as_ref().map(AsFd::as_fd), 0),
+        ]
+        .map(|(fd, events)| Interest { fd, events, ready: 0 });
+        descriptor::poll(&mut interests, Some(left))?;
+        let [channel, init, input, output_ready, error_ready, reader] = interests.map(|i| i.ready != 0);
+        if channel {
+            drain_channel(started, passed)?;
+        }
+        if init {
+            alive = false;
+        }
+        if reader {
+            sink = None;
+        } else if let (true, Some(pipe)) = (input, &sink) {
+            let mut into = Stream::new(stdin.as_fd(), pipe.as_fd());
+            into.splice = into_splice;
+            into.pump(CHUNK as u64)?;
+            into_splice = into.splice;
+            passed.bytes_in += into.moved;
+            if !into.open {
+                sink = None;
+            }
+        }
+        for (stream, ready) in [(&mut out, output_ready), (&mut err, error_ready)] {
+            if ready && stream.open {
+                let left = output.saturating_sub(passed.bytes_out);
+                let before = stream.moved;
+                stream.pump(left.max(1))?;
+                passed.bytes_out += stream.moved - before;
+                if passed.bytes_out > output || (left == 0 && stream.moved > before) {
+                    passed.stopped = Some(Limit::Output);
+                    return Ok(());
+                }
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Takes what init has said. A message that is none of ours is a fault of init, hence of the cell.
+fn drain_channel(started: &Started, passed: &mut Passed) -> Result<()> {
+    let mut buffer = vec![0; REPORT_LIMIT];
+    loop {
+        match socket::receive(started.channel.as_fd(), &mut buffer, false) {
+            Ok(None) | Err(Errno(libc::EAGAIN | libc::ECONNRESET)) => return Ok(()),
+            Err(errno) => return Err(errno),
+            Ok(Some((count, descriptors))) => {
+                let message = buffer.get(..count).unwrap_or_default();
+                match serde_json::from_slice(message).map_err(|_foreign| Errno(libc::EPROTO))? {
+                    Report::Failed(error) => passed.failed = Some(error),
+                    Report::Ready(receipt) => {
+                        passed.receipt = Some(receipt);
+                        passed.scratch = descriptors.into_iter().next();
+                    }
+                    Report::Exited(exit) => passed.exit = Some(exit),
+                }
+            }
+        }
+    }
+}
