@@ -1,13 +1,32 @@
 //! A profile resolved: inherited, merged, validated. Values only; no file and no TOML type is in them.
 //!
-//! Neighbours: `policy::profile` reads TOML into a [`Policy`]; `plan` turns a policy and host facts into steps.
-//! Never: does I/O outside `policy::profile`'s one reader, knows JSON-RPC, touches the kernel.
+//! Neighbours: `policy::resolve` makes a [`Policy`] of profiles; `plan` turns a policy and host facts into steps.
+//! Never: does I/O outside `policy::files`, the one reader; knows JSON-RPC; touches the kernel.
+//!
+//! Where rules nest, the longest path decides: `read` within `write` cannot be written. `deny` is above all
+//! of them: what lies beneath it is hidden, and a grant beneath it is a mistake.
+
+#![deny(clippy::wildcard_enum_match_arm)]
+
+pub mod add;
+pub mod check;
+pub mod config;
+pub mod files;
+pub mod limits;
+pub mod mistakes;
+pub mod path;
+pub mod print;
+pub mod profile;
+pub mod resolve;
+mod toml_file;
+pub mod units;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+pub use toml_file::Source;
 
 /// What a tool may see, reach and use. Every list that is empty allows nothing.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,7 +63,7 @@ pub struct PathRule {
 }
 
 /// The `[filesystem]` section.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Filesystem {
     /// Readable, not writable, not executable.
     pub read: Vec<PathRule>,
@@ -56,6 +75,9 @@ pub struct Filesystem {
     pub deny: Vec<PathRule>,
     /// Size in bytes of the private `/tmp`, gone with the cell. Zero: no `/tmp`.
     pub scratch: u64,
+    /// Files in it can be executed: the profile names `/tmp` in `execute`. The host's own `/tmp` is never granted.
+    #[serde(default)]
+    pub scratch_execute: bool,
 }
 
 /// The `[limits]` section.
@@ -129,3 +151,6 @@ impl Floor {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,60 @@
+//! What is allowed but probably not meant: the warnings of `profile check`.
+//!
+//! Neighbours: `commands` print them. Never: refuses anything.
+
+use super::limits::print;
+use super::{Floor, PathRule, Policy};
+use crate::outcome::Limit;
+
+/// Warnings about a policy, each one lowercase fragment.
+#[must_use]
+pub fn warnings(policy: &Policy) -> Vec<String> {
+    let mut warnings = Vec::new();
+    let filesystem = &policy.filesystem;
+    for deny in &filesystem.deny {
+        if !policy.grants().any(|grant| deny.path.starts_with(&grant.path)) {
+            warnings.push(format!("`deny` of `{}` hides nothing: no grant shows it", deny.path.display()));
+        }
+    }
+    for write in &filesystem.write {
+        for execute in filesystem.execute.iter().filter(|execute| overlap(write, execute)) {
+            let (write, execute) = (write.path.display(), execute.path.display());
+            warnings.push(format!(
+                "a tool can execute what it wrote: `write` of `{write}`, `execute` of `{execute}`"
+            ));
+        }
+    }
+    for grant in policy.grants() {
+        if ["/run", "/var/run"].iter().any(|run| grant.path.starts_with(run)) {
+            let path = grant.path.display();
+            warnings.push(format!(
+                "`{path}` may show sockets of the host, and a tool can connect to what it sees"
+            ));
+        }
+    }
+    for name in policy.syscalls.allow.iter().filter(|name| policy.syscalls.deny.contains(name)) {
+        warnings.push(format!("system call `{name}` is allowed and denied: it stays denied"));
+    }
+    if policy.floor == Floor::Landlock && !filesystem.deny.is_empty() {
+        warnings.push(
+            "a host that reaches only `landlock` cannot enforce `deny`, and will refuse this profile"
+                .to_owned(),
+        );
+    }
+    if filesystem.scratch > policy.limits.memory {
+        let (scratch, memory) = (filesystem.scratch, policy.limits.memory);
+        warnings.push(format!(
+            "scratch of {} counts as memory, of which there are {}",
+            print(Limit::Scratch, scratch),
+            print(Limit::Memory, memory)
+        ));
+    }
+    if filesystem.scratch_execute && filesystem.scratch == 0 {
+        warnings.push("`execute` names the scratch directory, but `scratch` is 0".to_owned());
+    }
+    warnings
+}
+
+fn overlap(a: &PathRule, b: &PathRule) -> bool {
+    a.path.starts_with(&b.path) || b.path.starts_with(&a.path)
+}

@@ -1,0 +1,224 @@
+//! Reads the file of `--config`: servers by name, and the profile of each server and tool.
+//!
+//! Neighbours: `policy::files` opens it, `commands` start the server it names. Never: is looked for: a file in the
+//! working directory, which a tool may have written, is read only when the operator names it.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use toml::de::DeTable;
+
+use super::Source;
+use super::add::parse_env;
+use super::mistakes::{Mistakes, closest};
+use super::toml_file::{TomlFile, Value};
+
+/// The profile of a server that names none.
+pub const DEFAULT_PROFILE: &str = "default";
+
+/// The tables of the file and their keys.
+pub const SECTIONS: &[(&str, &[&str])] = &[
+    ("", &["servers"]),
+    ("servers.NAME", &["command", "profile", "env", "tools"]),
+    ("servers.NAME.tools.TOOL", &["profile"]),
+];
+
+/// The servers of a configuration file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Config {
+    /// By name.
+    pub servers: BTreeMap<String, Server>,
+}
+
+/// One server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Server {
+    /// Program and arguments, at least the program.
+    pub command: Vec<String>,
+    /// The profile of every call that has no other.
+    pub profile: Option<String>,
+    /// Variables let through (`NAME`) or set (`NAME=VALUE`), as `--env` does.
+    pub env: Vec<(String, Option<String>)>,
+    /// Tools that have a profile of their own.
+    pub tools: BTreeMap<String, String>,
+}
+
+impl Server {
+    /// The name of the profile for a call of `tool`, or for what is not a tool's call.
+    #[must_use]
+    pub fn profile_for(&self, tool: Option<&str>) -> &str {
+        tool.and_then(|tool| self.tools.get(tool))
+            .or(self.profile.as_ref())
+            .map_or(DEFAULT_PROFILE, String::as_str)
+    }
+
+    /// Every profile that a call of this server can run under.
+    #[must_use]
+    pub fn profiles(&self) -> BTreeSet<&str> {
+        self.tools.values().map(String::as_str).chain([self.profile_for(None)]).collect()
+    }
+}
+
+impl Config {
+    /// The server of this name.
+    ///
+    /// # Errors
+    /// A hint at the name that was meant, or at all names there are.
+    pub fn server(&self, name: &str) -> Result<&Server, String> {
+        self.servers.get(name).ok_or_else(|| {
+            let names = || self.servers.keys().map(String::as_str);
+            match closest(name, names()) {
+                Some(meant) => format!("did you mean `{meant}`?"),
+                None if self.servers.is_empty() => "the file names no server".to_owned(),
+                None => format!("servers in the file: {}", names().collect::<Vec<_>>().join(", ")),
+            }
+        })
+    }
+}
+
+/// Reads a configuration; `profiles` are the names of the profiles there are.
+///
+/// # Errors
+/// Every mistake of the text.
+pub fn parse(source: &Source, profiles: &BTreeSet<String>) -> Result<Config, Mistakes> {
+    let (file, table) = TomlFile::open(source, &[]);
+    let mut reader = Reader { file, profiles };
+    let config = reader.top(&table);
+    Mistakes::none_or(config, reader.file.finish())
+}
+
+/// Whether a server can be called this: it is part of records and of directories' names.
+fn is_server(name: &str) -> bool {
+    name.len() <= 64
+        && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.'))
+        && name.bytes().next().is_some_and(|b| b.is_ascii_alphanumeric())
+}
+
+struct Reader<'s, 'p> {
+    file: TomlFile<'s>,
+    profiles: &'p BTreeSet<String>,
+}
+
+impl Reader<'_, '_> {
+    fn keys(section: &str) -> &'static [&'static str] {
+        SECTIONS.iter().find(|(name, _)| *name == section).map_or(&[], |(_, keys)| keys)
+    }
+
+    fn top(&mut self, table: &DeTable<'_>) -> Config {
+        let mut config = Config::default();
+        for (_, _, value) in self.file.entries(table, "", Self::keys("")) {
+            let Some(servers) = self.file.table(value, "`servers`") else { continue };
+            for (key, value) in servers {
+                let name: &str = key.get_ref();
+                if !is_server(name) {
+                    let hint = "names are made of letters, digits, `-`, `_` and `.`";
+                    self.file.mistake(
+                        &key.span(),
+                        &format!("`{name}` cannot be a server's name"),
+                        Some(hint),
+                    );
+                    continue;
+                }
+                if let Some(server) = self.server(name, value) {
+                    config.servers.insert(name.to_owned(), server);
+                }
+            }
+        }
+        config
+    }
+
+    fn server(&mut self, name: &str, value: &Value<'_>) -> Option<Server> {
+        let table = self.file.table(value, &format!("`servers.{name}`"))?;
+        let place = format!("`[servers.{name}]`");
+        let mut server = Server::default();
+        for (key, _, value) in self.file.entries(table, &place, Self::keys("servers.NAME")) {
+            match key {
+                "command" => server.command = self.command(value),
+                "profile" => server.profile = self.profile(value),
+                "env" => server.env = self.env(value),
+                _ => server.tools = self.tools(name, value),
+            }
+        }
+        if !table.contains_key("command") {
+            let hint = "write `command = [\"program\", \"argument\"]`";
+            self.file.mistake(&value.span(), &format!("{place} has no `command`"), Some(hint));
+        }
+        Some(server)
+    }
+
+    fn command(&mut self, value: &Value<'_>) -> Vec<String> {
+        if let Some(line) = value.get_ref().as_str() {
+            let hint = format!("there is no shell: write `[{}]`", words(line));
+            self.file.mistake(&value.span(), "`command` must be an array, not a string", Some(&hint));
+            return Vec::new();
+        }
+        let mut command = Vec::new();
+        for item in self.file.items(value, "`command`") {
+            let Some(word) = self.file.text(item, "an item of `command`") else { continue };
+            if word.contains('\0') {
+                self.file.mistake(&item.span(), "an item of `command` holds a NUL", None);
+            }
+            command.push(word.to_owned());
+        }
+        if value.get_ref().as_array().is_some_and(|items| items.first().is_none_or(is_empty)) {
+            self.file.mistake(&value.span(), "`command` names no program", None);
+        }
+        command
+    }
+
+    fn profile(&mut self, value: &Value<'_>) -> Option<String> {
+        let name = self.file.text(value, "`profile`")?;
+        if self.profiles.contains(name) {
+            return Some(name.to_owned());
+        }
+        let known = self.profiles.iter().map(String::as_str);
+        let hint = closest(name, known).map(|meant| format!("did you mean `{meant}`?"));
+        self.file.mistake(&value.span(), &format!("no profile `{name}`"), hint.as_deref());
+        None
+    }
+
+    fn env(&mut self, value: &Value<'_>) -> Vec<(String, Option<String>)> {
+        let mut variables = Vec::new();
+        for item in self.file.items(value, "`env`") {
+            let Some(text) = self.file.text(item, "an item of `env`") else { continue };
+            match parse_env(text) {
+                Ok(variable) => variables.push(variable),
+                Err(error) => {
+                    let hint = "write `NAME` to let a variable through, `NAME=VALUE` to set it";
+                    self.file.mistake(&item.span(), &error.to_string(), Some(hint));
+                }
+            }
+        }
+        variables
+    }
+
+    fn tools(&mut self, server: &str, value: &Value<'_>) -> BTreeMap<String, String> {
+        let mut tools = BTreeMap::new();
+        let Some(table) = self.file.table(value, &format!("`servers.{server}.tools`")) else { return tools };
+        for (key, value) in table {
+            let name: &str = key.get_ref();
+            let place = format!("`[servers.{server}.tools.{name}]`");
+            if name.is_empty() || name.len() > 256 || name.chars().any(char::is_control) {
+                self.file.mistake(&key.span(), &format!("`{name}` cannot be a tool's name"), None);
+                continue;
+            }
+            let Some(tool) = self.file.table(value, &place) else { continue };
+            for (_, _, value) in self.file.entries(tool, &place, Self::keys("servers.NAME.tools.TOOL")) {
+                if let Some(profile) = self.profile(value) {
+                    tools.insert(name.to_owned(), profile);
+                }
+            }
+            if !tool.contains_key("profile") {
+                self.file.mistake(&value.span(), &format!("{place} has no `profile`"), None);
+            }
+        }
+        tools
+    }
+}
+
+fn is_empty(value: &Value<'_>) -> bool {
+    value.get_ref().as_str().is_some_and(str::is_empty)
+}
+
+fn words(line: &str) -> String {
+    line.split_whitespace().map(super::print::quote).collect::<Vec<_>>().join(", ")
+}

@@ -1,0 +1,434 @@
+//! Finds and opens profiles and the configuration: the one reader of files in this stage.
+//!
+//! Neighbours: `policy::resolve` and `policy::config` read the texts. Never: opens a file that someone other than
+//! the operator can change, lets a profile of one's own take the place of a built-in one.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fs::{self, File, OpenOptions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{MetadataExt as _, OpenOptionsExt as _};
+use std::path::{Path, PathBuf};
+
+use thiserror::Error;
+
+use super::add::{AddError, Additions};
+use super::config::{self, Config};
+use super::mistakes::{Mistakes, closest};
+use super::profile::{World, is_name};
+use super::resolve::resolve;
+use super::{Policy, Source};
+
+/// Profiles that are compiled in.
+pub const BUILT_IN: [(&str, &str); 7] = [
+    ("default", include_str!("../../profiles/default.toml")),
+    ("strict", include_str!("../../profiles/strict.toml")),
+    ("offline", include_str!("../../profiles/offline.toml")),
+    ("workspace", include_str!("../../profiles/workspace.toml")),
+    ("git-write", include_str!("../../profiles/git-write.toml")),
+    ("node", include_str!("../../profiles/node.toml")),
+    ("python", include_str!("../../profiles/python.toml")),
+];
+
+/// The largest file that is read.
+const LARGEST: u64 = 1 << 20;
+
+/// Why a profile or configuration cannot be used.
+#[derive(Debug, Error)]
+pub enum FilesError {
+    /// No profile has this name.
+    #[error("no profile `{name}`")]
+    NoProfile {
+        /// The name.
+        name: String,
+        /// One that may have been meant, or where profiles are looked for.
+        hint: String,
+    },
+    /// A profile of one's own is called like a built-in one.
+    #[error("`{}` has the name of a built-in profile", .0.display())]
+    Shadows(PathBuf),
+    /// Two files are called alike.
+    #[error("profile `{name}` is there twice: `{}` and `{}`", .first.display(), .second.display())]
+    Twice {
+        /// The name.
+        name: String,
+        /// One file.
+        first: PathBuf,
+        /// The other.
+        second: PathBuf,
+    },
+    /// The file's name cannot be a profile's name.
+    #[error("`{}` is not called like a profile", .0.display())]
+    Misnamed(PathBuf),
+    /// The file cannot be read.
+    #[error("cannot read `{}`", .path.display())]
+    Read {
+        /// The file.
+        path: PathBuf,
+        /// Why.
+        source: io::Error,
+    },
+    /// Someone else can change the file.
+    #[error("`{}` can be changed by others: {why}", .path.display())]
+    Unsafe {
+        /// The file, or the directory it lies in.
+        path: PathBuf,
+        /// Owner or mode.
+        why: String,
+        /// The command that mends it.
+        hint: String,
+    },
+    /// The text has mistakes.
+    #[error("`{name}` cannot be used")]
+    Mistakes {
+        /// The profile or file.
+        name: String,
+        /// All of them.
+        source: Mistakes,
+    },
+    /// An option cannot be added to the profile.
+    #[error("cannot add to profile `{name}`")]
+    Add {
+        /// The profile.
+        name: String,
+        /// Why.
+        source: AddError,
+    },
+    /// A tool could change what it is judged by.
+    #[error("`write` of `{}` would let a tool change `{}`, from which its own policy is read", .grant.display(), .file.display())]
+    OwnPolicy {
+        /// The grant's path.
+        grant: PathBuf,
+        /// The file or directory.
+        file: PathBuf,
+    },
+}
+
+impl FilesError {
+    /// What to do about it, where that can be said.
+    #[must_use]
+    pub fn hint(&self) -> Option<String> {
+        match self {
+            Self::NoProfile { hint, .. } | Self::Unsafe { hint, .. } => Some(hint.clone()),
+            Self::Shadows(_) => Some("give the file another name, and `extends` the built-in one".to_owned()),
+            Self::Twice { .. } => Some("remove or rename one of the two".to_owned()),
+            Self::Misnamed(_) => Some(
+                "call it NAME.toml, with a name made of `a` to `z`, `0` to `9`, `-`, `_` and `.`".to_owned(),
+            ),
+            Self::Add { source, .. } => source.hint(),
+            Self::OwnPolicy { grant, file } => Some(own_policy_hint(grant, file)),
+            Self::Read { .. } | Self::Mistakes { .. } => None,
+        }
+    }
+}
+
+/// What moves a file out of reach: only what lies directly in the granted directory can be hidden for certain,
+/// because the directories between could be renamed together with what hides in them.
+fn own_policy_hint(grant: &Path, file: &Path) -> String {
+    let directly = file.strip_prefix(grant).ok().and_then(|rest| rest.components().next());
+    match directly {
+        Some(name) => format!("move it elsewhere, or write `deny = [\"{}\"]`", grant.join(name).display()),
+        None => "move it elsewhere".to_owned(),
+    }
+}
+
+/// The user's directory of profiles: `$XDG_CONFIG_HOME/toolcell/profiles`, or below `~/.config`.
+#[must_use]
+pub fn user_directory(xdg_config_home: Option<&Path>, home: Option<&Path>) -> Option<PathBuf> {
+    // The XDG base directory specification has relative paths ignored.
+    let base = xdg_config_home.filter(|path| path.is_absolute()).map(Path::to_path_buf);
+    base.or_else(|| home.filter(|path| path.is_absolute()).map(|home| home.join(".config")))
+        .map(|base| base.join("toolcell/profiles"))
+}
+
+/// One line of `profile list`.
+#[derive(Debug)]
+pub struct Listed {
+    /// The profile's name.
+    pub name: String,
+    /// Its file; `None` for a built-in one.
+    pub path: Option<PathBuf>,
+    /// What it resolves to, or why it does not.
+    pub policy: Result<Policy, FilesError>,
+}
+
+/// Where profiles are.
+#[derive(Debug, Clone)]
+pub struct Library {
+    uid: u32,
+    config: Option<PathBuf>,
+    user: Option<PathBuf>,
+}
+
+impl Library {
+    /// Profiles that are built in, near the file of `--config`, and in the user's own directory. `uid` is the
+    /// operator's user id.
+    #[must_use]
+    pub fn new(uid: u32, config: Option<&Path>, user: Option<&Path>) -> Self {
+        let config = config.map(real);
+        Self { uid, config, user: user.map(Path::to_path_buf) }
+    }
+
+    /// Directories that hold nothing but profiles.
+    fn directories(&self) -> impl Iterator<Item = PathBuf> {
+        let near = self.config.as_deref().and_then(Path::parent).map(|directory| directory.join("profiles"));
+        near.into_iter().chain(self.user.clone())
+    }
+
+    /// Profiles by name in those directories, and with `beside` next to the configuration file as well.
+    fn files(&self, beside: bool) -> BTreeMap<String, Vec<PathBuf>> {
+        let next_to = self.config.as_deref().and_then(Path::parent).filter(|_| beside).map(Path::to_path_buf);
+        let mut files: BTreeMap<String, Vec<PathBuf>> = BTreeMap::new();
+        for directory in self.directories().chain(next_to) {
+            // A directory that is not there, or cannot be listed, holds no profile that could be opened.
+            let entries = fs::read_dir(&directory).into_iter().flatten().flatten();
+            for path in entries.map(|entry| entry.path()) {
+                if let Some(name) = name_of(&path)
+                    && self.config.as_ref() != Some(&path)
+                {
+                    files.entry(name).or_default().push(path);
+                }
+            }
+        }
+        files.values_mut().for_each(|paths| paths.sort());
+        files
+    }
+
+    /// The names of all profiles.
+    #[must_use]
+    pub fn names(&self) -> BTreeSet<String> {
+        let built_in = BUILT_IN.iter().map(|(name, _)| (*name).to_owned());
+        built_in.chain(self.files(true).into_keys()).collect()
+    }
+
+    /// Every built-in profile, and every one in the directories of profiles. Next to the configuration file any
+    /// TOML file may lie, so what is there is found by its name only.
+    #[must_use]
+    pub fn list(&self, world: World<'_>, known: &dyn Fn(&str) -> bool) -> Vec<Listed> {
+        let built_in = BUILT_IN.iter().map(|(name, _)| ((*name).to_owned(), None));
+        let own = self
+            .files(false)
+            .into_iter()
+            .flat_map(|(name, paths)| paths.into_iter().map(move |path| (name.clone(), Some(path))));
+        let listed = built_in.chain(own).map(|(name, path)| {
+            let policy = match &path {
+                Some(path) => self.file(path),
+                None => self.find(&name),
+            };
+            let policy =
+                policy.and_then(|source| self.resolve(&source, world, known).map(|(policy, _)| policy));
+            Listed { name, path, policy }
+        });
+        listed.collect()
+    }
+
+    /// The profile of this name.
+    ///
+    /// # Errors
+    /// There is none, there are two, or it is not safe to read.
+    pub fn find(&self, name: &str) -> Result<Source, FilesError> {
+        let built_in = BUILT_IN.iter().find(|(known, _)| *known == name);
+        let files = self.files(true).remove(name).unwrap_or_default();
+        match (built_in, files.as_slice()) {
+            (Some((name, text)), []) => {
+                Ok(Source { name: (*name).to_owned(), path: None, text: (*text).to_owned() })
+            }
+            (Some(_), [own, ..]) => Err(FilesError::Shadows(own.clone())),
+            (None, [own]) => self.file(own),
+            (None, [first, second, ..]) => {
+                Err(FilesError::Twice { name: name.to_owned(), first: first.clone(), second: second.clone() })
+            }
+            (None, []) => {
+                let names = self.names();
+                let hint = match (closest(name, names.iter().map(String::as_str)), &self.user) {
+                    (Some(meant), _) => format!("did you mean `{meant}`?"),
+                    (None, Some(user)) => format!("profiles of your own lie in `{}`", user.display()),
+                    (None, None) => "`toolcell profile list` names all there are".to_owned(),
+                };
+                Err(FilesError::NoProfile { name: name.to_owned(), hint })
+            }
+        }
+    }
+
+    /// The profile in a file.
+    ///
+    /// # Errors
+    /// It is called like a built-in one, cannot be read, or is not safe to read.
+    pub fn file(&self, path: &Path) -> Result<Source, FilesError> {
+        let name = name_of(path).ok_or_else(|| FilesError::Misnamed(path.to_path_buf()))?;
+        if BUILT_IN.iter().any(|(known, _)| *known == name) {
+            return Err(FilesError::Shadows(path.to_path_buf()));
+        }
+        self.open(path, name)
+    }
+
+    /// The profile that a person means: a name, or a file when there is a slash or `.toml` in it.
+    ///
+    /// # Errors
+    /// As [`Library::find`] and [`Library::file`].
+    pub fn pick(&self, name_or_file: &str) -> Result<Source, FilesError> {
+        if name_or_file.contains('/') || name_or_file.ends_with(".toml") {
+            self.file(Path::new(name_or_file))
+        } else {
+            self.find(name_or_file)
+        }
+    }
+
+    /// What a profile, by name or file, resolves to with options added.
+    ///
+    /// # Errors
+    /// Everything that is wrong with the profile or the options; a policy that lets a tool change its own policy.
+    pub fn load(
+        &self,
+        name_or_file: &str,
+        world: World<'_>,
+        known: &dyn Fn(&str) -> bool,
+        additions: &Additions,
+    ) -> Result<Policy, FilesError> {
+        let source = self.pick(name_or_file)?;
+        let (policy, files) = self.resolve(&source, world, known)?;
+        let policy = policy
+            .with(additions)
+            .map_err(|source| FilesError::Add { name: name_or_file.to_owned(), source })?;
+        self.protect(&policy, files)?;
+        Ok(policy)
+    }
+
+    /// The file of `--config`.
+    ///
+    /// # Errors
+    /// It cannot be read, is not safe to read, or has mistakes.
+    pub fn config(&self) -> Result<Config, FilesError> {
+        let Some(path) = &self.config else { return Ok(Config::default()) };
+        let source = self.open(path, String::new())?;
+        config::parse(&source, &self.names())
+            .map_err(|source| FilesError::Mistakes { name: path.display().to_string(), source })
+    }
+
+    /// Loads what a profile extends, and resolves it; with the files that were read.
+    fn resolve(
+        &self,
+        source: &Source,
+        world: World<'_>,
+        known: &dyn Fn(&str) -> bool,
+    ) -> Result<(Policy, Vec<PathBuf>), FilesError> {
+        let mut sources: BTreeMap<String, Source> = BUILT_IN
+            .iter()
+            .map(|(name, text)| {
+                let name = (*name).to_owned();
+                (name.clone(), Source { name, path: None, text: (*text).to_owned() })
+            })
+            .collect();
+        let mut files: Vec<PathBuf> = source.path.clone().into_iter().collect();
+        let mut next = Some(source.clone());
+        while let Some(child) = next.take() {
+            let (profile, _) = super::profile::read(&child, world, known);
+            let Some(parent) = profile.extends.map(|extends| extends.value) else { break };
+            if parent == source.name || sources.get(&parent).is_some_and(|known| known.path.is_some()) {
+                break;
+            }
+            match self.find(&parent) {
+                Ok(found) => {
+                    files.extend(found.path.clone());
+                    sources.insert(parent, found.clone());
+                    next = Some(found);
+                }
+                // The one who extends it is told so, at the place where it does.
+                Err(FilesError::NoProfile { .. }) => break,
+                Err(error) => return Err(error),
+            }
+        }
+        let policy = resolve(source, &sources, world, known)
+            .map_err(|mistakes| FilesError::Mistakes { name: source.name.clone(), source: mistakes })?;
+        Ok((policy, files))
+    }
+
+    /// Refuses a policy under which a tool could write to what policies are read from.
+    fn protect(&self, policy: &Policy, files: Vec<PathBuf>) -> Result<(), FilesError> {
+        let protected: BTreeSet<PathBuf> = files
+            .into_iter()
+            .chain(self.config.clone())
+            .chain(self.directories().filter(|path| path.is_dir()))
+            .map(|path| real(&path))
+            .collect();
+        for rule in &policy.filesystem.write {
+            let grant = real(&rule.path);
+            let hidden = |file: &Path| {
+                let denied = policy.filesystem.deny.iter().map(|deny| real(&deny.path));
+                denied.into_iter().any(|deny| file.starts_with(&deny) && deny.parent() == Some(&grant))
+            };
+            let reached =
+                |file: &Path| file.starts_with(&grant) || (grant.starts_with(file) && file.is_dir());
+            if let Some(file) = protected.iter().find(|file| reached(file) && !hidden(file)) {
+                return Err(FilesError::OwnPolicy { grant, file: file.clone() });
+            }
+        }
+        Ok(())
+    }
+
+    fn open(&self, path: &Path, name: String) -> Result<Source, FilesError> {
+        let failed = |source| FilesError::Read { path: path.to_path_buf(), source };
+        let path = fs::canonicalize(path).map_err(failed)?;
+        // Non-blocking, so that a FIFO in the file's place cannot hold the start up.
+        let flags = libc::O_NONBLOCK | libc::O_NOFOLLOW;
+        let file = OpenOptions::new().read(true).custom_flags(flags).open(&path).map_err(failed)?;
+        let metadata = file.metadata().map_err(failed)?;
+        if !metadata.is_file() {
+            return Err(failed(io::Error::other("not a regular file")));
+        }
+        self.safe(&path, &metadata)?;
+        if let Some(directory) = path.parent() {
+            let metadata = fs::metadata(directory).map_err(failed)?;
+            self.safe(directory, &metadata)?;
+        }
+        let text = read_text(file).map_err(failed)?;
+        Ok(Source { name, path: Some(path), text })
+    }
+
+    /// Refuses what others can change. A directory with the sticky bit lets nobody replace another's file.
+    fn safe(&self, path: &Path, metadata: &fs::Metadata) -> Result<(), FilesError> {
+        let refused =
+            |why: String, hint: String| Err(FilesError::Unsafe { path: path.to_path_buf(), why, hint });
+        let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
+        let shown = path.display();
+        if owner != self.uid && owner != 0 {
+            return refused(format!("it belongs to user {owner}"), format!("chown {} '{shown}'", self.uid));
+        }
+        if mode & 0o022 != 0 && !(metadata.is_dir() && mode & 0o1000 != 0) {
+            return refused(format!("its mode is {mode:04o}"), format!("chmod go-w '{shown}'"));
+        }
+        Ok(())
+    }
+}
+
+/// The name of the profile in a file.
+fn name_of(path: &Path) -> Option<String> {
+    let name = path.file_name()?.to_str()?.strip_suffix(".toml")?;
+    is_name(name).then(|| name.to_owned())
+}
+
+fn read_text(file: File) -> io::Result<String> {
+    let mut text = String::new();
+    file.take(LARGEST + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > LARGEST {
+        return Err(io::Error::other("larger than 1MiB"));
+    }
+    Ok(text)
+}
+
+/// A path free of symbolic links as far as it exists, and as it is written beyond.
+fn real(path: &Path) -> PathBuf {
+    let mut existing = std::path::absolute(path).unwrap_or_else(|_| path.to_path_buf());
+    let mut rest = Vec::new();
+    loop {
+        if let Ok(real) = fs::canonicalize(&existing) {
+            return rest.iter().rev().fold(real, |path, name| path.join(name));
+        }
+        match (existing.file_name().map(ToOwned::to_owned), existing.parent().map(Path::to_path_buf)) {
+            (Some(name), Some(parent)) => {
+                rest.push(name);
+                existing = parent;
+            }
+            (_, _) => return path.to_path_buf(),
+        }
+    }
+}

@@ -1,0 +1,101 @@
+//! Prints a policy as a profile that resolves to it again: what `profile show` prints.
+//!
+//! Neighbours: `commands`. Never: drops a value; only where a rule comes from is told in a comment.
+
+use super::path::{SCRATCH, escape};
+use super::{PathRule, Policy, limits};
+use crate::outcome::Limit;
+
+/// The policy as TOML, each rule with its `why` and, as a comment, its origin.
+#[must_use]
+pub fn to_toml(policy: &Policy) -> String {
+    let Policy { name, description, filesystem, syscalls, environment, audit, floor, .. } = policy;
+    let mut out = Printer(String::new());
+    out.line(&format!("# profile `{name}`, with everything that it extends"));
+    if !description.is_empty() {
+        out.line(&format!("description = {}", quote(description)));
+    }
+    out.line(&format!("floor = {}", quote(floor.name())));
+    out.line("\n[filesystem]");
+    out.rules("read", &filesystem.read);
+    out.rules("write", &filesystem.write);
+    let scratch = PathRule {
+        path: SCRATCH.into(),
+        why: "files in the scratch directory can be executed".to_owned(),
+        origin: String::new(),
+        optional: false,
+    };
+    let execute: Vec<PathRule> =
+        filesystem.execute.iter().cloned().chain(filesystem.scratch_execute.then_some(scratch)).collect();
+    out.rules("execute", &execute);
+    out.rules("deny", &filesystem.deny);
+    out.line(&limits::to_toml(Limit::Scratch, filesystem.scratch));
+    out.line("\n[limits]");
+    for limit in limits::ALL.into_iter().filter(|limit| *limit != Limit::Scratch) {
+        out.line(&limits::to_toml(limit, policy.limit(limit)));
+    }
+    out.line("\n[syscalls]");
+    out.words("allow", &syscalls.allow);
+    out.words("deny", &syscalls.deny);
+    out.line("\n[environment]");
+    out.words("pass", &environment.pass);
+    for (name, value) in &environment.set {
+        out.line(&format!("set.{name} = {}", quote(&escape(value))));
+    }
+    out.line("\n[audit]");
+    out.words("redact", &audit.redact);
+    out.0
+}
+
+struct Printer(String);
+
+impl Printer {
+    fn line(&mut self, line: &str) {
+        self.0.push_str(line);
+        self.0.push('\n');
+    }
+
+    fn words(&mut self, key: &str, words: &[String]) {
+        let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
+        self.line(&format!("{key} = [{}]", words.join(", ")));
+    }
+
+    fn rules(&mut self, key: &str, rules: &[PathRule]) {
+        if rules.is_empty() {
+            self.line(&format!("{key} = []"));
+            return;
+        }
+        self.line(&format!("{key} = ["));
+        let mut origin = "";
+        for rule in rules {
+            if rule.origin != origin && !rule.origin.is_empty() {
+                self.line(&format!("  # {}", rule.origin));
+            }
+            origin = &rule.origin;
+            let mut table = format!("path = {}", quote(&escape(&rule.path.to_string_lossy())));
+            if !rule.why.is_empty() {
+                table = format!("{table}, why = {}", quote(&rule.why));
+            }
+            let optional = if rule.optional { ", optional = true" } else { "" };
+            self.line(&format!("  {{ {table}{optional} }},"));
+        }
+        self.line("]");
+    }
+}
+
+/// A basic string of TOML.
+pub(super) fn quote(text: &str) -> String {
+    let mut out = String::from("\"");
+    for c in text.chars() {
+        match c {
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            c if c.is_control() => out.push_str(&format!("\\u{:04X}", u32::from(c))),
+            c => out.push(c),
+        }
+    }
+    out.push('"');
+    out
+}
