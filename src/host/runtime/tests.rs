@@ -1,0 +1,1 @@
+//! Finding runtimes in small trees.
