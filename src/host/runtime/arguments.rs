@@ -2,7 +2,7 @@
 //!
 //! Neighbours: `commands` call it once the grants are known. Never: grants anything.
 
-use std::path::{Path, PathBuf};
+use std::path::{Component, Path, PathBuf};
 
 use super::World;
 
@@ -23,7 +23,8 @@ pub fn unseen_arguments(argv: &[String], visible: &[PathBuf], world: &World) -> 
             {
                 continue;
             }
-            let shown = path.display();
+            let up = path.components().any(|part| part == Component::ParentDir);
+            let shown = if up { found.real.display() } else { path.display() };
             let remark = format!(
                 "`{shown}` exists on the host but not in the cell: add `--read {shown}` or `--write {shown}`"
             );

@@ -58,6 +58,10 @@ impl Files {
 
     /// Walks an absolute path as the kernel would, with this tree's root as `/`.
     pub(super) fn resolve(&self, path: &Path) -> io::Result<Resolved> {
+        // Most lookups are of something that may be absent, which the kernel tells in one call.
+        if self.root == Path::new("/") {
+            fs::metadata(path)?;
+        }
         let mut todo: VecDeque<OsString> = parts(path);
         let mut real = PathBuf::from("/");
         let mut meta = fs::symlink_metadata(&self.root)?;
@@ -139,10 +143,18 @@ impl Files {
 
     /// At most 4096 names of a directory, sorted; empty when there is no such directory.
     pub(super) fn names(&self, directory: &Path) -> Vec<OsString> {
+        self.entries(directory).into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// As [`Files::names`], each with whether it is a symbolic link.
+    pub(super) fn entries(&self, directory: &Path) -> Vec<(OsString, bool)> {
         let Ok(found) = self.resolve(directory) else { return Vec::new() };
         let Ok(entries) = fs::read_dir(self.at(&found.real)) else { return Vec::new() };
-        let mut names: Vec<OsString> =
-            entries.take(MAX_COMPONENTS).filter_map(|entry| entry.ok().map(|e| e.file_name())).collect();
+        let mut names: Vec<(OsString, bool)> = entries
+            .take(MAX_COMPONENTS)
+            .filter_map(Result::ok)
+            .map(|entry| (entry.file_name(), entry.file_type().is_ok_and(|kind| kind.is_symlink())))
+            .collect();
         names.sort();
         names
     }

@@ -17,6 +17,8 @@ use super::{NotFound, Runtime, World, elf, libraries, node, places, python, runn
 pub(super) const NO_EXECUTE_BIT: &str = "it has no execute permission";
 /// Longer chains of interpreters and wrappers than this are taken for a loop; the kernel itself stops at five.
 const MAX_DEPTH: u32 = 8;
+/// More programs than a wrapper has to choose from: a script could name any number.
+const MAX_STEPS: u32 = 64;
 /// As much of a script as is searched for the commands that it hands over to.
 const HEAD: u64 = 64 * 1024;
 /// Where the kernel and libc look when `PATH` is not set.
@@ -35,6 +37,8 @@ pub(super) struct Finder<'a> {
     homes: Vec<PathBuf>,
     /// Programs that were followed, free of links.
     programs: Vec<PathBuf>,
+    /// How many programs were followed.
+    steps: u32,
     environment: BTreeMap<String, String>,
     cwd: Option<PathBuf>,
     hints: Vec<String>,
@@ -50,6 +54,7 @@ impl<'a> Finder<'a> {
             search: search.map(PathBuf::from).filter(|place| place.is_absolute()).collect(),
             homes: Vec::new(),
             programs: Vec::new(),
+            steps: 0,
             environment: BTreeMap::new(),
             cwd: None,
             hints: Vec::new(),
@@ -153,7 +158,8 @@ impl<'a> Finder<'a> {
     /// Adds what executing the file at `path` with these arguments needs.
     fn follow(&mut self, path: &Path, arguments: &[String], depth: u32) -> Result<(), NotFound> {
         let not_executable = |reason: String| NotFound::NotExecutable { path: path.to_path_buf(), reason };
-        if depth > MAX_DEPTH {
+        self.steps += 1;
+        if depth > MAX_DEPTH || self.steps > MAX_STEPS {
             return Err(not_executable("its interpreters form a loop".to_owned()));
         }
         let found = self.files().resolve(path).map_err(|error| not_executable(text(&error)))?;

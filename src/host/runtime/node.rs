@@ -71,13 +71,13 @@ fn want_modules(files: &Files, view: &mut View<'_>, modules: &Path) {
     let mut linked = 0;
     let mut scopes = vec![root.clone()];
     while let Some(directory) = scopes.pop() {
-        for name in files.names(&directory) {
+        for (name, link) in files.entries(&directory) {
             let path = directory.join(&name);
             if name.as_encoded_bytes().starts_with(b"@") && directory == root {
                 scopes.push(path);
                 continue;
             }
-            if linked >= MAX_LINKED || files.link(&path).is_none() {
+            if linked >= MAX_LINKED || !link {
                 continue;
             }
             let Ok(found) = files.resolve(&path) else { continue };

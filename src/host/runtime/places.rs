@@ -15,12 +15,9 @@ use super::{World, node};
 const STORES: [&str; 3] = ["/nix/store", "/gnu/store", "/home/linuxbrew/.linuxbrew"];
 /// Prefixes of many unrelated programs: a program there is only its own file.
 const PREFIXES: [&str; 5] = [".bun", ".cargo", ".deno", ".local", "go"];
-/// Programs that fetch and install others. A server that finds one may wait on the network for minutes instead of
-/// going on without it.
-const INSTALLERS: [&str; 16] = [
-    "apt", "apt-get", "bun", "bunx", "corepack", "dnf", "npm", "npx", "pip", "pip3", "pipx", "pnpm", "uv",
-    "uvx", "yarn", "yum",
-];
+/// Programs that fetch and install others for any user. A server that finds one may retry without a network for a
+/// minute instead of going on without it. System package managers are not among them: they fail at once.
+const INSTALLERS: [&str; 10] = ["corepack", "npm", "npx", "pip", "pip3", "pipx", "pnpm", "uv", "uvx", "yarn"];
 
 /// Adds the installation that a dynamic program, free of links, belongs to, where there is one to be told.
 pub(super) fn want_installation(
@@ -85,16 +82,17 @@ fn want_dotnet(world: &World, view: &mut View<'_>, environment: &mut BTreeMap<St
 fn want_java_configuration(files: &Files, view: &mut View<'_>, prefix: &Path) {
     for part in ["conf", "conf/security", "lib", "lib/security"] {
         let directory = prefix.join(part);
-        for name in files.names(&directory) {
+        for (name, _) in files.entries(&directory).into_iter().filter(|(_, link)| *link) {
             let path = directory.join(name);
-            if files.link(&path).is_none() {
-                continue;
-            }
             let Ok(found) = files.resolve(&path) else { continue };
-            if found.real.starts_with("/etc") {
+            let mut below = found.real.strip_prefix("/etc").into_iter().flatten();
+            let whole = below.next().filter(|name| name.as_encoded_bytes().starts_with(b"java"));
+            if let Some(name) = whole {
+                view.want(&Path::new("/etc").join(name), "settings of the Java runtime");
+            } else if found.real.starts_with("/etc") {
                 view.want(&found.real, "settings of the Java runtime");
-                view.want_links(&found);
             }
+            view.want_links(&found);
         }
     }
 }
@@ -129,7 +127,10 @@ pub(super) fn hide_installers(files: &Files, view: &mut View<'_>, path: &[PathBu
             let covered = package.unwrap_or(found);
             if view.shows(&covered.real) && !programs.iter().any(|program| program.starts_with(&covered.real))
             {
-                view.hide(&covered, "it installs other programs, and without a network only waits");
+                view.hide(
+                    &covered,
+                    "it installs other programs, and keeps a server waiting when there is no network",
+                );
             }
         }
     }

@@ -69,11 +69,11 @@ fn want_environment(files: &Files, view: &mut View<'_>, root: &Path) {
         (key.trim() == "home").then(|| PathBuf::from(value.trim()))
     });
     if let Some(home) = home.filter(|home| home.is_absolute()) {
-        for name in ["python3", "python", "pypy3"] {
-            if let Ok(found) = files.resolve(&home.join(name)) {
-                view.want_links(&found);
-                want_prefix(files, view, &found.real);
-            }
+        let base =
+            ["python3", "python", "pypy3"].iter().find_map(|name| files.resolve(&home.join(name)).ok());
+        if let Some(found) = base {
+            view.want_links(&found);
+            want_prefix(files, view, &found.real);
         }
     }
     for packages in site_packages(files, root) {

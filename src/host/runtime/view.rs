@@ -202,6 +202,7 @@ impl<'a> View<'a> {
 
     /// The lists, sorted, without entries that another one already holds.
     pub(super) fn finish(self) -> Lists {
+        let wanted: Vec<PathBuf> = self.needed.keys().cloned().collect();
         let mut view: Vec<Needed> = Vec::new();
         for (path, (directory, why)) in self.needed {
             if !view.last().is_some_and(|above| path.starts_with(&above.path)) {
@@ -212,8 +213,10 @@ impl<'a> View<'a> {
         let links = self.links.into_iter().filter(|(path, _)| !shown(path)).collect();
         let mut hide: Vec<Needed> = Vec::new();
         for (path, (directory, why)) in self.hide {
-            let inside = view.iter().any(|needed| path != needed.path && path.starts_with(&needed.path));
-            if inside && !hide.last().is_some_and(|above| path.starts_with(&above.path)) {
+            // What was wanted by its own name stays, such as a file of settings named on the command line.
+            let named = wanted.iter().any(|other| other.starts_with(&path));
+            let covered = hide.last().is_some_and(|above| path.starts_with(&above.path));
+            if shown(&path) && !named && !covered {
                 hide.push(Needed { path, directory, why });
             }
         }
