@@ -1,0 +1,195 @@
+//! Looks at files below one root directory, following symbolic links itself and remembering them.
+//!
+//! Neighbours: every other file of `host::runtime` reads through it; tests give it a small tree as root.
+//! Never: writes, blocks on a pipe or device, or reads more than it was told to.
+
+use std::collections::VecDeque;
+use std::ffi::OsString;
+use std::fs::{self, File, Metadata, OpenOptions};
+use std::io::{self, Read};
+use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
+use std::path::{Component, Path, PathBuf};
+
+/// As many links as the kernel follows in one lookup.
+const MAX_LINKS: usize = 40;
+/// More components than a path can have that the kernel accepts.
+const MAX_COMPONENTS: usize = 4096;
+
+/// The file tree that paths are looked up in.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Files {
+    root: PathBuf,
+}
+
+/// Where a path leads.
+#[derive(Debug)]
+pub(super) struct Resolved {
+    /// Free of symbolic links.
+    pub(super) real: PathBuf,
+    /// Every link that was followed: its own path, free of links but for itself, and its target as it stands.
+    pub(super) links: Vec<(PathBuf, PathBuf)>,
+    /// What is at `real`.
+    pub(super) meta: Metadata,
+}
+
+impl Resolved {
+    /// A regular file with an execute bit.
+    pub(super) fn executable(&self) -> bool {
+        self.meta.is_file() && self.meta.permissions().mode() & 0o111 != 0
+    }
+}
+
+impl Files {
+    /// The files of this host.
+    #[must_use]
+    pub fn of_host() -> Self {
+        Self { root: PathBuf::from("/") }
+    }
+
+    /// The files below a directory, as if it were `/`.
+    #[must_use]
+    pub fn below(root: &Path) -> Self {
+        Self { root: root.to_path_buf() }
+    }
+
+    fn at(&self, path: &Path) -> PathBuf {
+        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    }
+
+    /// Walks an absolute path as the kernel would, with this tree's root as `/`.
+    pub(super) fn resolve(&self, path: &Path) -> io::Result<Resolved> {
+        // Most lookups are of something that may be absent, which the kernel tells in one call.
+        if self.root == Path::new("/") {
+            fs::metadata(path)?;
+        }
+        let mut todo: VecDeque<OsString> = parts(path);
+        let mut real = PathBuf::from("/");
+        let mut meta = fs::symlink_metadata(&self.root)?;
+        let mut links = Vec::new();
+        let mut seen = 0_usize;
+        while let Some(part) = todo.pop_front() {
+            seen += 1;
+            if seen > MAX_COMPONENTS {
+                return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
+            }
+            if part == ".." {
+                real.pop();
+                meta = fs::symlink_metadata(self.at(&real))?;
+                continue;
+            }
+            let next = real.join(&part);
+            meta = fs::symlink_metadata(self.at(&next))?;
+            if !meta.is_symlink() {
+                real = next;
+                continue;
+            }
+            if links.len() >= MAX_LINKS {
+                return Err(io::Error::from_raw_os_error(libc::ELOOP));
+            }
+            let target = fs::read_link(self.at(&next))?;
+            if target.is_absolute() {
+                real = PathBuf::from("/");
+            }
+            for part in parts(&target).into_iter().rev() {
+                todo.push_front(part);
+            }
+            // A link to `/` or `.` leaves nothing to do; the loop's end must still describe the directory.
+            meta = fs::symlink_metadata(self.at(&real))?;
+            links.push((next, target));
+        }
+        Ok(Resolved { real, links, meta })
+    }
+
+    /// The target of a symbolic link, or `None` for anything else.
+    pub(super) fn link(&self, path: &Path) -> Option<PathBuf> {
+        let parent = self.resolve(path.parent()?).ok()?.real;
+        fs::read_link(self.at(&parent.join(path.file_name()?))).ok()
+    }
+
+    pub(super) fn is_file(&self, path: &Path) -> bool {
+        self.resolve(path).is_ok_and(|found| found.meta.is_file())
+    }
+
+    pub(super) fn is_dir(&self, path: &Path) -> bool {
+        self.resolve(path).is_ok_and(|found| found.meta.is_dir())
+    }
+
+    /// Opens a regular file and nothing else.
+    pub(super) fn open(&self, path: &Path) -> io::Result<Opened> {
+        let found = self.resolve(path)?;
+        // Without blocking, because the path may have become a pipe since it was looked at.
+        let file = OpenOptions::new()
+            .read(true)
+            .custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK)
+            .open(self.at(&found.real))?;
+        if !file.metadata()?.is_file() {
+            return Err(io::Error::from(io::ErrorKind::InvalidInput));
+        }
+        Ok(Opened(file))
+    }
+
+    /// The first `limit` bytes of a regular file.
+    pub(super) fn head(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
+        let mut bytes = Vec::new();
+        self.open(path)?.0.take(limit).read_to_end(&mut bytes)?;
+        Ok(bytes)
+    }
+
+    /// The first 64 KiB of a file as text; empty when there is no such file.
+    pub(super) fn text(&self, path: &Path) -> String {
+        self.head(path, 64 * 1024)
+            .map_or_else(|_missing| String::new(), |b| String::from_utf8_lossy(&b).into_owned())
+    }
+
+    /// At most 4096 names of a directory, sorted; empty when there is no such directory.
+    pub(super) fn names(&self, directory: &Path) -> Vec<OsString> {
+        self.entries(directory).into_iter().map(|(name, _)| name).collect()
+    }
+
+    /// As [`Files::names`], each with whether it is a symbolic link.
+    pub(super) fn entries(&self, directory: &Path) -> Vec<(OsString, bool)> {
+        let Ok(found) = self.resolve(directory) else { return Vec::new() };
+        let Ok(entries) = fs::read_dir(self.at(&found.real)) else { return Vec::new() };
+        let mut names: Vec<(OsString, bool)> = entries
+            .take(MAX_COMPONENTS)
+            .filter_map(Result::ok)
+            .map(|entry| (entry.file_name(), entry.file_type().is_ok_and(|kind| kind.is_symlink())))
+            .collect();
+        names.sort();
+        names
+    }
+}
+
+/// A file that is read at offsets.
+#[derive(Debug)]
+pub(super) struct Opened(File);
+
+impl Opened {
+    /// Up to `length` bytes at `offset`; fewer at the end of the file or on an error.
+    pub(super) fn at(&self, offset: u64, length: usize) -> Vec<u8> {
+        let mut bytes = vec![0; length];
+        let mut filled = 0;
+        while let Some(rest) = bytes.get_mut(filled..).filter(|rest| !rest.is_empty()) {
+            let Some(from) = u64::try_from(filled).ok().and_then(|done| offset.checked_add(done)) else {
+                break;
+            };
+            match self.0.read_at(rest, from) {
+                Ok(0) | Err(_) => break,
+                Ok(count) => filled += count,
+            }
+        }
+        bytes.truncate(filled);
+        bytes
+    }
+}
+
+/// The names of a path and its `..`, without `/` and `.`.
+fn parts(path: &Path) -> VecDeque<OsString> {
+    path.components()
+        .filter_map(|part| match part {
+            Component::Normal(name) => Some(name.to_os_string()),
+            Component::ParentDir => Some(OsString::from("..")),
+            Component::RootDir | Component::CurDir | Component::Prefix(_) => None,
+        })
+        .collect()
+}

@@ -1,0 +1,136 @@
+//! What a Python interpreter needs: its virtual environment, that one's base, and packages linked from elsewhere.
+//!
+//! Neighbours: `finder` calls it for each interpreter. Never: runs Python.
+
+use std::path::{Path, PathBuf};
+
+use super::files::Files;
+use super::view::View;
+
+/// The longest chain of links from a virtual environment's interpreter to the real one.
+const MAX_HOPS: usize = 16;
+
+/// Adds all that the interpreter at `path`, really at `real`, reads. Gives the user's package directory's parent
+/// when the interpreter would look there, which it must be told by `PYTHONUSERBASE`.
+pub(super) fn want(
+    files: &Files,
+    view: &mut View<'_>,
+    path: &Path,
+    real: &Path,
+    home: Option<&Path>,
+) -> Option<PathBuf> {
+    want_prefix(files, view, real);
+    if let Some(root) = environment(files, path) {
+        want_environment(files, view, &root);
+        return None;
+    }
+    let base = home?.join(".local");
+    let name = real.file_name()?.to_str().filter(|name| name.contains('.'))?;
+    let packages = base.join("lib").join(name).join("site-packages");
+    view.want(&packages, "packages that the user installed for this interpreter")?;
+    want_linked(files, view, &packages);
+    Some(base)
+}
+
+/// Adds a virtual environment, if the program at `path` lies in one.
+pub(super) fn want_around(files: &Files, view: &mut View<'_>, path: &Path) {
+    if let Some(root) = environment(files, path) {
+        want_environment(files, view, &root);
+    }
+}
+
+/// The virtual environment that the path, or a link on its way, lies in.
+fn environment(files: &Files, path: &Path) -> Option<PathBuf> {
+    let mut path = path.to_path_buf();
+    for _ in 0..MAX_HOPS {
+        let directory = path.parent()?.to_path_buf();
+        let root = [directory.parent(), Some(directory.as_path())]
+            .into_iter()
+            .flatten()
+            .find(|root| files.is_file(&root.join("pyvenv.cfg")));
+        if let Some(root) = root {
+            return Some(root.to_path_buf());
+        }
+        path = directory.join(files.link(&path)?);
+    }
+    None
+}
+
+fn want_environment(files: &Files, view: &mut View<'_>, root: &Path) {
+    if view.want(root, "virtual environment").is_none() {
+        // Made right in a directory that is shared: its parts do as well.
+        for part in ["pyvenv.cfg", "bin", "lib", "lib64"] {
+            view.want(&root.join(part), "virtual environment");
+        }
+    }
+    let configuration = files.text(&root.join("pyvenv.cfg"));
+    let home = configuration.lines().find_map(|line| {
+        let (key, value) = line.split_once('=')?;
+        (key.trim() == "home").then(|| PathBuf::from(value.trim()))
+    });
+    if let Some(home) = home.filter(|home| home.is_absolute()) {
+        let base =
+            ["python3", "python", "pypy3"].iter().find_map(|name| files.resolve(&home.join(name)).ok());
+        if let Some(found) = base {
+            view.want_links(&found);
+            want_prefix(files, view, &found.real);
+        }
+    }
+    for packages in site_packages(files, root) {
+        want_linked(files, view, &packages);
+    }
+}
+
+/// Adds the installation that an interpreter, free of links, belongs to.
+fn want_prefix(files: &Files, view: &mut View<'_>, real: &Path) {
+    const WHY: &str = "installation of the Python interpreter";
+    let Some(prefix) = real.parent().and_then(Path::parent) else { return };
+    let libraries = prefix.join("lib");
+    let own: Vec<PathBuf> = files
+        .names(&libraries)
+        .into_iter()
+        .filter_map(|name| name.into_string().ok())
+        .filter(|name| ["python", "pypy", "libpython"].iter().any(|start| name.starts_with(start)))
+        .map(|name| libraries.join(name))
+        .collect();
+    if own.is_empty() || prefix.starts_with("/usr") {
+        return;
+    }
+    if view.want(prefix, WHY).is_none() {
+        for path in own {
+            view.want(&path, WHY);
+        }
+    }
+    for packages in site_packages(files, prefix) {
+        want_linked(files, view, &packages);
+    }
+}
+
+fn site_packages(files: &Files, root: &Path) -> Vec<PathBuf> {
+    let libraries = root.join("lib");
+    files.names(&libraries).into_iter().map(|name| libraries.join(name).join("site-packages")).collect()
+}
+
+/// Adds source directories that a package directory only refers to ("editable" installations).
+fn want_linked(files: &Files, view: &mut View<'_>, packages: &Path) {
+    const WHY: &str = "source of a package that is installed in editable form";
+    for name in files.names(packages).into_iter().filter_map(|name| name.into_string().ok()) {
+        let path = packages.join(&name);
+        if name.ends_with(".pth") {
+            for line in files.text(&path).lines().map(str::trim).filter(|line| line.starts_with('/')) {
+                view.want_source(Path::new(line), WHY);
+            }
+        } else if name.ends_with(".dist-info")
+            && let Some(source) = editable_source(&files.text(&path.join("direct_url.json")))
+        {
+            view.want_source(&source, WHY);
+        }
+    }
+}
+
+/// The source directory that a `direct_url.json` (PEP 610) names.
+fn editable_source(text: &str) -> Option<PathBuf> {
+    let value: serde_json::Value = serde_json::from_str(text).ok()?;
+    value.get("dir_info")?.get("editable")?.as_bool().filter(|editable| *editable)?;
+    super::arguments::file_url(value.get("url")?.as_str()?)
+}

@@ -1,0 +1,233 @@
+//! Collects the paths that a cell must see, keeps them minimal, and refuses the ones that would show too much.
+//!
+//! Neighbours: `finder` and its helpers add to it; [`View::finish`] gives sorted lists. Never: shows a home directory.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use super::files::{Files, Resolved};
+use super::{Needed, World};
+
+/// Directories that are shared by so much that showing one whole is never "what the program needs".
+const SHARED: [&str; 22] = [
+    "/",
+    "/boot",
+    "/dev",
+    "/etc",
+    "/home",
+    "/media",
+    "/mnt",
+    "/nix",
+    "/opt",
+    "/proc",
+    "/root",
+    "/run",
+    "/snap",
+    "/srv",
+    "/sys",
+    "/tmp",
+    "/usr/local/etc",
+    "/var",
+    "/var/lib",
+    "/var/run",
+    "/var/tmp",
+    "/var/cache",
+];
+/// Directories of a home directory that are shared in the same way; one level further down is a program's own.
+const SHARED_AT_HOME: [&str; 14] = [
+    ".cache",
+    ".config",
+    ".local",
+    ".local/bin",
+    ".local/lib",
+    ".local/share",
+    ".local/state",
+    ".npm",
+    ".var",
+    "bin",
+    "Desktop",
+    "Documents",
+    "Downloads",
+    "snap",
+];
+/// Directories of a home directory that hold secrets: nothing in them is ever shown.
+const SECRET_AT_HOME: [&str; 16] = [
+    ".aws",
+    ".azure",
+    ".claude",
+    ".config/gcloud",
+    ".config/gh",
+    ".docker",
+    ".gnupg",
+    ".kube",
+    ".local/share/keyrings",
+    ".mozilla",
+    ".netrc",
+    ".npmrc",
+    ".password-store",
+    ".pypirc",
+    ".ssh",
+    ".git-credentials",
+];
+/// Kernel file systems: nothing in them is a program's own file.
+const KERNEL: [&str; 3] = ["/dev", "/proc", "/sys"];
+/// Files beside a server's source that it does not need and that hold credentials.
+const PRIVATE_BESIDE_SOURCE: [&str; 9] = [
+    ".env",
+    ".env.development",
+    ".env.local",
+    ".env.production",
+    ".git",
+    ".netrc",
+    ".npmrc",
+    ".pypirc",
+    ".yarnrc.yml",
+];
+
+/// The view while it is being found.
+#[derive(Debug)]
+pub(super) struct View<'a> {
+    world: &'a World,
+    home: Option<PathBuf>,
+    needed: BTreeMap<PathBuf, (bool, String)>,
+    links: BTreeMap<PathBuf, PathBuf>,
+    hide: BTreeMap<PathBuf, (bool, String)>,
+}
+
+impl<'a> View<'a> {
+    pub(super) fn new(world: &'a World) -> Self {
+        let home =
+            world.home.as_deref().and_then(|home| world.files.resolve(home).ok()).map(|home| home.real);
+        Self { world, home, needed: BTreeMap::new(), links: BTreeMap::new(), hide: BTreeMap::new() }
+    }
+
+    fn files(&self) -> &'a Files {
+        &self.world.files
+    }
+
+    /// Adds a path and the links that lead to it. `None`: it does not exist, or it would show too much.
+    pub(super) fn want(&mut self, path: &Path, why: &str) -> Option<PathBuf> {
+        let found = self.files().resolve(path).ok()?;
+        if self.shows_too_much(&found) {
+            return None;
+        }
+        self.links.extend(found.links);
+        self.needed.entry(found.real.clone()).or_insert_with(|| (found.meta.is_dir(), why.to_owned()));
+        Some(found.real)
+    }
+
+    /// Adds the links that lead to a path which something else in the view holds.
+    pub(super) fn want_links(&mut self, found: &Resolved) {
+        self.links.extend(found.links.iter().cloned());
+    }
+
+    /// Makes a path in the cell lead to another program than on the host.
+    pub(super) fn stand_in(&mut self, path: &Path, program: &Path) {
+        self.links.insert(path.to_path_buf(), program.to_path_buf());
+    }
+
+    /// Adds a directory of a server's own source, without the secrets that lie beside it.
+    pub(super) fn want_source(&mut self, directory: &Path, why: &str) -> Option<PathBuf> {
+        let real = self.want(directory, why)?;
+        for name in PRIVATE_BESIDE_SOURCE {
+            let path = real.join(name);
+            let Ok(found) = self.files().resolve(&path) else { continue };
+            let why = "it may hold credentials, and starting the program does not need it";
+            self.hide(&found, why);
+        }
+        Some(real)
+    }
+
+    /// Covers what a path leads to, if the view shows it in the end.
+    pub(super) fn hide(&mut self, found: &Resolved, why: &str) {
+        self.hide.entry(found.real.clone()).or_insert_with(|| (found.meta.is_dir(), why.to_owned()));
+    }
+
+    /// True for a directory that must not be shown whole, and for anything in a secret place.
+    pub(super) fn shows_too_much(&self, found: &Resolved) -> bool {
+        let path = &found.real;
+        if KERNEL.iter().any(|top| path.starts_with(top)) {
+            return true;
+        }
+        if let Some(home) = &self.home
+            && SECRET_AT_HOME.iter().any(|secret| path.starts_with(home.join(secret)))
+        {
+            return true;
+        }
+        found.meta.is_dir() && self.shared(path)
+    }
+
+    /// True for a directory that belongs to more than one program: a home directory, `/tmp`, `~/.config`, …
+    pub(super) fn shared(&self, path: &Path) -> bool {
+        let at_home = self.home.as_ref().is_some_and(|home| {
+            home.starts_with(path)
+                || SHARED_AT_HOME.iter().any(|name| path == home.join(name))
+                || SECRET_AT_HOME.iter().any(|name| home.join(name).starts_with(path))
+        });
+        let linuxbrew = path.starts_with("/home/linuxbrew/.linuxbrew");
+        at_home
+            || SHARED.iter().any(|name| path == Path::new(name))
+            || (path.parent() == Some(Path::new("/home")) && !linuxbrew)
+    }
+
+    /// Is this path, free of links, inside what is shown so far?
+    pub(super) fn shows(&self, real: &Path) -> bool {
+        real.ancestors().any(|above| self.needed.contains_key(above))
+    }
+
+    /// Would a directory of this path, free of links, hold anything in the cell?
+    pub(super) fn reaches(&self, real: &Path) -> bool {
+        self.shows(real)
+            || self.needed.keys().any(|path| path.parent() == Some(real))
+            || self.links.keys().any(|path| path.parent() == Some(real))
+    }
+
+    /// What any program that is not static needs: the system's libraries and programs.
+    pub(super) fn want_system(&mut self) {
+        if self.needed.contains_key(Path::new("/usr")) {
+            return;
+        }
+        self.want(Path::new("/usr"), "system programs and libraries");
+        for name in ["/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin"] {
+            self.want(Path::new(name), "system programs and libraries");
+        }
+        for name in ["/etc/ld.so.cache", "/etc/ld-musl-x86_64.path", "/etc/ld-musl-aarch64.path"] {
+            self.want(Path::new(name), "where the loader finds libraries");
+        }
+        self.want(
+            Path::new("/etc/alternatives"),
+            "programs and libraries of the system are links through it",
+        );
+    }
+
+    /// The lists, sorted, without entries that another one already holds.
+    pub(super) fn finish(self) -> Lists {
+        let wanted: Vec<PathBuf> = self.needed.keys().cloned().collect();
+        let mut view: Vec<Needed> = Vec::new();
+        for (path, (directory, why)) in self.needed {
+            if !view.last().is_some_and(|above| path.starts_with(&above.path)) {
+                view.push(Needed { path, directory, why });
+            }
+        }
+        let shown = |path: &Path| view.iter().any(|needed| path.starts_with(&needed.path));
+        let links = self.links.into_iter().filter(|(path, _)| !shown(path)).collect();
+        let mut hide: Vec<Needed> = Vec::new();
+        for (path, (directory, why)) in self.hide {
+            // What was wanted by its own name stays, such as a file of settings named on the command line.
+            let named = wanted.iter().any(|other| other.starts_with(&path));
+            let covered = hide.last().is_some_and(|above| path.starts_with(&above.path));
+            if shown(&path) && !named && !covered {
+                hide.push(Needed { path, directory, why });
+            }
+        }
+        Lists { view, links, hide }
+    }
+}
+
+/// What [`View::finish`] gives.
+#[derive(Debug)]
+pub(super) struct Lists {
+    pub(super) view: Vec<Needed>,
+    pub(super) links: Vec<(PathBuf, PathBuf)>,
+    pub(super) hide: Vec<Needed>,
+}
