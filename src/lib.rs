@@ -3,7 +3,12 @@
 //! The stages and their order are in ARCHITECTURE.md.
 
 pub mod call;
+pub mod cli;
+pub mod commands;
+pub mod diag;
+pub mod exit_codes;
 pub mod host;
 pub mod outcome;
 pub mod plan;
 pub mod policy;
+pub mod text;
