@@ -2,4 +2,5 @@
 
 #![expect(clippy::unwrap_used, reason = "in a test, a failed step is a failed test")]
 
+mod audit;
 mod help;
