@@ -2,12 +2,18 @@
 //!
 //! The stages and their order are in ARCHITECTURE.md.
 
+pub mod audit;
 pub mod call;
+pub mod cli;
+pub mod commands;
+pub mod diag;
+pub mod exit_codes;
 pub mod host;
 pub mod launch;
 pub mod outcome;
 pub mod plan;
 pub mod policy;
+pub mod text;
 pub mod watch;
 
 #[expect(unsafe_code, reason = "the kernel boundary; every other module is safe Rust")]

@@ -1,0 +1,215 @@
+//! The records of one call: what is written before it starts and when it has ended. The schema is versioned and
+//! documented in docs/audit.md; the report of `exec` is the same `finished` record.
+//!
+//! Neighbours: `session` and `commands::exec` make them, `audit::log` writes them. Never: reads the clock; holds
+//! text without a bound.
+
+use std::collections::BTreeMap;
+use std::time::{Duration, SystemTime};
+
+use serde::{Deserialize, Serialize};
+use serde_json::value::RawValue;
+
+use super::parameters::{Parameters, REDACTED};
+use super::stamp::rfc3339;
+use crate::call::Call;
+use crate::outcome::{Evidence, Receipt, Status, Usage, Violation};
+use crate::text::{from_bytes, start_of};
+
+/// The name and version of the schema, in each record.
+pub const SCHEMA: &str = "toolcell.record/1";
+
+/// Bytes that a text keeps before it is cut.
+const TEXT_MOST: usize = 1024;
+/// Violations that a record keeps.
+const VIOLATIONS_MOST: usize = 64;
+/// Layers that a receipt keeps; there are not as many.
+const LAYERS_MOST: usize = 32;
+/// Lines that are kept of the end of stderr.
+const STDERR_MOST: usize = 20;
+
+/// Written before the call starts; a call whose `started` record cannot be written is not started.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Started {
+    /// [`SCHEMA`]
+    pub schema: String,
+    /// `started`
+    pub event: String,
+    /// When, in UTC by RFC 3339.
+    pub time: String,
+    /// Who asks which server for what.
+    pub call: Call,
+    /// With which parameters, if there are any.
+    pub parameters: Option<Parameters>,
+}
+
+impl Started {
+    /// The record of a call that is about to start. `redact` is the policy's list of JSON Pointers.
+    #[must_use]
+    pub fn new(call: &Call, parameters: Option<&RawValue>, redact: &[String], now: SystemTime) -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            event: "started".to_owned(),
+            time: rfc3339(now),
+            call: bounded_call(call, redact),
+            parameters: parameters.map(|raw| Parameters::new(raw, redact)),
+        }
+    }
+}
+
+/// What the supervisor knows when a call has ended: what [`Finished::new`] makes a record of.
+#[derive(Debug, Clone)]
+pub struct Ended {
+    /// The clock's time at the end.
+    pub now: SystemTime,
+    /// From the request's arrival to its end, by a clock that is never set.
+    pub duration: Duration,
+    /// How.
+    pub status: Status,
+    /// What the cell used.
+    pub usage: Usage,
+    /// What was refused, and which limits were hit.
+    pub violations: Vec<Violation>,
+    /// What was enforced; `None` when no payload was started.
+    pub receipt: Option<Receipt>,
+    /// The end of what the payload wrote to stderr.
+    pub stderr: Vec<u8>,
+}
+
+/// Written when the last process of the call's cell is gone.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Finished {
+    /// [`SCHEMA`]
+    pub schema: String,
+    /// `finished`
+    pub event: String,
+    /// When, in UTC by RFC 3339.
+    pub time: String,
+    /// The same as in the `started` record.
+    pub call: Call,
+    /// How the call ended.
+    pub status: Status,
+    /// Microseconds from the request's arrival to its end.
+    pub duration_us: u64,
+    /// What the cell used, bytes in and out among it.
+    pub usage: Usage,
+    /// What was refused, and which limits were hit.
+    pub violations: Vec<Violation>,
+    /// How many more violations there were than the record holds.
+    pub violations_left_out: u64,
+    /// What was really enforced; `null` when no payload was started.
+    pub receipt: Option<Receipt>,
+    /// The last lines that the payload wrote to stderr.
+    pub stderr: Vec<String>,
+}
+
+impl Finished {
+    /// The record of a call that has ended. Where `redact` is not empty, what the payload said in its own words
+    /// is left out, because it may repeat what is redacted.
+    #[must_use]
+    pub fn new(call: &Call, redact: &[String], ended: Ended) -> Self {
+        let Ended { now, duration, status, usage, mut violations, receipt, stderr } = ended;
+        let left_out = violations.len().saturating_sub(VIOLATIONS_MOST);
+        violations.truncate(VIOLATIONS_MOST);
+        let hush = !redact.is_empty();
+        Self {
+            schema: SCHEMA.to_owned(),
+            event: "finished".to_owned(),
+            time: rfc3339(now),
+            call: bounded_call(call, redact),
+            status: bounded_status(status, hush),
+            duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
+            usage,
+            violations: violations.into_iter().map(|violation| bounded_violation(violation, hush)).collect(),
+            violations_left_out: u64::try_from(left_out).unwrap_or(u64::MAX),
+            receipt: receipt.map(bounded_receipt),
+            stderr: if hush && !stderr.is_empty() { vec![REDACTED.to_owned()] } else { last_lines(&stderr) },
+        }
+    }
+}
+
+fn bounded_call(call: &Call, redact: &[String]) -> Call {
+    let Call { id, server, method, target, profile, who } = call;
+    let hidden = target_is_redacted(method, redact);
+    Call {
+        id: bounded(id),
+        server: bounded(server),
+        method: bounded(method),
+        target: target.as_deref().map(|target| if hidden { REDACTED.to_owned() } else { bounded(target) }),
+        profile: bounded(profile),
+        who: bounded(who),
+    }
+}
+
+/// The target is a copy of one of the parameters, so a pointer to that one hides both. A pointer to all of them
+/// leaves a tool's or prompt's name, which is no data, but not a resource's address.
+fn target_is_redacted(method: &str, redact: &[String]) -> bool {
+    let sources: &[&str] = match method {
+        "tools/call" | "prompts/get" => &["/name"],
+        _ => &["", "/uri", "/ref", "/ref/uri", "/ref/name", "/name"],
+    };
+    redact.iter().any(|pointer| sources.contains(&pointer.as_str()))
+}
+
+fn bounded_status(status: Status, hush: bool) -> Status {
+    match status {
+        Status::Failed { detail } => Status::Failed { detail: said(&detail, hush) },
+        Status::Died { detail } => Status::Died { detail: said(&detail, hush) },
+        Status::Refused { detail } => Status::Refused { detail: bounded(&detail) },
+        Status::Completed | Status::Limit { .. } | Status::Cancelled => status,
+    }
+}
+
+fn bounded_violation(violation: Violation, hush: bool) -> Violation {
+    let hush = hush
+        && match violation.evidence {
+            Evidence::Reported | Evidence::Supervisor => true,
+            Evidence::Kernel => false,
+        };
+    Violation {
+        operation: bounded(&violation.operation),
+        object: said(&violation.object, hush),
+        errno: violation.errno.as_deref().map(bounded),
+        rule: bounded(&violation.rule),
+        allow: violation.allow.as_deref().map(|allow| said(allow, hush)),
+        ..violation
+    }
+}
+
+fn bounded_receipt(receipt: Receipt) -> Receipt {
+    let layers: BTreeMap<String, String> = receipt
+        .layers
+        .iter()
+        .take(LAYERS_MOST)
+        .map(|(layer, seen)| (bounded(layer), bounded(seen)))
+        .collect();
+    Receipt { layers, ..receipt }
+}
+
+fn said(text: &str, hush: bool) -> String {
+    if hush && !text.is_empty() { REDACTED.to_owned() } else { bounded(text) }
+}
+
+fn bounded(text: &str) -> String {
+    if text.len() <= TEXT_MOST {
+        return text.to_owned();
+    }
+    format!("{}…[cut: {} bytes]", start_of(text, TEXT_MOST), text.len())
+}
+
+fn last_lines(stderr: &[u8]) -> Vec<String> {
+    let stderr = stderr.strip_suffix(b"\n").unwrap_or(stderr);
+    if stderr.is_empty() {
+        return Vec::new();
+    }
+    let mut lines: Vec<String> = stderr
+        .rsplit(|&byte| byte == b'\n')
+        .take(STDERR_MOST)
+        .map(|line| bounded(&from_bytes(line)))
+        .collect();
+    lines.reverse();
+    lines
+}
+
+#[cfg(test)]
+mod tests;

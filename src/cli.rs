@@ -1,0 +1,272 @@
+//! The command line as it was typed, and nothing more: no unit, path or profile is resolved here.
+//!
+//! Neighbours: `cli::definition` describes commands and options to clap; `commands` acts on an [`Invocation`].
+//! Never: reads a file, looks at the host, prints.
+
+pub mod definition;
+mod mistake;
+
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+use clap::ArgMatches;
+use clap::error::ErrorKind;
+use clap_complete::Shell;
+pub use mistake::CliError;
+
+use crate::policy::Floor;
+
+/// When to colour.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum ColorChoice {
+    /// On a terminal, unless `NO_COLOR` is set.
+    #[default]
+    Auto,
+    /// Also into a pipe.
+    Always,
+    /// Not even on a terminal.
+    Never,
+}
+
+/// A whole command line.
+#[derive(Debug, PartialEq, Eq)]
+pub struct CommandLine {
+    /// `--color`
+    pub color: ColorChoice,
+    /// The command and what belongs to it.
+    pub invocation: Invocation,
+}
+
+/// One command with its options.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Invocation {
+    /// `toolcell run`
+    Run(RunArgs),
+    /// `toolcell exec`
+    Exec(ExecArgs),
+    /// `toolcell doctor`
+    Doctor {
+        /// `--json`
+        json: bool,
+    },
+    /// `toolcell profile`
+    Profile(ProfileArgs),
+    /// `toolcell demo`
+    Demo {
+        /// `--json`
+        json: bool,
+    },
+    /// `toolcell completions SHELL`
+    Completions {
+        /// Whose script.
+        shell: Shell,
+    },
+    /// `toolcell man [DIR]`
+    Man {
+        /// Where to write one page a command; without it the main page goes to stdout.
+        directory: Option<PathBuf>,
+    },
+    /// `toolcell hostile-server`, the server that `demo` runs in cells.
+    HostileServer,
+}
+
+/// The arguments of `toolcell run`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RunArgs {
+    /// Which server.
+    pub server: Server,
+    /// `--jobs`
+    pub jobs: Option<Typed>,
+    /// What is added to the profile.
+    pub shared: SharedArgs,
+}
+
+/// How `toolcell run` was told its server.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Server {
+    /// `-- SERVER [ARGS]...`; at least the program.
+    Command(Vec<OsString>),
+    /// `--config FILE [NAME]`
+    Configured {
+        /// The configuration file.
+        config: PathBuf,
+        /// The server's name in it; may be left out when it has only one.
+        name: Option<String>,
+    },
+}
+
+/// The arguments of `toolcell exec`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct ExecArgs {
+    /// The program and its arguments; at least the program.
+    pub command: Vec<OsString>,
+    /// `--report`
+    pub report: Option<PathBuf>,
+    /// What is added to the profile.
+    pub shared: SharedArgs,
+}
+
+/// Options that `run` and `exec` have in common.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct SharedArgs {
+    /// `--profile`
+    pub profile: Option<Typed>,
+    /// `--read`, in the order typed.
+    pub read: Vec<PathBuf>,
+    /// `--write`, in the order typed.
+    pub write: Vec<PathBuf>,
+    /// `--env`, in the order typed: `NAME` or `NAME=VALUE`.
+    pub env: Vec<Typed>,
+    /// `--memory`
+    pub memory: Option<Typed>,
+    /// `--cpu`
+    pub cpu: Option<Typed>,
+    /// `--tasks`
+    pub tasks: Option<Typed>,
+    /// `--timeout`
+    pub timeout: Option<Typed>,
+    /// `--scratch`
+    pub scratch: Option<Typed>,
+    /// `--floor`
+    pub floor: Option<Floor>,
+    /// `--audit`
+    pub audit: Option<PathBuf>,
+}
+
+/// A value as it was typed, with its option, so that whoever parses it can name both.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Typed {
+    /// The option, dashes included.
+    pub option: &'static str,
+    /// The text.
+    pub text: String,
+}
+
+/// The commands below `toolcell profile`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum ProfileArgs {
+    /// `toolcell profile list`
+    List,
+    /// `toolcell profile show NAME`
+    Show {
+        /// The profile's name.
+        name: String,
+    },
+    /// `toolcell profile check FILE`
+    Check {
+        /// The file.
+        file: PathBuf,
+    },
+    /// `toolcell profile explain NAME|FILE [-- COMMAND...]`
+    Explain {
+        /// A profile's name, or a file.
+        profile: OsString,
+        /// The command to plan for; empty when none was typed.
+        command: Vec<OsString>,
+        /// `--json`
+        json: bool,
+    },
+}
+
+/// Parses a command line, program name first.
+///
+/// # Errors
+/// What is wrong with it; [`CliError::Help`] is no mistake, but text to be printed on stdout.
+pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<CommandLine, CliError> {
+    let mut matches = definition::command().try_get_matches_from(arguments)?;
+    let color = match matches.remove_one::<String>("color").as_deref() {
+        Some("always") => ColorChoice::Always,
+        Some("never") => ColorChoice::Never,
+        _ => ColorChoice::Auto,
+    };
+    let Some((command, mut matches)) = matches.remove_subcommand() else {
+        return Err(incomplete(ErrorKind::MissingSubcommand));
+    };
+    let invocation = invocation(&command, &mut matches)?;
+    Ok(CommandLine { color, invocation })
+}
+
+fn invocation(command: &str, matches: &mut ArgMatches) -> Result<Invocation, CliError> {
+    Ok(match command {
+        "run" => Invocation::Run(run(matches)?),
+        "exec" => Invocation::Exec(ExecArgs {
+            command: many(matches, "command"),
+            report: matches.remove_one("report"),
+            shared: shared(matches),
+        }),
+        "doctor" => Invocation::Doctor { json: matches.get_flag("json") },
+        "profile" => Invocation::Profile(profile(matches)?),
+        "demo" => Invocation::Demo { json: matches.get_flag("json") },
+        "completions" => Invocation::Completions { shell: required(matches, "shell")? },
+        "man" => Invocation::Man { directory: matches.remove_one("directory") },
+        "hostile-server" => Invocation::HostileServer,
+        _ => return Err(incomplete(ErrorKind::InvalidSubcommand)),
+    })
+}
+
+fn run(matches: &mut ArgMatches) -> Result<RunArgs, CliError> {
+    let command = many(matches, "server");
+    let name = matches.remove_one("name");
+    let server = match matches.remove_one("config") {
+        Some(config) => Server::Configured { config, name },
+        None if command.is_empty() => return Err(CliError::ServerMissing { name }),
+        None => Server::Command(command),
+    };
+    Ok(RunArgs { server, jobs: typed(matches, "jobs", "--jobs"), shared: shared(matches) })
+}
+
+fn shared(matches: &mut ArgMatches) -> SharedArgs {
+    SharedArgs {
+        profile: typed(matches, "profile", "--profile"),
+        read: many(matches, "read"),
+        write: many(matches, "write"),
+        env: many(matches, "env").into_iter().map(|text| Typed { option: "--env", text }).collect(),
+        memory: typed(matches, "memory", "--memory"),
+        cpu: typed(matches, "cpu", "--cpu"),
+        tasks: typed(matches, "tasks", "--tasks"),
+        timeout: typed(matches, "timeout", "--timeout"),
+        scratch: typed(matches, "scratch", "--scratch"),
+        floor: matches
+            .remove_one::<String>("floor")
+            .and_then(|text| Floor::ALL.into_iter().find(|floor| floor.name() == text)),
+        audit: matches.remove_one("audit"),
+    }
+}
+
+fn profile(matches: &mut ArgMatches) -> Result<ProfileArgs, CliError> {
+    let Some((command, mut matches)) = matches.remove_subcommand() else {
+        return Err(incomplete(ErrorKind::MissingSubcommand));
+    };
+    let matches = &mut matches;
+    Ok(match command.as_str() {
+        "list" => ProfileArgs::List,
+        "show" => ProfileArgs::Show { name: required(matches, "name")? },
+        "check" => ProfileArgs::Check { file: required(matches, "file")? },
+        "explain" => ProfileArgs::Explain {
+            profile: required(matches, "profile")?,
+            command: many(matches, "command"),
+            json: matches.get_flag("json"),
+        },
+        _ => return Err(incomplete(ErrorKind::InvalidSubcommand)),
+    })
+}
+
+fn typed(matches: &mut ArgMatches, id: &str, option: &'static str) -> Option<Typed> {
+    matches.remove_one(id).map(|text| Typed { option, text })
+}
+
+fn many<T: Clone + Send + Sync + 'static>(matches: &mut ArgMatches, id: &str) -> Vec<T> {
+    matches.remove_many(id).map(Iterator::collect).unwrap_or_default()
+}
+
+fn required<T: Clone + Send + Sync + 'static>(matches: &mut ArgMatches, id: &str) -> Result<T, CliError> {
+    matches.remove_one(id).ok_or_else(|| incomplete(ErrorKind::MissingRequiredArgument))
+}
+
+/// What clap lets through although the definition rules it out; refused here as well.
+fn incomplete(kind: ErrorKind) -> CliError {
+    definition::command().error(kind, "the command line is incomplete").into()
+}
+
+#[cfg(test)]
+mod tests;

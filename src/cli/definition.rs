@@ -1,0 +1,301 @@
+//! Describes every command and option to clap: names, values, help.
+//!
+//! Neighbours: `cli` parses with it; `commands::completions` and `commands::man` generate from it; the option
+//! texts that `run` and `exec` share are in `cli::options`. Never: holds a parsed value.
+
+mod options;
+
+use std::ffi::OsString;
+use std::fmt::Write as _;
+use std::path::PathBuf;
+
+use clap::{Arg, Command, value_parser};
+use clap_complete::Shell;
+use options::{Takes, flag_json, shared, value};
+
+use crate::exit_codes::Ending;
+
+/// Lines of help are not longer, however wide the terminal is.
+const WIDTH: usize = 100;
+
+/// The whole command. Arguments of a subcommand are described only when it is the one that was typed.
+#[must_use]
+pub fn command() -> Command {
+    Command::new("toolcell")
+        .version(env!("CARGO_PKG_VERSION"))
+        .about("Run each MCP tool call in a fresh process in its own kernel-isolated cell")
+        .long_about(
+            "Run each MCP tool call in a fresh process in its own kernel-isolated cell.\n\n\
+             Put `toolcell run --` in front of the command with which a client starts its MCP server. Each call \
+             then sees only what its profile grants, within limits, and nothing of it is left afterwards.",
+        )
+        .after_help(EXAMPLES)
+        .after_long_help(format!("{}\n\n{ENVIRONMENT}\n\n{EXAMPLES}", exit_codes()))
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .max_term_width(WIDTH)
+        .arg(
+            value("color", Takes::Text, "WHEN")
+                .global(true)
+                .value_parser(["auto", "always", "never"])
+                .default_value("auto")
+                .hide_default_value(true)
+                .help("Colour: auto, always, never [default: auto, which honours NO_COLOR]")
+                .hide_possible_values(true)
+                .display_order(900),
+        )
+        .subcommand(
+            Command::new("run")
+                .about("Run an MCP server over stdio, each call in its own cell")
+                .defer(run),
+        )
+        .subcommand(
+            Command::new("exec")
+                .about("Run one command in a cell and return its exit status")
+                .defer(exec),
+        )
+        .subcommand(
+            Command::new("doctor")
+                .about("Show which isolation this host offers, and what to type for more")
+                .defer(doctor),
+        )
+        .subcommand(
+            Command::new("profile")
+                .about("List, show, check and explain profiles")
+                .defer(profile),
+        )
+        .subcommand(
+            Command::new("demo")
+                .about("Watch a hostile server try, and what stops it")
+                .defer(demo),
+        )
+        .subcommand(
+            Command::new("completions")
+                .about("Print a completion script for a shell")
+                .defer(completions),
+        )
+        .subcommand(Command::new("man").about("Print the manual page").defer(man))
+        .subcommand(
+            Command::new("hostile-server").about("The hostile server that `demo` runs in cells").hide(true),
+        )
+}
+
+fn run(command: Command) -> Command {
+    command
+        .override_usage(
+            "toolcell run [OPTIONS] -- SERVER [ARGS]...\n       toolcell run [OPTIONS] --config FILE [NAME]",
+        )
+        .long_about(
+            "Run an MCP server over stdio, each call in its own cell.\n\n\
+             A client launches this in place of the server. Each `tools/call`, `prompts/get`, `resources/read` \
+             and `completion/complete` is answered by a fresh process of the server in a cell of its own; lists \
+             are asked for once and kept. Calls run side by side up to `--jobs`. When the client closes stdin, \
+             every cell is ended.",
+        )
+        .arg(
+            Arg::new("name")
+                .value_name("NAME")
+                .help("The server's name in the configuration; not needed when it has only one"),
+        )
+        .arg(
+            Arg::new("server")
+                .value_name("SERVER")
+                .last(true)
+                .num_args(1..)
+                .value_parser(value_parser!(OsString))
+                .conflicts_with("config")
+                .help("The server's program and arguments, as the client would start it"),
+        )
+        .arg(
+            value("config", Takes::Path, "FILE")
+                .help("Take the server from this configuration file")
+                .long_help(
+                    "Take the server from this configuration file, which names servers and may give each tool \
+                     its own profile:\n\n    \
+                     [servers.git]\n    \
+                     command = [\"mcp-server-git\", \"--repository\", \"/home/u/p\"]\n    \
+                     profile = \"offline\"\n    \
+                     [servers.git.tools.git_commit]\n    \
+                     profile = \"git-write\"\n\n\
+                     A tool that is not named runs under the server's profile.",
+                ),
+        )
+        .arg(
+            value("jobs", Takes::Text, "NUMBER")
+                .help("Calls that run side by side; more wait in order [default: the number of CPUs]"),
+        )
+        .args(shared())
+        .arg(options::audit(
+            "[default: $XDG_STATE_HOME/toolcell/audit.jsonl, or ~/.local/state/toolcell/audit.jsonl]",
+        ))
+        .after_help(RUN_EXAMPLES)
+}
+
+fn exec(command: Command) -> Command {
+    command
+        .override_usage("toolcell exec [OPTIONS] -- COMMAND [ARGS]...")
+        .long_about(
+            "Run one command in a cell and return its exit status.\n\n\
+             Stdin, stdout and stderr are passed through. The cell is built exactly as for a call of `run`: try \
+             a profile by hand, or run a step of a build in it.",
+        )
+        .arg(
+            Arg::new("command")
+                .value_name("COMMAND")
+                .last(true)
+                .required(true)
+                .num_args(1..)
+                .value_parser(value_parser!(OsString))
+                .help("The program and its arguments"),
+        )
+        .args(shared())
+        .arg(options::audit("[default: none]"))
+        .arg(
+            value("report", Takes::Path, "FILE").help_heading(options::RECORDS).help(
+                "Write what happened as JSON: status, usage, violations, what was enforced",
+            ),
+        )
+        .after_help(EXEC_EXAMPLES)
+        .after_long_help(format!("{}\n\n{EXEC_EXAMPLES}", exit_codes()))
+}
+
+fn doctor(command: Command) -> Command {
+    command
+        .long_about(
+            "Show which isolation this host offers, and what to type for more.\n\n\
+             For each layer: whether it is there, in which version, and else the system call, the error and its \
+             cause. Then the rung of the ladder that the host reaches, as an ordinary user and as root. Exits \
+             with 0 when the default floor is reached, with 121 when it is not.",
+        )
+        .arg(flag_json())
+        .after_help("Examples:\n  toolcell doctor\n  toolcell doctor --json")
+}
+
+fn profile(command: Command) -> Command {
+    command
+        .subcommand_required(true)
+        .arg_required_else_help(true)
+        .disable_help_subcommand(true)
+        .subcommand(Command::new("list").about("List built-in and own profiles"))
+        .subcommand(
+            Command::new("show")
+                .about("Show a profile, with what it inherits and why each rule is there")
+                .arg(Arg::new("name").value_name("NAME").required(true).help("The profile's name")),
+        )
+        .subcommand(
+            Command::new("check").about("Report every mistake of a profile file, with line and column").arg(
+                Arg::new("file")
+                    .value_name("FILE")
+                    .required(true)
+                    .value_parser(value_parser!(PathBuf))
+                    .help("The profile file"),
+            ),
+        )
+        .subcommand(
+            Command::new("explain")
+                .about("Print the whole plan of a cell, in order, exactly as it would be run")
+                .override_usage("toolcell profile explain [OPTIONS] NAME|FILE [-- COMMAND [ARGS]...]")
+                .arg(
+                    Arg::new("profile")
+                        .value_name("NAME|FILE")
+                        .required(true)
+                        .value_parser(value_parser!(OsString))
+                        .help("A profile's name, or a profile file"),
+                )
+                .arg(
+                    Arg::new("command")
+                        .value_name("COMMAND")
+                        .last(true)
+                        .num_args(1..)
+                        .value_parser(value_parser!(OsString))
+                        .help("The program and its arguments that the plan is for"),
+                )
+                .arg(flag_json())
+                .after_help(
+                    "Examples:\n  toolcell profile explain default -- /bin/true\n  \
+                     toolcell profile explain ./own.toml --json -- python3 server.py",
+                ),
+        )
+        .after_help(
+            "Examples:\n  toolcell profile list\n  toolcell profile show node\n  \
+             toolcell profile check ./own.toml\n  toolcell profile explain default -- /bin/true",
+        )
+}
+
+fn demo(command: Command) -> Command {
+    command
+        .long_about(
+            "Watch a hostile server try, and what stops it.\n\n\
+             A hostile MCP server is part of this program. It is wrapped like any other, and call by call you \
+             see what it tried, which layer or limit stopped it, and the time that took; at the end, what was \
+             left behind and how long a harmless call took. It is safe to run: what it looks for is planted.",
+        )
+        .arg(flag_json())
+        .after_help("Examples:\n  toolcell demo\n  toolcell demo --json")
+}
+
+fn completions(command: Command) -> Command {
+    command
+        .arg(
+            Arg::new("shell")
+                .value_name("SHELL")
+                .required(true)
+                .value_parser(value_parser!(Shell))
+                .help("For which shell"),
+        )
+        .after_help(
+            "Examples:\n  toolcell completions bash > ~/.local/share/bash-completion/completions/toolcell\n  \
+             toolcell completions fish > ~/.config/fish/completions/toolcell.fish",
+        )
+}
+
+fn man(command: Command) -> Command {
+    command
+        .arg(
+            Arg::new("directory")
+                .value_name("DIR")
+                .value_parser(value_parser!(PathBuf))
+                .help("Write a page for each command into this directory, instead of the main one to stdout"),
+        )
+        .after_help("Examples:\n  toolcell man | man -l -\n  toolcell man ~/.local/share/man/man1")
+}
+
+/// The table of exit codes, from the codes themselves.
+fn exit_codes() -> String {
+    let mut text = String::from("Exit status:");
+    for ending in Ending::OWN {
+        // Writing to a `String` cannot fail.
+        write!(text, "\n  {:<6} {}", ending.code(), ending.meaning()).ok();
+    }
+    text.push_str(
+        "\n  128+n  exec: the command was ended by signal n\n  other  exec: the command's own exit status",
+    );
+    text
+}
+
+const ENVIRONMENT: &str = "\
+Environment:
+  NO_COLOR          when set and not empty, --color auto means never
+  XDG_CONFIG_HOME   own profiles are in toolcell/profiles below it [default: ~/.config]
+  XDG_STATE_HOME    the audit log is toolcell/audit.jsonl below it [default: ~/.local/state]";
+
+const EXAMPLES: &str = "\
+Examples:
+  toolcell doctor                                   is this host ready?
+  toolcell demo                                     see it work
+  toolcell run -- mcp-server-git --repository .     wrap a server
+  toolcell exec --profile offline -- ls -la /       look around in a cell";
+
+const RUN_EXAMPLES: &str = "\
+Examples:
+  toolcell run -- npx -y @modelcontextprotocol/server-everything
+  toolcell run --profile python --write ~/p -- mcp-server-git --repository ~/p
+  toolcell run --memory 1GiB --timeout 2m -- node server.js
+  toolcell run --config ~/.config/toolcell/servers.toml git";
+
+const EXEC_EXAMPLES: &str = "\
+Examples:
+  toolcell exec -- ls -la /
+  toolcell exec --read ~/p --cpu 0.5 --report report.json -- python3 ~/p/check.py
+  toolcell exec --env LANG=C.UTF-8 --env TERM -- sh -c 'env'";

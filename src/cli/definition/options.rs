@@ -1,0 +1,109 @@
+//! The options that `run` and `exec` have in common, and the helpers that describe options to clap.
+//!
+//! Neighbours: `cli::definition` puts them into commands. Never: holds a parsed value.
+
+use std::path::PathBuf;
+
+use clap::builder::PossibleValue;
+use clap::{Arg, ArgAction, ValueHint, value_parser};
+
+use crate::policy::Floor;
+
+pub(super) const SEES: &str = "What the cell may see";
+pub(super) const LIMITS: &str = "Limits (in place of the profile's)";
+pub(super) const RECORDS: &str = "Records";
+
+const SIZE_UNITS: &str = "A number with B, kB, MB, GB (powers of 1000) or KiB, MiB, GiB (powers of 1024)";
+
+/// What an option takes.
+#[derive(Debug, Clone, Copy)]
+pub(super) enum Takes {
+    /// UTF-8 text.
+    Text,
+    /// Any path.
+    Path,
+}
+
+/// A long option with one value.
+pub(super) fn value(name: &'static str, takes: Takes, value_name: &'static str) -> Arg {
+    let option = Arg::new(name).long(name).value_name(value_name);
+    match takes {
+        Takes::Text => option,
+        Takes::Path => option.value_parser(value_parser!(PathBuf)).value_hint(ValueHint::AnyPath),
+    }
+}
+
+/// `--json`
+pub(super) fn flag_json() -> Arg {
+    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON instead of text")
+}
+
+/// `--audit`, with the default of the command.
+pub(super) fn audit(default: &str) -> Arg {
+    value("audit", Takes::Path, "FILE")
+        .help_heading(RECORDS)
+        .help(format!("Append a record of each call to this file, as JSON lines {default}"))
+        .long_help(format!(
+            "Append a record of each call to this file, as JSON lines: one before it starts, one when it has \
+             finished. The file is made with mode 0600; one that others can read or write is refused. A call \
+             whose record cannot be written is not started.\n\n{default}"
+        ))
+}
+
+/// What is added to the profile.
+pub(super) fn shared() -> Vec<Arg> {
+    vec![
+        value("profile", Takes::Text, "NAME|FILE")
+            .help_heading(SEES)
+            .value_hint(ValueHint::AnyPath)
+            .help("A name from `toolcell profile list`, or a file [default: default]"),
+        value("read", Takes::Path, "PATH")
+            .help_heading(SEES)
+            .action(ArgAction::Append)
+            .help("Let the cell read this file or directory; may be repeated")
+            .long_help(
+                "Let the cell read this file or directory, at the same path as on the host. May be repeated. \
+                 It is only needed for data: what a program needs to start is found by toolcell.",
+            ),
+        value("write", Takes::Path, "PATH")
+            .help_heading(SEES)
+            .action(ArgAction::Append)
+            .help("Let the cell read and write this file or directory; may be repeated"),
+        value("env", Takes::Text, "NAME[=VALUE]")
+            .help_heading(SEES)
+            .action(ArgAction::Append)
+            .help("Pass an environment variable on, or set it; may be repeated")
+            .long_help(
+                "Pass an environment variable on, or set it. May be repeated. The cell's environment is empty \
+                 but for what the profile passes and what is named here.",
+            ),
+        value("memory", Takes::Text, "SIZE")
+            .help_heading(LIMITS)
+            .help("Memory of the whole cell, such as 512MiB")
+            .long_help(format!("Memory of the whole cell, its files in /tmp included. {SIZE_UNITS}: 512MiB")),
+        value("cpu", Takes::Text, "CORES")
+            .help_heading(LIMITS)
+            .help("CPU time per second, in cores, such as 0.5 or 2"),
+        value("tasks", Takes::Text, "NUMBER")
+            .help_heading(LIMITS)
+            .help("Processes and threads together, such as 64"),
+        value("timeout", Takes::Text, "TIME")
+            .help_heading(LIMITS)
+            .help("Wall-clock time of one call, such as 30s")
+            .long_help("Wall-clock time of one call. A number with ms, s, m or h: 30s"),
+        value("scratch", Takes::Text, "SIZE")
+            .help_heading(LIMITS)
+            .help("Size of the cell's private /tmp, such as 64MiB; 0 for none")
+            .long_help(format!("Size of the cell's private /tmp; 0 for none. {SIZE_UNITS}: 64MiB")),
+        value("floor", Takes::Text, "FLOOR")
+            .help_heading("Isolation")
+            .value_parser([
+                PossibleValue::new(Floor::Full.name()).help("Every layer"),
+                PossibleValue::new(Floor::NoCgroup.name())
+                    .help("Every layer but cgroup limits: no limit on memory, CPU and tasks together"),
+                PossibleValue::new(Floor::Landlock.name())
+                    .help("No namespaces: paths are denied, but their names can be seen"),
+            ])
+            .help("The weakest isolation to accept; below it nothing runs [default: the profile's]"),
+    ]
+}

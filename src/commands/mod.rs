@@ -1,0 +1,88 @@
+//! From the command line to an exit code: parses, dispatches, prints what failed.
+//!
+//! Neighbours: `main` calls [`main`]; each subcommand is one module here. Never: does a subcommand's work.
+
+mod completions;
+mod man;
+
+use std::ffi::OsString;
+use std::io::{self, Write as _};
+
+use crate::cli::{self, CliError, ColorChoice, CommandLine, Invocation};
+use crate::diag::{self, Failure};
+use crate::exit_codes::Ending;
+
+/// Runs one command line, program name first, and says how the process is to end.
+#[must_use]
+pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Ending {
+    let CommandLine { color, invocation } = match cli::parse(arguments) {
+        Ok(command_line) => command_line,
+        Err(error) => return help_or_usage(error),
+    };
+    match dispatch(invocation) {
+        Ok(ending) => ending,
+        Err(failure) => {
+            if failure.ending() != PIPE_CLOSED {
+                failure.print(color);
+            }
+            failure.ending()
+        }
+    }
+}
+
+/// How a shell shows a process that SIGPIPE ended. The signal itself stays ignored, because a pipe that a cell
+/// closes must not end the supervisor; what only prints ends as if it were not.
+const PIPE_CLOSED: Ending = Ending::Signalled(13);
+
+fn dispatch(invocation: Invocation) -> Result<Ending, Failure> {
+    match invocation {
+        Invocation::Completions { shell } => print(&completions::script(shell)),
+        Invocation::Man { directory: None } => print(&man::page().map_err(man::failure)?),
+        Invocation::Man { directory: Some(directory) } => man::write_pages(&directory).map_err(man::failure),
+        Invocation::Run(_)
+        | Invocation::Exec(_)
+        | Invocation::Doctor { .. }
+        | Invocation::Profile(_)
+        | Invocation::Demo { .. }
+        | Invocation::HostileServer => {
+            Err(Failure::new(Ending::Other, "this build does not have the command"))
+        }
+    }
+}
+
+/// Prints the whole result of a command on stdout.
+///
+/// # Errors
+/// When stdout cannot be written; a reader that went away is not worth a message.
+pub fn print(text: &[u8]) -> Result<Ending, Failure> {
+    let mut stdout = io::stdout().lock();
+    match stdout.write_all(text).and_then(|()| stdout.flush()) {
+        Ok(()) => Ok(Ending::Success),
+        Err(error) => Err(stdout_failed(error)),
+    }
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot write to stdout")]
+struct StdoutError(#[source] io::Error);
+
+fn stdout_failed(error: io::Error) -> Failure {
+    let ending = if error.kind() == io::ErrorKind::BrokenPipe { PIPE_CLOSED } else { Ending::Other };
+    Failure::new(ending, StdoutError(error))
+}
+
+/// Help and version go to stdout; mistakes, and the help that answers a missing command, to stderr.
+fn help_or_usage(error: CliError) -> Ending {
+    match &error {
+        CliError::Help(text) => print(text.as_bytes()).unwrap_or_else(|failure| failure.ending()),
+        CliError::CommandMissing(help) => {
+            diag::write_to_stderr(help);
+            Ending::Usage
+        }
+        CliError::ServerMissing { .. } | CliError::Usage { .. } => {
+            let hint = error.hint();
+            Failure::new(Ending::Usage, error).hint(hint).print(ColorChoice::Auto);
+            Ending::Usage
+        }
+    }
+}
