@@ -67,7 +67,7 @@ pub struct Needed {
 }
 
 /// What finding depends on.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct World {
     /// Where files are looked up.
     pub files: Files,

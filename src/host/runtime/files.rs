@@ -3,7 +3,8 @@
 //! Neighbours: every other file of `host::runtime` reads through it; tests give it a small tree as root.
 //! Never: writes, blocks on a pipe or device, or reads more than it was told to.
 
-use std::collections::VecDeque;
+use std::cell::RefCell;
+use std::collections::{HashSet, VecDeque};
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -15,10 +16,12 @@ const MAX_LINKS: usize = 40;
 /// More components than a path can have that the kernel accepts.
 const MAX_COMPONENTS: usize = 4096;
 
-/// The file tree that paths are looked up in.
-#[derive(Debug, Clone, PartialEq, Eq)]
+/// The file tree that paths are looked up in. It remembers which directories are no links, so a value is for one
+/// search and not for a process that runs on.
+#[derive(Debug, Clone)]
 pub struct Files {
     root: PathBuf,
+    directories: RefCell<HashSet<PathBuf>>,
 }
 
 /// Where a path leads.
@@ -43,13 +46,13 @@ impl Files {
     /// The files of this host.
     #[must_use]
     pub fn of_host() -> Self {
-        Self { root: PathBuf::from("/") }
+        Self::below(Path::new("/"))
     }
 
     /// The files below a directory, as if it were `/`.
     #[must_use]
     pub fn below(root: &Path) -> Self {
-        Self { root: root.to_path_buf() }
+        Self { root: root.to_path_buf(), directories: RefCell::default() }
     }
 
     fn at(&self, path: &Path) -> PathBuf {
@@ -64,7 +67,7 @@ impl Files {
         }
         let mut todo: VecDeque<OsString> = parts(path);
         let mut real = PathBuf::from("/");
-        let mut meta = fs::symlink_metadata(&self.root)?;
+        let mut last = None;
         let mut links = Vec::new();
         let mut seen = 0_usize;
         while let Some(part) = todo.pop_front() {
@@ -74,13 +77,21 @@ impl Files {
             }
             if part == ".." {
                 real.pop();
-                meta = fs::symlink_metadata(self.at(&real))?;
+                last = None;
                 continue;
             }
             let next = real.join(&part);
-            meta = fs::symlink_metadata(self.at(&next))?;
-            if !meta.is_symlink() {
+            if !todo.is_empty() && self.directories.borrow().contains(&next) {
                 real = next;
+                continue;
+            }
+            let meta = fs::symlink_metadata(self.at(&next))?;
+            if !meta.is_symlink() {
+                if meta.is_dir() {
+                    self.directories.borrow_mut().insert(next.clone());
+                }
+                real = next;
+                last = Some(meta);
                 continue;
             }
             if links.len() >= MAX_LINKS {
@@ -93,10 +104,14 @@ impl Files {
             for part in parts(&target).into_iter().rev() {
                 todo.push_front(part);
             }
-            // A link to `/` or `.` leaves nothing to do; the loop's end must still describe the directory.
-            meta = fs::symlink_metadata(self.at(&real))?;
+            last = None;
             links.push((next, target));
         }
+        // The way may end in `..`, or in a link to `/`.
+        let meta = match last {
+            Some(meta) => meta,
+            None => fs::symlink_metadata(self.at(&real))?,
+        };
         Ok(Resolved { real, links, meta })
     }
 

@@ -172,7 +172,8 @@ impl<'a> Finder<'a> {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         self.refuse(name, path, &found, arguments)?;
         let head = self.files().head(&found.real, HEAD).map_err(|error| not_executable(text(&error)))?;
-        if self.view.want(path, "the program").is_none() {
+        let why = if depth == 0 { "the program" } else { "interpreter or program that the command leads to" };
+        if self.view.want(path, why).is_none() {
             return Err(not_executable("it lies in a directory that is never shown to a cell".to_owned()));
         }
         self.homes.extend(path.parent().map(Path::to_path_buf));

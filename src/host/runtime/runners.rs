@@ -19,7 +19,9 @@ pub(super) fn refusal(world: &World, name: &str, arguments: &[String]) -> Option
         }
         ("uvx", _) => (Ecosystem::Python, &words),
         ("pipx", Some("run")) => (Ecosystem::Python, after_first(&words)),
-        ("uv", Some("tool" | "x")) => (Ecosystem::Python, after_first(&words)),
+        ("uv", Some("tool")) if first_word(after_first(&words)).is_some_and(|(word, _)| word == "run") => {
+            (Ecosystem::Python, after_first(&words))
+        }
         ("uv" | "poetry" | "pdm" | "pipenv" | "hatch" | "rye", Some("run")) => {
             (Ecosystem::Project, after_first(&words))
         }

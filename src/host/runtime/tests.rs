@@ -426,6 +426,8 @@ fn programs_that_fetch_others_are_refused_with_what_to_do() {
     assert!(hint("npx -y @a/srv /data").contains("`npm install -g @a/srv`"));
     assert!(hint("npm exec srv").contains("`npm install -g srv`"));
     assert!(hint("uvx --from pkg srv").contains("`uv tool install pkg`"));
+    assert!(hint("uv tool run srv@1").contains("`uv tool install srv@1`"));
+    assert!(tree.try_find("uv tool list").is_ok());
     assert!(hint("pipx run srv").contains("`pipx install srv`"));
     assert!(hint("uv --directory /home/u/p run srv").contains("`uv sync`"));
     tree.environment("/home/u/p/.venv", "/usr");
