@@ -6,7 +6,9 @@ use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use crate::launch::reserve;
 use crate::plan::step::{Access, Kind};
+use crate::policy::path::grantable;
 use crate::policy::{Filesystem, PathRule};
 use crate::sys::Errno;
 
@@ -78,6 +80,10 @@ fn look(rule: &PathRule, access: Access, data: bool) -> Result<Option<Seen>, Unu
         Err(error) if rule.optional && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
+    // A link must not lead to what cannot be granted by name.
+    if data && let Err(error) = grantable(&source) {
+        return Err(Unusable { errno: Errno(libc::EPERM), origin: format!("{}: {error}", rule.origin), path: source.to_string_lossy().into_owned() });
+    }
     let metadata = fs::symlink_metadata(&source).map_err(failed)?;
     let kind = if metadata.is_dir() { Kind::Directory } else { Kind::File };
     Ok(Some(Seen {
@@ -110,9 +116,10 @@ pub fn of_policy(filesystem: &Filesystem) -> Result<View, Unusable> {
     for rule in &filesystem.deny {
         let optional = PathRule { optional: true, ..rule.clone() };
         match look(&optional, Access { write: false, execute: false }, true)? {
-            // A link is hidden by its own name as well as by where it leads.
-            Some(seen) => view.hidden.push(seen),
-            None => view.absent.push(rule.clone()),
+            Some(seen) if !reserve::is_reserved(&seen.source) => view.hidden.push(seen),
+            // `optional` in a `deny`: only while the name exists.
+            _ if !rule.optional => view.absent.push(rule.clone()),
+            _ => {}
         }
     }
     Ok(view)

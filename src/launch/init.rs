@@ -108,7 +108,7 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
         move |errno| LaunchError::new(name, object, errno)
     };
     match step {
-        Step::CreateCgroup { .. } | Step::Clone { .. } => Err(fail("a step of the launcher")(Errno(libc::EINVAL))),
+        Step::CreateCgroup { .. } | Step::ReserveName { .. } | Step::Clone { .. } => Err(fail("a step of the launcher")(Errno(libc::EINVAL))),
         Step::JoinCgroup => confine::join_cgroup(state.name, &std::mem::take(&mut state.joins)).map_err(fail(state.name)),
         Step::MapIds { inside, outside_uid, outside_gid } => {
             confine::map_ids(state, *inside, *outside_uid, *outside_gid).map_err(fail(&format!("{inside}")))

@@ -14,6 +14,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io::Read;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
@@ -40,7 +41,7 @@ pub(super) enum Request {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Answer {
     /// With two descriptors: init's pidfd and its channel.
-    Launched { cell: u64, cgroup: Option<CellCgroup> },
+    Launched { cell: u64, cgroup: Option<CellCgroup>, reserved: Vec<PathBuf> },
     /// A step on the launcher's side failed; nothing is left of the cell.
     Refused { cell: u64, error: LaunchError },
     /// Every process of the cell is dead; its cgroup is still there to be read.
@@ -153,7 +154,7 @@ impl Launcher {
                 };
                 match started {
                     Ok(started) => {
-                        let answer = Answer::Launched { cell, cgroup: started.cgroup.clone() };
+                        let answer = Answer::Launched { cell, cgroup: started.cgroup.clone(), reserved: started.reserved.paths() };
                         send(socket, &answer, &[started.pidfd.as_fd(), started.channel.as_fd()])?;
                         self.cells.insert(cell, started);
                         Ok(())
@@ -167,6 +168,7 @@ impl Launcher {
     fn reap(&mut self, cell: u64, socket: BorrowedFd<'_>) -> Result<()> {
         let Some(started) = self.cells.remove(&cell) else { return Ok(()) };
         let reaped = process::wait(started.pid)?;
+        drop(started.reserved);
         let ended = Answer::Ended { cell, exit: reaped.exit, cpu_us: reaped.cpu_us };
         let sent = send(socket, &ended, &[]);
         if sent.is_err() {

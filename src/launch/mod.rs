@@ -13,6 +13,7 @@ mod confine;
 mod idmap;
 mod init;
 
+pub mod reserve;
 mod root;
 pub mod launcher;
 pub mod spawn;
@@ -70,6 +71,10 @@ impl LaunchError {
             ("bind", EINVAL) => {
                 "the file system of this path cannot map file owners (idmapped mounts); run toolcell as the user who \
                  owns the path instead of as root"
+            }
+            ("reserve-name", EACCES | EPERM | EROFS) => {
+                "the profile denies this name although it does not exist, and toolcell may not make a place for it; mark the \
+                 `deny` as `optional = true`, or grant a narrower directory"
             }
             ("bind", ENOSYS) => "this needs Linux 5.12 or newer (mount_setattr)",
             ("create-cgroup" | "join-cgroup", EACCES | EPERM | EROFS) => {

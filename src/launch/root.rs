@@ -85,12 +85,13 @@ fn mount_step(step: &Step, state: &mut State<'_>) -> Result<()> {
             mount::set_attributes(tree.as_fd(), attributes(*access, *devices), true, idmap)?;
             mount::attach(tree.as_fd(), root.open(target)?.as_fd())
         }
-        Step::Hide { path, kind } => {
-            let empty = Path::new(if *kind == Kind::Directory { EMPTY_DIRECTORY } else { EMPTY_FILE });
-            let tree = mount::clone_tree(root.open(empty)?.as_fd())?;
+        Step::Hide { path } => {
+            let covered = root.open(path)?;
+            let empty = if descriptor::is_directory(covered.as_fd())? { EMPTY_DIRECTORY } else { EMPTY_FILE };
+            let tree = mount::clone_tree(root.open(Path::new(empty))?.as_fd())?;
             let nothing = Access { write: false, execute: false };
             mount::set_attributes(tree.as_fd(), attributes(nothing, false), false, None)?;
-            mount::attach(tree.as_fd(), root.open(path)?.as_fd())
+            mount::attach(tree.as_fd(), covered.as_fd())
         }
         Step::MountScratch { path, size, inodes, execute } => {
             let number = |value: u64| CString::new(value.to_string()).map_err(|_nul| Errno(libc::EINVAL));

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 
 use super::cgroup::CellCgroup;
 use super::idmap::IdMaps;
+use super::reserve::Reserved;
 use super::{LaunchError, init};
 use crate::plan::Plan;
 use crate::plan::step::{Namespace, Step};
@@ -82,6 +83,8 @@ pub struct Started {
     pub channel: OwnedFd,
     /// The cell's cgroup, if the plan has one.
     pub cgroup: Option<CellCgroup>,
+    /// Places of denied names, given back when this is dropped.
+    pub reserved: Reserved,
 }
 
 /// Runs the plan's steps up to the clone; init runs the rest in the child.
@@ -92,10 +95,19 @@ pub struct Started {
 pub fn spawn(prepared: &Prepared, stdio: Stdio, name: &str) -> Result<Started, LaunchError> {
     let mut cgroup = None;
     let mut namespaces = None;
+    let mut reserved = Reserved::default();
     for step in &prepared.plan.steps {
         match step {
             Step::CreateCgroup { directories, unified } => {
                 cgroup = Some(CellCgroup::create(directories, *unified, name)?);
+            }
+            Step::ReserveName { path } => {
+                if let Err(error) = reserved.add(path) {
+                    if let Some(made) = cgroup {
+                        made.remove();
+                    }
+                    return Err(error);
+                }
             }
             Step::Clone { namespaces: list } => {
                 namespaces = Some(bits(list));
@@ -114,7 +126,7 @@ pub fn spawn(prepared: &Prepared, stdio: Stdio, name: &str) -> Result<Started, L
     let into = cgroup.as_ref().and_then(CellCgroup::directory_descriptor);
     match process::clone3(flags, into.as_ref().map(AsFd::as_fd)) {
         Ok(Cloned::Child) => init::main(prepared, stdio, inner, joins, name),
-        Ok(Cloned::Parent(pid, pidfd)) => Ok(Started { pid, pidfd, channel, cgroup }),
+        Ok(Cloned::Parent(pid, pidfd)) => Ok(Started { pid, pidfd, channel, cgroup, reserved }),
         Err(errno) => {
             if let Some(made) = cgroup {
                 made.remove();

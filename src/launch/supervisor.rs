@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use tokio::io::Interest;
@@ -14,12 +15,12 @@ use tokio::sync::oneshot;
 
 use super::cgroup::CellCgroup;
 use super::launcher::{Answer, Handle, MESSAGE_LIMIT, Request};
-use super::{LaunchError, REPORT_LIMIT, Report};
+use super::{LaunchError, REPORT_LIMIT, Report, reserve};
 use crate::outcome::{Receipt, Usage, Violation};
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::sys::process::{self, Exit};
-use crate::sys::{Errno, Result, descriptor, socket};
+use crate::sys::{Errno, Result, descriptor, readiness, socket};
 use crate::watch::usage;
 
 /// A cell that the launcher has made: init's descriptors and the cell's cgroup.
@@ -27,18 +28,23 @@ use crate::watch::usage;
 struct Made {
     pidfd: OwnedFd,
     channel: OwnedFd,
-    cgroup: OwnCgroup,
+    traces: Traces,
 }
 
-/// Removed when dropped, if nobody has read and removed it before.
+/// What a cell leaves on the host until it is removed: here when dropped, if it was not before.
 #[derive(Debug, Default)]
-struct OwnCgroup(Option<CellCgroup>);
+struct Traces {
+    cgroup: Option<CellCgroup>,
+    reserved: Vec<PathBuf>,
+}
 
-impl Drop for OwnCgroup {
+impl Drop for Traces {
     fn drop(&mut self) {
-        if let Some(cgroup) = self.0.take() {
+        if let Some(cgroup) = self.cgroup.take() {
             cgroup.remove();
         }
+        // The launcher gives the names back itself; what is left here is left by one that was killed.
+        reserve::release(&self.reserved);
     }
 }
 
@@ -80,7 +86,7 @@ pub struct Cell {
     pub receipt: Receipt,
     pidfd: AsyncFd<OwnedFd>,
     channel: AsyncFd<OwnedFd>,
-    cgroup: OwnCgroup,
+    traces: Traces,
     scratch: Option<OwnedFd>,
     ended: Option<oneshot::Receiver<End>>,
 }
@@ -108,7 +114,7 @@ impl Launcher {
     /// # Errors
     /// The kernel's errno.
     pub fn new(handle: Handle) -> Result<Self> {
-        let socket = AsyncFd::register_with_interest(handle.socket, Interest::READABLE)?;
+        let socket = readiness::readable(handle.socket)?;
         let launcher = Self { socket: Arc::new(socket), pid: handle.pid, shared: Arc::default() };
         let listener = launcher.clone();
         tokio::spawn(async move {
@@ -160,8 +166,8 @@ impl Launcher {
                 pipe::Sender::from_owned_fd_unchecked(stdin)?,
                 pipe::Receiver::from_owned_fd_unchecked(stdout)?,
                 pipe::Receiver::from_owned_fd_unchecked(stderr)?,
-                AsyncFd::register_with_interest(made.pidfd, Interest::READABLE)?,
-                AsyncFd::register_with_interest(made.channel, Interest::READABLE)?,
+                readiness::readable(made.pidfd)?,
+                readiness::readable(made.channel)?,
             ))
         })();
         let (stdin, stdout, stderr, pidfd, channel) = pipes.map_err(failed)?;
@@ -172,7 +178,7 @@ impl Launcher {
             receipt: Receipt { floor: plan.floor, layers: BTreeMap::new() },
             pidfd,
             channel,
-            cgroup: made.cgroup,
+            traces: made.traces,
             scratch: None,
             ended: Some(end),
         };
@@ -233,19 +239,19 @@ impl Launcher {
     fn hand_out(&self, answer: Answer, descriptors: Vec<OwnedFd>) {
         let mut shared = self.lock();
         match answer {
-            Answer::Launched { cell, cgroup } => {
+            Answer::Launched { cell, cgroup, reserved } => {
                 let mut descriptors = descriptors.into_iter();
                 let (Some(pidfd), Some(channel)) = (descriptors.next(), descriptors.next()) else { return };
                 let waiting = shared.waiting.get_mut(&cell).and_then(|w| w.launched.take());
-                let made = Made { pidfd, channel, cgroup: OwnCgroup(cgroup) };
+                let made = Made { pidfd, channel, traces: Traces { cgroup, reserved } };
                 if let Some(Err(Ok(unwanted))) = waiting.map(|waiting| waiting.send(Ok(made))) {
                     // The call was given up meanwhile. Its cgroup can go when the cell has.
                     let _gone = process::pidfd_send_signal(unwanted.pidfd.as_fd(), libc::SIGKILL).is_err();
                     tokio::spawn(async move {
-                        if let Ok(pidfd) = AsyncFd::register_with_interest(unwanted.pidfd, Interest::READABLE) {
+                        if let Ok(pidfd) = readiness::readable(unwanted.pidfd) {
                             let _ended = pidfd.readable().await.is_ok();
                         }
-                        drop(unwanted.cgroup);
+                        drop(unwanted.traces);
                     });
                 }
             }
@@ -337,18 +343,19 @@ impl Cell {
                 Report::Ready(_) => {}
             }
         }
-        let cgroup = self.cgroup.0.take();
+        let mut traces = std::mem::take(&mut self.traces);
         let scratch = self.scratch.take();
         let ended = usage::Ended {
-            cgroup: cgroup.as_ref(),
+            cgroup: traces.cgroup.as_ref(),
             scratch: scratch.as_ref().map(AsFd::as_fd),
             cpu_us: end.map(|(_, cpu_us)| cpu_us),
             exit,
         };
         let (usage, violations) = usage::collect(&ended, policy);
-        if let Some(cgroup) = cgroup {
-            cgroup.remove();
+        if end.is_some() {
+            traces.reserved.clear();
         }
+        drop(traces);
         Ended { exit: exit.or(end.map(|(exit, _)| exit)), failed, usage, violations }
     }
 }

@@ -42,6 +42,8 @@ pub struct Request<'a> {
     pub argv: &'a [String],
     /// Directories for `PATH`.
     pub path: &'a [PathBuf],
+    /// Variables that tell the program where its own parts are.
+    pub runtime_environment: &'a BTreeMap<String, String>,
     /// The supervisor's environment, to pass from.
     pub environment: &'a BTreeMap<String, String>,
     /// Working directory in the cell.
@@ -66,6 +68,7 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
         let (directories, unified) = cgroup_directories(cgroup, &policy.limits);
         steps.push(Step::CreateCgroup { directories, unified });
     }
+    steps.extend(tree.reserved.iter().map(|path| Step::ReserveName { path: path.clone() }));
     steps.push(Step::Clone { namespaces: namespaces(root) });
     if floor == Floor::Full {
         steps.push(Step::JoinCgroup);
@@ -88,7 +91,7 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     }
     steps.push(Step::DropCapabilities);
     steps.push(Step::NoNewPrivileges);
-    steps.push(Step::Landlock { abi: request.facts.landlock_abi, rules: tree.landlock(policy.filesystem.scratch) });
+    steps.push(Step::Landlock { abi: request.facts.landlock_abi, rules: tree.landlock(policy) });
     steps.push(Step::Seccomp { program });
     let mut layers =
         vec![Layer::Namespaces, Layer::Root, Layer::Landlock, Layer::Seccomp, Layer::Capabilities];
@@ -194,6 +197,7 @@ fn environment(request: &Request<'_>) -> Vec<(String, String)> {
     let mut env = BTreeMap::new();
     let path: Vec<_> = request.path.iter().map(|p| p.to_string_lossy()).collect();
     env.insert("PATH".to_owned(), path.join(":"));
+    env.extend(request.runtime_environment.clone());
     for name in &rules.pass {
         if let Some(value) = request.environment.get(name) {
             env.insert(name.clone(), value.clone());
@@ -216,7 +220,9 @@ struct Mounted {
 #[derive(Debug)]
 struct Tree {
     mounts: BTreeMap<PathBuf, Mounted>,
-    hidden: Vec<(PathBuf, Kind)>,
+    hidden: BTreeSet<PathBuf>,
+    /// Denied names on the host that do not exist yet.
+    reserved: Vec<PathBuf>,
 }
 
 impl Tree {
@@ -240,9 +246,10 @@ impl Tree {
                     owner,
                 });
         }
-        let mut tree = Self { mounts, hidden: Vec::new() };
+        let mut tree = Self { mounts, hidden: BTreeSet::new(), reserved: Vec::new() };
         tree.drop_redundant();
         tree.hide(request)?;
+        tree.pin();
         Ok(tree)
     }
 
@@ -251,7 +258,8 @@ impl Tree {
         path.ancestors().skip(1).find_map(|ancestor| self.mounts.get_key_value(ancestor))
     }
 
-    /// A path inside a tree that shows it with the same access needs no mount of its own.
+    /// A path inside a tree that shows it with the same access needs no mount of its own. A writable one keeps it: a
+    /// directory that is a mount cannot be renamed away.
     fn drop_redundant(&mut self) {
         let redundant: Vec<PathBuf> = self
             .mounts
@@ -259,7 +267,7 @@ impl Tree {
             .filter(|(path, mounted)| {
                 self.above(path).is_some_and(|(top, above)| {
                     let same_place = path.strip_prefix(top).is_ok_and(|rest| above.source.join(rest) == mounted.source);
-                    same_place && above.access == mounted.access && above.owner.is_some() == mounted.owner.is_some()
+                    same_place && !mounted.access.write && above.access == mounted.access && above.owner.is_some() == mounted.owner.is_some()
                 })
             })
             .map(|(path, _)| path.clone())
@@ -270,35 +278,61 @@ impl Tree {
     }
 
     fn hide(&mut self, request: &Request<'_>) -> Result<(), Refusal> {
-        for seen in request.view.hidden.iter().chain(request.hidden) {
+        for seen in &request.view.hidden {
+            // A link is hidden by its own name as well as by where it leads.
             for path in [&seen.target, &seen.source] {
                 if self.mounts.contains_key(path) {
                     return Err(Refusal::GrantedAndDenied { path: path.clone() });
                 }
-                // Other names of the same file are found through the trees that show it.
-                for (target, mounted) in &self.mounts {
-                    if let Ok(rest) = path.strip_prefix(&mounted.source) {
-                        self.hidden.push((target.join(rest), seen.kind));
-                    }
-                }
+                self.cover(path);
             }
         }
-        self.hidden.sort_by(|a, b| a.0.cmp(&b.0));
-        self.hidden.dedup();
-        // What lies below something hidden is hidden with it.
-        let tops: BTreeSet<PathBuf> = self.hidden.iter().map(|(path, _)| path.clone()).collect();
-        self.hidden.retain(|(path, _)| !path.ancestors().skip(1).any(|above| tops.contains(above)));
+        for seen in request.hidden {
+            if !self.mounts.contains_key(&seen.target) {
+                self.cover(&seen.source);
+            }
+        }
         for rule in &request.view.absent {
             if let Some((top, mounted)) = self.above(&rule.path) {
-                return Err(Refusal::AbsentDeny {
-                    path: rule.path.clone(),
-                    origin: rule.origin.clone(),
-                    grant: top.clone(),
-                    write: mounted.access.write,
-                });
+                let rest = rule.path.strip_prefix(top).unwrap_or(&rule.path);
+                self.reserved.push(mounted.source.join(rest));
+                self.hidden.insert(rule.path.clone());
             }
         }
+        // What lies below something hidden is hidden with it.
+        let tops = self.hidden.clone();
+        self.hidden.retain(|path| !path.ancestors().skip(1).any(|above| tops.contains(above)));
         Ok(())
+    }
+
+    /// A host path is covered wherever a tree shows it.
+    fn cover(&mut self, path: &Path) {
+        for (target, mounted) in &self.mounts {
+            if let Ok(rest) = path.strip_prefix(&mounted.source) {
+                self.hidden.insert(target.join(rest));
+            }
+        }
+    }
+
+    /// In a writable tree, every directory above something hidden or narrower becomes a mount of its own: it could be
+    /// renamed otherwise, and the protected name be made anew.
+    fn pin(&mut self) {
+        let inner: Vec<PathBuf> =
+            self.hidden.iter().chain(self.mounts.keys()).cloned().collect();
+        for path in inner {
+            let Some((top, mounted)) = self.above(&path).map(|(top, mounted)| (top.clone(), mounted.clone())) else {
+                continue;
+            };
+            if !mounted.access.write {
+                continue;
+            }
+            let between: Vec<&Path> = path.ancestors().skip(1).take_while(|a| **a != top).collect();
+            for directory in between {
+                let rest = directory.strip_prefix(&top).unwrap_or(directory);
+                let pinned = Mounted { source: mounted.source.join(rest), kind: Kind::Directory, ..mounted.clone() };
+                self.mounts.insert(directory.to_owned(), pinned);
+            }
+        }
     }
 
     /// Mount steps: the root, its directories, binds from the top down, what is hidden, /proc, the pivot.
@@ -330,7 +364,7 @@ impl Tree {
                 path: PathBuf::from(SCRATCH),
                 size: scratch,
                 inodes: (scratch / 4096).clamp(64, 1 << 20),
-                execute: false,
+                execute: request.policy.filesystem.scratch_execute,
             });
         }
         for (path, target) in request.links {
@@ -372,32 +406,28 @@ impl Tree {
                 owner: mounted.owner,
             });
         }
-        for (path, kind) in &self.hidden {
-            steps.push(Step::Hide { path: path.clone(), kind: *kind });
-        }
+        steps.extend(self.hidden.iter().map(|path| Step::Hide { path: path.clone() }));
         steps.push(Step::MountProc);
         steps.push(Step::PivotRoot);
     }
 
     /// The same view once more, as rules.
-    fn landlock(&self, scratch: u64) -> Vec<LandlockRule> {
+    fn landlock(&self, policy: &Policy) -> Vec<LandlockRule> {
         let read = Access { write: false, execute: false };
         let mut rules: Vec<LandlockRule> = self
             .mounts
             .iter()
             .map(|(path, m)| LandlockRule { path: path.clone(), access: m.access, kind: m.kind })
             .collect();
-        let mut add = |path: &str, write, kind| {
-            rules.push(LandlockRule { path: PathBuf::from(path), access: Access { write, ..read }, kind });
-        };
-        add("/etc", false, Kind::Directory);
-        add("/proc", false, Kind::Directory);
-        if scratch > 0 {
-            add(SCRATCH, true, Kind::Directory);
+        let mut add = |path: &str, access, kind| rules.push(LandlockRule { path: PathBuf::from(path), access, kind });
+        add("/etc", read, Kind::Directory);
+        add("/proc", read, Kind::Directory);
+        if policy.filesystem.scratch > 0 {
+            add(SCRATCH, Access { write: true, execute: policy.filesystem.scratch_execute }, Kind::Directory);
         }
         for name in DEVICES {
             let write = matches!(name, "null" | "zero" | "full");
-            add(&format!("/dev/{name}"), write, Kind::File);
+            add(&format!("/dev/{name}"), Access { write, ..read }, Kind::File);
         }
         rules
     }

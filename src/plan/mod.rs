@@ -50,19 +50,6 @@ pub enum Refusal {
         /// Which.
         path: PathBuf,
     },
-    /// A name that does not exist cannot be covered inside a tree that is shown whole.
-    #[error("cannot deny `{}` ({origin}): it does not exist, and a name can only be hidden in the granted tree `{}` once it does",
-        path.display(), grant.display())]
-    AbsentDeny {
-        /// The name.
-        path: PathBuf,
-        /// The rule.
-        origin: String,
-        /// The grant around it.
-        grant: PathBuf,
-        /// The cell could create it there.
-        write: bool,
-    },
 }
 
 impl Refusal {
@@ -76,11 +63,6 @@ impl Refusal {
             Self::GrantedAndDenied { path } => {
                 Some(format!("take `{}` out of either the grant or `deny`", path.display()))
             }
-            Self::AbsentDeny { path, write, .. } => Some(if *write {
-                format!("create `{}` before the call, so that it can be covered, or grant a narrower directory", path.display())
-            } else {
-                format!("create `{}`, or take it out of `deny` while it does not exist", path.display())
-            }),
         }
     }
 }

@@ -110,6 +110,12 @@ pub enum Step {
         /// cgroup v2: clone3 places the child itself; v1: the child writes itself into each.
         unified: bool,
     },
+    /// Launcher: a denied name that does not exist becomes an empty directory for the life of the cell, so that it can
+    /// be covered; directories on the way that do not exist either are made and removed with it.
+    ReserveName {
+        /// Path on the host.
+        path: PathBuf,
+    },
     /// Launcher: clone3 with these namespaces; the steps after it run in the child, pid 1 of the cell.
     Clone {
         /// Namespaces made at once.
@@ -172,8 +178,6 @@ pub enum Step {
     Hide {
         /// Path in the cell.
         path: PathBuf,
-        /// Tree or file.
-        kind: Kind,
     },
     /// Child: a private writable tmpfs.
     MountScratch {
@@ -262,6 +266,7 @@ impl Step {
     pub const fn name(&self) -> &'static str {
         match self {
             Self::CreateCgroup { .. } => "create-cgroup",
+            Self::ReserveName { .. } => "reserve-name",
             Self::Clone { .. } => "clone",
             Self::JoinCgroup => "join-cgroup",
             Self::MapIds { .. } => "map-ids",

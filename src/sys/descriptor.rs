@@ -206,3 +206,15 @@ pub fn writable(path: &std::path::Path) -> Result<()> {
     }))
     .map(drop)
 }
+
+/// Is it a directory (fstat(2))? Works on `O_PATH` descriptors.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn is_directory(fd: BorrowedFd<'_>) -> Result<bool> {
+    // SAFETY: stat is a plain C struct for which all zeroes is a value.
+    let mut stat: libc::stat = unsafe { std::mem::zeroed() };
+    // SAFETY: `stat` is live and of the type that fstat fills.
+    check(libc::c_long::from(unsafe { libc::fstat(fd.as_raw_fd(), &raw mut stat) }))?;
+    Ok(stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}

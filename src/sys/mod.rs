@@ -2,6 +2,7 @@
 //!
 //! Neighbours: `launch`, `watch`, `host` call it. Never: holds policy, decides, retries, logs.
 
+pub mod attribute;
 pub mod capability;
 pub mod descriptor;
 pub mod filter;
@@ -10,6 +11,7 @@ pub mod landlock;
 pub mod mount;
 pub mod network;
 pub mod process;
+pub mod readiness;
 pub mod socket;
 
 use std::fmt;

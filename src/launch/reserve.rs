@@ -1,0 +1,154 @@
+//! Denied names that do not exist: for the life of a cell each is an empty directory on the host, so that there is
+//! something to cover. Every process that uses one holds a shared lock on it; whoever ends as the last removes it.
+//!
+//! Neighbours: `launch::spawn` reserves before the clone; dropping a [`Reserved`] releases. Never: removes a directory
+//! that toolcell did not mark as its own, or that has something in it.
+
+use std::fs::{self, File, OpenOptions};
+use std::os::fd::AsFd;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::path::{Path, PathBuf};
+
+use super::LaunchError;
+use crate::sys::{Errno, attribute};
+
+/// The mark on a directory of ours.
+const MARK: &std::ffi::CStr = c"user.toolcell.reserved";
+
+/// Directories made for one cell, outermost first.
+#[derive(Debug, Default)]
+pub struct Reserved(Vec<(PathBuf, File)>);
+
+impl Drop for Reserved {
+    fn drop(&mut self) {
+        for (path, lock) in self.0.drain(..).rev() {
+            release_one(&path, &lock);
+        }
+    }
+}
+
+fn open(path: &Path) -> std::io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)
+}
+
+/// Is this one of the directories that hold a denied name's place?
+#[must_use]
+pub fn is_reserved(path: &Path) -> bool {
+    open(path).is_ok_and(|directory| attribute::is_set(directory.as_fd(), MARK))
+}
+
+/// Removes what a killed launcher left of these; what another cell still uses stays.
+pub fn release(paths: &[PathBuf]) {
+    for path in paths.iter().rev() {
+        if let Ok(directory) = open(path) {
+            release_one(path, &directory);
+        }
+    }
+}
+
+fn release_one(path: &Path, lock: &File) {
+    // Another holder removes it later; a directory with something in it is no longer only ours.
+    if attribute::is_set(lock.as_fd(), MARK) && lock.try_lock().is_ok() {
+        let _not_empty = fs::remove_dir(path).is_err();
+    }
+}
+
+impl Reserved {
+    /// The paths, outermost first.
+    #[must_use]
+    pub fn paths(&self) -> Vec<PathBuf> {
+        self.0.iter().map(|(path, _)| path.clone()).collect()
+    }
+
+    /// Makes `path` exist, and with it the directories above. What exists already is left as it is.
+    pub(super) fn add(&mut self, path: &Path) -> Result<(), LaunchError> {
+        let mut missing: Vec<&Path> = path
+            .ancestors()
+            .take_while(|a| fs::symlink_metadata(a).is_err() || is_reserved(a))
+            .collect();
+        missing.reverse();
+        for directory in missing {
+            if self.0.iter().any(|(held, _)| held == directory) {
+                continue;
+            }
+            let held = hold(directory)
+                .map_err(|error| LaunchError::new("reserve-name", path.to_string_lossy(), Errno::from(error)))?;
+            self.0.extend(held.map(|lock| (directory.to_owned(), lock)));
+        }
+        Ok(())
+    }
+}
+
+/// Makes one directory, or shares it with the cells that use it; `None` when somebody else made something there.
+fn hold(path: &Path) -> std::io::Result<Option<File>> {
+    // The last user may remove the directory between our looking and our locking; then it is made again.
+    for _ in 0..100 {
+        let made = match fs::create_dir(path) {
+            Ok(()) => true,
+            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
+            Err(error) => return Err(error),
+        };
+        let directory = match open(path) {
+            Ok(directory) => directory,
+            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+            Err(_) if !made => return Ok(None),
+            Err(error) => return Err(error),
+        };
+        directory.lock_shared()?;
+        if directory.metadata()?.nlink() == 0 {
+            continue;
+        }
+        if made {
+            // A file system without attributes works too; only a place left by a double SIGKILL is not known again.
+            let _unmarked = attribute::set(directory.as_fd(), MARK).is_err();
+        } else if !attribute::is_set(directory.as_fd(), MARK) {
+            return Ok(None);
+        }
+        return Ok(Some(directory));
+    }
+    Err(std::io::Error::from_raw_os_error(libc::EBUSY))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn directory(name: &str) -> PathBuf {
+        let path = std::env::temp_dir().join(format!("toolcell-reserve-{}-{name}", std::process::id()));
+        fs::create_dir_all(&path).unwrap();
+        path
+    }
+
+    #[test]
+    fn the_last_user_removes_the_name_and_its_parents() {
+        let top = directory("last");
+        let path = top.join("a/b");
+        let mut first = Reserved::default();
+        first.add(&path).unwrap();
+        let mut second = Reserved::default();
+        second.add(&path).unwrap();
+        drop(first);
+        assert!(path.is_dir(), "the second user still holds it");
+        drop(second);
+        assert!(!top.join("a").exists());
+        fs::remove_dir(top).unwrap();
+    }
+
+    #[test]
+    fn what_somebody_made_stays() {
+        let top = directory("stays");
+        let path = top.join("hooks");
+        fs::create_dir(&path).unwrap();
+        let mut reserved = Reserved::default();
+        reserved.add(&path).unwrap();
+        drop(reserved);
+        assert!(path.is_dir());
+        let mut reserved = Reserved::default();
+        let other = top.join("other");
+        reserved.add(&other).unwrap();
+        fs::write(other.join("mine"), "x").unwrap();
+        drop(reserved);
+        assert!(other.join("mine").exists());
+        fs::remove_dir_all(top).unwrap();
+    }
+}
