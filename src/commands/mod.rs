@@ -3,7 +3,10 @@
 //! Neighbours: `main` calls [`main`]; each subcommand is one module here. Never: does a subcommand's work.
 
 mod completions;
+mod compose;
+mod exec;
 mod man;
+mod profile;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -19,7 +22,7 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Ending {
         Ok(command_line) => command_line,
         Err(error) => return help_or_usage(error),
     };
-    match dispatch(invocation) {
+    match dispatch(invocation, color) {
         Ok(ending) => ending,
         Err(failure) => {
             if failure.ending() != PIPE_CLOSED {
@@ -34,15 +37,15 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Ending {
 /// closes must not end the supervisor; what only prints ends as if it were not.
 const PIPE_CLOSED: Ending = Ending::Signalled(13);
 
-fn dispatch(invocation: Invocation) -> Result<Ending, Failure> {
+fn dispatch(invocation: Invocation, color: ColorChoice) -> Result<Ending, Failure> {
     match invocation {
         Invocation::Completions { shell } => print(&completions::script(shell)),
         Invocation::Man { directory: None } => print(&man::page().map_err(man::failure)?),
         Invocation::Man { directory: Some(directory) } => man::write_pages(&directory).map_err(man::failure),
+        Invocation::Exec(args) => exec::run(&args, color),
+        Invocation::Profile(args) => profile::run(&args, color),
         Invocation::Run(_)
-        | Invocation::Exec(_)
         | Invocation::Doctor { .. }
-        | Invocation::Profile(_)
         | Invocation::Demo { .. }
         | Invocation::HostileServer => {
             Err(Failure::new(Ending::Other, "this build does not have the command"))

@@ -51,6 +51,14 @@ pub fn find() -> Result<Cgroup, NoCgroup> {
     }
 }
 
+/// The directories that cells are made in.
+pub fn parents(cgroup: &Cgroup) -> Vec<PathBuf> {
+    match cgroup {
+        Cgroup::V1(hierarchies) => hierarchies.iter().map(|(_, parent)| parent.clone()).collect(),
+        Cgroup::V2(parent) => vec![parent.clone()],
+    }
+}
+
 fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
     mountinfo
         .lines()

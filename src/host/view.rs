@@ -144,15 +144,7 @@ pub fn of_runtime(needed: &[super::runtime::Needed]) -> Result<Vec<Seen>, Unusab
     Ok(seen)
 }
 
-/// The working directory of the payload: the caller's if the cell shows it, else scratch, else the root.
-#[must_use]
-pub fn working_directory(wanted: &Path, view: &[Seen], scratch: bool) -> PathBuf {
-    let shown = view.iter().any(|seen| seen.kind == Kind::Directory && wanted.starts_with(&seen.target));
-    if shown {
-        wanted.to_owned()
-    } else if scratch {
-        PathBuf::from("/tmp")
-    } else {
-        PathBuf::from("/")
-    }
+/// Does the cell have this directory, and what is in it?
+pub fn shows_directory<'a>(wanted: &Path, view: impl IntoIterator<Item = &'a Seen>) -> bool {
+    view.into_iter().any(|seen| seen.kind == Kind::Directory && wanted.starts_with(&seen.target))
 }

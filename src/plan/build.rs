@@ -375,6 +375,12 @@ impl Tree {
                 steps.push(Step::MakeSymlink { path: path.clone(), target: target.clone() });
             }
         }
+        let cwd = request.cwd;
+        if cwd.parent().is_some() && !self.mounts.contains_key(cwd) && self.above(cwd).is_none() {
+            for ancestor in ancestors(cwd).into_iter().chain([cwd]) {
+                directory(steps, &mut made, ancestor, 0o755);
+            }
+        }
         for name in DEVICES {
             let path = PathBuf::from("/dev").join(name);
             file(steps, &path.to_string_lossy(), "", 0);

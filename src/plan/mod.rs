@@ -4,6 +4,7 @@
 //! Never: reads clock, files, environment or kernel.
 
 pub mod build;
+pub mod explain;
 pub mod seccomp;
 pub mod step;
 

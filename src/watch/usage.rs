@@ -75,6 +75,15 @@ pub fn hit(policy: &Policy, limit: Limit, value: u64, seen: &Seen) -> Violation 
     }
 }
 
+/// The violation of a limit that the supervisor enforces itself: time or output.
+#[must_use]
+pub fn stopped(policy: &Policy, limit: Limit, bytes_out: u64) -> Violation {
+    let time = limit == Limit::Time;
+    let (operation, layer) = if time { ("run", Layer::Deadline) } else { ("write", Layer::Output) };
+    let seen = Seen { count: 1, peak: (!time).then_some(bytes_out), operation, errno: "SIGKILL", layer };
+    Violation { evidence: Evidence::Supervisor, ..hit(policy, limit, policy.limit(limit), &seen) }
+}
+
 /// The number after `key` in a file of `key value` lines.
 fn keyed(text: Option<&str>, key: &str) -> Option<u64> {
     text?.lines().find_map(|line| line.strip_prefix(key)?.strip_prefix(' ')?.trim().parse().ok())

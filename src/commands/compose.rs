@@ -1,0 +1,217 @@
+//! From what was typed to a plan: options, profile, what the host has, what the program needs.
+//!
+//! Neighbours: `exec`, `run` and `profile explain` compose through here, so that all three see the same plan.
+//! Never: starts anything, prints.
+
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::path::{Path, PathBuf};
+
+use crate::cli::{SharedArgs, Typed};
+use crate::diag::Failure;
+use crate::exit_codes::Ending;
+use crate::host::runtime::{self, NotFound, Runtime, World, unseen_arguments};
+use crate::host::view::{self, Seen, View};
+use crate::host::{Facts, cgroups};
+use crate::launch::cgroup;
+use crate::outcome::Limit;
+use crate::plan::build::{Request, build};
+use crate::plan::{Plan, Refusal, seccomp};
+use crate::policy::add::{Additions, parse_env};
+use crate::policy::files::{Library, Listed, user_directory};
+use crate::policy::{Policy, limits, profile};
+use crate::sys::identity;
+
+/// The profile of a command or server for which none was named.
+pub(super) const DEFAULT_PROFILE: &str = "default";
+
+/// The surroundings that a policy and a program are resolved in.
+#[derive(Debug)]
+pub(super) struct Surroundings {
+    pub(super) world: World,
+    pub(super) library: Library,
+    environment: BTreeMap<String, String>,
+}
+
+impl Surroundings {
+    /// Of this process, with the profiles near a configuration file.
+    pub(super) fn of_process(config: Option<&Path>) -> Result<Self, Failure> {
+        let world = World::of_process().map_err(|error| {
+            Failure::new(Ending::Other, error).hint(Some("change to a directory that exists".to_owned()))
+        })?;
+        let xdg = std::env::var_os("XDG_CONFIG_HOME").map(PathBuf::from);
+        let user = user_directory(xdg.as_deref(), world.home.as_deref());
+        let library = Library::new(identity::effective().0, config, user.as_deref());
+        let environment = std::env::vars_os()
+            .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            .collect();
+        Ok(Self { world, library, environment })
+    }
+
+    fn policy_world(&self) -> profile::World<'_> {
+        profile::World { home: self.world.home.as_deref(), workspace: &self.world.cwd }
+    }
+
+    /// The policy of a profile, by name or file, with options added.
+    pub(super) fn policy(&self, profile: &str, additions: &Additions) -> Result<Policy, Failure> {
+        self.library.load(profile, self.policy_world(), &seccomp::is_known, additions).map_err(|error| {
+            let hint = error.hint();
+            Failure::new(Ending::Configuration, error).hint(hint)
+        })
+    }
+
+    /// Every profile there is.
+    pub(super) fn profiles(&self) -> Vec<Listed> {
+        self.library.list(self.policy_world(), &seccomp::is_known)
+    }
+
+    /// What a command needs to start.
+    pub(super) fn runtime(&self, command: &[String]) -> Result<Runtime, Failure> {
+        runtime::find(command, &self.world).map_err(|error| {
+            let ending = match &error {
+                NotFound::Missing { .. } => Ending::NotFound,
+                NotFound::NotExecutable { .. } | NotFound::Unsuitable { .. } => Ending::NotExecutable,
+            };
+            let hint = error.hint();
+            Failure::new(ending, error).hint(hint)
+        })
+    }
+
+    /// The plan for a program under a policy, and remarks about what its arguments name and the cell lacks.
+    pub(super) fn plan(&self, policy: &Policy, runtime: &Runtime, facts: &Facts) -> Result<Composed, Failure> {
+        let unusable = |error: view::Unusable| {
+            let hint = error.hint();
+            Failure::new(Ending::Configuration, error).hint(hint)
+        };
+        let granted = view::of_policy(&policy.filesystem).map_err(unusable)?;
+        let needed = view::of_runtime(&runtime.view).map_err(unusable)?;
+        let hidden = view::of_runtime(&runtime.hide).map_err(unusable)?;
+        let cwd = self.working_directory(policy, runtime, &needed, &granted);
+        let request = Request {
+            policy,
+            facts,
+            view: &granted,
+            runtime: &needed,
+            hidden: &hidden,
+            links: &runtime.links,
+            program: &runtime.program,
+            argv: &runtime.argv,
+            path: &runtime.path,
+            runtime_environment: &runtime.environment,
+            environment: &self.environment,
+            cwd: &cwd,
+        };
+        let plan = build(&request).map_err(refused)?;
+        let visible: Vec<PathBuf> =
+            needed.iter().chain(&granted.granted).map(|seen| seen.target.clone()).collect();
+        let mut remarks = runtime.hints.clone();
+        remarks.extend(unseen_arguments(&runtime.argv, &visible, &self.world));
+        Ok(Composed { plan, remarks })
+    }
+
+    fn working_directory(&self, policy: &Policy, runtime: &Runtime, needed: &[Seen], granted: &View) -> PathBuf {
+        let shown = view::shows_directory(&self.world.cwd, needed.iter().chain(&granted.granted));
+        match &runtime.cwd {
+            _ if shown => self.world.cwd.clone(),
+            Some(wanted) => wanted.clone(),
+            None if policy.filesystem.scratch > 0 => PathBuf::from(crate::plan::build::SCRATCH),
+            None => PathBuf::from("/"),
+        }
+    }
+}
+
+/// A plan and what a person should know about it.
+#[derive(Debug)]
+pub(super) struct Composed {
+    pub(super) plan: Plan,
+    pub(super) remarks: Vec<String>,
+}
+
+fn refused(error: Refusal) -> Failure {
+    let ending = match &error {
+        Refusal::Floor { .. } | Refusal::NoLandlock => Ending::Floor,
+        Refusal::Syscall(_) | Refusal::GrantedAndDenied { .. } => Ending::Configuration,
+    };
+    let hint = error.hint();
+    Failure::new(ending, error).hint(hint)
+}
+
+/// The host's facts, after what killed supervisors have left is removed.
+pub(super) fn facts() -> Facts {
+    let facts = Facts::gather();
+    for parent in facts.cgroup.iter().flat_map(cgroups::parents) {
+        cgroup::sweep(&parent);
+    }
+    facts
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the value `{text}` of `{option}`")]
+struct BadValue {
+    option: &'static str,
+    text: String,
+    #[source]
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+fn bad(typed: &Typed, error: impl Into<Box<dyn std::error::Error + Send + Sync>>, hint: Option<String>) -> Failure {
+    let failed = BadValue { option: typed.option, text: typed.text.clone(), source: error.into() };
+    Failure::new(Ending::Usage, failed).hint(hint)
+}
+
+/// The options that add to a profile; relative paths are the caller's, so they count from its working directory.
+pub(super) fn additions(shared: &SharedArgs, cwd: &Path) -> Result<Additions, Failure> {
+    let amount = |typed: &Option<Typed>, limit: Limit| -> Result<Option<u64>, Failure> {
+        let Some(typed) = typed else { return Ok(None) };
+        limits::parse(limit, &typed.text).map(Some).map_err(|error| {
+            let hint = error.hint().or_else(|| Some(format!("write {}", limits::example(limit))));
+            bad(typed, error, hint)
+        })
+    };
+    let absolute = |paths: &[PathBuf]| paths.iter().map(|path| cwd.join(path)).collect();
+    let count = |amount: Option<u64>| amount.map(|amount| u32::try_from(amount).unwrap_or(u32::MAX));
+    let mut env = Vec::new();
+    for typed in &shared.env {
+        env.push(parse_env(&typed.text).map_err(|error| bad(typed, error, None))?);
+    }
+    Ok(Additions {
+        read: absolute(&shared.read),
+        write: absolute(&shared.write),
+        env,
+        memory: amount(&shared.memory, Limit::Memory)?,
+        cpu: count(amount(&shared.cpu, Limit::Cpu)?),
+        tasks: count(amount(&shared.tasks, Limit::Tasks)?),
+        time: amount(&shared.timeout, Limit::Time)?.map(std::time::Duration::from_micros),
+        scratch: amount(&shared.scratch, Limit::Scratch)?,
+        floor: shared.floor,
+    })
+}
+
+/// A command line as text; the records and the protocol are UTF-8.
+pub(super) fn texts(command: &[OsString]) -> Result<Vec<String>, Failure> {
+    command
+        .iter()
+        .map(|argument| {
+            argument.to_str().map(str::to_owned).ok_or_else(|| {
+                let shown = argument.to_string_lossy();
+                Failure::new(Ending::Usage, format!("the argument `{shown}` is not valid UTF-8"))
+            })
+        })
+        .collect()
+}
+
+/// The number of a `--jobs`, and nothing else than a number of at least 1.
+pub(super) fn jobs(typed: Option<&Typed>) -> Result<usize, Failure> {
+    let Some(typed) = typed else {
+        return Ok(std::thread::available_parallelism().map_or(1, usize::from));
+    };
+    match typed.text.parse() {
+        Ok(jobs @ 1..=1024) => Ok(jobs),
+        Ok(_) => Err(bad(typed, "out of range", Some("write a number from 1 to 1024".to_owned()))),
+        Err(error) => {
+            let error: std::num::ParseIntError = error;
+            Err(bad(typed, error, Some("write a number from 1 to 1024".to_owned())))
+        }
+    }
+}
+

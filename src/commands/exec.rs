@@ -1,0 +1,228 @@
+//! `toolcell exec`: one command in a cell, stdio passed through, its exit status returned.
+//!
+//! Neighbours: `compose` makes the plan, `launch::spawn` runs it, `watch::passthrough` carries the bytes. This process
+//! is its own launcher: it has one thread, and no client but the caller. Never: starts a runtime.
+
+use std::io::IsTerminal;
+use std::time::{Instant, SystemTime};
+
+use serde_json::value::RawValue;
+
+use super::compose::{self, DEFAULT_PROFILE, Surroundings};
+use crate::audit::{CallIds, Ended, FileError, Finished, Log, LogError, Report, Started as StartedRecord};
+use crate::call::Call;
+use crate::cli::{ColorChoice, ExecArgs};
+use crate::diag::{self, Failure};
+use crate::exit_codes::Ending;
+use crate::launch::LaunchError;
+use crate::launch::cgroup::cell_name;
+use crate::launch::spawn::{self, Prepared, Started, Stdio};
+use crate::outcome::{Limit, Receipt, Status, Usage, Violation};
+use crate::policy::{Policy, limits};
+use crate::sys::process::Exit;
+use crate::sys::{Errno, descriptor, identity, process};
+use crate::text::escape;
+use crate::watch::passthrough::{self, Ends, Passed};
+use crate::watch::usage;
+
+/// Runs the command; the result is the whole process's.
+pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure> {
+    let arrived = Instant::now();
+    let surroundings = Surroundings::of_process(None)?;
+    let additions = compose::additions(&args.shared, &surroundings.world.cwd)?;
+    let profile = args.shared.profile.as_ref().map_or(DEFAULT_PROFILE, |typed| &typed.text);
+    let policy = surroundings.policy(profile, &additions)?;
+    let command = compose::texts(&args.command)?;
+    let runtime = surroundings.runtime(&command)?;
+    let composed = surroundings.plan(&policy, &runtime, &compose::facts())?;
+    let (owner, _) = identity::effective();
+    let log = args.shared.audit.as_deref().map(|path| Log::open(path, owner)).transpose().map_err(log_failed)?;
+    let report = args.report.as_deref().map(|path| Report::create(path, owner)).transpose().map_err(file_failed)?;
+    let call = Call {
+        id: CallIds::new(SystemTime::now(), process::pid()).next(),
+        server: runtime.program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+        method: "exec".to_owned(),
+        target: None,
+        profile: policy.name.clone(),
+        who: format!("uid {owner}"),
+    };
+    let prepared = Prepared::new(composed.plan).map_err(|error| cell_failed(&error, &call))?;
+    if let Some(log) = &log {
+        let parameters = serde_json::json!({ "command": command }).to_string();
+        let parameters = RawValue::from_string(parameters).ok();
+        let record = StartedRecord::new(&call, parameters.as_deref(), &policy.audit.redact, SystemTime::now());
+        log.write(&record).map_err(log_failed)?;
+    }
+    let mut run = Run { policy: &policy, status: Status::Completed, usage: Usage::default(), violations: vec![], receipt: None };
+    let launched = Instant::now();
+    let ending = run.cell(&prepared, &call);
+    run.usage.wall_us = u64::try_from(launched.elapsed().as_micros()).unwrap_or(u64::MAX);
+    if log.is_some() || report.is_some() {
+        let record = Finished::new(
+            &call,
+            &policy.audit.redact,
+            Ended {
+                now: SystemTime::now(),
+                duration: arrived.elapsed(),
+                status: run.status.clone(),
+                usage: run.usage.clone(),
+                violations: run.violations.clone(),
+                receipt: run.receipt.clone(),
+                stderr: Vec::new(),
+            },
+        );
+        if let Some(log) = &log {
+            log.write(&record).map_err(log_failed)?;
+        }
+        if let Some(report) = report {
+            report.write(&record).map_err(file_failed)?;
+        }
+    }
+    run.explain(color, &composed.remarks);
+    ending
+}
+
+fn log_failed(error: LogError) -> Failure {
+    let hint = error.hint();
+    Failure::new(Ending::Audit, error).hint(hint)
+}
+
+fn file_failed(error: FileError) -> Failure {
+    let hint = error.hint();
+    Failure::new(Ending::Audit, error).hint(hint)
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start a cell for `{command}`")]
+struct NoCell {
+    command: String,
+    #[source]
+    source: LaunchError,
+}
+
+fn cell_failed(error: &LaunchError, call: &Call) -> Failure {
+    let ending = match (error.step.as_str(), error.errno.0) {
+        ("exec", libc::ENOENT) => Ending::NotFound,
+        ("exec", _) => Ending::NotExecutable,
+        _ => Ending::Cell,
+    };
+    Failure::new(ending, NoCell { command: call.server.clone(), source: error.clone() }).hint(error.hint())
+}
+
+/// What is found out while the command runs.
+struct Run<'a> {
+    policy: &'a Policy,
+    status: Status,
+    usage: Usage,
+    violations: Vec<Violation>,
+    receipt: Option<Receipt>,
+}
+
+impl Run<'_> {
+    fn cell(&mut self, prepared: &Prepared, call: &Call) -> Result<Ending, Failure> {
+        let broken = |errno: Errno| Failure::new(Ending::Cell, errno);
+        let (stdin, into) = descriptor::pipe().map_err(broken)?;
+        let (out, stdout) = descriptor::pipe().map_err(broken)?;
+        let (err, stderr) = descriptor::pipe().map_err(broken)?;
+        let stdio = Stdio { stdin, stdout, stderr };
+        let started = match spawn::spawn(prepared, stdio, &cell_name(0)) {
+            Ok(started) => started,
+            Err(error) => return self.refused(&error, call),
+        };
+        let limits = &self.policy.limits;
+        let ends = Ends { stdin: into, stdout: out, stderr: err };
+        let passed = passthrough::pass(&started, ends, limits.time, limits.output);
+        let Started { cgroup, reserved, .. } = started;
+        drop(reserved);
+        let answer = passed.map_err(broken).and_then(|passed| {
+            let ended = usage::Ended {
+                cgroup: cgroup.as_ref(),
+                scratch: passed.scratch.as_ref().map(std::os::fd::AsFd::as_fd),
+                cpu_us: passed.cpu_us,
+                exit: passed.exit,
+            };
+            (self.usage, self.violations) = usage::collect(&ended, self.policy);
+            self.ended(passed, call)
+        });
+        if let Some(cgroup) = cgroup {
+            cgroup.remove();
+        }
+        answer
+    }
+
+    fn refused(&mut self, error: &LaunchError, call: &Call) -> Result<Ending, Failure> {
+        self.status = Status::Refused { detail: format!("{error}: {}", error.errno) };
+        Err(cell_failed(error, call))
+    }
+
+    fn ended(&mut self, passed: Passed, call: &Call) -> Result<Ending, Failure> {
+        self.usage.bytes_in = passed.bytes_in;
+        self.usage.bytes_out = passed.bytes_out;
+        self.receipt = passed.receipt;
+        if let Some(error) = passed.failed {
+            return self.refused(&error, call);
+        }
+        if let Some(limit) = passed.stopped {
+            self.violations.push(usage::stopped(self.policy, limit, passed.bytes_out));
+            self.status = Status::Limit { limit };
+            return Ok(limit.into());
+        }
+        let memory = self.violations.iter().any(|violation| violation.limit == Some(Limit::Memory));
+        Ok(match passed.exit {
+            Some(Exit::Code(0)) => Ending::Success,
+            Some(Exit::Code(code)) => {
+                self.status = Status::Failed { detail: format!("exit status {code}") };
+                Ending::Exited(u8::try_from(code).unwrap_or(u8::MAX))
+            }
+            Some(Exit::Signal(libc::SIGKILL)) if memory => {
+                self.status = Status::Limit { limit: Limit::Memory };
+                Limit::Memory.into()
+            }
+            Some(Exit::Signal(signal)) => {
+                self.status = Status::Failed { detail: format!("signal {signal}") };
+                Ending::Signalled(u8::try_from(signal).unwrap_or(u8::MAX))
+            }
+            None => {
+                self.status = Status::Died { detail: "the cell ended without a status".to_owned() };
+                Ending::Cell
+            }
+        })
+    }
+
+    /// What the person at the terminal should know: limits that were hit; and when the command failed, what its
+    /// arguments name and the cell lacks.
+    fn explain(&self, color: ColorChoice, remarks: &[String]) {
+        for violation in &self.violations {
+            let stopped = matches!(self.status, Status::Limit { limit } if violation.limit == Some(limit));
+            let waited = violation.limit == Some(Limit::Cpu);
+            if !stopped && waited && !std::io::stderr().is_terminal() {
+                continue;
+            }
+            diag::warn(color, &describe(violation, stopped), violation.allow.as_deref());
+        }
+        if self.status != Status::Completed {
+            for remark in remarks {
+                diag::warn(color, remark, None);
+            }
+        }
+    }
+}
+
+/// One sentence about a limit.
+fn describe(violation: &Violation, stopped: bool) -> String {
+    let amount = |limit: Option<Limit>, value: Option<u64>| match (limit, value) {
+        (Some(limit), Some(value)) => limits::print(limit, value),
+        _ => "unknown".to_owned(),
+    };
+    let peak = violation.peak.map_or_else(String::new, |peak| {
+        format!(", peak {}", amount(violation.limit, Some(peak)))
+    });
+    let verb = if stopped { "stopped by" } else { "hit" };
+    escape(&format!(
+        "{verb} {} ({}{peak}), {} times",
+        violation.rule,
+        amount(violation.limit, violation.value),
+        violation.count
+    ))
+    .into_owned()
+}

@@ -1,0 +1,97 @@
+//! A plan in words: each step on a line, in the order in which the launcher runs it, from the same value.
+//!
+//! Neighbours: `commands::profile` prints it. Never: leaves a step out.
+
+use std::fmt::Write as _;
+use std::path::Path;
+
+use super::Plan;
+use super::step::{Access, LandlockRule, Step};
+use crate::policy::Policy;
+use crate::text::escape;
+
+/// The whole plan as text.
+#[must_use]
+pub fn text(policy: &Policy, plan: &Plan) -> String {
+    let mut text = String::new();
+    let reached = plan.floor.name();
+    let _infallible = writeln!(text, "profile {}: {} steps, floor `{reached}`", policy.name, plan.steps.len());
+    for (index, step) in plan.steps.iter().enumerate() {
+        let words = escape(&words(step)).into_owned();
+        let _infallible = writeln!(text, "{:>3}  {:<22} {}", index + 1, step.name(), words.trim_end());
+    }
+    text
+}
+
+const fn access(access: Access) -> &'static str {
+    match (access.write, access.execute) {
+        (false, false) => "read",
+        (true, false) => "read, write",
+        (false, true) => "read, execute",
+        (true, true) => "read, write, execute",
+    }
+}
+
+fn rule(rule: &LandlockRule) -> String {
+    format!("{} ({})", rule.path.display(), access(rule.access))
+}
+
+fn list<T>(items: &[T], word: impl Fn(&T) -> String) -> String {
+    items.iter().map(word).collect::<Vec<_>>().join(", ")
+}
+
+fn place(path: &Path, mode: u32) -> String {
+    format!("{} mode {mode:04o}", path.display())
+}
+
+fn words(step: &Step) -> String {
+    match step {
+        Step::CreateCgroup { directories, unified } => {
+            let version = if *unified { "v2" } else { "v1" };
+            let each = list(directories, |d| {
+                let settings = list(&d.settings, |s| format!("{}={}", s.file, s.value));
+                format!("{} [{settings}]", d.parent.display())
+            });
+            format!("{version}: {each}")
+        }
+        Step::ReserveName { path } => format!("{} (denied, and does not exist)", path.display()),
+        Step::Clone { namespaces } => list(namespaces, |n| format!("{n:?}").to_lowercase()),
+        Step::MapIds { inside, outside_uid, outside_gid } => {
+            format!("{inside} inside is user {outside_uid}, group {outside_gid} outside")
+        }
+        Step::MakeDirectory { path, mode } | Step::MakeFile { path, mode, .. } => place(path, *mode),
+        Step::MakeSymlink { path, target } => format!("{} -> {}", path.display(), target.display()),
+        Step::Bind { source, target, access: allowed, owner, .. } => {
+            let from = if source == target { String::new() } else { format!(" from {}", source.display()) };
+            let mapped = owner.map_or_else(String::new, |(uid, gid)| format!(", files of {uid}:{gid} are the payload's"));
+            format!("{}{from} ({}{mapped})", target.display(), access(*allowed))
+        }
+        Step::Hide { path } => path.display().to_string(),
+        Step::MountScratch { path, size, inodes, execute } => {
+            let execute = if *execute { ", execute" } else { "" };
+            format!("{} ({size} bytes, {inodes} inodes{execute})", path.display())
+        }
+        Step::SetHostname { name } => name.clone(),
+        Step::SetRlimit { resource, value } => format!("{} = {value}", format!("{resource:?}").to_uppercase()),
+        Step::SetIds { uid, gid } => format!("user {uid}, group {gid}, no supplementary groups"),
+        Step::UnshareUser { inside } => format!("{inside} inside"),
+        Step::Landlock { abi, rules } => format!("abi {abi}: {}", list(rules, rule)),
+        Step::Seccomp { program } => format!("{} instructions", program.len()),
+        Step::Verify { layers } => list(layers, |layer| layer.name().to_owned()),
+        Step::Exec { program, argv, env, cwd } => {
+            let names = list(env, |(name, _)| name.clone());
+            format!("{} {:?} in {}, environment: {names}", program.display(), argv, cwd.display())
+        }
+        Step::JoinCgroup => "and a cgroup namespace with it as root".to_owned(),
+        Step::IsolateMounts => "no mount from here on reaches the host".to_owned(),
+        Step::MountRoot => "an empty tmpfs".to_owned(),
+        Step::MountProc => "/proc, process directories only, others' hidden".to_owned(),
+        Step::PivotRoot => "the old root is gone, the new one read-only".to_owned(),
+        Step::LoopbackUp => "the cell's own lo".to_owned(),
+        Step::NewSession => "no terminal, an empty session keyring".to_owned(),
+        Step::CloseDescriptors => "all but stdin, stdout, stderr".to_owned(),
+        Step::ForbidUserNamespaces => "max_user_namespaces = 0 below this one".to_owned(),
+        Step::DropCapabilities => "all five sets empty, securebits locked, not dumpable".to_owned(),
+        Step::NoNewPrivileges => "for good".to_owned(),
+    }
+}
