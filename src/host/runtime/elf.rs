@@ -35,9 +35,12 @@ pub(super) struct Elf {
 }
 
 /// Reads an object through `at(offset, length)`, which may give fewer bytes than asked for.
-/// The error says what is wrong with the file; the caller has seen that it begins with `\x7fELF`.
+/// The error says what is wrong with the file.
 pub(super) fn read(at: &dyn Fn(u64, usize) -> Vec<u8>) -> Result<Elf, &'static str> {
     let header = at(0, HEADER);
+    if !header.starts_with(b"\x7fELF") {
+        return Err("it is not an ELF file");
+    }
     match (header.get(4), header.get(5)) {
         (Some(2), Some(1)) => {}
         (Some(1), _) => return Err("it is a 32-bit program"),

@@ -26,6 +26,23 @@ const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Source directories of these names hold programs of many projects: being in one says nothing about neighbours.
 const PROGRAM_DIRECTORIES: [&str; 4] = ["bin", "sbin", ".bin", "Scripts"];
 
+/// How far a search has come, and whose word it follows. What a file says may only lead to interpreters and to what
+/// is shown anyway: the file may be hostile, and must not choose what of the host its own cell sees.
+#[derive(Debug, Clone, Copy)]
+struct Step {
+    depth: u32,
+    /// The program was named by the person.
+    program: bool,
+    /// So were its arguments.
+    arguments: bool,
+}
+
+impl Step {
+    fn below(self, program: bool, arguments: bool) -> Self {
+        Self { depth: self.depth + 1, program, arguments }
+    }
+}
+
 /// The state of one search.
 #[derive(Debug)]
 pub(super) struct Finder<'a> {
@@ -37,6 +54,8 @@ pub(super) struct Finder<'a> {
     homes: Vec<PathBuf>,
     /// Programs that were followed, free of links.
     programs: Vec<PathBuf>,
+    /// Scripts that the person named, free of links.
+    scripts: Vec<PathBuf>,
     /// How many programs were followed.
     steps: u32,
     environment: BTreeMap<String, String>,
@@ -54,6 +73,7 @@ impl<'a> Finder<'a> {
             search: search.map(PathBuf::from).filter(|place| place.is_absolute()).collect(),
             homes: Vec::new(),
             programs: Vec::new(),
+            scripts: Vec::new(),
             steps: 0,
             environment: BTreeMap::new(),
             cwd: None,
@@ -66,7 +86,7 @@ impl<'a> Finder<'a> {
             return Err(NotFound::Missing { name: String::new(), searched: Vec::new() });
         };
         let program = self.locate(name)?;
-        self.follow(&program, arguments, 0)?;
+        self.follow(&program, arguments, Step { depth: 0, program: true, arguments: true })?;
 
         let mut argv = command.to_vec();
         let typed_means_program = Path::new(name) == program || !name.contains('/');
@@ -156,10 +176,10 @@ impl<'a> Finder<'a> {
     }
 
     /// Adds what executing the file at `path` with these arguments needs.
-    fn follow(&mut self, path: &Path, arguments: &[String], depth: u32) -> Result<(), NotFound> {
+    fn follow(&mut self, path: &Path, arguments: &[String], step: Step) -> Result<(), NotFound> {
         let not_executable = |reason: String| NotFound::NotExecutable { path: path.to_path_buf(), reason };
         self.steps += 1;
-        if depth > MAX_DEPTH || self.steps > MAX_STEPS {
+        if step.depth > MAX_DEPTH || self.steps > MAX_STEPS {
             return Err(not_executable("its interpreters form a loop".to_owned()));
         }
         let found = self.files().resolve(path).map_err(|error| not_executable(text(&error)))?;
@@ -172,24 +192,44 @@ impl<'a> Finder<'a> {
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         self.refuse(name, path, &found, arguments)?;
         let head = self.files().head(&found.real, HEAD).map_err(|error| not_executable(text(&error)))?;
-        let why = if depth == 0 { "the program" } else { "interpreter or program that the command leads to" };
+        let machine_code = head.starts_with(b"\x7fELF");
+        if !machine_code && !step.program && !self.harmless(name, &found.real) {
+            return Err(NotFound::Unsuitable {
+                name: path.display().to_string(),
+                reason: "another file names it, and that file cannot decide which scripts of yours are shown"
+                    .to_owned(),
+                hint: format!("name it in the command itself, or add `--read {}`", path.display()),
+            });
+        }
+        let why =
+            if step.depth == 0 { "the program" } else { "interpreter or program that the command leads to" };
         if self.view.want(path, why).is_none() {
             return Err(not_executable("it lies in a directory that is never shown to a cell".to_owned()));
         }
         self.homes.extend(path.parent().map(Path::to_path_buf));
         self.programs.push(found.real.clone());
-        if head.starts_with(b"\x7fELF") {
-            return self.object(path, &found, &head, arguments, depth);
+        if machine_code {
+            return self.object(path, &found, &head, arguments, step);
         }
         let Some((interpreter, argument)) = script::first_line(&head) else {
             let reason = "it is neither a program nor a script that names its interpreter in the first line";
             return Err(not_executable(reason.to_owned()));
         };
-        python::want_around(self.files(), &mut self.view, path);
-        let mut rest: Vec<String> = argument.into_iter().collect();
-        rest.push(path.to_string_lossy().into_owned());
-        rest.extend_from_slice(arguments);
-        self.interpreter(path, &interpreter, &rest, depth)
+        if step.program {
+            self.scripts.push(found.real.clone());
+        }
+        python::want_around(self.files(), &mut self.view, &mut self.hints, path);
+        if node::modules_around(&found.real).is_some() {
+            node::want(self.files(), &mut self.view, &found.real);
+        }
+        self.interpreter(path, &interpreter, argument, arguments, step)
+    }
+
+    /// May a file lead to this script, whose content is then shown? It may when it is shown anyway, is a package's
+    /// program, or is one of the known interpreters.
+    fn harmless(&self, name: &str, real: &Path) -> bool {
+        let system = ["/usr", "/bin", "/sbin"].iter().any(|top| real.starts_with(top));
+        system || self.view.shows(real) || Family::of(name).is_some() || node::modules_around(real).is_some()
     }
 
     fn refuse(
@@ -212,13 +252,14 @@ impl<'a> Finder<'a> {
         Ok(())
     }
 
-    /// Follows the interpreter that a script's first line names.
+    /// Follows the interpreter that a script's first line names, with one argument at most.
     fn interpreter(
         &mut self,
         script: &Path,
         name: &str,
-        rest: &[String],
-        depth: u32,
+        argument: Option<String>,
+        arguments: &[String],
+        step: Step,
     ) -> Result<(), NotFound> {
         let path = PathBuf::from(name);
         let broken = |reason: String| NotFound::NotExecutable { path: script.to_path_buf(), reason };
@@ -235,7 +276,14 @@ impl<'a> Finder<'a> {
             // The kernel takes the path as it stands in the script, so it has to lead to the real program there.
             self.view.stand_in(&path, &located);
         }
-        self.follow(&located, rest, depth + 1)
+        // With options in the first line, the person's own arguments may turn into values of the file's options.
+        let env = located.file_name().is_some_and(|name| name == "env");
+        let plain =
+            argument.as_ref().is_none_or(|word| env && !word.starts_with('-') && !word.contains([' ', '=']));
+        let mut rest: Vec<String> = argument.into_iter().collect();
+        rest.push(script.to_string_lossy().into_owned());
+        rest.extend_from_slice(arguments);
+        self.follow(&located, &rest, step.below(false, step.arguments && plain))
     }
 
     /// A program in machine code: its loader, libraries and installation, and what its arguments make it load.
@@ -245,7 +293,7 @@ impl<'a> Finder<'a> {
         found: &Resolved,
         head: &[u8],
         arguments: &[String],
-        depth: u32,
+        step: Step,
     ) -> Result<(), NotFound> {
         let broken = |reason: String| NotFound::NotExecutable { path: path.to_path_buf(), reason };
         if head.get(8..10) == Some(b"AI") {
@@ -264,7 +312,10 @@ impl<'a> Finder<'a> {
         let dynamic = object.interpreter.is_some() || !object.needed.is_empty();
         if let Some(loader) = &object.interpreter {
             self.view.want_system();
-            if self.view.want(Path::new(loader), "loader that the program names").is_none() {
+            let head = self.files().head(Path::new(loader), 4).unwrap_or_default();
+            if head != b"\x7fELF"
+                || self.view.want(Path::new(loader), "loader that the program names").is_none()
+            {
                 return Err(broken(format!("its loader `{loader}` does not exist")));
             }
         }
@@ -279,11 +330,20 @@ impl<'a> Finder<'a> {
         let real = found.real.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         let family = Family::of(typed).or_else(|| Family::of(real));
         if dynamic {
-            places::want_installation(self.world, &mut self.view, &found.real, family, &mut self.environment);
+            places::want_installation(
+                self.world,
+                &mut self.view,
+                &found.real,
+                family,
+                step.program,
+                &mut self.environment,
+            );
         }
         if family == Some(Family::Python) {
             let home = self.world.home.as_deref();
-            if let Some(base) = python::want(self.files(), &mut self.view, path, &found.real, home) {
+            if let Some(base) =
+                python::want(self.files(), &mut self.view, &mut self.hints, path, &found.real, home)
+            {
                 self.environment.insert("PYTHONUSERBASE".to_owned(), base.to_string_lossy().into_owned());
             }
         }
@@ -293,11 +353,13 @@ impl<'a> Finder<'a> {
                 let command = script::after_env(arguments);
                 let Some((name, rest)) = command.split_first() else { return Ok(()) };
                 let program = self.locate(name)?;
-                self.follow(&program, rest, depth + 1)
+                // A first line that names a program through `env` names it no less than by its path.
+                let typed = step.program && step.arguments;
+                self.follow(&program, rest, step.below(typed, step.arguments))
             }
             Some(family) => {
                 for input in family.inputs(arguments) {
-                    self.input(family, &input, depth);
+                    self.input(family, &input, step);
                 }
                 Ok(())
             }
@@ -305,9 +367,19 @@ impl<'a> Finder<'a> {
     }
 
     /// Adds what an interpreter loads. A file that is not there is the interpreter's to report.
-    fn input(&mut self, family: Family, input: &Input, depth: u32) {
+    fn input(&mut self, family: Family, input: &Input, step: Step) {
         match input {
-            Input::Script(name) => self.source(family, name, depth),
+            Input::Script(name) => self.source(family, name, step),
+            Input::Line(line) => {
+                let commands = Shell::of(Path::new("sh"), self.world.home.as_deref()).commands(line);
+                self.handed_over(commands, step.below(step.arguments, step.arguments));
+            }
+            Input::File(name) | Input::Module(name) | Input::Package(name) if !step.arguments => {
+                self.hints.push(format!(
+                    "a script's first line makes its interpreter load `{name}`: if it is not found, add `--read` with \
+                     the directory that holds it"
+                ));
+            }
             Input::File(name) => {
                 let path = self.named(name);
                 self.want_or_hint(&path, "named on the command line");
@@ -328,19 +400,15 @@ impl<'a> Finder<'a> {
             Input::Package(name) => {
                 let relative = name.starts_with('.');
                 if let Some(path) = super::arguments::file_url(name) {
-                    self.source(family, &path.to_string_lossy(), depth);
+                    self.source(family, &path.to_string_lossy(), step);
                 } else if relative || name.starts_with('/') {
-                    self.source(family, name, depth);
+                    self.source(family, name, step);
                 } else if !name.contains(':') {
                     let cwd = self.world.cwd.clone();
                     if node::want_package(self.files(), &mut self.view, &cwd, name) {
                         self.cwd = Some(cwd);
                     }
                 }
-            }
-            Input::Line(line) => {
-                let commands = Shell::of(Path::new("sh"), self.world.home.as_deref()).commands(line);
-                self.handed_over(commands, depth);
             }
         }
     }
@@ -360,7 +428,7 @@ impl<'a> Finder<'a> {
     }
 
     /// Adds a script and what lies beside it that it imports.
-    fn source(&mut self, family: Family, name: &str, depth: u32) {
+    fn source(&mut self, family: Family, name: &str, step: Step) {
         let node = matches!(family, Family::Node | Family::NodeLike);
         let path = self.named(name);
         let endings: &[&str] = if node { &["", ".js", ".mjs", ".cjs"] } else { &[""] };
@@ -377,6 +445,17 @@ impl<'a> Finder<'a> {
         };
         // An option, a subcommand or data that only looks like a script when something of that name is there.
         if !found.meta.is_file() && !found.meta.is_dir() {
+            return;
+        }
+        if !step.arguments && !self.scripts.contains(&found.real) {
+            if !self.view.shows(&found.real) {
+                self.hints.push(format!(
+                    "a script hands over to `{0}`, which the command does not name: add `--read {0}` with what it needs",
+                    found.real.display()
+                ));
+            } else if family == Family::Shell && found.meta.is_file() {
+                self.wrapper(&path, &found.real, step);
+            }
             return;
         }
         if found.meta.is_dir() {
@@ -397,7 +476,7 @@ impl<'a> Finder<'a> {
                 .push(format!("`{}` lies in a directory that is never shown to a cell", path.display()));
             return;
         }
-        python::want_around(self.files(), &mut self.view, &path);
+        python::want_around(self.files(), &mut self.view, &mut self.hints, &path);
         let beside = match family {
             Family::Node | Family::NodeLike => node::want(self.files(), &mut self.view, &found.real),
             _ => self.beside(&found.real),
@@ -412,9 +491,7 @@ impl<'a> Finder<'a> {
             ));
         }
         if family == Family::Shell {
-            let commands =
-                Shell::of(&path, self.world.home.as_deref()).execs(&self.files().text(&found.real));
-            self.handed_over(commands, depth);
+            self.wrapper(&path, &found.real, step);
         }
     }
 
@@ -426,13 +503,19 @@ impl<'a> Finder<'a> {
             || self.view.want_source(directory, "directory of the script").is_some()
     }
 
+    /// Follows the commands that a shell script replaces itself with.
+    fn wrapper(&mut self, path: &Path, real: &Path, step: Step) {
+        let commands = Shell::of(path, self.world.home.as_deref()).execs(&self.files().text(real));
+        self.handed_over(commands, step.below(false, false));
+    }
+
     /// Follows the commands of a shell script. Not all of them have to exist: the script chooses.
-    fn handed_over(&mut self, commands: Vec<Vec<String>>, depth: u32) {
+    fn handed_over(&mut self, commands: Vec<Vec<String>>, step: Step) {
         let mut problem = None;
         let mut followed = false;
         for command in commands {
             let Some((name, rest)) = command.split_first() else { continue };
-            let result = self.locate(name).and_then(|program| self.follow(&program, rest, depth + 1));
+            let result = self.locate(name).and_then(|program| self.follow(&program, rest, step));
             match result {
                 Ok(()) => followed = true,
                 Err(NotFound::Missing { .. }) => {}

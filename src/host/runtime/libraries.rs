@@ -36,19 +36,26 @@ pub(super) fn want(files: &Files, view: &mut View<'_>, real: &Path, object: Elf)
             if !seen.insert(found.real.clone()) || system(&found.real) {
                 continue;
             }
-            view.want_links(&found);
+            // The program says where to look, and the program may be hostile: only a library can be brought in so.
+            let library = files
+                .open(&found.real)
+                .ok()
+                .and_then(|file| elf::read(&|offset, length| file.at(offset, length)).ok());
+            let Some(library) = library else {
+                missing.insert(name);
+                continue;
+            };
             let directory = found.real.parent().unwrap_or(Path::new("/"));
-            let whole = directory.file_name().is_some_and(|n| n.as_encoded_bytes().starts_with(b"lib"));
+            let beside =
+                real.parent().and_then(Path::parent).is_some_and(|prefix| directory.parent() == Some(prefix));
+            let whole = beside && directory.file_name().is_some_and(|n| n == "lib" || n == "lib64");
             let shown = (whole.then(|| view.want(directory, "libraries of the program"))).flatten();
             if shown.is_none() && view.want(&found.real, "library of the program").is_none() {
                 missing.insert(name);
                 continue;
             }
-            if let Ok(file) = files.open(&found.real)
-                && let Ok(library) = elf::read(&|offset, length| file.at(offset, length))
-            {
-                todo.push((found.real, library));
-            }
+            view.want_links(&found);
+            todo.push((found.real, library));
         }
     }
     missing.into_iter().collect()

@@ -19,12 +19,14 @@ const PREFIXES: [&str; 5] = [".bun", ".cargo", ".deno", ".local", "go"];
 /// minute instead of going on without it. System package managers are not among them: they fail at once.
 const INSTALLERS: [&str; 10] = ["corepack", "npm", "npx", "pip", "pip3", "pipx", "pnpm", "uv", "uvx", "yarn"];
 
-/// Adds the installation that a dynamic program, free of links, belongs to, where there is one to be told.
+/// Adds the installation that a dynamic program, free of links, belongs to, where there is one to be told. A program
+/// that was not typed, but named in a file, brings less: the file's author must not choose a directory to be shown.
 pub(super) fn want_installation(
     world: &World,
     view: &mut View<'_>,
     real: &Path,
     family: Option<Family>,
+    typed: bool,
     environment: &mut BTreeMap<String, String>,
 ) {
     let files = &world.files;
@@ -37,7 +39,7 @@ pub(super) fn want_installation(
         view.want(directory, "the .NET runtime");
         return;
     }
-    if files.is_file(&directory.join(format!("{name}.dll"))) {
+    if typed && files.is_file(&directory.join(format!("{name}.dll"))) {
         view.want_source(directory, "directory of the .NET program");
         want_dotnet(world, view, environment);
         return;
@@ -49,7 +51,7 @@ pub(super) fn want_installation(
         return;
     }
     let Some(prefix) = directory.parent().filter(|_| directory.ends_with("bin")) else { return };
-    if family == Some(Family::Java) || files.is_file(&prefix.join("lib/modules")) {
+    if files.is_file(&prefix.join("lib/modules")) || files.is_file(&prefix.join("lib/rt.jar")) {
         view.want(prefix, "the Java runtime");
         want_java_configuration(files, view, prefix);
         return;
@@ -58,7 +60,12 @@ pub(super) fn want_installation(
     let alone = matches!(family, Some(Family::Node | Family::NodeLike | Family::Python));
     let shared = prefix.starts_with("/usr")
         || prefix.file_name().and_then(OsStr::to_str).is_some_and(|name| PREFIXES.contains(&name));
-    if !alone && !shared && ["lib", "libexec", "share"].iter().any(|part| files.is_dir(&prefix.join(part))) {
+    let trusted = typed || family.is_some();
+    if trusted
+        && !alone
+        && !shared
+        && ["lib", "libexec", "share"].iter().any(|part| files.is_dir(&prefix.join(part)))
+    {
         view.want(prefix, "installation of the program");
     }
 }
@@ -89,8 +96,8 @@ fn want_java_configuration(files: &Files, view: &mut View<'_>, prefix: &Path) {
             let whole = below.next().filter(|name| name.as_encoded_bytes().starts_with(b"java"));
             if let Some(name) = whole {
                 view.want(&Path::new("/etc").join(name), "settings of the Java runtime");
-            } else if found.real.starts_with("/etc") {
-                view.want(&found.real, "settings of the Java runtime");
+            } else if ["/etc/ssl", "/etc/pki"].iter().any(|top| found.real.starts_with(top)) {
+                view.want(&found.real, "certificates of the Java runtime");
             }
             view.want_links(&found);
         }

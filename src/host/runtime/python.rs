@@ -1,6 +1,7 @@
-//! What a Python interpreter needs: its virtual environment, that one's base, and packages linked from elsewhere.
+//! What a Python interpreter needs: its virtual environment, that one's base, the user's packages.
 //!
-//! Neighbours: `finder` calls it for each interpreter. Never: runs Python.
+//! Neighbours: `finder` calls it for each interpreter. Never: runs Python, or shows what a
+//! package only refers to: any package can refer to any path.
 
 use std::path::{Path, PathBuf};
 
@@ -9,33 +10,36 @@ use super::view::View;
 
 /// The longest chain of links from a virtual environment's interpreter to the real one.
 const MAX_HOPS: usize = 16;
+/// More remarks than this are not read.
+const MAX_HINTS: usize = 16;
 
 /// Adds all that the interpreter at `path`, really at `real`, reads. Gives the user's package directory's parent
 /// when the interpreter would look there, which it must be told by `PYTHONUSERBASE`.
 pub(super) fn want(
     files: &Files,
     view: &mut View<'_>,
+    hints: &mut Vec<String>,
     path: &Path,
     real: &Path,
     home: Option<&Path>,
 ) -> Option<PathBuf> {
-    want_prefix(files, view, real);
+    want_prefix(files, view, hints, real);
     if let Some(root) = environment(files, path) {
-        want_environment(files, view, &root);
+        want_environment(files, view, hints, &root);
         return None;
     }
     let base = home?.join(".local");
     let name = real.file_name()?.to_str().filter(|name| name.contains('.'))?;
     let packages = base.join("lib").join(name).join("site-packages");
     view.want(&packages, "packages that the user installed for this interpreter")?;
-    want_linked(files, view, &packages);
+    hint_linked(files, view, hints, &packages);
     Some(base)
 }
 
 /// Adds a virtual environment, if the program at `path` lies in one.
-pub(super) fn want_around(files: &Files, view: &mut View<'_>, path: &Path) {
+pub(super) fn want_around(files: &Files, view: &mut View<'_>, hints: &mut Vec<String>, path: &Path) {
     if let Some(root) = environment(files, path) {
-        want_environment(files, view, &root);
+        want_environment(files, view, hints, &root);
     }
 }
 
@@ -56,7 +60,7 @@ fn environment(files: &Files, path: &Path) -> Option<PathBuf> {
     None
 }
 
-fn want_environment(files: &Files, view: &mut View<'_>, root: &Path) {
+fn want_environment(files: &Files, view: &mut View<'_>, hints: &mut Vec<String>, root: &Path) {
     if view.want(root, "virtual environment").is_none() {
         // Made right in a directory that is shared: its parts do as well.
         for part in ["pyvenv.cfg", "bin", "lib", "lib64"] {
@@ -73,16 +77,16 @@ fn want_environment(files: &Files, view: &mut View<'_>, root: &Path) {
             ["python3", "python", "pypy3"].iter().find_map(|name| files.resolve(&home.join(name)).ok());
         if let Some(found) = base {
             view.want_links(&found);
-            want_prefix(files, view, &found.real);
+            want_prefix(files, view, hints, &found.real);
         }
     }
     for packages in site_packages(files, root) {
-        want_linked(files, view, &packages);
+        hint_linked(files, view, hints, &packages);
     }
 }
 
 /// Adds the installation that an interpreter, free of links, belongs to.
-fn want_prefix(files: &Files, view: &mut View<'_>, real: &Path) {
+fn want_prefix(files: &Files, view: &mut View<'_>, hints: &mut Vec<String>, real: &Path) {
     const WHY: &str = "installation of the Python interpreter";
     let Some(prefix) = real.parent().and_then(Path::parent) else { return };
     let libraries = prefix.join("lib");
@@ -102,7 +106,7 @@ fn want_prefix(files: &Files, view: &mut View<'_>, real: &Path) {
         }
     }
     for packages in site_packages(files, prefix) {
-        want_linked(files, view, &packages);
+        hint_linked(files, view, hints, &packages);
     }
 }
 
@@ -111,19 +115,29 @@ fn site_packages(files: &Files, root: &Path) -> Vec<PathBuf> {
     files.names(&libraries).into_iter().map(|name| libraries.join(name).join("site-packages")).collect()
 }
 
-/// Adds source directories that a package directory only refers to ("editable" installations).
-fn want_linked(files: &Files, view: &mut View<'_>, packages: &Path) {
-    const WHY: &str = "source of a package that is installed in editable form";
+/// Points out source directories that a package directory only refers to ("editable" installations).
+fn hint_linked(files: &Files, view: &View<'_>, hints: &mut Vec<String>, packages: &Path) {
+    let mut point_out = |source: &Path| {
+        let Ok(found) = files.resolve(source) else { return };
+        let hint = format!(
+            "a package in `{}` is installed in editable form, its source is `{1}`: add `--read {1}`",
+            packages.display(),
+            source.display()
+        );
+        if !view.shows(&found.real) && hints.len() < MAX_HINTS && !hints.contains(&hint) {
+            hints.push(hint);
+        }
+    };
     for name in files.names(packages).into_iter().filter_map(|name| name.into_string().ok()) {
         let path = packages.join(&name);
         if name.ends_with(".pth") {
             for line in files.text(&path).lines().map(str::trim).filter(|line| line.starts_with('/')) {
-                view.want_source(Path::new(line), WHY);
+                point_out(Path::new(line));
             }
         } else if name.ends_with(".dist-info")
             && let Some(source) = editable_source(&files.text(&path.join("direct_url.json")))
         {
-            view.want_source(&source, WHY);
+            point_out(&source);
         }
     }
 }

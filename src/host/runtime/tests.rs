@@ -43,7 +43,7 @@ impl Tree {
         for name in ["bin", "lib64"] {
             tree.link(&format!("/{name}"), &format!("usr/{name}"));
         }
-        tree.file("/usr/lib64/ld-linux-x86-64.so.2", b"");
+        tree.file("/usr/lib64/ld-linux-x86-64.so.2", &sample::object(None, &[], None));
         tree.file("/usr/lib64/libc.so.6", &sample::object(None, &[], None));
         for name in ["sh", "env", "node", "python3.11"] {
             tree.dynamic(&format!("/usr/bin/{name}"), &["libc.so.6"], None);
@@ -205,25 +205,64 @@ fn a_script_with_a_shell_in_front_of_its_long_interpreter_is_followed() {
 }
 
 #[test]
-fn packages_in_editable_form_and_the_users_own_are_shown() {
+fn packages_in_editable_form_are_pointed_out_and_the_users_own_are_shown() {
     let tree = Tree::new();
     tree.environment("/home/u/v", "/usr");
     let packages = "/home/u/v/lib/python3.11/site-packages";
-    tree.file("/home/u/src/a/.git/config", b"");
-    fs::create_dir_all(tree.at("/home/u/src/b")).unwrap();
+    tree.file("/home/u/src/a/x.py", b"");
+    tree.file("/home/u/src/b/x.py", b"");
     tree.file(
         &format!("{packages}/a-1.dist-info/direct_url.json"),
         br#"{"url":"file:///home/u/src/a","dir_info":{"editable":true}}"#,
     );
-    tree.file(&format!("{packages}/b.pth"), b"/home/u/src/b\n/home/u\nimport os\n");
+    tree.file(&format!("{packages}/b.pth"), b"/home/u/src/b\n/nowhere\nimport os\n");
     let runtime = tree.find("/home/u/v/bin/python");
-    assert_eq!(own(&runtime.view), ["/home/u/src/a", "/home/u/src/b", "/home/u/v"]);
-    assert_eq!(own(&runtime.hide), ["/home/u/src/a/.git"]);
+    assert_eq!(own(&runtime.view), ["/home/u/v"]);
+    assert_eq!(runtime.hints.len(), 2);
+    assert!(runtime.hints.concat().contains("`--read /home/u/src/a`"), "{:?}", runtime.hints);
+    assert!(runtime.hints.concat().contains("`--read /home/u/src/b`"), "{:?}", runtime.hints);
 
     tree.file("/home/u/.local/lib/python3.11/site-packages/x.py", b"");
     let runtime = tree.find("python3 -m x");
     assert_eq!(own(&runtime.view), ["/home/u/.local/lib/python3.11/site-packages"]);
     assert_eq!(runtime.environment.get("PYTHONUSERBASE").unwrap(), "/home/u/.local");
+}
+
+#[test]
+fn a_file_cannot_choose_what_its_cell_sees() {
+    let tree = Tree::new();
+    tree.file("/home/u/private/letter.js", b"");
+    tree.file("/home/u/private/package.json", b"");
+    tree.program("/home/u/private/deploy.sh", "#!/bin/sh\n");
+    tree.dynamic("/home/u/private/bin/tool", &[], None);
+    tree.file("/home/u/private/lib/x", b"");
+    let private = |runtime: &Runtime| -> Vec<String> {
+        own(&runtime.view).into_iter().filter(|path| path.contains("private")).map(str::to_owned).collect()
+    };
+    for first_line in [
+        "#!/usr/bin/env -S node --import /home/u/private/letter.js",
+        "#!/usr/bin/env -S node /home/u/private/letter.js",
+        "#!/usr/bin/env -S sh -c 'exec node /home/u/private/letter.js'",
+        "#!/usr/bin/node --env-file=/home/u/private/letter.js",
+        "#!/bin/sh\nexec node /home/u/private/letter.js",
+        "#!/bin/sh\nexec /home/u/private/deploy.sh",
+        "#!/bin/sh\nexec env X=1 /home/u/private/deploy.sh",
+        "#!/bin/sh\nexec python3 /home/u/private",
+    ] {
+        tree.program("/home/u/srv/bin/srv", first_line);
+        let runtime = tree.find("/home/u/srv/bin/srv");
+        assert_eq!(private(&runtime), Vec::<String>::new(), "{first_line}");
+        assert!(!runtime.hints.is_empty(), "{first_line}");
+    }
+    tree.program("/home/u/srv/bin/srv", "#!/home/u/private/deploy.sh\n");
+    assert!(matches!(tree.try_find("/home/u/srv/bin/srv"), Err(NotFound::Unsuitable { .. })));
+    tree.program("/home/u/srv/bin/srv", "#!/home/u/private/bin/tool\n");
+    assert_eq!(private(&tree.find("/home/u/srv/bin/srv")), ["/home/u/private/bin/tool"]);
+
+    tree.dynamic("/home/u/srv/bin/elf", &["letter.js", "libc.so.6"], Some("/home/u/private"));
+    assert_eq!(private(&tree.find("/home/u/srv/bin/elf")), Vec::<String>::new());
+    tree.file("/home/u/srv/bin/elf", &sample::object(Some("/home/u/private/letter.js"), &[], None));
+    assert!(matches!(tree.try_find("/home/u/srv/bin/elf"), Err(NotFound::NotExecutable { .. })));
 }
 
 #[test]
@@ -363,7 +402,12 @@ fn wrapper_scripts_and_shell_lines_are_followed() {
     let tree = Tree::new();
     tree.file("/home/u/srv/main.js", b"");
     tree.program("/home/u/.local/bin/srv", "#!/bin/sh\nexec node \"$HOME/srv/main.js\" \"$@\"\n");
-    assert_eq!(own(&tree.find("srv").view), ["/home/u/.local/bin/srv", "/home/u/srv"]);
+    let wrapped = tree.find("srv");
+    assert_eq!(own(&wrapped.view), ["/home/u/.local/bin/srv"]);
+    assert!(wrapped.hints.concat().contains("`--read /home/u/srv/main.js`"), "{:?}", wrapped.hints);
+    tree.program("/home/u/srv/run.sh", "#!/bin/sh\nD=$(dirname \"$0\")\nexec node \"$D/main.js\"\n");
+    let beside = tree.find("/home/u/srv/run.sh");
+    assert_eq!((own(&beside.view), beside.hints.len()), (vec!["/home/u/srv"], 0));
     let line = ["sh", "-c", "X=1 exec node /home/u/srv/main.js"].map(str::to_owned);
     assert_eq!(own(&find(&line, &tree.world).unwrap().view), ["/home/u/srv"]);
     assert_eq!(own(&tree.find("env X=1 node /home/u/srv/main.js").view), ["/home/u/srv"]);
