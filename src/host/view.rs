@@ -27,6 +27,8 @@ pub struct Seen {
     pub owner: (u32, u32),
     /// Granted to the tool, not needed by the program: files in it are the payload's own even under root.
     pub data: bool,
+    /// A file that everybody may read.
+    pub public: bool,
     /// Why it is there, for `explain`.
     pub why: String,
 }
@@ -93,6 +95,7 @@ fn look(rule: &PathRule, access: Access, data: bool) -> Result<Option<Seen>, Unu
         access,
         owner: (metadata.uid(), metadata.gid()),
         data,
+        public: kind == Kind::File && !access.write && metadata.mode() & 0o004 != 0,
         why: if rule.why.is_empty() { rule.origin.clone() } else { format!("{} ({})", rule.why, rule.origin) },
     }))
 }

@@ -214,6 +214,8 @@ struct Mounted {
     kind: Kind,
     access: Access,
     owner: Option<(u32, u32)>,
+    /// A tree that the program needs: everybody may read and execute what is in it.
+    program: bool,
 }
 
 /// All that is visible, by path in the cell, parents before children.
@@ -231,7 +233,7 @@ impl Tree {
         let mut mounts: BTreeMap<PathBuf, Mounted> = BTreeMap::new();
         for seen in request.runtime.iter().chain(&request.view.granted) {
             let target = through_links(seen, request.links);
-            let owner = (root && seen.data).then_some(seen.owner);
+            let owner = (root && seen.data && !seen.public).then_some(seen.owner);
             mounts
                 .entry(target)
                 .and_modify(|mounted| {
@@ -244,6 +246,7 @@ impl Tree {
                     kind: seen.kind,
                     access: seen.access,
                     owner,
+                    program: !seen.data,
                 });
         }
         let mut tree = Self { mounts, hidden: BTreeSet::new(), reserved: Vec::new() };
@@ -267,7 +270,8 @@ impl Tree {
             .filter(|(path, mounted)| {
                 self.above(path).is_some_and(|(top, above)| {
                     let same_place = path.strip_prefix(top).is_ok_and(|rest| above.source.join(rest) == mounted.source);
-                    same_place && !mounted.access.write && above.access == mounted.access && above.owner.is_some() == mounted.owner.is_some()
+                    let same = above.access == mounted.access && above.owner.is_some() == mounted.owner.is_some();
+                    same_place && !mounted.access.write && (same || above.program)
                 })
             })
             .map(|(path, _)| path.clone())

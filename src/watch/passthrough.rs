@@ -142,7 +142,7 @@ fn relay(started: &Started, ends: Ends, time: Duration, output: u64, passed: &mu
     let mut out = Stream::new(ends.stdout.as_fd(), stdout.as_fd());
     let mut err = Stream::new(ends.stderr.as_fd(), stderr.as_fd());
     let mut into_splice = true;
-    let mut alive = true;
+    let (mut alive, mut reporting) = (true, true);
     while alive || out.open || err.open {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -151,7 +151,7 @@ fn relay(started: &Started, ends: Ends, time: Duration, output: u64, passed: &mu
         }
         let wanted = |open: bool, fd| open.then_some(fd);
         let mut interests = [
-            (wanted(alive, started.channel.as_fd()), libc::POLLIN),
+            (wanted(reporting, started.channel.as_fd()), libc::POLLIN),
             (wanted(alive, started.pidfd.as_fd()), libc::POLLIN),
             (wanted(sink.is_some(), stdin.as_fd()), libc::POLLIN),
             (wanted(out.open, out.from), libc::POLLIN),
@@ -163,7 +163,7 @@ fn relay(started: &Started, ends: Ends, time: Duration, output: u64, passed: &mu
         descriptor::poll(&mut interests, Some(left))?;
         let [channel, init, input, output_ready, error_ready, reader] = interests.map(|i| i.ready != 0);
         if channel {
-            drain_channel(started, passed)?;
+            reporting = drain_channel(started, passed)?;
         }
         if init {
             alive = false;
@@ -196,12 +196,14 @@ fn relay(started: &Started, ends: Ends, time: Duration, output: u64, passed: &mu
     Ok(())
 }
 
-/// Takes what init has said. A message that is none of ours is a fault of init, hence of the cell.
-fn drain_channel(started: &Started, passed: &mut Passed) -> Result<()> {
+/// Takes what init has said; false when it will say no more. A message that is none of ours is a fault of init,
+/// hence of the cell.
+fn drain_channel(started: &Started, passed: &mut Passed) -> Result<bool> {
     let mut buffer = vec![0; REPORT_LIMIT];
     loop {
         match socket::receive(started.channel.as_fd(), &mut buffer, false) {
-            Ok(None) | Err(Errno(libc::EAGAIN | libc::ECONNRESET)) => return Ok(()),
+            Ok(None) | Err(Errno(libc::ECONNRESET)) => return Ok(false),
+            Err(Errno(libc::EAGAIN)) => return Ok(true),
             Err(errno) => return Err(errno),
             Ok(Some((count, descriptors))) => {
                 let message = buffer.get(..count).unwrap_or_default();
