@@ -4,6 +4,7 @@
 
 pub mod call;
 pub mod host;
+pub mod launch;
 pub mod mcp;
 pub mod outcome;
 pub mod plan;
