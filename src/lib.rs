@@ -9,3 +9,4 @@ pub mod mcp;
 pub mod outcome;
 pub mod plan;
 pub mod policy;
+pub mod session;

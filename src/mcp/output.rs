@@ -9,7 +9,7 @@ use std::sync::Arc;
 use std::{fmt, io};
 
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
-use tokio::sync::{Mutex, OwnedMutexGuard, watch};
+use tokio::sync::{Mutex, Notify, OwnedMutexGuard, watch};
 
 struct Inner {
     writer: Box<dyn AsyncWrite + Unpin + Send>,
@@ -38,6 +38,7 @@ impl Inner {
 pub struct Output {
     inner: Arc<Mutex<Inner>>,
     gone: Arc<watch::Sender<bool>>,
+    left: Arc<Notify>,
 }
 
 impl fmt::Debug for Output {
@@ -50,19 +51,32 @@ impl Output {
     /// Takes the client's stdout.
     pub fn new(writer: impl AsyncWrite + Unpin + Send + 'static) -> Self {
         let inner = Inner { writer: Box::new(writer), rest: Vec::new(), done: 0 };
-        Self { inner: Arc::new(Mutex::new(inner)), gone: Arc::new(watch::Sender::new(false)) }
+        Self {
+            inner: Arc::new(Mutex::new(inner)),
+            gone: Arc::new(watch::Sender::new(false)),
+            left: Arc::new(Notify::new()),
+        }
     }
 
     /// Sends one line, which ends in a newline. Nothing is sent to a client that is gone.
-    pub async fn line(&self, line: Vec<u8>) {
-        let mut long = LongLine { output: self.clone(), inner: Arc::clone(&self.inner).lock_owned().await };
-        let mut line = line;
-        long.push(&mut line).await;
+    pub async fn line(&self, mut line: Vec<u8>) {
+        self.long_line().await.push(&mut line).await;
     }
 
-    /// Takes the output for one long line.
+    /// Takes the output for one long line, after the rest of the last one.
     pub async fn long_line(&self) -> LongLine {
-        LongLine { output: self.clone(), inner: Arc::clone(&self.inner).lock_owned().await }
+        let inner = Arc::clone(&self.inner).lock_owned().await;
+        let mut long = LongLine { output: self.clone(), inner };
+        long.flush().await;
+        long
+    }
+
+    /// Sends what a writer that was cancelled has left. Ends when the client is gone.
+    pub async fn flush_rests(&self) {
+        while !*self.gone.borrow() {
+            self.left.notified().await;
+            drop(self.long_line().await);
+        }
     }
 
     /// Resolves when the client cannot be written to any more.
@@ -88,9 +102,6 @@ impl fmt::Debug for LongLine {
 impl LongLine {
     /// Sends a piece and leaves an empty buffer in its place. When the future is dropped, the piece counts as sent.
     pub async fn push(&mut self, piece: &mut Vec<u8>) {
-        if !self.inner.rest.is_empty() {
-            self.flush().await;
-        }
         if *self.output.gone.borrow() {
             piece.clear();
             return;
@@ -100,7 +111,7 @@ impl LongLine {
         std::mem::swap(&mut self.inner.rest, piece);
     }
 
-    /// Adds the end of the line without waiting; the next writer sends what is left.
+    /// Adds the end of the line without waiting; it is sent by [`Output::flush_rests`] or the next writer.
     pub fn end(mut self, end: &[u8]) {
         self.inner.rest.extend_from_slice(end);
     }
@@ -110,6 +121,14 @@ impl LongLine {
             self.inner.rest.clear();
             self.inner.done = 0;
             self.output.gone.send_replace(true);
+        }
+    }
+}
+
+impl Drop for LongLine {
+    fn drop(&mut self) {
+        if !self.inner.rest.is_empty() {
+            self.output.left.notify_one();
         }
     }
 }

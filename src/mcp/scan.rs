@@ -342,6 +342,12 @@ impl Scanner {
         self.value_at.and(self.member)
     }
 
+    /// Where the value that is being read at the outermost object's level began.
+    #[must_use]
+    pub const fn inside_from(&self) -> Option<usize> {
+        self.value_at
+    }
+
     /// The bytes that make what was seen so far a valid text in which `depth` containers are open
     /// and a further member or item, or their end, may follow.
     pub fn complete(&self, depth: usize, out: &mut Vec<u8>) {
