@@ -10,9 +10,11 @@ pub mod diag;
 pub mod exit_codes;
 pub mod host;
 pub mod launch;
+pub mod mcp;
 pub mod outcome;
 pub mod plan;
 pub mod policy;
+pub mod session;
 pub mod text;
 pub mod watch;
 

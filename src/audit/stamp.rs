@@ -40,6 +40,12 @@ impl CallIds {
         Self { prefix, next: AtomicU64::new(1) }
     }
 
+    /// What all these ids begin with.
+    #[must_use]
+    pub fn prefix(&self) -> &str {
+        &self.prefix
+    }
+
     /// An id that was not given out before.
     pub fn next(&self) -> String {
         format!("{}-{}", self.prefix, self.next.fetch_add(1, Ordering::Relaxed))

@@ -106,7 +106,7 @@ impl Surroundings {
             needed.iter().chain(&granted.granted).map(|seen| seen.target.clone()).collect();
         let mut remarks = runtime.hints.clone();
         remarks.extend(unseen_arguments(&runtime.argv, &visible, &self.world));
-        Ok(Composed { plan, remarks })
+        Ok(Composed { plan, remarks, view: granted })
     }
 
     fn working_directory(&self, policy: &Policy, runtime: &Runtime, needed: &[Seen], granted: &View) -> PathBuf {
@@ -125,6 +125,8 @@ impl Surroundings {
 pub(super) struct Composed {
     pub(super) plan: Plan,
     pub(super) remarks: Vec<String>,
+    /// What the policy's paths were when the plan was made.
+    pub(super) view: View,
 }
 
 fn refused(error: Refusal) -> Failure {

@@ -7,6 +7,7 @@ mod compose;
 mod exec;
 mod man;
 mod profile;
+mod run;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -44,8 +45,8 @@ fn dispatch(invocation: Invocation, color: ColorChoice) -> Result<Ending, Failur
         Invocation::Man { directory: Some(directory) } => man::write_pages(&directory).map_err(man::failure),
         Invocation::Exec(args) => exec::run(&args, color),
         Invocation::Profile(args) => profile::run(&args, color),
-        Invocation::Run(_)
-        | Invocation::Doctor { .. }
+        Invocation::Run(args) => run::run(&args, color),
+        Invocation::Doctor { .. }
         | Invocation::Demo { .. }
         | Invocation::HostileServer => {
             Err(Failure::new(Ending::Other, "this build does not have the command"))

@@ -88,7 +88,9 @@ pub struct Cell {
     channel: AsyncFd<OwnedFd>,
     traces: Traces,
     scratch: Option<OwnedFd>,
+    policy: Arc<Policy>,
     ended: Option<oneshot::Receiver<End>>,
+    end: End,
 }
 
 /// All about a cell that has ended.
@@ -133,7 +135,7 @@ impl Launcher {
     ///
     /// # Errors
     /// The step that failed.
-    pub async fn launch(&self, plan: &Arc<Plan>) -> std::result::Result<Cell, LaunchError> {
+    pub async fn launch(&self, plan: &Arc<Plan>, policy: &Arc<Policy>) -> std::result::Result<Cell, LaunchError> {
         let failed = |errno| LaunchError::new("clone", "launcher", errno);
         let (launched, waiting) = oneshot::channel();
         let (ended, end) = oneshot::channel();
@@ -180,7 +182,9 @@ impl Launcher {
             channel,
             traces: made.traces,
             scratch: None,
+            policy: Arc::clone(policy),
             ended: Some(end),
+            end: None,
         };
         match cell.report().await.map_err(failed)? {
             Some((Report::Ready(receipt), scratch)) => {
@@ -316,23 +320,22 @@ impl Cell {
     }
 
     /// Resolves when init, hence every process of the cell, is dead.
-    async fn gone(&mut self) -> End {
-        let end = match self.ended.as_mut() {
-            Some(ended) => ended.await.unwrap_or_default(),
-            None => None,
-        };
-        if end.is_none() {
+    async fn gone(&mut self) {
+        let Some(ended) = self.ended.as_mut() else { return };
+        self.end = ended.await.unwrap_or_default();
+        if self.end.is_none() {
             // The launcher died: its children got SIGKILL from the kernel.
             self.kill();
             let _ended = self.pidfd.readable().await.is_ok();
         }
         self.ended = None;
-        end
     }
 
-    /// Resolves when every process of the cell is dead and its cgroup is gone. Safe to call again after a cancelled wait.
-    pub async fn ended(&mut self, policy: &Policy) -> Ended {
-        let end = self.gone().await;
+    /// Resolves when every process of the cell is dead and its cgroup is gone. A wait that was given up may be begun
+    /// again.
+    pub async fn ended(&mut self) -> Ended {
+        self.gone().await;
+        let end = self.end;
         let mut failed = None;
         let mut exit = None;
         // Whatever init said is in the socket by now.
@@ -351,7 +354,7 @@ impl Cell {
             cpu_us: end.map(|(_, cpu_us)| cpu_us),
             exit,
         };
-        let (usage, violations) = usage::collect(&ended, policy);
+        let (usage, violations) = usage::collect(&ended, &self.policy);
         if end.is_some() {
             traces.reserved.clear();
         }

@@ -1,0 +1,243 @@
+//! `toolcell run`: what a client launches in place of a server.
+//!
+//! Neighbours: starts the launcher, composes grants, opens the audit log, and hands over to `session`. Never: touches
+//! stdin or stdout itself.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::ffi::OsString;
+use std::io;
+use std::path::PathBuf;
+use std::sync::Arc;
+use std::time::SystemTime;
+
+use serde_json::value::RawValue;
+
+use super::compose::{self, DEFAULT_PROFILE, Surroundings};
+use crate::audit::{self, CallIds, Ended, Log, LogError, Started};
+use crate::call::Call;
+use crate::cli::{ColorChoice, RunArgs, Server};
+use crate::diag::{self, Failure};
+use crate::exit_codes::Ending;
+use crate::host::Facts;
+use crate::host::runtime::Runtime;
+use crate::host::view::{self, View};
+use crate::launch::launcher;
+use crate::launch::supervisor::Launcher;
+use crate::mcp::stdio;
+use crate::policy::add::Additions;
+use crate::policy::config;
+use crate::policy::Policy;
+use crate::session::{self, Finished, Grant, Options, Profiles, Records};
+use crate::sys::{identity, process};
+
+/// Serves until the client closes its side.
+pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure> {
+    // The facts come first: in a delegated cgroup they move this process, and the launcher has to move with it.
+    let facts = compose::facts();
+    let handle = launcher::start().map_err(|errno| Failure::new(Ending::Cell, errno))?;
+    let config = match &args.server {
+        Server::Command(_) => None,
+        Server::Configured { config, .. } => Some(config.as_path()),
+    };
+    let surroundings = Surroundings::of_process(config)?;
+    let mut additions = compose::additions(&args.shared, &surroundings.world.cwd)?;
+    let served = Served::find(args, &surroundings)?;
+    additions.env.extend(served.env.clone());
+    let runtime = surroundings.runtime(&served.command)?;
+    let profiles = Granting { surroundings, runtime, facts, additions, served, made: RefCell::default() };
+    // What cannot work is refused now, not at the first call.
+    for profile in profiles.served.profiles() {
+        let (_, remarks) = profiles.resolve(profile)?;
+        for remark in remarks {
+            diag::warn(color, &remark, None);
+        }
+    }
+    let log = open_log(args.shared.audit.as_ref())?;
+    let jobs = compose::jobs(args.jobs.as_ref())?;
+    let ids = CallIds::new(SystemTime::now(), process::pid());
+    let runtime = tokio::runtime::Builder::new_current_thread()
+        .enable_all()
+        .build()
+        .map_err(|error| Failure::new(Ending::Cell, error))?;
+    let served = runtime.block_on(async {
+        let launcher = Launcher::new(handle).map_err(|errno| Failure::new(Ending::Cell, errno))?;
+        let options = Options {
+            server: profiles.served.name.clone(),
+            user: format!("uid {}", identity::effective().0),
+            run: ids.prefix().to_owned(),
+            jobs,
+            launcher,
+            profiles: Box::new(profiles),
+            records: Box::new(Recording { log }),
+            notice: Box::new(move |text| diag::warn(color, text, None)),
+        };
+        let stdin = stdio::stdin().map_err(|error| Failure::new(Ending::Other, error))?;
+        let stdout = stdio::stdout().map_err(|error| Failure::new(Ending::Other, error))?;
+        session::serve(options, stdin, stdout).await.map_err(|error| Failure::new(Ending::Other, error))
+    });
+    // A thread that still reads a client's terminal must not keep the process.
+    runtime.shutdown_background();
+    served.map(|()| Ending::Success)
+}
+
+/// The server to run and the profiles of its tools.
+#[derive(Debug)]
+struct Served {
+    name: String,
+    command: Vec<String>,
+    profile: String,
+    tools: BTreeMap<String, String>,
+    env: Vec<(String, Option<String>)>,
+}
+
+impl Served {
+    fn find(args: &RunArgs, surroundings: &Surroundings) -> Result<Self, Failure> {
+        let typed = args.shared.profile.as_ref().map(|typed| typed.text.clone());
+        let name = match &args.server {
+            Server::Command(command) => return Self::command(command, typed),
+            Server::Configured { name, .. } => name,
+        };
+        let config = surroundings.library.config().map_err(|error| {
+            let hint = error.hint();
+            Failure::new(Ending::Configuration, error).hint(hint)
+        })?;
+        let name = match name {
+            Some(name) => name.clone(),
+            None => only(&config)?,
+        };
+        let server = config.server(&name).map_err(|hint| {
+            Failure::new(Ending::Configuration, format!("the configuration has no server `{name}`")).hint(Some(hint))
+        })?;
+        Ok(Self {
+            name,
+            command: server.command.clone(),
+            profile: typed.unwrap_or_else(|| server.profile_for(None).to_owned()),
+            tools: server.tools.clone(),
+            env: server.env.clone(),
+        })
+    }
+
+    fn command(command: &[OsString], profile: Option<String>) -> Result<Self, Failure> {
+        let command = compose::texts(command)?;
+        let name = command.first().map(PathBuf::from).unwrap_or_default();
+        Ok(Self {
+            name: name.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            command,
+            profile: profile.unwrap_or_else(|| DEFAULT_PROFILE.to_owned()),
+            tools: BTreeMap::new(),
+            env: Vec::new(),
+        })
+    }
+
+    /// A tool that is not named falls under the server's profile.
+    fn profile_for(&self, method: &str, target: Option<&str>) -> &str {
+        let tool = target.filter(|_| method == "tools/call");
+        tool.and_then(|tool| self.tools.get(tool)).unwrap_or(&self.profile)
+    }
+
+    fn profiles(&self) -> Vec<&str> {
+        let mut profiles: Vec<&str> = self.tools.values().map(String::as_str).chain([self.profile.as_str()]).collect();
+        profiles.sort_unstable();
+        profiles.dedup();
+        profiles
+    }
+}
+
+/// The server of a configuration that has one.
+fn only(config: &config::Config) -> Result<String, Failure> {
+    let names: Vec<&str> = config.servers.keys().map(String::as_str).collect();
+    match names.as_slice() {
+        [name] => Ok((*name).to_owned()),
+        names => Err(Failure::new(Ending::Usage, format!("the configuration has {} servers, and none is named", names.len()))
+            .hint(Some(format!("name one of: {}", names.join(", "))))),
+    }
+}
+
+/// Makes grants, and keeps each as long as the host looks the same to it.
+struct Granting {
+    surroundings: Surroundings,
+    runtime: Runtime,
+    facts: Facts,
+    additions: Additions,
+    served: Served,
+    made: RefCell<BTreeMap<String, (View, Grant)>>,
+}
+
+impl Granting {
+    fn resolve(&self, profile: &str) -> Result<(Grant, Vec<String>), Failure> {
+        let policy: Policy = self.surroundings.policy(profile, &self.additions)?;
+        let composed = self.surroundings.plan(&policy, &self.runtime, &self.facts)?;
+        let grant = Grant { plan: Arc::new(composed.plan), policy: Arc::new(policy) };
+        self.made.borrow_mut().insert(profile.to_owned(), (composed.view, grant.clone()));
+        Ok((grant, composed.remarks))
+    }
+}
+
+impl Profiles for Granting {
+    fn grant(&self, method: &str, target: Option<&str>) -> Result<Grant, String> {
+        let profile = self.served.profile_for(method, target);
+        // A path that was made, removed or replaced since the last call changes the plan.
+        let kept = self.made.borrow().get(profile).cloned().filter(|(view, grant)| {
+            view::of_policy(&grant.policy.filesystem).is_ok_and(|now| now == *view)
+        });
+        match kept {
+            Some((_, grant)) => Ok(grant),
+            None => self.resolve(profile).map(|(grant, _)| grant).map_err(|failure| failure.render(false)),
+        }
+    }
+}
+
+fn log_failed(error: LogError) -> Failure {
+    let hint = error.hint();
+    Failure::new(Ending::Audit, error).hint(hint)
+}
+
+/// The log that was named, else the one in the user's state directory.
+fn open_log(named: Option<&PathBuf>) -> Result<Log, Failure> {
+    let owner = identity::effective().0;
+    if let Some(path) = named {
+        return Log::open(path, owner).map_err(log_failed);
+    }
+    let state = std::env::var_os("XDG_STATE_HOME");
+    let home = std::env::var_os("HOME");
+    let path = audit::default_path(state.as_deref(), home.as_deref()).ok_or_else(|| {
+        Failure::new(Ending::Audit, "there is no place for the audit log: `HOME` is not set")
+            .hint(Some("name one with `--audit FILE`".to_owned()))
+    })?;
+    audit::make_directory_for(&path).map_err(|error| {
+        let hint = error.hint();
+        Failure::new(Ending::Audit, error).hint(hint)
+    })?;
+    Log::open(&path, owner).map_err(log_failed)
+}
+
+struct Recording {
+    log: Log,
+}
+
+/// Parameters of a call whose policy is not known are not written.
+const EVERYTHING: &str = "";
+
+impl Records for Recording {
+    fn started(&self, call: &Call, policy: Option<&Policy>, params: Option<&RawValue>) -> io::Result<()> {
+        let all = [EVERYTHING.to_owned()];
+        let redact = policy.map_or(all.as_slice(), |policy| &policy.audit.redact);
+        self.log.write(&Started::new(call, params, redact, SystemTime::now())).map_err(io::Error::other)
+    }
+
+    fn finished(&self, call: &Call, policy: Option<&Policy>, finished: &Finished) -> io::Result<()> {
+        let all = [EVERYTHING.to_owned()];
+        let redact = policy.map_or(all.as_slice(), |policy| &policy.audit.redact);
+        let ended = Ended {
+            now: SystemTime::now(),
+            duration: finished.duration,
+            status: finished.status.clone(),
+            usage: finished.usage.clone(),
+            violations: finished.violations.clone(),
+            receipt: finished.receipt.clone(),
+            stderr: finished.stderr.join("\n").into_bytes(),
+        };
+        self.log.write(&audit::Finished::new(call, redact, ended)).map_err(io::Error::other)
+    }
+}

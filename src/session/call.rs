@@ -1,0 +1,313 @@
+//! One call from the queue to its record: a slot, a fresh cell, the answer, and nothing left.
+//!
+//! ```text
+//! queued ──► started ──► talking ──► answered ──► reaped ──► recorded
+//!    │                      ├──► streaming ──┘        ▲
+//!    └─ cancelled: gone     └──► cancelled, stopped, died ──► reaped ──► told ──► recorded
+//! ```
+//!
+//! An answer is forwarded first and the cell reaped behind it: its stdin is closed, it has [`LEAVE`] to go by itself
+//! (a server may still be writing a database), then it is killed. The slot is free when the last process is dead.
+//!
+//! Neighbours: [`super::client`] starts it, [`super::link`] talks, [`super::text`] explains. Never: retries.
+
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+
+use serde_json::value::RawValue;
+use tokio::time::{Instant, sleep_until};
+
+use super::link::{End, LONGEST_LINE, Link, STREAM_FROM, Step};
+use super::process::{Process, Remains};
+use super::rules::Asked;
+use super::stream::{self, Broken, Passed};
+use super::tally::{Misdeed, excerpt};
+use super::{Ask, Control, Finished, Grant, Session, Stop, text};
+use crate::call::Call;
+use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, Id, Kind, Message};
+use crate::mcp::reply;
+use crate::outcome::{Limit, Receipt, Status, Usage, Violation};
+
+/// How long a server may take to leave after its answer.
+const LEAVE: Duration = Duration::from_millis(100);
+/// How long a server that is told of a cancellation may take to leave.
+const CANCEL: Duration = Duration::from_millis(200);
+
+/// A cell that runs, and what its record needs.
+#[derive(Debug)]
+pub(super) struct Running {
+    pub(super) call: Call,
+    pub(super) grant: Grant,
+    pub(super) link: Link,
+    pub(super) began: Instant,
+}
+
+/// What was left unsaid: an error on this side, which no policy allows or forbids.
+#[derive(Debug)]
+pub(super) struct Refused(pub(super) String);
+
+/// Takes the grant, writes the first record, launches the cell.
+pub(super) async fn start(
+    session: &Session,
+    ask: &Ask,
+    method: &str,
+    streams: bool,
+) -> Result<Running, Refused> {
+    let began = Instant::now();
+    let who = ask.meta.client.clone().unwrap_or_else(|| session.client.borrow().clone());
+    let mut call = Call {
+        id: session.next_call_id(),
+        server: session.options.server.clone(),
+        method: method.to_owned(),
+        target: ask.target.clone(),
+        profile: String::new(),
+        who: format!("{who} ({})", session.options.user),
+    };
+    let grant = session.options.profiles.grant(method, ask.target.as_deref());
+    let policy = grant.as_ref().ok().map(|grant| Arc::clone(&grant.policy));
+    let policy = policy.as_deref();
+    policy.map_or("", |policy| &policy.name).clone_into(&mut call.profile);
+    // The parameters stand in the record of a call; a catalogue's process serves many requests.
+    let params = ask.params.clone().filter(|_| method != super::catalogue::METHOD);
+    let params: Option<&RawValue> = params.and_then(|span| serde_json::from_slice(ask.line.get(span)?).ok());
+    if let Err(error) = session.options.records.started(&call, policy, params) {
+        return Err(Refused(format!("the call's record cannot be written, so it is not run: {error}")));
+    }
+    let refused = |detail: String| {
+        let finished = Finished {
+            status: Status::Refused { detail: detail.clone() },
+            usage: Usage::default(),
+            violations: Vec::new(),
+            receipt: None,
+            stderr: Vec::new(),
+            duration: began.elapsed(),
+        };
+        session.record(&call, policy, &finished);
+        Refused(detail)
+    };
+    let grant = grant.map_err(refused)?;
+    let cell = session.options.launcher.launch(&grant.plan, &grant.policy).await.map_err(|error| {
+        let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+        refused(format!("{}{hint}", chain(&error)))
+    })?;
+    let limit = if streams { STREAM_FROM } else { LONGEST_LINE };
+    let process = Process::new(cell, limit, grant.policy.limits.output)
+        .ok_or_else(|| refused("the cell was started without its pipes".to_owned()))?;
+    let link = Link::new(process, session.next_cell(), ask.meta.era, streams);
+    Ok(Running { call, grant, link, began })
+}
+
+/// An error and its causes in one line.
+fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// How the conversation went.
+enum Told {
+    Answer(Vec<u8>, Message),
+    Streamed(Passed),
+    Stopped(Stop),
+    Limit(Limit),
+    Ended,
+    Broken(String),
+}
+
+/// Runs one call.
+pub(super) async fn run(session: Rc<Session>, ask: Ask, mut control: Control) {
+    let handshake = match ask.meta.era {
+        Era::Modern => None,
+        Era::Legacy => tokio::select! {
+            biased;
+            _ = control.stop() => return,
+            handshake = session.agreed() => handshake,
+        },
+    };
+    let slot = tokio::select! {
+        biased;
+        _ = control.stop() => return,
+        slot = session.slots.acquire() => slot,
+    };
+    let mut running = match start(&session, &ask, &ask.method, true).await {
+        Ok(running) => running,
+        Err(Refused(detail)) => {
+            drop(slot);
+            session.forget(&ask.id);
+            let line = reply::error(Some(&ask.id), INTERNAL_ERROR, &text::clean(&detail));
+            return deliver(&session, &mut control, line).await;
+        }
+    };
+    if let Some(handshake) = &handshake {
+        running.link.replay(handshake, session.level.borrow().clone(), &ask.id);
+    }
+    let asked = Asked { id: ask.id.clone(), progress: ask.meta.progress.clone() };
+    running.link.ask(asked, ask.line.clone());
+    let deadline = running.began + running.grant.policy.limits.time;
+    let told = talk(&session, &mut running.link, &mut control, deadline, &ask.id).await;
+    conclude(&session, &ask, running, &mut control, told).await;
+    drop(slot);
+}
+
+async fn talk(session: &Session, link: &mut Link, control: &mut Control, deadline: Instant, id: &Id) -> Told {
+    let step = tokio::select! {
+        biased;
+        stop = control.stop() => return Told::Stopped(stop),
+        () = sleep_until(deadline) => return Told::Limit(Limit::Time),
+        step = link.step(session) => step,
+    };
+    match step {
+        Step::Answer(line, message) => return Told::Answer(line, message),
+        Step::End(End::Closed) => return Told::Ended,
+        Step::End(End::OverBudget) => return Told::Limit(Limit::Output),
+        Step::NoHandshake(detail) => return Told::Broken(detail),
+        Step::Long => {}
+    }
+    let passed = tokio::select! {
+        biased;
+        stop = control.stop() => return Told::Stopped(stop),
+        () = sleep_until(deadline) => return Told::Limit(Limit::Time),
+        passed = stream::pass(link, &session.output, id) => passed,
+    };
+    match passed {
+        Ok(passed) => Told::Streamed(passed),
+        Err(Broken::End(End::Closed)) => Told::Ended,
+        Err(Broken::End(End::OverBudget)) => Told::Limit(Limit::Output),
+        Err(Broken::Wrong(detail)) => Told::Broken(detail),
+    }
+}
+
+async fn conclude(session: &Session, ask: &Ask, running: Running, control: &mut Control, told: Told) {
+    let Running { call, grant, link, began } = running;
+    link.withdraw_all(session);
+    let Link { mut process, mut rules, .. } = link;
+    let tally = &mut rules.tally;
+    let policy = &*grant.policy;
+    let (status, remains, answer) = match told {
+        Told::Answer(line, message) => {
+            session.forget(&ask.id);
+            let status = status(&line, &message);
+            let late = |line: &[u8]| {
+                if matches!(envelope::parse(line), Ok(Message { kind: Kind::Answer { .. }, .. })) {
+                    tally.add(Misdeed::SecondAnswer, line);
+                }
+            };
+            let ((), remains) = tokio::join!(deliver(session, control, line), process.reap(LEAVE, late));
+            (status, remains, None)
+        }
+        Told::Streamed(Passed { mut out, mut tail, message }) => {
+            session.forget(&ask.id);
+            let status = status(&tail, &message);
+            let sent = async {
+                tokio::select! {
+                    biased;
+                    _ = control.gone() => {}
+                    () = out.push(&mut tail) => {}
+                }
+                drop(out);
+            };
+            let late = |line: &[u8]| tally.add(Misdeed::SecondAnswer, line);
+            let ((), remains) = tokio::join!(sent, process.reap(LEAVE, late));
+            (status, remains, None)
+        }
+        Told::Stopped(Stop::Cancelled(note)) => {
+            process.send(note);
+            (Status::Cancelled, process.reap(CANCEL, drop_line).await, None)
+        }
+        Told::Stopped(Stop::Gone) => (Status::Cancelled, process.reap(Duration::ZERO, drop_line).await, None),
+        Told::Limit(limit) => {
+            let mut remains = process.reap(Duration::ZERO, drop_line).await;
+            let peak = if limit == Limit::Time {
+                text::micros(began.elapsed())
+            } else {
+                remains.ended.usage.bytes_out
+            };
+            remains.ended.violations.push(text::violation(limit, policy, peak));
+            let told = text::stopped(limit, &remains.ended.violations, policy, tally, &remains.stderr);
+            (Status::Limit { limit }, remains, Some(told))
+        }
+        Told::Ended => {
+            let remains = process.reap(LEAVE, drop_line).await;
+            let (status, told) = obituary(&remains, policy, tally);
+            (status, remains, Some(told))
+        }
+        Told::Broken(detail) => {
+            let remains = process.reap(Duration::ZERO, drop_line).await;
+            let told = text::broken(&detail, tally, &remains.stderr);
+            (Status::Died { detail }, remains, Some(told))
+        }
+    };
+    if let Some(told) = answer {
+        session.forget(&ask.id);
+        deliver(session, control, failure(ask, &told)).await;
+    }
+    let violations = tally.take();
+    finish(session, (&call, &grant, began), status, remains, violations);
+}
+
+fn drop_line(_: &[u8]) {}
+
+/// What a server that ended without an answer died of.
+pub(super) fn obituary(
+    remains: &Remains,
+    policy: &crate::policy::Policy,
+    tally: &super::tally::Tally,
+) -> (Status, String) {
+    let found = &remains.ended.violations;
+    // Other limits refuse one operation, which the server could have survived; this one kills.
+    if found.iter().any(|violation| violation.limit == Some(Limit::Memory)) {
+        let told = text::stopped(Limit::Memory, found, policy, tally, &remains.stderr);
+        return (Status::Limit { limit: Limit::Memory }, told);
+    }
+    let told = text::died(remains, tally);
+    let detail = told.lines().next().unwrap_or_default().to_owned();
+    (Status::Died { detail }, told)
+}
+
+/// Writes the last record.
+pub(super) fn finish(
+    session: &Session,
+    (call, grant, began): (&Call, &Grant, Instant),
+    status: Status,
+    remains: Remains,
+    mut violations: Vec<Violation>,
+) {
+    let Remains { ended, receipt, stderr, .. } = remains;
+    violations.extend(ended.violations);
+    let receipt: Option<Receipt> = Some(receipt);
+    let finished =
+        Finished { status, usage: ended.usage, violations, receipt, stderr, duration: began.elapsed() };
+    session.record(call, Some(&grant.policy), &finished);
+}
+
+/// The answer to a request that has none: for the model where it can read one, else an error.
+pub(super) fn failure(ask: &Ask, told: &str) -> Vec<u8> {
+    if ask.method == "tools/call" {
+        return reply::tool_error(&ask.id, ask.meta.era, told);
+    }
+    reply::error(Some(&ask.id), INTERNAL_ERROR, told)
+}
+
+async fn deliver(session: &Session, control: &mut Control, line: Vec<u8>) {
+    tokio::select! {
+        biased;
+        () = session.output.line(line) => {}
+        () = control.gone() => {}
+    }
+}
+
+fn status(line: &[u8], message: &Message) -> Status {
+    if message.tool_error {
+        return Status::Failed { detail: "the tool reported an error".to_owned() };
+    }
+    if !matches!(message.kind, Kind::Answer { error: true, .. }) {
+        return Status::Completed;
+    }
+    let said = message.body.clone().and_then(|body| envelope::text_member(line, body, "message"));
+    Status::Failed { detail: excerpt(said.unwrap_or_default().as_bytes()) }
+}

@@ -1,0 +1,339 @@
+//! The process that answers what belongs to no call: the handshake, lists, discovery, log levels.
+//!
+//! One for each era, because a server may fix its era at its first message. It is started when it is needed, serves one
+//! request after the other so that a walk over pages stays in one process, and is ended when nobody has asked for a while.
+//! It does not take a slot of the calls: with one slot, a list would otherwise wait for a call or the other way round.
+//!
+//! Neighbours: [`super::client`] sends it jobs, [`super::call`] shares its start and end. Never: runs a tool.
+
+use std::collections::VecDeque;
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::time::{Instant, sleep_until};
+
+use super::cache::Key;
+use super::call::{self, Refused, Running};
+use super::link::{End, Step};
+use super::rules::Asked;
+use super::{Agreed, Ask, Control, Handshake, Session, Stop, text};
+use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, Kind, Message};
+use crate::mcp::{object, reply};
+use crate::outcome::{Limit, Status};
+
+/// The method in the records of these processes.
+pub(super) const METHOD: &str = "catalogue";
+/// A process that nobody asks is ended after this time,
+const IDLE: Duration = Duration::from_secs(2);
+/// or after this one, when a list has further pages.
+const WALK: Duration = Duration::from_secs(30);
+/// How long a process may take to leave.
+const LEAVE: Duration = Duration::from_millis(100);
+
+/// What the catalogue is asked to do.
+#[derive(Debug)]
+pub(super) enum Job {
+    /// Answer a request.
+    Ask(Ask, Control),
+    /// Pass a notification on, if there is a process.
+    Note(Vec<u8>),
+}
+
+struct Open {
+    ask: Ask,
+    control: Control,
+    deadline: Instant,
+    /// The client does not wait for the answer any more.
+    silent: bool,
+}
+
+struct Catalogue {
+    session: Rc<Session>,
+    era: Era,
+    running: Option<Running>,
+    open: Option<Open>,
+    waiting: VecDeque<(Ask, Control)>,
+    idle_at: Instant,
+}
+
+/// Serves jobs until there are no more.
+pub(super) async fn run(session: Rc<Session>, era: Era, mut jobs: UnboundedReceiver<Job>) {
+    let mut more = true;
+    let mut gone = session.gone.subscribe();
+    let mut catalogue = Catalogue {
+        session,
+        era,
+        running: None,
+        open: None,
+        waiting: VecDeque::new(),
+        idle_at: Instant::now(),
+    };
+    loop {
+        if catalogue.open.is_none() {
+            match catalogue.waiting.pop_front() {
+                Some((ask, control)) => catalogue.begin(ask, control).await,
+                None if !more => break,
+                None => {}
+            }
+        }
+        if !catalogue.turn(&mut jobs, &mut more, &mut gone).await {
+            break;
+        }
+    }
+    catalogue.end(Status::Completed, Duration::ZERO).await;
+}
+
+/// What a turn was about.
+enum Event {
+    Job(Option<Job>),
+    Gone,
+    Stop(Stop),
+    Deadline,
+    Idle,
+    Step(Step),
+}
+
+impl Catalogue {
+    /// Waits for one thing and deals with it. False: the client is gone.
+    async fn turn(
+        &mut self,
+        jobs: &mut UnboundedReceiver<Job>,
+        more: &mut bool,
+        gone: &mut tokio::sync::watch::Receiver<bool>,
+    ) -> bool {
+        let open = self.open.is_some();
+        let deadline = self.open.as_ref().map_or(self.idle_at, |open| open.deadline);
+        let heard = self.open.as_ref().is_some_and(|open| !open.silent);
+        let event = tokio::select! {
+            biased;
+            _ = gone.wait_for(|gone| *gone) => Event::Gone,
+            job = jobs.recv(), if *more => Event::Job(job),
+            stop = stop(self.open.as_mut()), if heard => Event::Stop(stop),
+            () = sleep_until(deadline), if open => Event::Deadline,
+            () = sleep_until(self.idle_at), if !open && self.running.is_some() => Event::Idle,
+            step = step(self.running.as_mut(), &self.session), if self.running.is_some() => Event::Step(step),
+            else => Event::Job(None),
+        };
+        match event {
+            Event::Gone | Event::Stop(Stop::Gone) => return false,
+            Event::Job(None) => *more = false,
+            Event::Job(Some(Job::Ask(ask, control))) => self.waiting.push_back((ask, control)),
+            Event::Job(Some(Job::Note(line))) => {
+                if let Some(running) = &mut self.running {
+                    running.link.process.send(line);
+                }
+            }
+            Event::Stop(Stop::Cancelled(note)) => {
+                if let (Some(open), Some(running)) = (&mut self.open, &mut self.running) {
+                    open.silent = true;
+                    running.link.process.send(note);
+                }
+            }
+            Event::Idle => self.end(Status::Completed, LEAVE).await,
+            Event::Deadline => self.fail(Some(Limit::Time), None).await,
+            Event::Step(Step::Answer(line, message)) => self.answered(line, message).await,
+            Event::Step(Step::End(End::OverBudget)) => self.fail(Some(Limit::Output), None).await,
+            Event::Step(Step::End(End::Closed)) => self.fail(None, None).await,
+            Event::Step(Step::NoHandshake(detail)) => self.fail(None, Some(detail)).await,
+            // Lists are held whole, so nothing is ever offered for streaming.
+            Event::Step(Step::Long) => {}
+        }
+        true
+    }
+
+    async fn begin(&mut self, ask: Ask, control: Control) {
+        let first = ask.method == "initialize";
+        if first {
+            self.end(Status::Completed, LEAVE).await;
+            self.session.cache.borrow_mut().clear(Era::Legacy);
+        }
+        let fresh = self.running.is_none();
+        if fresh {
+            match call::start(&self.session, &ask, METHOD, false).await {
+                Ok(running) => self.running = Some(running),
+                Err(Refused(detail)) => {
+                    self.session.forget(&ask.id);
+                    if first {
+                        self.session.agreed.send_replace(Agreed::None);
+                    }
+                    let line = reply::error(Some(&ask.id), INTERNAL_ERROR, &text::clean(&detail));
+                    self.session.reply(line);
+                    return;
+                }
+            }
+        }
+        let Some(running) = &mut self.running else { return };
+        running.link.rules.announces |= first;
+        if fresh
+            && !first
+            && self.era == Era::Legacy
+            && let Agreed::Done(handshake) = &*self.session.agreed.borrow()
+        {
+            running.link.replay(handshake, self.session.level.borrow().clone(), &ask.id);
+        }
+        let asked = Asked { id: ask.id.clone(), progress: ask.meta.progress.clone() };
+        running.link.ask(asked, ask.line.clone());
+        let deadline = Instant::now() + running.grant.policy.limits.time;
+        self.open = Some(Open { ask, control, deadline, silent: false });
+    }
+
+    async fn answered(&mut self, line: Vec<u8>, message: Message) {
+        let Some(open) = self.open.take() else { return };
+        let Some(running) = &mut self.running else { return };
+        running.link.rules.asked = None;
+        if std::mem::take(&mut running.link.rules.changed) {
+            self.session.cache.borrow_mut().clear(self.era);
+        }
+        let Open { ask, silent, .. } = open;
+        let error = matches!(message.kind, Kind::Answer { error: true, .. });
+        let (line, message) = without_what_is_not_offered(&ask.method, line, message);
+        let result = message.body.clone().unwrap_or_default();
+        let further = !error && object::member(&line, result.clone(), "nextCursor").is_some();
+        self.idle_at = Instant::now() + if further { WALK } else { IDLE };
+        match ask.method.as_str() {
+            "initialize" => self.agree(&ask, &line, &message, error),
+            "logging/setLevel" if !error => {
+                *self.session.level.borrow_mut() =
+                    ask.params.clone().and_then(|span| ask.line.get(span)).map(<[u8]>::to_vec);
+            }
+            _ if !error => {
+                if let Some(key) = Key::new(self.era, &ask.method, &ask.line, ask.params.as_ref()) {
+                    let mut cache = self.session.cache.borrow_mut();
+                    cache.put(key, &line, message.id.clone(), result, Instant::now());
+                }
+            }
+            _ => {}
+        }
+        if !silent {
+            self.session.forget(&ask.id);
+            self.session.reply(line);
+        }
+        if error && ask.method == "server/discover" {
+            // A server that does not know the question may have fixed its era by it.
+            self.end(Status::Completed, LEAVE).await;
+        }
+    }
+
+    /// Keeps what the client and the server agreed on, for every fresh process.
+    fn agree(&self, ask: &Ask, line: &[u8], message: &Message, error: bool) {
+        let version =
+            message.body.clone().and_then(|body| envelope::text_member(line, body, "protocolVersion"));
+        let agreed = match (ask.params.clone(), version) {
+            (Some(params), Some(version)) if !error => {
+                let roots = object::lookup(&ask.line, params.clone(), &["capabilities", "roots"]).is_some();
+                let info = object::member(&ask.line, params.clone(), "clientInfo");
+                if let Some(name) = info.and_then(|info| envelope::client_name(&ask.line, info)) {
+                    *self.session.client.borrow_mut() = name;
+                }
+                let params = ask.line.get(params).unwrap_or_default().to_vec();
+                Agreed::Done(Rc::new(Handshake { params, version, roots }))
+            }
+            _ => Agreed::None,
+        };
+        self.session.agreed.send_replace(agreed);
+    }
+
+    /// The process is of no use any more: tells the open request why, and ends it.
+    async fn fail(&mut self, limit: Option<Limit>, detail: Option<String>) {
+        let Some(running) = self.running.take() else { return };
+        let open = self.open.take();
+        let Running { call, grant, link, began } = running;
+        link.withdraw_all(&self.session);
+        let grace = if limit.is_none() && detail.is_none() { LEAVE } else { Duration::ZERO };
+        let mut tally = link.rules.tally;
+        let mut remains = link.process.reap(grace, |_| {}).await;
+        let (status, told) = match (limit, detail) {
+            (Some(limit), _) => {
+                let peak = match limit {
+                    Limit::Time => text::micros(began.elapsed()),
+                    _ => remains.ended.usage.bytes_out,
+                };
+                remains.ended.violations.push(text::violation(limit, &grant.policy, peak));
+                let found = &remains.ended.violations;
+                (Status::Limit { limit }, text::stopped(limit, found, &grant.policy, &tally, &remains.stderr))
+            }
+            (None, Some(detail)) => {
+                let told = text::broken(&detail, &tally, &remains.stderr);
+                (Status::Died { detail }, told)
+            }
+            // A process that leaves when nobody waits for it has done nothing wrong.
+            (None, None) if open.is_none() => (Status::Completed, String::new()),
+            (None, None) => call::obituary(&remains, &grant.policy, &tally),
+        };
+        let violations = tally.take();
+        call::finish(&self.session, (&call, &grant, began), status, remains, violations);
+        if let Some(Open { ask, silent: false, .. }) = open {
+            self.session.forget(&ask.id);
+            if ask.method == "initialize" {
+                self.session.agreed.send_replace(Agreed::None);
+            }
+            self.session.reply(call::failure(&ask, &told));
+        }
+    }
+
+    /// Ends the process, if there is one.
+    async fn end(&mut self, status: Status, grace: Duration) {
+        let Some(Running { call, grant, link, began }) = self.running.take() else { return };
+        link.withdraw_all(&self.session);
+        let mut tally = link.rules.tally;
+        let remains = link.process.reap(grace, |_| {}).await;
+        call::finish(&self.session, (&call, &grant, began), status, remains, tally.take());
+    }
+}
+
+async fn stop(open: Option<&mut Open>) -> Stop {
+    match open {
+        Some(open) => open.control.stop().await,
+        None => std::future::pending().await,
+    }
+}
+
+async fn step(running: Option<&mut Running>, session: &Session) -> Step {
+    match running {
+        Some(running) => running.link.step(session).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// Takes capabilities out of a handshake's or discovery's answer that a process for each call cannot keep:
+/// subscriptions and tasks live longer than a call. Every other byte stays.
+fn without_what_is_not_offered(method: &str, line: Vec<u8>, message: Message) -> (Vec<u8>, Message) {
+    if !matches!(method, "initialize" | "server/discover") {
+        return (line, message);
+    }
+    let mut line = line;
+    line.pop();
+    let result = |line: &[u8]| object::member(line, 0..line.len(), "result");
+    for path in [
+        &["capabilities", "resources", "subscribe"][..],
+        &["capabilities", "tasks"],
+        &["capabilities", "extensions", "io.modelcontextprotocol/tasks"],
+    ] {
+        line = object::without(line, result, path);
+    }
+    // The removal has moved the positions.
+    let message = envelope::parse(&line).unwrap_or(message);
+    line.push(b'\n');
+    (line, message)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn only_what_is_not_offered_is_taken_out() {
+        let line = br#"{"result":{"capabilities":{"resources":{"subscribe":true,"listChanged":true},"tasks":{"x":1},"tools":{}},"x":1.0},"jsonrpc":"2.0","id":3}"#;
+        let mut line = line.to_vec();
+        let message = envelope::parse(&line).unwrap();
+        line.push(b'\n');
+        let (stripped, again) = without_what_is_not_offered("initialize", line.clone(), message.clone());
+        assert_eq!(
+            String::from_utf8(stripped.clone()).unwrap(),
+            "{\"result\":{\"capabilities\":{\"resources\":{\"listChanged\":true},\"tools\":{}},\"x\":1.0},\"jsonrpc\":\"2.0\",\"id\":3}\n"
+        );
+        assert_eq!(&stripped[again.id], b"3");
+        assert_eq!(without_what_is_not_offered("tools/list", line.clone(), message).0, line);
+    }
+}

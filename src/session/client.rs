@@ -1,0 +1,163 @@
+//! What the client says, and to whom it goes.
+//!
+//! Neighbours: [`super::call`] and [`super::catalogue`] do the work. Never: waits, so that a cancellation or the end
+//! of the input is always seen.
+
+use std::rc::Rc;
+
+use tokio::time::Instant;
+
+use super::cache::Key;
+use super::catalogue::Job;
+use super::{Agreed, Ask, Session, call};
+use crate::mcp::envelope::{
+    self, Era, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Id, Kind, METHOD_NOT_FOUND, Message,
+};
+use crate::mcp::{object, reply};
+
+/// Requests that may be open at once, running and waiting.
+pub(super) const MOST_OPEN: usize = 10_000;
+/// Bytes of requests that may be open at once.
+const MOST_OPEN_BYTES: usize = 256 * 1024 * 1024;
+
+/// Deals with one line of the client, without its newline.
+pub(super) fn line(session: &Rc<Session>, line: &[u8]) {
+    let message = match envelope::parse(line) {
+        Ok(message) => message,
+        Err(_) if line.is_empty() => return,
+        Err(refusal) => {
+            session.reply(reply::error(refusal.id.as_ref(), refusal.code, &refusal.detail));
+            return;
+        }
+    };
+    match &message.kind {
+        Kind::Answer { id, .. } => session.outbound.borrow_mut().answer(line, &message, id),
+        Kind::Notification { method } => notification(session, line, &message, method),
+        Kind::Request { id, method } => request(session, line, &message, id.clone(), method),
+    }
+}
+
+fn with_newline(line: &[u8]) -> Vec<u8> {
+    [line, b"\n"].concat()
+}
+
+fn notification(session: &Session, line: &[u8], message: &Message, method: &str) {
+    match method {
+        "notifications/cancelled" => {
+            let params = message.params.clone();
+            let id = params.and_then(|params| object::member(line, params, "requestId"));
+            let id = id.and_then(|span| Id::parse(line.get(span)?));
+            if let Some(open) = id.and_then(|id| session.open.borrow_mut().remove(&id)) {
+                session.open_bytes.set(session.open_bytes.get().saturating_sub(open.bytes));
+                // A request whose answer is on its way has stopped listening.
+                drop(open.cancel.send(with_newline(line)));
+            }
+        }
+        "notifications/progress" => session.outbound.borrow().progress(line, message),
+        "notifications/initialized" | "notifications/roots/list_changed" => {
+            session.catalogue(Era::Legacy, Job::Note(with_newline(line)));
+        }
+        // Nobody is there to whom another one could be of use.
+        _ => {}
+    }
+}
+
+fn request(session: &Rc<Session>, line: &[u8], message: &Message, id: Id, method: &str) {
+    let refuse = |code: i32, detail: &str| session.reply(reply::error(Some(&id), code, detail));
+    if session.open.borrow().contains_key(&id) {
+        // Under this id the client waits for another answer, so the error cannot carry it.
+        let detail = format!("the id {id} belongs to a request that is still open");
+        session.reply(reply::error(None, INVALID_REQUEST, &detail));
+        return;
+    }
+    if session.open.borrow().len() >= MOST_OPEN || session.open_bytes.get() + line.len() > MOST_OPEN_BYTES {
+        refuse(INTERNAL_ERROR, "too many requests are open; wait for answers before sending more");
+        return;
+    }
+    let mut meta = envelope::meta(line, message.params.as_ref());
+    match method {
+        "ping" if meta.era == Era::Legacy => {
+            session.reply(reply::empty(&id));
+            return;
+        }
+        // Their effects outlive the request, and with it the only process that could keep them.
+        "resources/subscribe" | "resources/unsubscribe" | "subscriptions/listen" => {
+            refuse(
+                METHOD_NOT_FOUND,
+                "subscriptions are not offered: each request runs in a process of its own",
+            );
+            return;
+        }
+        _ if method.starts_with("tasks/") => {
+            refuse(METHOD_NOT_FOUND, "tasks are not offered: each request runs in a process of its own");
+            return;
+        }
+        // These two are asked before the era is settled.
+        "initialize" => meta.era = Era::Legacy,
+        "server/discover" => meta.era = Era::Modern,
+        _ => {}
+    }
+    let target = match target(method, line, message) {
+        Ok(target) => target,
+        Err(detail) => {
+            refuse(INVALID_PARAMS, &detail);
+            return;
+        }
+    };
+    if let Some(key) = Key::new(meta.era, method, line, message.params.as_ref()) {
+        let raw = line.get(message.id.clone()).unwrap_or_default();
+        let kept = session.cache.borrow().get(&key, raw, Instant::now());
+        if let Some(answer) = kept {
+            session.reply(answer);
+            return;
+        }
+    }
+    if method == "initialize" {
+        session.agreed.send_replace(Agreed::Pending);
+    }
+    let era = meta.era;
+    let ask = Ask {
+        id,
+        line: with_newline(line),
+        method: method.to_owned(),
+        target,
+        params: message.params.clone(),
+        meta,
+    };
+    let control = session.track(&ask);
+    if is_call(method) {
+        session.spawn(call::run(Rc::clone(session), ask, control));
+    } else {
+        session.catalogue(era, Job::Ask(ask, control));
+    }
+}
+
+/// Methods that run the server's own code on arguments.
+fn is_call(method: &str) -> bool {
+    matches!(method, "tools/call" | "prompts/get" | "resources/read" | "completion/complete")
+}
+
+/// The name that decides under which profile a call runs.
+fn target(method: &str, line: &[u8], message: &Message) -> Result<Option<String>, String> {
+    let params = message.params.as_ref();
+    match method {
+        "tools/call" => {
+            let task = params.and_then(|params| object::member(line, params.clone(), "task"));
+            if task.is_some() {
+                return Err("`params.task` is not offered: the process ends with its answer".to_owned());
+            }
+            envelope::target(line, params, "name").map(Some)
+        }
+        "prompts/get" => envelope::target(line, params, "name").map(Some),
+        "resources/read" => envelope::target(line, params, "uri").map(Some),
+        "completion/complete" => {
+            let reference = params.and_then(|params| object::member(line, params.clone(), "ref"));
+            let get = |name: &str| envelope::target(line, reference.as_ref(), name).ok();
+            match get("name").or_else(|| get("uri")) {
+                Some(name) => Ok(Some(name)),
+                None => Err("`params.ref` names neither a prompt nor a resource".to_owned()),
+            }
+        }
+        _ => Ok(None),
+    }
+}

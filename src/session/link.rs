@@ -1,0 +1,232 @@
+//! One process's side of the conversation: the replayed handshake, then one open request at a time.
+//!
+//! ```text
+//! modern                            Open
+//! legacy, client without roots      Open (handshake and request go out together, the answers come in order)
+//! legacy, client with roots         Handshake ──► Settling (50 ms quiet, nothing asked) ──► Open
+//! ```
+//!
+//! Neighbours: [`super::rules`] judges each line; [`super::call`] and [`super::catalogue`] own one each and decide
+//! when it is over. Never: waits for a limit, or ends a process.
+
+use std::rc::Rc;
+use std::time::Duration;
+
+use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+use tokio::time::{Instant, sleep_until};
+
+use super::outbound::Back;
+use super::process::Process;
+use super::rules::{Asked, Rules, Verdict};
+use super::tally::{Misdeed, Tally};
+use super::{Handshake, Session};
+use crate::mcp::envelope::{Era, Id, Message};
+use crate::mcp::frame::Frame;
+use crate::mcp::reply;
+
+/// Answers up to this size are held whole; longer ones pass in pieces.
+pub(super) const STREAM_FROM: usize = 256 * 1024;
+/// No other line may be longer: the TypeScript client's reader takes no more.
+pub(super) const LONGEST_LINE: usize = 10 * 1024 * 1024;
+/// After a handshake with roots a server must have been quiet this long, or it works on directories that are old.
+const SETTLE: Duration = Duration::from_millis(50);
+
+/// What the owner has to know.
+#[derive(Debug)]
+pub(super) enum Step {
+    /// The answer to the open request, with its newline.
+    Answer(Vec<u8>, Message),
+    /// The answer is longer than is held; it can be streamed now.
+    Long,
+    /// The process will say no more.
+    End(End),
+    /// The replayed handshake failed.
+    NoHandshake(String),
+}
+
+/// How the output of a process ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum End {
+    /// The process closed it.
+    Closed,
+    /// There was more of it than the policy allows.
+    OverBudget,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    Handshake,
+    Settling(Instant),
+    Open,
+}
+
+/// A process and where the conversation with it stands.
+#[derive(Debug)]
+pub(super) struct Link {
+    pub(super) process: Process,
+    pub(super) rules: Rules,
+    stage: Stage,
+    level: Option<Vec<u8>>,
+    waiting: Vec<Vec<u8>>,
+    outgoing: Option<Vec<u8>>,
+    back: UnboundedReceiver<Back>,
+    streams: bool,
+}
+
+impl Link {
+    /// A conversation in which the next line sent is the process's first.
+    pub(super) fn new(process: Process, cell: u64, era: Era, streams: bool) -> Self {
+        let (sender, back) = unbounded_channel();
+        let rules = Rules {
+            era,
+            asked: None,
+            own_handshake: None,
+            own_level: None,
+            announces: false,
+            changed: false,
+            cell,
+            back: sender,
+            open: 0,
+            tally: Tally::default(),
+        };
+        Self {
+            process,
+            rules,
+            stage: Stage::Open,
+            level: None,
+            waiting: Vec::new(),
+            outgoing: None,
+            back,
+            streams,
+        }
+    }
+
+    /// Starts with the client's handshake, for the request `first`, whose id ours must not equal.
+    pub(super) fn replay(&mut self, handshake: &Rc<Handshake>, level: Option<Vec<u8>>, first: &Id) {
+        let own = own_id("dev.toolcell/initialize", first);
+        self.process.send(reply::request(&own, "initialize", Some(&handshake.params)));
+        self.rules.own_handshake = Some((own, handshake.version.clone()));
+        self.rules.own_level = level.is_some().then(|| own_id("dev.toolcell/level", first));
+        self.level = level;
+        if handshake.roots {
+            self.stage = Stage::Handshake;
+        } else {
+            self.process.send(reply::initialized());
+            self.open();
+        }
+    }
+
+    /// Sends a request of the client as soon as the server is ready for it.
+    pub(super) fn ask(&mut self, asked: Asked, line: Vec<u8>) {
+        self.rules.asked = Some(asked);
+        if self.stage == Stage::Open {
+            self.process.send(line);
+        } else {
+            self.waiting.push(line);
+        }
+    }
+
+    /// Forgets this process's requests to the client, and tells the client so.
+    pub(super) fn withdraw_all(&self, session: &Session) {
+        let open = session.outbound.borrow_mut().close(self.rules.cell);
+        for id in open {
+            session.reply(reply::cancelled(&id, "the server's process has ended"));
+        }
+    }
+
+    fn open(&mut self) {
+        self.stage = Stage::Open;
+        if let (Some(id), Some(level)) = (&self.rules.own_level, self.level.take()) {
+            self.process.send(reply::request(id, "logging/setLevel", Some(&level)));
+        }
+        for line in std::mem::take(&mut self.waiting) {
+            self.process.send(line);
+        }
+    }
+
+    fn unsettle(&mut self) {
+        if let Stage::Settling(at) = &mut self.stage {
+            *at = Instant::now() + SETTLE;
+        }
+    }
+
+    /// Goes on until the owner has to know something. Dropping the future loses nothing.
+    pub(super) async fn step(&mut self, session: &Session) -> Step {
+        loop {
+            if self.outgoing.is_some() {
+                let mut out = session.output.long_line().await;
+                if let Some(mut line) = self.outgoing.take() {
+                    out.push(&mut line).await;
+                }
+            }
+            let settled = match self.stage {
+                Stage::Settling(at) if self.rules.open == 0 => Some(at),
+                _ => None,
+            };
+            let frame = tokio::select! {
+                biased;
+                Some(back) = self.back.recv() => {
+                    let (line, answered) = match back {
+                        Back::Answer(line) => (line, 1),
+                        Back::Note(line) => (line, 0),
+                    };
+                    self.rules.open = self.rules.open.saturating_sub(answered);
+                    self.process.send(line);
+                    self.unsettle();
+                    continue;
+                }
+                () = sleep_until(settled.unwrap_or_else(Instant::now)), if settled.is_some() => {
+                    self.open();
+                    continue;
+                }
+                frame = self.process.next() => frame,
+            };
+            let verdict = match frame {
+                Frame::Line(line) => match self.rules.judge(line, &mut session.outbound.borrow_mut()) {
+                    Verdict::Answer(message) => return Step::Answer([line, b"\n"].concat(), message),
+                    verdict => verdict,
+                },
+                Frame::Long(head) => {
+                    let misdeed = match self.rules.judge_long(head) {
+                        Ok(true) if self.streams => return Step::Long,
+                        Ok(_) if head.len() <= LONGEST_LINE => None,
+                        Ok(_) => Some(Misdeed::LongLine),
+                        Err(misdeed) => Some(misdeed),
+                    };
+                    if let Some(misdeed) = misdeed {
+                        self.rules.tally.add(misdeed, head);
+                        self.process.skip_line();
+                    }
+                    self.process.set_limit(LONGEST_LINE);
+                    continue;
+                }
+                Frame::Half(line) => {
+                    self.rules.tally.add(Misdeed::HalfLine, line);
+                    return Step::End(End::Closed);
+                }
+                Frame::OverBudget => return Step::End(End::OverBudget),
+                Frame::End => return Step::End(End::Closed),
+            };
+            self.process.set_limit(if self.streams { STREAM_FROM } else { LONGEST_LINE });
+            self.unsettle();
+            match verdict {
+                Verdict::Nothing | Verdict::Answer(_) => {}
+                Verdict::ToClient(line) => self.outgoing = Some(line),
+                Verdict::ToCell(line) => self.process.send(line),
+                Verdict::Handshake(Err(detail)) => return Step::NoHandshake(detail),
+                Verdict::Handshake(Ok(())) => {
+                    if self.stage == Stage::Handshake {
+                        self.process.send(reply::initialized());
+                        self.stage = Stage::Settling(Instant::now() + SETTLE);
+                    }
+                }
+            }
+        }
+    }
+}
+
+/// An id of the supervisor's own that differs from the client's.
+fn own_id(name: &str, other: &Id) -> Id {
+    let id = Id::Text(name.to_owned());
+    if id == *other { Id::Text(format!("{name}/2")) } else { id }
+}

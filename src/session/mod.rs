@@ -1,0 +1,469 @@
+//! A session with one client: wires the stages, and is the only module that sees all of them.
+//!
+//! ```text
+//! client ──► client ──► call (one a request, `jobs` at once) ──► link ──► process ──► cell
+//!    ▲         └─────► catalogue (one an era) ────────────────────┘
+//!    └── output ◄── answers, in the order in which they are ready
+//! ```
+//!
+//! When the client closes its input, requests that are open get [`LAST_ANSWERS`] to be answered; then every cell is
+//! killed. Within a second the session is over, whether or not the client still reads.
+//!
+//! Neighbours: `commands::run` calls [`serve`]. Never: reads a profile, makes a plan, or writes to stdout but through
+//! [`crate::mcp::output`].
+
+mod cache;
+mod call;
+mod catalogue;
+mod client;
+mod link;
+mod outbound;
+mod process;
+mod rules;
+mod stream;
+mod tally;
+mod text;
+
+use std::cell::{Cell, RefCell};
+use std::collections::HashMap;
+use std::ops::Range;
+use std::rc::Rc;
+use std::sync::Arc;
+use std::time::Duration;
+use std::{fmt, io};
+
+use cache::Cache;
+use catalogue::Job;
+use outbound::Outbound;
+use serde_json::value::RawValue;
+use thiserror::Error;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::task::LocalSet;
+use tokio::time::{Instant, sleep_until};
+
+use crate::call::Call;
+use crate::launch::supervisor::Launcher;
+use crate::mcp::envelope::{Era, Id, Meta, PARSE_ERROR};
+use crate::mcp::frame::{Frame, Lines};
+use crate::mcp::output::Output;
+use crate::mcp::reply;
+use crate::outcome::{Receipt, Status, Usage, Violation};
+use crate::plan::Plan;
+use crate::policy::Policy;
+
+/// The longest line that a client may send.
+const CLIENT_LINE: usize = 64 * 1024 * 1024;
+/// How long after the end of its input a client still gets answers.
+const LAST_ANSWERS: Duration = Duration::from_millis(800);
+/// How long the cells then have to be dead and recorded.
+const LAST_RECORDS: Duration = Duration::from_millis(150);
+/// Lines of the session's own that may wait for a client that does not read.
+const MOST_REPLIES: usize = 10_000;
+
+/// What one call may do, resolved.
+#[derive(Debug, Clone)]
+pub struct Grant {
+    /// What the launcher runs.
+    pub plan: Arc<Plan>,
+    /// The policy that the plan was made from.
+    pub policy: Arc<Policy>,
+}
+
+/// Gives each call its grant.
+pub trait Profiles {
+    /// The grant for a method and the tool, prompt or resource that it names; the method of catalogue cells is `catalogue`.
+    ///
+    /// # Errors
+    /// Why there is none, with a hint in a line of its own if there is one.
+    fn grant(&self, method: &str, target: Option<&str>) -> Result<Grant, String>;
+}
+
+/// Takes down what is about to happen, and what has happened.
+pub trait Records {
+    /// A cell is about to start. Without a policy the parameters must not be written.
+    ///
+    /// # Errors
+    /// When it cannot be written; the cell is then not started.
+    fn started(&self, call: &Call, policy: Option<&Policy>, params: Option<&RawValue>) -> io::Result<()>;
+
+    /// A cell is gone. Without a policy, what the server said must not be written.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn finished(&self, call: &Call, policy: Option<&Policy>, finished: &Finished) -> io::Result<()>;
+}
+
+/// How a call ended, for its record.
+#[derive(Debug, Clone)]
+pub struct Finished {
+    /// The status.
+    pub status: Status,
+    /// What it used.
+    pub usage: Usage,
+    /// What it was refused, and what it did against the rules.
+    pub violations: Vec<Violation>,
+    /// What was enforced; nothing if no payload ran.
+    pub receipt: Option<Receipt>,
+    /// The last lines of its stderr, hostile text.
+    pub stderr: Vec<String>,
+    /// From the request's turn to the last process gone.
+    pub duration: Duration,
+}
+
+/// What a session needs.
+pub struct Options {
+    /// The server's name in records.
+    pub server: String,
+    /// Who runs the supervisor, e.g. `uid 1000`.
+    pub user: String,
+    /// The start of every call's id, unique to this supervisor.
+    pub run: String,
+    /// Calls that run at once.
+    pub jobs: usize,
+    /// Starts cells.
+    pub launcher: Launcher,
+    /// Gives grants.
+    pub profiles: Box<dyn Profiles>,
+    /// Takes records.
+    pub records: Box<dyn Records>,
+    /// Tells the operator of a fault that has nowhere else to go.
+    pub notice: Box<dyn Fn(&str)>,
+}
+
+impl fmt::Debug for Options {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Options")
+            .field("server", &self.server)
+            .field("jobs", &self.jobs)
+            .finish_non_exhaustive()
+    }
+}
+
+/// Why a session ended otherwise than by the client's wish.
+#[derive(Debug, Error)]
+pub enum ServeError {
+    /// The client's messages cannot be read.
+    #[error("cannot read from the client")]
+    Read(#[source] io::Error),
+    /// The client sends, but reads no answers.
+    #[error("the client has left {MOST_REPLIES} lines unread and sends more")]
+    Unread,
+}
+
+/// A legacy handshake that every fresh process repeats.
+#[derive(Debug)]
+struct Handshake {
+    params: Vec<u8>,
+    version: String,
+    roots: bool,
+}
+
+/// What the legacy handshake has come to.
+#[derive(Debug, Clone)]
+enum Agreed {
+    None,
+    Pending,
+    Done(Rc<Handshake>),
+}
+
+/// One request of the client.
+#[derive(Debug)]
+struct Ask {
+    id: Id,
+    /// With its newline.
+    line: Vec<u8>,
+    method: String,
+    target: Option<String>,
+    params: Option<Range<usize>>,
+    meta: Meta,
+}
+
+/// Why a request is to stop.
+#[derive(Debug)]
+enum Stop {
+    /// The client's notification, with its newline.
+    Cancelled(Vec<u8>),
+    /// The session is over.
+    Gone,
+}
+
+/// Tells a request to stop.
+#[derive(Debug)]
+struct Control {
+    cancel: Option<oneshot::Receiver<Vec<u8>>>,
+    gone: watch::Receiver<bool>,
+}
+
+impl Control {
+    async fn stop(&mut self) -> Stop {
+        tokio::select! {
+            biased;
+            () = gone(&mut self.gone) => Stop::Gone,
+            note = cancelled(&mut self.cancel) => Stop::Cancelled(note),
+        }
+    }
+
+    async fn gone(&mut self) {
+        gone(&mut self.gone).await;
+    }
+}
+
+async fn gone(gone: &mut watch::Receiver<bool>) {
+    // The sender lives in the session, which every task holds.
+    drop(gone.wait_for(|gone| *gone).await);
+}
+
+async fn cancelled(cancel: &mut Option<oneshot::Receiver<Vec<u8>>>) -> Vec<u8> {
+    if let Some(receiver) = cancel {
+        let note = receiver.await;
+        *cancel = None;
+        if let Ok(note) = note {
+            return note;
+        }
+    }
+    std::future::pending().await
+}
+
+#[derive(Debug)]
+struct OpenRequest {
+    cancel: oneshot::Sender<Vec<u8>>,
+    bytes: usize,
+}
+
+/// What all parts of a session share.
+struct Session {
+    options: Options,
+    output: Output,
+    agreed: watch::Sender<Agreed>,
+    /// The parameters of the last `logging/setLevel` that succeeded.
+    level: RefCell<Option<Vec<u8>>>,
+    /// The legacy client's name.
+    client: RefCell<String>,
+    open: RefCell<HashMap<Id, OpenRequest>>,
+    open_bytes: Cell<usize>,
+    outbound: RefCell<Outbound>,
+    cache: RefCell<Cache>,
+    slots: Semaphore,
+    gone: watch::Sender<bool>,
+    tasks: watch::Sender<usize>,
+    replies: Cell<usize>,
+    counter: Cell<u64>,
+    catalogues: RefCell<[Option<UnboundedSender<Job>>; 2]>,
+    /// Set when the input has ended: no catalogue is started again.
+    closed: Cell<bool>,
+    itself: std::rc::Weak<Session>,
+}
+
+/// Counts a task as long as it lives.
+struct Counted(Rc<Session>);
+
+impl Drop for Counted {
+    fn drop(&mut self) {
+        self.0.tasks.send_modify(|tasks| *tasks = tasks.saturating_sub(1));
+    }
+}
+
+impl Session {
+    fn next_cell(&self) -> u64 {
+        self.counter.set(self.counter.get() + 1);
+        self.counter.get()
+    }
+
+    fn next_call_id(&self) -> String {
+        format!("{}-{}", self.options.run, self.next_cell())
+    }
+
+    /// Runs a task of the session.
+    fn spawn(&self, task: impl Future<Output = ()> + 'static) {
+        let Some(session) = self.itself.upgrade() else { return };
+        self.tasks.send_modify(|tasks| *tasks += 1);
+        let counted = Counted(session);
+        // The task is counted, and ends with the session at the latest.
+        drop(tokio::task::spawn_local(async move {
+            task.await;
+            drop(counted);
+        }));
+    }
+
+    /// Sends a line of the session's own, without waiting for it.
+    fn reply(&self, line: Vec<u8>) {
+        let Some(session) = self.itself.upgrade() else { return };
+        self.replies.set(self.replies.get() + 1);
+        self.spawn(async move {
+            let mut over = session.gone.subscribe();
+            tokio::select! {
+                biased;
+                () = session.output.line(line) => {}
+                () = gone(&mut over) => {}
+            }
+            session.replies.set(session.replies.get().saturating_sub(1));
+        });
+    }
+
+    /// Registers a request, so that it can be cancelled.
+    fn track(&self, ask: &Ask) -> Control {
+        let (sender, cancel) = oneshot::channel();
+        self.open_bytes.set(self.open_bytes.get() + ask.line.len());
+        self.open.borrow_mut().insert(ask.id.clone(), OpenRequest { cancel: sender, bytes: ask.line.len() });
+        Control { cancel: Some(cancel), gone: self.gone.subscribe() }
+    }
+
+    /// A request is about to be answered.
+    fn forget(&self, id: &Id) {
+        if let Some(open) = self.open.borrow_mut().remove(id) {
+            self.open_bytes.set(self.open_bytes.get().saturating_sub(open.bytes));
+        }
+    }
+
+    /// The handshake that a fresh process repeats, as soon as it is known whether there is one.
+    async fn agreed(&self) -> Option<Rc<Handshake>> {
+        let mut agreed = self.agreed.subscribe();
+        let settled = agreed.wait_for(|agreed| !matches!(agreed, Agreed::Pending)).await.ok()?;
+        match &*settled {
+            Agreed::Done(handshake) => Some(Rc::clone(handshake)),
+            Agreed::None | Agreed::Pending => None,
+        }
+    }
+
+    /// Gives the catalogue of an era a job, starting it if there is none.
+    fn catalogue(&self, era: Era, job: Job) {
+        let Some(session) = self.itself.upgrade() else { return };
+        if self.closed.get() {
+            return;
+        }
+        let mut catalogues = self.catalogues.borrow_mut();
+        let [legacy, modern] = &mut *catalogues;
+        let slot = if era == Era::Modern { modern } else { legacy };
+        let sender = slot.get_or_insert_with(|| {
+            let (sender, jobs) = unbounded_channel();
+            self.spawn(catalogue::run(session, era, jobs));
+            sender
+        });
+        // A catalogue ends only with the session.
+        drop(sender.send(job));
+    }
+
+    fn record(&self, call: &Call, policy: Option<&Policy>, finished: &Finished) {
+        if let Err(error) = self.options.records.finished(call, policy, finished) {
+            (self.options.notice)(&format!("cannot record the end of call `{}`: {error}", call.id));
+        }
+    }
+}
+
+/// Serves one client until it closes its input, its output breaks, or it cannot be read.
+///
+/// # Errors
+/// When the client's messages cannot be read, or it reads none.
+pub async fn serve(
+    options: Options,
+    client_in: impl AsyncRead + Unpin,
+    client_out: impl AsyncWrite + Unpin + Send + 'static,
+) -> Result<(), ServeError> {
+    let session = Rc::new_cyclic(|itself| Session {
+        slots: Semaphore::new(options.jobs.max(1)),
+        options,
+        output: Output::new(client_out),
+        agreed: watch::Sender::new(Agreed::None),
+        level: RefCell::default(),
+        client: RefCell::new("unknown".to_owned()),
+        open: RefCell::default(),
+        open_bytes: Cell::new(0),
+        outbound: RefCell::default(),
+        cache: RefCell::default(),
+        gone: watch::Sender::new(false),
+        tasks: watch::Sender::new(0),
+        replies: Cell::new(0),
+        counter: Cell::new(0),
+        catalogues: RefCell::default(),
+        closed: Cell::new(false),
+        itself: itself.clone(),
+    });
+    // What still runs when this ends is dropped with the set, and a dropped cell is killed.
+    let tasks = LocalSet::new();
+    tasks
+        .run_until(async {
+            let served = tokio::select! {
+                served = listen(&session, client_in) => served,
+                () = session.output.gone() => Ok(()),
+                () = session.output.flush_rests() => Ok(()),
+            };
+            wind_up(&session).await;
+            served
+        })
+        .await
+}
+
+async fn listen(session: &Rc<Session>, client_in: impl AsyncRead + Unpin) -> Result<(), ServeError> {
+    let mut lines = Lines::new(client_in, CLIENT_LINE, u64::MAX);
+    loop {
+        match lines.next().await.map_err(ServeError::Read)? {
+            Frame::Line(line) => client::line(session, line),
+            Frame::Long(_) => {
+                lines.skip_line();
+                let detail = format!("a message is longer than {CLIENT_LINE} bytes");
+                session.reply(reply::error(None, PARSE_ERROR, &detail));
+            }
+            Frame::Half(_) => {
+                session.reply(reply::error(None, PARSE_ERROR, "the input ends inside a message"));
+                return Ok(());
+            }
+            Frame::OverBudget | Frame::End => return Ok(()),
+        }
+        lines.shrink();
+        if session.replies.get() > MOST_REPLIES {
+            return Err(ServeError::Unread);
+        }
+        // Reading must not keep the calls from their turn when a client sends without a pause.
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Gives open requests a last chance, then ends everything.
+async fn wind_up(session: &Rc<Session>) {
+    session.closed.set(true);
+    session.catalogues.take();
+    let mut tasks = session.tasks.subscribe();
+    let until = Instant::now() + LAST_ANSWERS;
+    tokio::select! {
+        _ = tasks.wait_for(|tasks| *tasks == 0) => return,
+        () = session.output.gone() => {}
+        () = session.output.flush_rests() => {}
+        () = sleep_until(until) => {}
+    }
+    session.gone.send_replace(true);
+    tokio::select! {
+        _ = tasks.wait_for(|tasks| *tasks == 0) => {}
+        () = sleep_until(Instant::now() + LAST_RECORDS) => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeMap;
+
+    use super::*;
+    use crate::policy::{Audit, Environment, Filesystem, Floor, Limits, Syscalls};
+
+    pub(super) fn policy(time: Duration, output: u64) -> Policy {
+        Policy {
+            name: "test".to_owned(),
+            description: String::new(),
+            filesystem: Filesystem { read: vec![], write: vec![], execute: vec![], deny: vec![], scratch: 0 },
+            limits: Limits {
+                memory: 1 << 29,
+                cpu: 1000,
+                tasks: 64,
+                time,
+                output,
+                open_files: 64,
+                file_size: 1 << 20,
+            },
+            syscalls: Syscalls::default(),
+            environment: Environment { pass: vec![], set: BTreeMap::new() },
+            audit: Audit::default(),
+            floor: Floor::Landlock,
+        }
+    }
+}

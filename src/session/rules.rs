@@ -1,0 +1,336 @@
+//! What one line of a server means, and what to do about it.
+//!
+//! Neighbours: [`super::link`] follows the verdicts. Never: does I/O, waits, or changes more of a line than an id or token.
+
+use tokio::sync::mpsc::UnboundedSender;
+
+use super::outbound::{Back, Outbound};
+use super::tally::{Misdeed, Tally, excerpt};
+use crate::mcp::envelope::{self, Era, Id, Kind, METHOD_NOT_FOUND, Message};
+use crate::mcp::scan::{Member, Scanner};
+use crate::mcp::{object, reply};
+
+/// Requests to the client that one process may have open.
+const MOST_OPEN: usize = 64;
+
+/// The request that a process works on.
+#[derive(Debug, Clone)]
+pub(super) struct Asked {
+    pub(super) id: Id,
+    pub(super) progress: Option<Id>,
+}
+
+/// What to do about one line of the server.
+#[derive(Debug)]
+pub(super) enum Verdict {
+    Nothing,
+    ToClient(Vec<u8>),
+    ToCell(Vec<u8>),
+    Answer(Message),
+    /// The answer to the replayed handshake: as expected, or why not.
+    Handshake(Result<(), String>),
+}
+
+/// The state that decides.
+#[derive(Debug)]
+pub(super) struct Rules {
+    pub(super) era: Era,
+    pub(super) asked: Option<Asked>,
+    /// The replayed `initialize` that has not been answered yet, and the version that the answer must name.
+    pub(super) own_handshake: Option<(Id, String)>,
+    /// The replayed `logging/setLevel` that has not been answered yet.
+    pub(super) own_level: Option<Id>,
+    /// Changed-list notifications go to the client: only where its own handshake started the process.
+    pub(super) announces: bool,
+    /// The server said that a list has changed.
+    pub(super) changed: bool,
+    /// This process's key in the table of requests to the client.
+    pub(super) cell: u64,
+    pub(super) back: UnboundedSender<Back>,
+    /// Requests of this process that the client has not answered.
+    pub(super) open: usize,
+    pub(super) tally: Tally,
+}
+
+impl Rules {
+    pub(super) fn judge(&mut self, line: &[u8], outbound: &mut Outbound) -> Verdict {
+        let message = match envelope::parse(line) {
+            Ok(message) => message,
+            Err(_) if line.is_empty() => return Verdict::Nothing,
+            Err(_) => return self.misdeed(Misdeed::NotAMessage, line),
+        };
+        match &message.kind {
+            Kind::Answer { id, error } => {
+                if let Some((own, version)) = &self.own_handshake
+                    && own == id
+                {
+                    let verdict = same_version(line, &message, *error, version);
+                    self.own_handshake = None;
+                    return Verdict::Handshake(verdict);
+                }
+                if self.own_level.as_ref() == Some(id) {
+                    self.own_level = None;
+                    return Verdict::Nothing;
+                }
+                // An answer before the handshake's cannot be trusted to speak the agreed version.
+                if self.own_handshake.is_none() && self.asked.as_ref().is_some_and(|asked| asked.id == *id) {
+                    return Verdict::Answer(message);
+                }
+                self.misdeed(Misdeed::WrongId, line)
+            }
+            Kind::Request { id, method } => match (self.era, method.as_str()) {
+                (Era::Modern, _) => self.misdeed(Misdeed::Request, line),
+                (Era::Legacy, "ping") => Verdict::ToCell(reply::empty(id)),
+                (Era::Legacy, "roots/list" | "sampling/createMessage" | "elicitation/create")
+                    if self.own_handshake.is_none() && self.open < MOST_OPEN =>
+                {
+                    self.open += 1;
+                    Verdict::ToClient(outbound.open(self.cell, &self.back, line, &message, id))
+                }
+                (Era::Legacy, _) => {
+                    self.misdeed(Misdeed::Request, line);
+                    Verdict::ToCell(reply::error(Some(id), METHOD_NOT_FOUND, "not offered to servers"))
+                }
+            },
+            Kind::Notification { method } => self.notification(line, &message, method, outbound),
+        }
+    }
+
+    fn notification(
+        &mut self,
+        line: &[u8],
+        message: &Message,
+        method: &str,
+        outbound: &mut Outbound,
+    ) -> Verdict {
+        let whole = || [line, b"\n"].concat();
+        // Before the handshake's answer these belong to a start that the client does not know of.
+        let known = self.own_handshake.is_none();
+        match method {
+            "notifications/progress" => {
+                let params = message.params.clone();
+                let token = params.and_then(|params| object::member(line, params, "progressToken"));
+                let token = token.and_then(|span| Id::parse(line.get(span)?));
+                let expected = self.asked.as_ref().and_then(|asked| asked.progress.as_ref());
+                if token.is_some() && token.as_ref() == expected {
+                    return Verdict::ToClient(whole());
+                }
+                self.misdeed(Misdeed::Notification, line)
+            }
+            "notifications/message" if known && self.asked.is_some() => Verdict::ToClient(whole()),
+            "notifications/elicitation/complete"
+                if known && self.asked.is_some() && self.era == Era::Legacy =>
+            {
+                Verdict::ToClient(whole())
+            }
+            "notifications/cancelled" if self.era == Era::Legacy => {
+                match outbound.withdraw(self.cell, line, message) {
+                    Some(line) => {
+                        self.open = self.open.saturating_sub(1);
+                        Verdict::ToClient(line)
+                    }
+                    None => Verdict::Nothing,
+                }
+            }
+            "notifications/tools/list_changed"
+            | "notifications/prompts/list_changed"
+            | "notifications/resources/list_changed"
+                if self.announces =>
+            {
+                self.changed = true;
+                Verdict::ToClient(whole())
+            }
+            // Every start of a server says these; passed on, they would make the client list anew after each call.
+            "notifications/message"
+            | "notifications/tools/list_changed"
+            | "notifications/prompts/list_changed"
+            | "notifications/resources/list_changed"
+            | "notifications/resources/updated" => Verdict::Nothing,
+            _ => self.misdeed(Misdeed::Notification, line),
+        }
+    }
+
+    /// May the long line that starts like this be streamed to the client as the answer?
+    ///
+    /// # Errors
+    /// What the server does wrong with it.
+    pub(super) fn judge_long(&self, head: &[u8]) -> Result<bool, Misdeed> {
+        let mut scanner = Scanner::new();
+        if scanner.feed(head).is_err() || scanner.root() != Some(b'{') || scanner.duplicate() {
+            return Err(Misdeed::NotAMessage);
+        }
+        let Some(asked) = &self.asked else { return Ok(false) };
+        let body = matches!(scanner.inside(), Some(Member::Result | Member::Error));
+        if !body || scanner.spans().method.is_some() || self.own_handshake.is_some() {
+            return Ok(false);
+        }
+        match scanner.spans().id.clone().and_then(|span| head.get(span)) {
+            // TypeScript servers write the id last; the end of the line will show it.
+            None => Ok(true),
+            Some(raw) if Id::parse(raw).as_ref() == Some(&asked.id) => Ok(true),
+            Some(_) => Err(Misdeed::WrongId),
+        }
+    }
+
+    fn misdeed(&mut self, misdeed: Misdeed, line: &[u8]) -> Verdict {
+        self.tally.add(misdeed, line);
+        Verdict::Nothing
+    }
+}
+
+fn same_version(line: &[u8], message: &Message, error: bool, expected: &str) -> Result<(), String> {
+    let body = message.body.clone().unwrap_or_default();
+    if error {
+        let said = envelope::text_member(line, body, "message").unwrap_or_default();
+        return Err(format!("a fresh process refused the handshake: {}", excerpt(said.as_bytes())));
+    }
+    match envelope::text_member(line, body, "protocolVersion") {
+        Some(version) if version == expected => Ok(()),
+        other => Err(format!(
+            "a fresh process agreed on protocol version `{}`, the session on `{expected}`",
+            excerpt(other.unwrap_or_default().as_bytes())
+        )),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
+
+    use super::*;
+
+    fn rules(era: Era) -> (Rules, UnboundedReceiver<Back>) {
+        let (back, heard) = unbounded_channel();
+        let asked = Asked { id: Id::Number(7), progress: Some(Id::Text("p".into())) };
+        let rules = Rules {
+            era,
+            asked: Some(asked),
+            own_handshake: None,
+            own_level: None,
+            announces: false,
+            changed: false,
+            cell: 1,
+            back,
+            open: 0,
+            tally: Tally::default(),
+        };
+        (rules, heard)
+    }
+
+    fn verdict(rules: &mut Rules, line: &str) -> (char, Option<Misdeed>) {
+        rules.tally = Tally::default();
+        let kind = match rules.judge(line.as_bytes(), &mut Outbound::default()) {
+            Verdict::Nothing => '-',
+            Verdict::ToClient(_) => 'c',
+            Verdict::ToCell(_) => 's',
+            Verdict::Answer(_) => 'a',
+            Verdict::Handshake(Ok(())) => 'h',
+            Verdict::Handshake(Err(_)) => 'x',
+        };
+        (kind, rules.tally.misdeeds().next().map(|(misdeed, _)| misdeed))
+    }
+
+    #[test]
+    fn what_may_pass_and_what_may_not() {
+        let cases = [
+            (r#"{"jsonrpc":"2.0","id":7,"result":{}}"#, 'a', None, 'a', None),
+            (
+                r#"{"jsonrpc":"2.0","id":"7","result":{}}"#,
+                '-',
+                Some(Misdeed::WrongId),
+                '-',
+                Some(Misdeed::WrongId),
+            ),
+            (
+                r#"{"jsonrpc":"2.0","id":8,"error":{}}"#,
+                '-',
+                Some(Misdeed::WrongId),
+                '-',
+                Some(Misdeed::WrongId),
+            ),
+            (r#"{"jsonrpc":"2.0","id":0,"method":"ping"}"#, 's', None, '-', Some(Misdeed::Request)),
+            (r#"{"jsonrpc":"2.0","id":0,"method":"roots/list"}"#, 'c', None, '-', Some(Misdeed::Request)),
+            (
+                r#"{"jsonrpc":"2.0","id":0,"method":"tools/call"}"#,
+                's',
+                Some(Misdeed::Request),
+                '-',
+                Some(Misdeed::Request),
+            ),
+            (
+                r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"p"}}"#,
+                'c',
+                None,
+                'c',
+                None,
+            ),
+            (
+                r#"{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":"q"}}"#,
+                '-',
+                Some(Misdeed::Notification),
+                '-',
+                Some(Misdeed::Notification),
+            ),
+            (r#"{"jsonrpc":"2.0","method":"notifications/message","params":{}}"#, 'c', None, 'c', None),
+            (r#"{"jsonrpc":"2.0","method":"notifications/tools/list_changed"}"#, '-', None, '-', None),
+            (
+                r#"{"jsonrpc":"2.0","method":"notifications/evil"}"#,
+                '-',
+                Some(Misdeed::Notification),
+                '-',
+                Some(Misdeed::Notification),
+            ),
+            ("Server running on stdio", '-', Some(Misdeed::NotAMessage), '-', Some(Misdeed::NotAMessage)),
+            (
+                r#"[{"jsonrpc":"2.0","id":7,"result":{}}]"#,
+                '-',
+                Some(Misdeed::NotAMessage),
+                '-',
+                Some(Misdeed::NotAMessage),
+            ),
+            ("", '-', None, '-', None),
+        ];
+        for (line, legacy, legacy_misdeed, modern, modern_misdeed) in cases {
+            assert_eq!(verdict(&mut rules(Era::Legacy).0, line), (legacy, legacy_misdeed), "legacy {line}");
+            assert_eq!(verdict(&mut rules(Era::Modern).0, line), (modern, modern_misdeed), "modern {line}");
+        }
+    }
+
+    #[test]
+    fn a_replayed_handshake_must_agree_on_the_same_version_and_comes_first() {
+        let answer = |version: &str| {
+            format!(r#"{{"jsonrpc":"2.0","id":"own","result":{{"protocolVersion":"{version}"}}}}"#)
+        };
+        let replayed = || {
+            let (mut rules, _) = rules(Era::Legacy);
+            rules.own_handshake = Some((Id::Text("own".into()), "2025-06-18".into()));
+            rules
+        };
+        assert_eq!(verdict(&mut replayed(), &answer("2025-06-18")).0, 'h');
+        assert_eq!(verdict(&mut replayed(), &answer("2024-11-05")).0, 'x');
+        assert_eq!(
+            verdict(&mut replayed(), r#"{"jsonrpc":"2.0","id":"own","error":{"message":"no"}}"#).0,
+            'x'
+        );
+        let early = verdict(&mut replayed(), r#"{"jsonrpc":"2.0","id":7,"result":{}}"#);
+        assert_eq!(early, ('-', Some(Misdeed::WrongId)));
+        let mut rules = replayed();
+        assert_eq!(verdict(&mut rules, &answer("2025-06-18")).0, 'h');
+        assert_eq!(verdict(&mut rules, &answer("2025-06-18")).1, Some(Misdeed::WrongId));
+    }
+
+    #[test]
+    fn a_long_line_is_streamed_only_as_the_answer() {
+        let (rules, _heard) = rules(Era::Legacy);
+        let judge = |head: &str| rules.judge_long(head.as_bytes());
+        assert_eq!(judge(r#"{"result":{"x":"aaa"#), Ok(true));
+        assert_eq!(judge(r#"{"jsonrpc":"2.0","id":7,"result":{"x":"aaa"#), Ok(true));
+        assert_eq!(judge(r#"{"jsonrpc":"2.0","id":8,"result":{"x":"aaa"#), Err(Misdeed::WrongId));
+        assert_eq!(
+            judge(r#"{"jsonrpc":"2.0","method":"notifications/message","params":{"x":"aaa"#),
+            Ok(false)
+        );
+        assert_eq!(judge("Listening on"), Err(Misdeed::NotAMessage));
+        assert_eq!(judge("[["), Err(Misdeed::NotAMessage));
+    }
+}

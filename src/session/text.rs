@@ -1,0 +1,218 @@
+//! What a client and the model read when a call was stopped or its server failed.
+//!
+//! Neighbours: [`super::call`] and [`super::catalogue`] send these texts. Never: does I/O, or lets through a character
+//! of a server's that a terminal would act on.
+
+use std::time::Duration;
+
+use super::process::Remains;
+use super::tally::Tally;
+use crate::sys::process::Exit;
+use crate::outcome::{Evidence, Layer, Limit, Violation};
+use crate::policy::Policy;
+
+/// A limit that the supervisor itself enforces, as a violation.
+pub(super) fn violation(limit: Limit, policy: &Policy, peak: u64) -> Violation {
+    let (layer, operation) = match limit {
+        Limit::Time => (Layer::Deadline, "run"),
+        _ => (Layer::Output, "write"),
+    };
+    Violation {
+        layer,
+        limit: Some(limit),
+        operation: operation.to_owned(),
+        object: String::new(),
+        errno: None,
+        count: 1,
+        value: Some(value(limit, policy)),
+        peak: Some(peak),
+        rule: rule(limit, policy),
+        allow: Some(raise(limit, policy, Some(peak))),
+        evidence: Evidence::Supervisor,
+    }
+}
+
+fn rule(limit: Limit, policy: &Policy) -> String {
+    format!("`{}.{}` of profile `{}`", limit.section(), limit.name(), policy.name)
+}
+
+/// A limit's value in the unit of a [`Violation`].
+fn value(limit: Limit, policy: &Policy) -> u64 {
+    match limit {
+        Limit::Memory => policy.limits.memory,
+        Limit::Cpu => policy.limits.cpu.into(),
+        Limit::Tasks => policy.limits.tasks.into(),
+        Limit::Time => u64::try_from(policy.limits.time.as_micros()).unwrap_or(u64::MAX),
+        Limit::Output => policy.limits.output,
+        Limit::OpenFiles => policy.limits.open_files.into(),
+        Limit::FileSize => policy.limits.file_size,
+        Limit::Scratch => policy.filesystem.scratch,
+    }
+}
+
+/// The TOML that raises a limit to about twice what was needed.
+fn raise(limit: Limit, policy: &Policy, peak: Option<u64>) -> String {
+    let needed = value(limit, policy).max(peak.unwrap_or(0)).max(1);
+    let raised = match limit {
+        Limit::Time | Limit::Cpu | Limit::Tasks | Limit::OpenFiles => needed.saturating_mul(2),
+        Limit::Memory | Limit::Output | Limit::FileSize | Limit::Scratch => {
+            needed.saturating_add(1).checked_next_power_of_two().unwrap_or(u64::MAX)
+        }
+    };
+    let raised = if limit == Limit::Time { raised.div_ceil(1_000_000) * 1_000_000 } else { raised };
+    let written = match limit {
+        Limit::Cpu | Limit::Tasks | Limit::OpenFiles => amount(limit, raised),
+        _ => format!("\"{}\"", amount(limit, raised)),
+    };
+    format!("[{}]\n{} = {written}", limit.section(), limit.name())
+}
+
+/// A value as people write it.
+fn amount(limit: Limit, value: u64) -> String {
+    match limit {
+        Limit::Cpu => format!("{}.{:03}", value / 1000, value % 1000),
+        Limit::Tasks | Limit::OpenFiles => value.to_string(),
+        Limit::Time if value.is_multiple_of(1_000_000) => format!("{}s", value / 1_000_000),
+        Limit::Time => format!("{}ms", value / 1000),
+        Limit::Memory | Limit::Output | Limit::FileSize | Limit::Scratch => {
+            for (unit, name) in [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
+                if value >= unit && value.is_multiple_of(unit) {
+                    return format!("{}{name}", value / unit);
+                }
+            }
+            format!("{value}B")
+        }
+    }
+}
+
+/// A call that a limit has stopped.
+pub(super) fn stopped(
+    limit: Limit,
+    found: &[Violation],
+    policy: &Policy,
+    tally: &Tally,
+    stderr: &[String],
+) -> String {
+    let violation = found.iter().find(|violation| violation.limit == Some(limit));
+    let limited_to = violation.and_then(|violation| violation.value).unwrap_or_else(|| value(limit, policy));
+    let mut text = format!(
+        "toolcell stopped this call: it reached the {} limit of {}",
+        limit.name(),
+        amount(limit, limited_to)
+    );
+    let peak = violation.and_then(|violation| violation.peak);
+    if let Some(peak) = peak.filter(|_| limit != Limit::Time) {
+        write_to(&mut text, format_args!(" (peak {})", amount(limit, peak)));
+    }
+    let rule = violation.map_or_else(|| rule(limit, policy), |violation| violation.rule.clone());
+    write_to(&mut text, format_args!(", set by {rule}"));
+    misdeeds(&mut text, tally);
+    let allow = violation.and_then(|violation| violation.allow.clone());
+    let allow = allow.unwrap_or_else(|| raise(limit, policy, peak));
+    write_to(&mut text, format_args!("\nTo raise it:\n{allow}"));
+    last_lines(&mut text, stderr);
+    clean(&text)
+}
+
+/// A server that ended, or closed its output, without an answer.
+pub(super) fn died(remains: &Remains, tally: &Tally) -> String {
+    let mut text = match (remains.by_itself, remains.ended.exit) {
+        (_, None) => "the process that starts cells is gone".to_owned(),
+        (true, Some(Exit::Code(code))) => format!("the server exited with status {code} without an answer"),
+        (true, Some(Exit::Signal(signal))) => format!("the server was ended by signal {signal} without an answer"),
+        (false, _) => "the server closed its output without an answer, and was stopped".to_owned(),
+    };
+    misdeeds(&mut text, tally);
+    for violation in &remains.ended.violations {
+        write_to(&mut text, format_args!("\nIt ran into {}", violation.rule));
+        if let Some(allow) = &violation.allow {
+            write_to(&mut text, format_args!("; to change that:\n{allow}"));
+        }
+    }
+    last_lines(&mut text, &remains.stderr);
+    clean(&text)
+}
+
+/// A server that broke the protocol in a way that ended the call.
+pub(super) fn broken(detail: &str, tally: &Tally, stderr: &[String]) -> String {
+    let mut text = format!("the server broke the protocol: {detail}");
+    misdeeds(&mut text, tally);
+    last_lines(&mut text, stderr);
+    clean(&text)
+}
+
+/// A duration in whole microseconds.
+pub(super) fn micros(duration: Duration) -> u64 {
+    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
+}
+
+fn misdeeds(text: &mut String, tally: &Tally) {
+    for (misdeed, violation) in tally.misdeeds() {
+        write_to(text, format_args!("\nThe server {} ({} times)", misdeed.told(), violation.count));
+        if !violation.object.is_empty() {
+            write_to(text, format_args!(", first: `{}`", violation.object));
+        }
+    }
+}
+
+fn last_lines(text: &mut String, stderr: &[String]) {
+    if !stderr.is_empty() {
+        text.push_str("\nThe last lines of its stderr:");
+        for line in stderr {
+            write_to(text, format_args!("\n  {line}"));
+        }
+    }
+}
+
+fn write_to(text: &mut String, arguments: std::fmt::Arguments<'_>) {
+    // A string takes all that is written to it.
+    text.push_str(&arguments.to_string());
+}
+
+/// Escapes what a terminal, or a reader from right to left, would act on.
+pub(super) fn clean(text: &str) -> String {
+    let mut out = String::with_capacity(text.len());
+    for character in text.chars() {
+        let hidden = matches!(character, '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' | '\u{feff}' | '\u{e0000}'..='\u{e007f}');
+        if (character.is_control() && character != '\n' && character != '\t') || hidden {
+            out.extend(character.escape_unicode());
+        } else {
+            out.push(character);
+        }
+    }
+    out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::session::tally::Misdeed;
+    use crate::session::tests::policy;
+
+    #[test]
+    fn a_limit_is_named_with_its_value_its_peak_and_the_line_that_raises_it() {
+        let policy = policy(Duration::from_secs(30), 1 << 20);
+        let found = [violation(Limit::Output, &policy, (1 << 20) + 77)];
+        let text = stopped(Limit::Output, &found, &policy, &Tally::default(), &["oh\u{1b}[31m".to_owned()]);
+        assert_eq!(
+            text,
+            "toolcell stopped this call: it reached the output limit of 1MiB (peak 1048653B), set by `limits.output` \
+             of profile `test`\nTo raise it:\n[limits]\noutput = \"2MiB\"\nThe last lines of its stderr:\n  oh\\u{1b}[31m"
+        );
+        let mut tally = Tally::default();
+        tally.add(Misdeed::WrongId, b"{\"id\":9}");
+        tally.add(Misdeed::WrongId, b"{\"id\":8}");
+        let text = stopped(Limit::Time, &[], &policy, &tally, &[]);
+        assert_eq!(
+            text,
+            "toolcell stopped this call: it reached the time limit of 30s, set by `limits.time` of profile `test`\n\
+             The server answered requests that were not made (2 times), first: `{\"id\":9}`\n\
+             To raise it:\n[limits]\ntime = \"60s\""
+        );
+    }
+
+    #[test]
+    fn nothing_that_a_terminal_acts_on_passes() {
+        assert_eq!(clean("a\u{202e}b\u{7}\n\u{2028}é"), "a\\u{202e}b\\u{7}\n\\u{2028}é");
+    }
+}
