@@ -9,6 +9,7 @@
 //!  Ready ──exec fails──► Failed, exit(127)
 //!    │ exec done
 //! reaping ──payload ends──► Exited, exit(its status); the kernel kills what is left in the pid namespace
+//!    └──────SIGTERM────────► kill all, reap all (so that their CPU time is counted), exit(143)
 //! ```
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -212,7 +213,9 @@ fn run_payload(mut state: State<'_>) -> i32 {
         report(&state.channel, &Report::Ready(receipt), state.scratch.as_ref());
     }
     state.scratch = None;
-    let payload = match process::spawn(&state.prepared.image) {
+    // The payload gets the default back: its signals are all reset before exec.
+    let handled = process::notice_termination();
+    let payload = match handled.and_then(|()| process::spawn(&state.prepared.image)) {
         Ok(pid) => pid,
         Err(errno) => {
             let object = state.prepared.plan.steps.iter().find_map(|step| match step {
@@ -228,16 +231,24 @@ fn run_payload(mut state: State<'_>) -> i32 {
         return 1;
     }
     loop {
-        match process::wait(-1) {
-            Ok(reaped) if reaped.pid == payload => {
+        match process::wait_unless_terminated() {
+            Ok(Some(reaped)) if reaped.pid == payload => {
                 report(&state.channel, &Report::Exited(reaped.exit), None);
                 return match reaped.exit {
                     Exit::Code(code) => code,
                     Exit::Signal(signal) => 128 + signal,
                 };
             }
-            Ok(_) => {}
+            Ok(Some(_)) => {}
+            Ok(None) => return end_all(),
             Err(_) => return 1,
         }
     }
+}
+
+/// What the kernel kills with init is never waited for, and its CPU time is lost; so it is killed before.
+fn end_all() -> i32 {
+    let _none_left = process::kill_all_others().is_err();
+    while process::wait(-1).is_ok() {}
+    128 + libc::SIGTERM
 }

@@ -4,6 +4,7 @@
 //! of the payload.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::time::Duration;
 
 use super::cgroup::CellCgroup;
 use super::idmap::IdMaps;
@@ -11,9 +12,10 @@ use super::reserve::Reserved;
 use super::{LaunchError, init};
 use crate::plan::Plan;
 use crate::plan::step::{Namespace, Step};
+use crate::sys::descriptor::Interest;
 use crate::sys::filter::{self, Instruction};
 use crate::sys::process::{self, Cloned, Image};
-use crate::sys::{Errno, socket};
+use crate::sys::{Errno, descriptor, socket};
 
 /// The three ends that the payload gets.
 #[derive(Debug)]
@@ -85,6 +87,30 @@ pub struct Started {
     pub cgroup: Option<CellCgroup>,
     /// Places of denied names, given back when this is dropped.
     pub reserved: Reserved,
+}
+
+impl Started {
+    /// How long init may take to end the cell in order.
+    pub const PATIENCE: Duration = Duration::from_millis(100);
+
+    /// Ends every process of the cell: init counts their CPU time, or is killed when it takes too long.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn end(&self) -> Result<(), Errno> {
+        let mut gone = [Interest { fd: Some(self.pidfd.as_fd()), events: libc::POLLIN, ready: 0 }];
+        for signal in [libc::SIGTERM, libc::SIGKILL] {
+            match process::pidfd_send_signal(self.pidfd.as_fd(), signal) {
+                Ok(()) => {}
+                Err(Errno(libc::ESRCH)) => return Ok(()),
+                Err(errno) => return Err(errno),
+            }
+            if descriptor::poll(&mut gone, Some(Self::PATIENCE))? {
+                return Ok(());
+            }
+        }
+        Ok(())
+    }
 }
 
 /// Runs the plan's steps up to the clone; init runs the rest in the child.

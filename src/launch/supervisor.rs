@@ -12,9 +12,11 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
+use tokio::time::{Instant, timeout_at};
 
 use super::cgroup::CellCgroup;
 use super::launcher::{Answer, Handle, MESSAGE_LIMIT, Request};
+use super::spawn::Started;
 use super::{LaunchError, REPORT_LIMIT, Report, reserve};
 use crate::outcome::{Receipt, Usage, Violation};
 use crate::plan::Plan;
@@ -91,6 +93,9 @@ pub struct Cell {
     policy: Arc<Policy>,
     ended: Option<oneshot::Receiver<End>>,
     end: End,
+    began: Instant,
+    /// When init is killed, if it has been asked to end.
+    kill_at: Option<Instant>,
 }
 
 /// All about a cell that has ended.
@@ -100,7 +105,7 @@ pub struct Ended {
     pub exit: Option<Exit>,
     /// Exec failed: the payload never ran.
     pub failed: Option<LaunchError>,
-    /// What it used; bytes and wall-clock time are the caller's to fill in.
+    /// What it used; bytes are the caller's to fill in.
     pub usage: Usage,
     /// Limits that the kernel saw hit.
     pub violations: Vec<Violation>,
@@ -136,6 +141,7 @@ impl Launcher {
     /// # Errors
     /// The step that failed.
     pub async fn launch(&self, plan: &Arc<Plan>, policy: &Arc<Policy>) -> std::result::Result<Cell, LaunchError> {
+        let began = Instant::now();
         let failed = |errno| LaunchError::new("clone", "launcher", errno);
         let (launched, waiting) = oneshot::channel();
         let (ended, end) = oneshot::channel();
@@ -185,6 +191,8 @@ impl Launcher {
             policy: Arc::clone(policy),
             ended: Some(end),
             end: None,
+            began,
+            kill_at: None,
         };
         match cell.report().await.map_err(failed)? {
             Some((Report::Ready(receipt), scratch)) => {
@@ -198,7 +206,7 @@ impl Launcher {
             }
             // Init was killed, or said what it may not say.
             Some((Report::Exited(_), _)) | None => {
-                cell.kill();
+                cell.signal(libc::SIGKILL);
                 cell.gone().await;
                 Err(LaunchError::new("verify", "init ended before it had built the cell", Errno(libc::ECHILD)))
             }
@@ -290,15 +298,21 @@ impl Launcher {
 impl Drop for Cell {
     fn drop(&mut self) {
         if self.ended.is_some() {
-            self.kill();
+            self.signal(libc::SIGKILL);
         }
     }
 }
 
 impl Cell {
-    /// Kills init, and with it every process of the cell. Nothing happens to a cell that has ended.
-    pub fn kill(&self) {
-        let _gone = process::pidfd_send_signal(self.pidfd.get_ref().as_fd(), libc::SIGKILL).is_err();
+    /// Ends every process of the cell, through init or, when that takes too long, with it. Nothing happens to a cell
+    /// that has ended.
+    pub fn kill(&mut self) {
+        self.kill_at.get_or_insert_with(|| Instant::now() + Started::PATIENCE);
+        self.signal(libc::SIGTERM);
+    }
+
+    fn signal(&self, signal: libc::c_int) {
+        let _gone = process::pidfd_send_signal(self.pidfd.get_ref().as_fd(), signal).is_err();
     }
 
     /// The next message of init, with the descriptor it carries; `None` when init is gone.
@@ -322,10 +336,20 @@ impl Cell {
     /// Resolves when init, hence every process of the cell, is dead.
     async fn gone(&mut self) {
         let Some(ended) = self.ended.as_mut() else { return };
-        self.end = ended.await.unwrap_or_default();
+        let answer = match self.kill_at {
+            None => ended.await,
+            Some(at) => match timeout_at(at, &mut *ended).await {
+                Ok(answer) => answer,
+                Err(_late) => {
+                    let _gone = process::pidfd_send_signal(self.pidfd.get_ref().as_fd(), libc::SIGKILL).is_err();
+                    ended.await
+                }
+            },
+        };
+        self.end = answer.unwrap_or_default();
         if self.end.is_none() {
             // The launcher died: its children got SIGKILL from the kernel.
-            self.kill();
+            self.signal(libc::SIGKILL);
             let _ended = self.pidfd.readable().await.is_ok();
         }
         self.ended = None;
@@ -354,7 +378,8 @@ impl Cell {
             cpu_us: end.map(|(_, cpu_us)| cpu_us),
             exit,
         };
-        let (usage, violations) = usage::collect(&ended, &self.policy);
+        let (mut usage, violations) = usage::collect(&ended, &self.policy);
+        usage.wall_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         if end.is_some() {
             traces.reserved.clear();
         }

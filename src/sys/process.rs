@@ -5,6 +5,7 @@
 use std::ffi::{CStr, CString};
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 use super::{Errno, Result, check, check_fd};
 
@@ -192,6 +193,49 @@ impl Exit {
     }
 }
 
+static TERMINATED: AtomicBool = AtomicBool::new(false);
+
+extern "C" fn note_termination(_signal: libc::c_int) {
+    TERMINATED.store(true, Ordering::Relaxed);
+}
+
+/// From here on SIGTERM interrupts [`wait_unless_terminated`]. Without a handler, pid 1 of a namespace never gets it.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn notice_termination() -> Result<()> {
+    // SAFETY: sigaction is a plain C struct for which all zeroes is a value: no flags, hence no restart, empty mask.
+    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+    action.sa_sigaction = note_termination as *const () as usize;
+    // SAFETY: `action` is live; the handler only stores to an atomic, which is safe at any point; no old action is asked for.
+    check(libc::c_long::from(unsafe { libc::sigaction(libc::SIGTERM, &raw const action, ptr::null_mut()) })).map(drop)
+}
+
+/// Any child, as [`wait`]; `None` once SIGTERM has come.
+///
+/// # Errors
+/// The kernel's errno; `ECHILD` when there is no child left.
+pub fn wait_unless_terminated() -> Result<Option<Reaped>> {
+    loop {
+        if TERMINATED.load(Ordering::Relaxed) {
+            return Ok(None);
+        }
+        match wait_once(-1) {
+            Err(Errno(libc::EINTR)) => {}
+            answer => return answer.map(Some),
+        }
+    }
+}
+
+/// `kill(2)` of -1 with SIGKILL: every process of the pid namespace but the caller.
+///
+/// # Errors
+/// `ESRCH` when there is none.
+pub fn kill_all_others() -> Result<()> {
+    // SAFETY: kill takes integers.
+    check(libc::c_long::from(unsafe { libc::kill(-1, libc::SIGKILL) })).map(drop)
+}
+
 /// A reaped child.
 #[derive(Debug, Clone, Copy)]
 pub struct Reaped {
@@ -208,24 +252,28 @@ pub struct Reaped {
 /// # Errors
 /// The kernel's errno; `EINTR` is tried again.
 pub fn wait(pid: libc::pid_t) -> Result<Reaped> {
+    loop {
+        match wait_once(pid) {
+            Err(Errno(libc::EINTR)) => {}
+            answer => return answer,
+        }
+    }
+}
+
+fn wait_once(pid: libc::pid_t) -> Result<Reaped> {
     let mut status: libc::c_int = 0;
     // SAFETY: rusage is a plain C struct for which all zeroes is a value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
-    loop {
-        // SAFETY: both pointers are to live variables of the right type.
-        let reaped = unsafe { libc::wait4(pid, &raw mut status, libc::__WALL, &raw mut usage) };
-        if reaped != -1 {
-            let microseconds = |t: libc::timeval| {
-                u64::try_from(t.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(t.tv_usec).unwrap_or(0)
-            };
-            let cpu_us = microseconds(usage.ru_utime) + microseconds(usage.ru_stime);
-            return Ok(Reaped { pid: reaped, exit: Exit::from_wait(status), cpu_us });
-        }
-        let errno = Errno::last();
-        if errno.0 != libc::EINTR {
-            return Err(errno);
-        }
+    // SAFETY: both pointers are to live variables of the right type.
+    let reaped = unsafe { libc::wait4(pid, &raw mut status, libc::__WALL, &raw mut usage) };
+    if reaped == -1 {
+        return Err(Errno::last());
     }
+    let microseconds = |t: libc::timeval| {
+        u64::try_from(t.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(t.tv_usec).unwrap_or(0)
+    };
+    let cpu_us = microseconds(usage.ru_utime) + microseconds(usage.ru_stime);
+    Ok(Reaped { pid: reaped, exit: Exit::from_wait(status), cpu_us })
 }
 
 /// `pidfd_open(2)`.

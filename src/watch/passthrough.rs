@@ -117,7 +117,7 @@ pub fn pass(started: &Started, ends: Ends, time: Duration, output: u64) -> Resul
     let mut passed = Passed::default();
     let answer = relay(started, ends, time, output, &mut passed);
     if answer.is_err() || passed.stopped.is_some() {
-        kill(started)?;
+        started.end()?;
     }
     let reaped = process::wait(started.pid)?;
     passed.cpu_us = Some(reaped.cpu_us);
@@ -126,13 +126,6 @@ pub fn pass(started: &Started, ends: Ends, time: Duration, output: u64) -> Resul
         passed.exit = Some(reaped.exit);
     }
     answer.map(|()| passed)
-}
-
-fn kill(started: &Started) -> Result<()> {
-    match process::pidfd_send_signal(started.pidfd.as_fd(), libc::SIGKILL) {
-        Ok(()) | Err(Errno(libc::ESRCH)) => Ok(()),
-        Err(errno) => Err(errno),
-    }
 }
 
 fn relay(started: &Started, ends: Ends, time: Duration, output: u64, passed: &mut Passed) -> Result<()> {
