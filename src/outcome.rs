@@ -81,7 +81,12 @@ impl Limit {
     pub const fn section(self) -> &'static str {
         match self {
             Self::Scratch => "filesystem",
-            Self::Memory | Self::Cpu | Self::Tasks | Self::Time | Self::Output | Self::OpenFiles
+            Self::Memory
+            | Self::Cpu
+            | Self::Tasks
+            | Self::Time
+            | Self::Output
+            | Self::OpenFiles
             | Self::FileSize => "limits",
         }
     }

@@ -6,9 +6,9 @@
 pub mod step;
 
 use serde::{Deserialize, Serialize};
+use step::Step;
 
 use crate::policy::Floor;
-use step::Step;
 
 /// What the launcher runs for one cell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
