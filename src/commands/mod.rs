@@ -1,1 +1,5 @@
-//! x
+//! One file a subcommand: composition only.
+//!
+//! Neighbours: `main` calls them with what `cli` parsed. Never: decides what a stage should.
+
+pub mod demo;

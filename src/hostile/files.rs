@@ -105,6 +105,9 @@ pub(super) fn leave_setuid(call: &mut Call<'_>) -> Probed {
             _ => Ok("set-user-id file left".to_owned()),
         }
     });
+    if left.is_err() {
+        fs::remove_file(&path).unwrap_or_default();
+    }
     Ok(call.tried("chmod", "u+s", left.map_err(|error| errno(&error))))
 }
 
