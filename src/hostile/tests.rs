@@ -170,3 +170,15 @@ fn a_forged_answer_comes_before_the_own_one() {
     assert_eq!(answers[0]["id"], "victim");
     assert_eq!(answers[1]["id"], "forge_answer");
 }
+
+#[cfg(target_arch = "x86_64")]
+#[test]
+fn the_built_in_program_runs() {
+    let directory = directory("program");
+    let dropped = result("run_dropped_program", &json!({"directory": directory}));
+    assert_eq!(dropped["result"]["structuredContent"]["outcome"], "escaped", "{dropped}");
+    let memory = &result("run_from_memory", &json!({}))["result"]["structuredContent"];
+    // A host may forbid execution from memory (`vm.memfd_noexec`).
+    assert!(memory["outcome"] == "escaped" || memory["errno"] == "EACCES", "{memory}");
+    fs::remove_dir_all(&directory).unwrap();
+}

@@ -6,7 +6,7 @@
 use std::ffi::CStr;
 use std::fs::{File, OpenOptions};
 use std::io::{self, Read, Write};
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd};
 use std::os::unix::fs::OpenOptionsExt;
 
 use super::{Errno, Result, check, check_fd};
@@ -450,26 +450,27 @@ pub fn type_into_terminal() -> Result<End> {
         let terminals =
             OpenOptions::new().read(true).write(true).custom_flags(libc::O_NOCTTY).open("/dev/ptmx");
         match terminals {
-            Ok(master) => type_into_own(&master),
+            Ok(master) => type_into_own(master),
             Err(_no_terminals) => push_byte(0),
         }
     })
 }
 
-/// Makes the other side of `master` the controlling terminal and types into it.
-fn type_into_own(master: &File) -> Result<()> {
+/// Makes the other side of `master` the controlling terminal and types into it. The child keeps both open to its
+/// end: closing the master would hang it up.
+fn type_into_own(master: File) -> Result<()> {
+    let master = master.into_raw_fd();
     let unlocked: libc::c_int = 0;
     // SAFETY: setsid has no arguments.
     check(unsafe { libc::setsid() }.into())?;
     // SAFETY: TIOCSPTLCK reads one c_int, which `unlocked` is.
-    check(unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCSPTLCK, &raw const unlocked) }.into())?;
-    // SAFETY: TIOCGPTPEER takes open flags and returns a new descriptor.
-    let slave = unsafe { libc::ioctl(master.as_raw_fd(), libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY) };
-    // SAFETY: TIOCGPTPEER returns a new descriptor, or −1.
-    let slave = unsafe { owned(slave.into()) }?;
+    check(unsafe { libc::ioctl(master, libc::TIOCSPTLCK, &raw const unlocked) }.into())?;
+    // SAFETY: TIOCGPTPEER takes open flags and returns a new descriptor, which nothing else uses.
+    let slave =
+        check_fd(unsafe { libc::ioctl(master, libc::TIOCGPTPEER, libc::O_RDWR | libc::O_NOCTTY) }.into())?;
     // SAFETY: TIOCSCTTY takes an integer.
-    check(unsafe { libc::ioctl(slave.as_raw_fd(), libc::TIOCSCTTY, 0) }.into())?;
-    push_byte(slave.as_raw_fd())
+    check(unsafe { libc::ioctl(slave, libc::TIOCSCTTY, 0) }.into())?;
+    push_byte(slave)
 }
 
 /// ioctl TIOCSTI with one byte.

@@ -137,7 +137,8 @@ fn marker(stage: &Stage, _bare: bool) -> Value {
     json!({"pid": stage.marker()})
 }
 
-/// How far a probe goes by itself: without a cell only so far that the machine does not notice.
+/// How far a probe goes by itself: in a cell a few times the limit, so that a limit that fails hurts nobody; without
+/// a cell only so far that the machine does not notice.
 const fn bound(bare: bool, small: u64, large: u64) -> u64 {
     if bare { small } else { large }
 }
@@ -250,7 +251,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         RESOURCES,
         "fork bomb",
         "fork_bomb",
-        |_, bare| json!({"limit": bound(bare, 8, 2_000)}),
+        |_, bare| json!({"limit": bound(bare, 8, 500)}),
         Sign::Limit,
         Wall::Limit(Limit::Tasks),
     ),
@@ -258,7 +259,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         RESOURCES,
         "memory bomb",
         "memory_bomb",
-        |_, bare| json!({"limit": bound(bare, 8 << 20, 4 << 30)}),
+        |_, bare| json!({"limit": bound(bare, 8 << 20, 512 << 20)}),
         Sign::Limit,
         Wall::Limit(Limit::Memory),
     ),
@@ -266,7 +267,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         RESOURCES,
         "fill the scratch disk",
         "fill_scratch",
-        |_, bare| json!({"directory": SCRATCH, "limit": bound(bare, 1 << 20, 1 << 30)}),
+        |_, bare| json!({"directory": SCRATCH, "limit": bound(bare, 1 << 20, 64 << 20)}),
         Sign::Limit,
         Wall::Limit(Limit::Scratch),
     ),

@@ -23,6 +23,8 @@ use crate::sys::observe;
 const ANSWER: Duration = Duration::from_secs(15);
 /// How long a record may take once the answer is there, and the process once its input is closed.
 const AFTERWARDS: Duration = Duration::from_secs(5);
+/// How long a record may take after one has not come at all.
+const IMPATIENT: Duration = Duration::from_millis(200);
 /// How much of standard error is kept.
 const WORDS: u64 = 16 << 10;
 /// What the victim of a forgery is asked to give back.
@@ -46,6 +48,7 @@ pub(super) struct Client {
     words: Option<JoinHandle<Vec<u8>>>,
     pid: Option<i32>,
     calls: u64,
+    patience: Duration,
 }
 
 /// All that came of one call.
@@ -88,7 +91,7 @@ impl Client {
         }
         let words = stderr.map(|stderr| thread::spawn(move || last_words(stderr)));
         thread::spawn(move || read(child, stdout, &sender));
-        Ok(Self { stdin, events, words, pid, calls: 0 })
+        Ok(Self { stdin, events, words, pid, calls: 0, patience: AFTERWARDS })
     }
 
     /// The legacy handshake. False: it did not succeed.
@@ -144,14 +147,15 @@ impl Client {
                 Some(Event::Line(line)) => {
                     if exchange.take(line, &id, victim) {
                         exchange.time = begin.elapsed();
-                        end = Instant::now() + AFTERWARDS;
+                        end = Instant::now() + self.patience;
                     }
                 }
-                Some(Event::Record(record)) if record.tool == tool => exchange.record = Some(*record),
+                Some(Event::Record(record)) if record.is_of(tool) => exchange.record = Some(*record),
                 Some(Event::Record(_)) => {}
                 Some(Event::Exited) => exchange.lost = true,
                 None => {
                     exchange.lost = exchange.answer.is_none();
+                    self.patience = IMPATIENT;
                     break;
                 }
             }

@@ -5,7 +5,7 @@
 use serde_json::Value;
 
 use super::attacks::{Attack, Sign, Wall};
-use super::client::{Exchange, TRUE_ANSWER};
+use super::client::{Exchange, TRUE_ANSWER, text};
 use super::look;
 use super::record::Record;
 use super::stage::Stage;
@@ -55,7 +55,8 @@ pub(super) enum Known {
 /// What stopped an attack.
 #[derive(Debug)]
 pub(super) struct Stopper {
-    pub(super) layer: Layer,
+    /// The layer's name, or the section of the profile that left it out.
+    pub(super) layer: &'static str,
     pub(super) rule: String,
     pub(super) known: Known,
 }
@@ -94,22 +95,27 @@ pub(super) fn judge(attack: &Attack, exchange: &Exchange, stage: &mut Stage, cel
         (None, _) => by_word(&word, cell, record, stopper.as_ref()),
     };
     let saw = seen(attack, &word, exchange);
-    Judgement { verdict, outside: outside.is_some(), saw, stopper: stopper.filter(|_| verdict.held()) }
+    Judgement {
+        verdict,
+        outside: outside.is_some(),
+        saw,
+        stopper: stopper.filter(|_| cell && verdict.held()),
+    }
 }
 
 /// The probe's report, if the call got that far.
 fn word(exchange: &Exchange) -> Word {
     let report = exchange.answer.as_ref().and_then(|answer| answer.pointer("/result/structuredContent"));
-    let text = |name: &str| {
+    let member = |name: &str| {
         report.and_then(|report| report.get(name)).and_then(Value::as_str).unwrap_or_default().to_owned()
     };
     let outcome = report.and_then(|report| report.get("outcome"));
     Word {
         outcome: outcome.and_then(|outcome| serde_json::from_value(outcome.clone()).ok()),
-        operation: text("operation"),
-        object: text("object"),
-        errno: Some(text("errno")).filter(|errno| !errno.is_empty()),
-        saw: text("saw"),
+        operation: member("operation"),
+        object: member("object"),
+        errno: Some(member("errno")).filter(|errno| !errno.is_empty()),
+        saw: member("saw"),
     }
 }
 
@@ -159,7 +165,7 @@ fn limited(word: &Word, record: Option<&Record>) -> Verdict {
 
 /// The verdict where only the probe can tell: its refusal counts if the layer that gives it was verified to be on.
 fn by_word(word: &Word, cell: bool, record: Option<&Record>, stopper: Option<&Stopper>) -> Verdict {
-    let on = |stopper: &Stopper| record.is_some_and(|record| record.verified(stopper.layer.name()));
+    let on = |stopper: &Stopper| record.is_some_and(|record| record.verified(stopper.layer));
     match word.outcome {
         Some(Outcome::Escaped) => Verdict::Escaped,
         Some(Outcome::Blocked) if !cell || stopper.is_some_and(on) => Verdict::Blocked,
@@ -182,7 +188,7 @@ fn stopper(attack: &Attack, word: &Word, record: Option<&Record>) -> Option<Stop
             Some(limit) => limit_key(limit),
             None => violation.rule.replace('`', ""),
         };
-        return Some(Stopper { layer: violation.layer, rule, known: Known::Record });
+        return Some(Stopper { layer: violation.layer.name(), rule, known: Known::Record });
     }
     let (layer, rule) = inferred(attack.wall, word);
     Some(Stopper { layer, rule, known: Known::Inferred })
@@ -194,7 +200,7 @@ fn limit_key(limit: Limit) -> String {
 }
 
 /// The layer that stands there, and gives this errno.
-fn inferred(wall: Wall, word: &Word) -> (Layer, String) {
+fn inferred(wall: Wall, word: &Word) -> (&'static str, String) {
     let errno = word.errno.as_deref().unwrap_or_default();
     let (layer, rule) = match (wall, errno) {
         (_, "SIGSYS") => (Layer::Seccomp, "killed"),
@@ -203,22 +209,23 @@ fn inferred(wall: Wall, word: &Word) -> (Layer, String) {
         (Wall::View, "EPERM") => (Layer::Seccomp, "not in the list"),
         (Wall::View, _) => (Layer::Root, "not granted"),
         (Wall::Execute, "EACCES") => (Layer::Root, "scratch is noexec"),
-        (Wall::Execute, _) => (Layer::Landlock, "execute not granted"),
-        (Wall::Privilege, _) => (Layer::Capabilities, "none, for good"),
+        (Wall::Execute, _) => (Layer::Landlock, "no execute"),
+        (Wall::Privilege, "EINVAL") => (Layer::Namespaces, "no root to become"),
+        (Wall::Privilege, _) => (Layer::Capabilities, "all dropped"),
         (Wall::Call, "ENOENT" | "ENOTTY") => (Layer::Root, "not granted"),
         (Wall::Call, _) => (Layer::Seccomp, "not in the list"),
         (Wall::Processes, "ENOENT" | "ESRCH") => (Layer::Namespaces, "own processes"),
         (Wall::Processes, "EACCES") => (Layer::Capabilities, "not dumpable"),
         (Wall::Processes, _) => (Layer::Seccomp, "not in the list"),
-        (Wall::End, _) => (Layer::Namespaces, "ends with its call"),
-        (Wall::Environment, _) => (Layer::Root, "environment is empty"),
+        (Wall::End, _) => (Layer::Namespaces, "ends with call"),
         (Wall::Names, _) => (Layer::Namespaces, "own host name"),
         (Wall::Network, "EPERM" | "EACCES" | "EAFNOSUPPORT") => (Layer::Seccomp, "socket family"),
         (Wall::Network, _) => (Layer::Namespaces, "own network"),
         (Wall::Protocol, _) => (Layer::Protocol, "not forwarded"),
-        (Wall::Limit(limit), _) => return (limit_layer(limit), limit_key(limit)),
+        (Wall::Limit(limit), _) => return (limit_layer(limit).name(), limit_key(limit)),
+        (Wall::Environment, _) => return ("environment", "not passed".to_owned()),
     };
-    (layer, rule.to_owned())
+    (layer.name(), rule.to_owned())
 }
 
 /// The layer that enforces a limit.
@@ -240,7 +247,66 @@ fn seen(attack: &Attack, word: &Word, exchange: &Exchange) -> String {
         (Some(errno), _) => format!("{}: {errno}", word.operation),
         (None, Some(_)) if bounded => word.object.clone(),
         (None, Some(_)) => format!("{}: {}", word.operation, word.saw),
-        (None, None) if exchange.answer.is_some() => "its call was ended".to_owned(),
-        (None, None) => "no answer".to_owned(),
+        (None, None) => exchange.answer.as_ref().and_then(text).unwrap_or("no answer").to_owned(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    fn word_of(structured: &Value) -> Word {
+        let answer = Some(json!({"result": {"structuredContent": structured}}));
+        word(&Exchange { answer, ..Exchange::default() })
+    }
+
+    fn report(outcome: &str, errno: Option<&str>) -> Word {
+        word_of(&json!({"outcome": outcome, "operation": "bpf", "object": "map", "errno": errno, "saw": ""}))
+    }
+
+    fn record(status: &Value, violations: &Value, layers: &Value) -> Record {
+        let line = json!({"event": "finished", "call": {"target": "bpf"}, "status": status, "violations": violations,
+            "receipt": {"floor": "full", "layers": layers}});
+        assert!(Record::parse(b"{\"event\":\"started\"}").is_none());
+        Record::parse(line.to_string().as_bytes()).unwrap()
+    }
+
+    fn plain(layers: &Value) -> Record {
+        record(&json!({"kind": "completed"}), &json!([]), layers)
+    }
+
+    fn seccomp() -> Stopper {
+        Stopper { layer: "seccomp", rule: String::new(), known: Known::Inferred }
+    }
+
+    #[test]
+    fn a_refusal_counts_only_with_a_receipt_of_its_layer() {
+        let refused = report("blocked", Some("EPERM"));
+        let on = plain(&json!({"seccomp": "filter"}));
+        let off = plain(&json!({"landlock": "ABI 7"}));
+        let stopper = seccomp();
+        assert_eq!(by_word(&refused, true, Some(&on), Some(&stopper)), Verdict::Blocked);
+        assert_eq!(by_word(&refused, true, Some(&off), Some(&stopper)), Verdict::Unclear);
+        assert_eq!(by_word(&refused, true, None, Some(&stopper)), Verdict::Unclear);
+        assert_eq!(by_word(&refused, false, None, None), Verdict::Blocked);
+    }
+
+    #[test]
+    fn what_got_through_or_did_not_answer_is_no_success() {
+        let on = plain(&json!({"seccomp": "filter"}));
+        let stopper = seccomp();
+        assert_eq!(by_word(&report("escaped", None), true, Some(&on), Some(&stopper)), Verdict::Escaped);
+        assert_eq!(by_word(&word_of(&Value::Null), true, Some(&on), Some(&stopper)), Verdict::Unclear);
+        assert_eq!(limited(&word_of(&Value::Null), Some(&on)), Verdict::Unclear);
+        assert_eq!(limited(&report("escaped", None), Some(&on)), Verdict::Escaped);
+    }
+
+    #[test]
+    fn a_limit_in_the_record_stops() {
+        let ended = record(&json!({"kind": "limit", "limit": "memory"}), &json!([]), &json!({}));
+        assert_eq!(limited(&word_of(&Value::Null), Some(&ended)), Verdict::Stopped);
+        assert_eq!(limited(&report("blocked", Some("ENOSPC")), None), Verdict::Stopped);
     }
 }

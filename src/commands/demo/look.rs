@@ -10,8 +10,10 @@ use super::stage::Stage;
 
 /// How deep below the cgroup mount cells can be.
 const DEPTH: u32 = 12;
-/// What toolcell's own directories and files have in their names.
-const MARK: &str = "toolcell";
+/// How the names of toolcell's own directories and files begin.
+const PREFIX: &str = "toolcell-";
+/// How the names of this and other demonstrations' directories begin.
+const DEMONSTRATION: &str = "toolcell-demo-";
 
 /// What there was before.
 #[derive(Debug)]
@@ -48,12 +50,8 @@ pub(super) fn before() -> io::Result<Before> {
 
 /// Looks again. The stage is still there; what it made itself is not counted.
 pub(super) fn since(before: &Before, stage: &Stage) -> io::Result<Left> {
-    let own = stage.path("");
     let new = |now: BTreeSet<PathBuf>, then: &BTreeSet<PathBuf>| {
-        now.difference(then)
-            .filter(|path| !path.starts_with(&own))
-            .map(|path| path.display().to_string())
-            .collect::<Vec<_>>()
+        now.difference(then).map(|path| path.display().to_string()).collect::<Vec<_>>()
     };
     let mut files = new(files(), &before.files);
     files.extend(planted(stage)?);
@@ -70,12 +68,21 @@ fn mounts() -> io::Result<BTreeSet<String>> {
     Ok(fs::read_to_string("/proc/self/mountinfo")?.lines().map(str::to_owned).collect())
 }
 
-/// Every cgroup directory with toolcell's name in its path.
+/// Every cgroup directory that a toolcell made and left.
 fn cgroups() -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     walk(Path::new("/sys/fs/cgroup"), DEPTH, &mut found);
-    found.retain(|path| path.to_string_lossy().contains(MARK));
+    found.retain(|path| is_abandoned(path));
     found
+}
+
+/// Does a directory bear toolcell's name, and the process id of a maker that is gone? Cells of another toolcell that
+/// runs meanwhile come and go, and are not this demonstration's.
+fn is_abandoned(path: &Path) -> bool {
+    let name = path.file_name().unwrap_or_default().to_string_lossy();
+    let Some(rest) = name.strip_prefix(PREFIX) else { return false };
+    let maker = rest.split('-').find(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
+    maker.is_none_or(|pid| !Path::new("/proc").join(pid).exists())
 }
 
 /// Collects the directories below one.
@@ -93,7 +100,8 @@ fn files() -> BTreeSet<PathBuf> {
     let temporary = std::env::temp_dir();
     let places = [temporary.as_path(), Path::new("/run"), Path::new("/dev/shm"), Path::new("/var/tmp")];
     let entries = places.into_iter().filter_map(|place| fs::read_dir(place).ok()).flatten().flatten();
-    entries.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains(MARK)).collect()
+    let is_ours = |name: &str| name.starts_with(PREFIX) && !name.starts_with(DEMONSTRATION);
+    entries.filter(|entry| is_ours(&entry.file_name().to_string_lossy())).map(|entry| entry.path()).collect()
 }
 
 /// What attackers made in the places of the stage, the granted one included.

@@ -1,39 +1,43 @@
-//! The `finished` records of the audit log, as far as the demonstration reads them.
+//! The `finished` records of the audit log, as far as the demonstration reads them (docs/audit.md).
 //!
 //! Neighbours: `client` reads the file line by line, `judge` asks what a record says. Never: writes one.
 
-use serde_json::Value;
+use serde::Deserialize;
 
 use crate::outcome::{Limit, Receipt, Status, Violation};
 
 /// What one record says about its call.
-#[derive(Debug)]
+#[derive(Debug, Deserialize)]
 pub(super) struct Record {
-    /// The tool that was called.
-    pub(super) tool: String,
+    event: String,
+    call: Called,
+    status: Status,
     /// What was refused.
     pub(super) violations: Vec<Violation>,
-    status: Option<Status>,
     receipt: Option<Receipt>,
+}
+
+/// The call that a record is about.
+#[derive(Debug, Deserialize)]
+struct Called {
+    target: Option<String>,
 }
 
 impl Record {
     /// A line of the log, if it is the record of a call that ended.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
-        let value: Value = serde_json::from_slice(line).ok()?;
-        let member =
-            |name: &str| value.get(name).or_else(|| value.get("call").and_then(|call| call.get(name)));
-        let violations = serde_json::from_value(member("violations")?.clone()).ok()?;
-        let tool = member("tool").or_else(|| member("target")).and_then(Value::as_str)?.to_owned();
-        let status = member("status").and_then(|status| serde_json::from_value(status.clone()).ok());
-        let receipt = member("receipt").and_then(|receipt| serde_json::from_value(receipt.clone()).ok());
-        Some(Self { tool, violations, status, receipt })
+        serde_json::from_slice(line).ok().filter(|record: &Self| record.event == "finished")
+    }
+
+    /// Is it about a call of this tool?
+    pub(super) fn is_of(&self, tool: &str) -> bool {
+        self.call.target.as_deref() == Some(tool)
     }
 
     /// The limit that ended the call, or that was hit in it.
     pub(super) fn limit(&self) -> Option<Limit> {
         match self.status {
-            Some(Status::Limit { limit }) => Some(limit),
+            Status::Limit { limit } => Some(limit),
             _ => self.violations.iter().find_map(|violation| violation.limit),
         }
     }

@@ -78,10 +78,10 @@ impl<'a> Table<'a> {
         let verdict = self.paint(colour, judgement.verdict.name());
         let stopper = judgement.stopper.as_ref().map(|stopper| {
             let mark = if stopper.known == Known::Inferred { "~" } else { " " };
-            format!("{mark}{}: {}", stopper.layer.name(), stopper.rule)
+            format!("{mark}{}: {}", stopper.layer, stopper.rule)
         });
-        let stopper = fit(&stopper.unwrap_or_default(), 25);
-        let (title, saw) = (fit(row.attack.title, 29), fit(&judgement.saw, 26));
+        let stopper = fit(&stopper.unwrap_or_default(), 27);
+        let (title, saw) = (fit(row.attack.title, 29), fit(&judgement.saw, 24));
         writeln!(self.out, " {verdict} {title} {saw} {stopper} {:>7}", milliseconds(row))?;
         self.out.flush()
     }
@@ -167,7 +167,7 @@ fn row_document(row: &Row) -> Value {
             Known::Record => "record",
             Known::Inferred => "inferred",
         };
-        json!({"layer": stopper.layer.name(), "rule": stopper.rule, "known": known})
+        json!({"layer": stopper.layer, "rule": stopper.rule, "known": known})
     });
     json!({
         "class": row.attack.class,
@@ -216,4 +216,17 @@ pub(super) fn plain(text: &str) -> String {
         c => c,
     };
     text.chars().map(visible).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_an_attacker_cannot_paint_or_widen() {
+        assert_eq!(plain("a\x1b[2Jb\u{2028}c\u{202e}d\r\n"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd}\n");
+        assert_eq!(fit("ab", 4), "ab  ");
+        assert_eq!(fit("abcdef", 4), "abc…");
+        assert_eq!(fit("a\nb", 3), "a b");
+    }
 }

@@ -3,13 +3,13 @@
 //! Neighbours: `attacks` aims at them, `judge` looks at them. Never: uses anything of the real user.
 
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
-use std::io::{self, Read};
+use std::io::{self, BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
 use std::os::unix::net::{self, UnixListener};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::Error;
 use crate::hostile::CANARY;
@@ -35,6 +35,37 @@ impl Drop for Directory {
     }
 }
 
+/// The process that attackers are led to: a hostile server that nobody asks to do anything.
+#[derive(Debug)]
+struct Marker {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: Option<BufReader<ChildStdout>>,
+}
+
+impl Marker {
+    /// Takes over a process with pipes.
+    fn new(mut child: Child) -> Self {
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take().map(BufReader::new));
+        Self { child, stdin, stdout }
+    }
+
+    /// Asks for a sign of life.
+    fn answers(&mut self) -> io::Result<bool> {
+        let (Some(stdin), Some(stdout)) = (&mut self.stdin, &mut self.stdout) else { return Ok(false) };
+        stdin.write_all(b"{\"jsonrpc\":\"2.0\",\"id\":0,\"method\":\"ping\"}\n")?;
+        let mut line = String::new();
+        Ok(stdout.read_line(&mut line)? > 0)
+    }
+}
+
+impl Drop for Marker {
+    fn drop(&mut self) {
+        drop(self.stdin.take());
+        drop(self.child.wait());
+    }
+}
+
 /// All canaries.
 #[derive(Debug)]
 pub(super) struct Stage {
@@ -45,7 +76,7 @@ pub(super) struct Stage {
     udp: UdpSocket,
     path_socket: UnixListener,
     abstract_socket: UnixListener,
-    marker: Option<Child>,
+    marker: Option<Marker>,
 }
 
 /// Words for what could not be made.
@@ -106,27 +137,29 @@ impl Stage {
         }
         let mut command = Command::new(&self.program);
         command.arg("hostile-server").env_clear().env(KEY, self.secret());
-        command.stdin(Stdio::piped()).stdout(Stdio::null()).stderr(Stdio::null());
-        self.marker = Some(prepare(&self.program, command.spawn())?);
-        Ok(())
+        command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        self.end();
+        self.marker = Some(Marker::new(prepare(&self.program, command.spawn())?));
+        if self.marker_lives() {
+            Ok(())
+        } else {
+            prepare(&self.program, Err(io::ErrorKind::BrokenPipe.into()))
+        }
     }
 
-    /// Is the marker process there, as it was started?
+    /// Does the marker process answer? A signal that it was sent before has its effect before the answer.
     pub(super) fn marker_lives(&mut self) -> bool {
-        self.marker.as_mut().is_some_and(|marker| matches!(marker.try_wait(), Ok(None)))
+        self.marker.as_mut().is_some_and(|marker| marker.answers().unwrap_or(false))
     }
 
     /// The marker's process id.
     pub(super) fn marker(&self) -> Option<u32> {
-        self.marker.as_ref().map(Child::id)
+        self.marker.as_ref().map(|marker| marker.child.id())
     }
 
     /// Ends the marker process, which reads to the end of its input.
     pub(super) fn end(&mut self) {
-        if let Some(mut marker) = self.marker.take() {
-            drop(marker.stdin.take());
-            drop(marker.wait());
-        }
+        drop(self.marker.take());
     }
 
     /// What makes this demonstration's names its own.
