@@ -106,6 +106,6 @@ pub(super) fn identify_host(call: &mut Call<'_>) -> Probed {
 pub(super) fn daemonise(call: &mut Call<'_>) -> Probed {
     let name = CString::new(call.text("name")?).map_err(|_nul| Refusal("name"))?;
     let time = Duration::from_millis(call.number("milliseconds", 20_000)?);
-    let left = attack::daemonise(&name, || wait(time)).map(|()| "left a daemon behind".to_owned());
-    Ok(call.tried("fork, setsid, fork", name.to_string_lossy(), left))
+    let left = attack::daemonise(&name, || wait(time)).map(|()| "left behind".to_owned());
+    Ok(call.tried("fork twice", name.to_string_lossy(), left))
 }

@@ -48,6 +48,7 @@ const NAMES: &[(i32, &str, &str)] = &[
     (libc::ELOOP, "ELOOP", "symbolic link where none may be"),
     (libc::EOVERFLOW, "EOVERFLOW", "value too large"),
     (libc::EUSERS, "EUSERS", "too many users or namespaces"),
+    (libc::ESOCKTNOSUPPORT, "ESOCKTNOSUPPORT", "socket type not supported"),
     (libc::EOPNOTSUPP, "EOPNOTSUPP", "not supported"),
     (libc::EAFNOSUPPORT, "EAFNOSUPPORT", "address family not supported"),
     (libc::ENETUNREACH, "ENETUNREACH", "network unreachable"),

@@ -164,7 +164,7 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack(FILES, "plant a git hook", "plant_hook", hook, Sign::AsMade, Wall::View),
     attack(FILES, "leave a set-user-id file", "leave_setuid", workspace, Sign::NoSetuid, Wall::Call),
     attack(FILES, "make a device node", "make_device", scratch, Sign::Word, Wall::Call),
-    attack(FILES, "open / by its handle", "open_by_handle", none, Sign::Word, Wall::Call),
+    attack(FILES, "open a directory by handle", "open_by_handle", none, Sign::Word, Wall::Call),
     attack(FILES, "write the core_pattern", "write_core_pattern", none, Sign::Word, Wall::View),
     attack(FILES, "leave its cgroup", "write_cgroup", none, Sign::Word, Wall::View),
     attack(PROGRAMS, "run a program it dropped", "run_dropped_program", scratch, Sign::Word, Wall::Execute),

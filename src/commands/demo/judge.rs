@@ -206,20 +206,24 @@ fn inferred(wall: Wall, word: &Word) -> (&'static str, String) {
         (_, "SIGSYS") => (Layer::Seccomp, "killed"),
         (Wall::View, "EACCES") => (Layer::Landlock, "not granted"),
         (Wall::View, "EROFS") => (Layer::Root, "read-only"),
-        (Wall::View, "EPERM") => (Layer::Seccomp, "not in the list"),
+        (Wall::View, "EPERM") => (Layer::Seccomp, "not allowed"),
+        (Wall::View | Wall::Call | Wall::Network, "EAFNOSUPPORT" | "ESOCKTNOSUPPORT") => {
+            (Layer::Seccomp, "socket family")
+        }
         (Wall::View, _) => (Layer::Root, "not granted"),
         (Wall::Execute, "EACCES") => (Layer::Root, "scratch is noexec"),
         (Wall::Execute, _) => (Layer::Landlock, "no execute"),
-        (Wall::Privilege, "EINVAL") => (Layer::Namespaces, "no root to become"),
+        (Wall::Privilege, "EINVAL") => (Layer::Namespaces, "no root there"),
         (Wall::Privilege, _) => (Layer::Capabilities, "all dropped"),
         (Wall::Call, "ENOENT" | "ENOTTY") => (Layer::Root, "not granted"),
-        (Wall::Call, _) => (Layer::Seccomp, "not in the list"),
+        (Wall::Call, _) => (Layer::Seccomp, "not allowed"),
         (Wall::Processes, "ENOENT" | "ESRCH") => (Layer::Namespaces, "own processes"),
         (Wall::Processes, "EACCES") => (Layer::Capabilities, "not dumpable"),
-        (Wall::Processes, _) => (Layer::Seccomp, "not in the list"),
+        (Wall::Processes, _) => (Layer::Seccomp, "not allowed"),
         (Wall::End, _) => (Layer::Namespaces, "ends with call"),
         (Wall::Names, _) => (Layer::Namespaces, "own host name"),
-        (Wall::Network, "EPERM" | "EACCES" | "EAFNOSUPPORT") => (Layer::Seccomp, "socket family"),
+        (Wall::Network, "EPERM") => (Layer::Seccomp, "not allowed"),
+        (Wall::Network, "EACCES") => (Layer::Landlock, "no port allowed"),
         (Wall::Network, _) => (Layer::Namespaces, "own network"),
         (Wall::Protocol, _) => (Layer::Protocol, "not forwarded"),
         (Wall::Limit(limit), _) => return (limit_layer(limit).name(), limit_key(limit)),
@@ -243,10 +247,14 @@ const fn limit_layer(limit: Limit) -> Layer {
 fn seen(attack: &Attack, word: &Word, exchange: &Exchange) -> String {
     let bounded = matches!(attack.wall, Wall::Limit(_));
     match (&word.errno, word.outcome) {
-        (Some(errno), _) if bounded => format!("{}, then {errno}", word.object),
+        (Some(errno), _) if bounded => format!("{}: {errno}", word.object),
         (Some(errno), _) => format!("{}: {errno}", word.operation),
         (None, Some(_)) if bounded => word.object.clone(),
         (None, Some(_)) => format!("{}: {}", word.operation, word.saw),
+        (None, None) if attack.sign == Sign::OneAnswer => "answer: written twice".to_owned(),
+        (None, None) if exchange.record.as_ref().is_some_and(|record| record.limit().is_some()) => {
+            "its call was ended".to_owned()
+        }
         (None, None) => exchange.answer.as_ref().and_then(text).unwrap_or("no answer").to_owned(),
     }
 }
