@@ -52,10 +52,7 @@ pub enum Invocation {
     /// `toolcell profile`
     Profile(ProfileArgs),
     /// `toolcell demo`
-    Demo {
-        /// `--json`
-        json: bool,
-    },
+    Demo(DemoArgs),
     /// `toolcell completions SHELL`
     Completions {
         /// Whose script.
@@ -104,6 +101,17 @@ pub struct ExecArgs {
     pub report: Option<PathBuf>,
     /// What is added to the profile.
     pub shared: SharedArgs,
+}
+
+/// The arguments of `toolcell demo`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DemoArgs {
+    /// `--json`
+    pub json: bool,
+    /// `--floor`
+    pub floor: Option<Floor>,
+    /// `--without-cell`: the same probes bare, for the proof that each can escape.
+    pub without_cell: bool,
 }
 
 /// Options that `run` and `exec` have in common.
@@ -196,7 +204,11 @@ fn invocation(command: &str, matches: &mut ArgMatches) -> Result<Invocation, Cli
         }),
         "doctor" => Invocation::Doctor { json: matches.get_flag("json") },
         "profile" => Invocation::Profile(profile(matches)?),
-        "demo" => Invocation::Demo { json: matches.get_flag("json") },
+        "demo" => Invocation::Demo(DemoArgs {
+            json: matches.get_flag("json"),
+            floor: floor(matches),
+            without_cell: matches.get_flag("without-cell"),
+        }),
         "completions" => Invocation::Completions { shell: required(matches, "shell")? },
         "man" => Invocation::Man { directory: matches.remove_one("directory") },
         "hostile-server" => Invocation::HostileServer,
@@ -226,11 +238,14 @@ fn shared(matches: &mut ArgMatches) -> SharedArgs {
         tasks: typed(matches, "tasks", "--tasks"),
         timeout: typed(matches, "timeout", "--timeout"),
         scratch: typed(matches, "scratch", "--scratch"),
-        floor: matches
-            .remove_one::<String>("floor")
-            .and_then(|text| Floor::ALL.into_iter().find(|floor| floor.name() == text)),
+        floor: floor(matches),
         audit: matches.remove_one("audit"),
     }
+}
+
+fn floor(matches: &mut ArgMatches) -> Option<Floor> {
+    let text = matches.remove_one::<String>("floor")?;
+    Floor::ALL.into_iter().find(|floor| floor.name() == text)
 }
 
 fn profile(matches: &mut ArgMatches) -> Result<ProfileArgs, CliError> {

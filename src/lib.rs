@@ -9,6 +9,7 @@ pub mod commands;
 pub mod diag;
 pub mod exit_codes;
 pub mod host;
+pub mod hostile;
 pub mod launch;
 pub mod mcp;
 pub mod outcome;

@@ -232,7 +232,15 @@ fn demo(command: Command) -> Command {
              left behind and how long a harmless call took. It is safe to run: what it looks for is planted.",
         )
         .arg(flag_json())
-        .after_help("Examples:\n  toolcell demo\n  toolcell demo --json")
+        .arg(options::floor())
+        .arg(
+            Arg::new("without-cell")
+                .long("without-cell")
+                .action(clap::ArgAction::SetTrue)
+                .hide(true)
+                .help("Run the same probes without a cell, to see that each of them can escape"),
+        )
+        .after_help("Examples:\n  toolcell demo\n  toolcell demo --json\n  toolcell demo --floor no-cgroup")
 }
 
 fn completions(command: Command) -> Command {

@@ -4,6 +4,7 @@
 
 mod completions;
 mod compose;
+mod demo;
 mod exec;
 mod man;
 mod profile;
@@ -12,9 +13,10 @@ mod run;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 
-use crate::cli::{self, CliError, ColorChoice, CommandLine, Invocation};
+use crate::cli::{self, CliError, ColorChoice, CommandLine, DemoArgs, Invocation};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
+use crate::hostile;
 
 /// Runs one command line, program name first, and says how the process is to end.
 #[must_use]
@@ -46,11 +48,32 @@ fn dispatch(invocation: Invocation, color: ColorChoice) -> Result<Ending, Failur
         Invocation::Exec(args) => exec::run(&args, color),
         Invocation::Profile(args) => profile::run(&args, color),
         Invocation::Run(args) => run::run(&args, color),
-        Invocation::Doctor { .. }
-        | Invocation::Demo { .. }
-        | Invocation::HostileServer => {
-            Err(Failure::new(Ending::Other, "this build does not have the command"))
-        }
+        Invocation::Demo(args) => demonstrate(&args, color),
+        Invocation::HostileServer => match hostile::serve(io::stdin().lock(), io::stdout().lock()) {
+            Ok(()) => Ok(Ending::Success),
+            Err(error) => Err(stdout_failed(error)),
+        },
+        Invocation::Doctor { .. } => Err(Failure::new(Ending::Other, "this build does not have the command")),
+    }
+}
+
+fn demonstrate(args: &DemoArgs, color: ColorChoice) -> Result<Ending, Failure> {
+    let failed = |error: demo::Error| {
+        let hint = error.hint();
+        Failure::new(Ending::Other, error).hint(hint)
+    };
+    let program = std::env::current_exe().map_err(|error| Failure::new(Ending::Other, error))?;
+    let mut stdout = io::stdout().lock();
+    let options = demo::Options {
+        json: args.json,
+        floor: args.floor,
+        cell: !args.without_cell,
+        colour: diag::color_on(color, &stdout),
+        program,
+    };
+    match demo::run(&options, &mut stdout).map_err(failed)? {
+        true => Ok(Ending::Success),
+        false => Ok(Ending::Other),
     }
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Neighbours: `launch`, `watch`, `host` call it. Never: holds policy, decides, retries, logs.
 
+pub mod attack;
 pub mod attribute;
 pub mod capability;
 pub mod descriptor;
@@ -10,6 +11,7 @@ pub mod identity;
 pub mod landlock;
 pub mod mount;
 pub mod network;
+pub mod observe;
 pub mod process;
 pub mod readiness;
 pub mod socket;
@@ -58,6 +60,7 @@ const NAMES: &[(i32, &str, &str)] = &[
     (libc::EOVERFLOW, "EOVERFLOW", "value too large"),
     (libc::EUSERS, "EUSERS", "too many users or namespaces"),
     (libc::EOPNOTSUPP, "EOPNOTSUPP", "not supported"),
+    (libc::ESOCKTNOSUPPORT, "ESOCKTNOSUPPORT", "socket type not supported"),
     (libc::EAFNOSUPPORT, "EAFNOSUPPORT", "address family not supported"),
     (libc::ENETUNREACH, "ENETUNREACH", "network unreachable"),
     (libc::ECONNREFUSED, "ECONNREFUSED", "connection refused"),

@@ -95,15 +95,20 @@ pub(super) fn shared() -> Vec<Arg> {
             .help_heading(LIMITS)
             .help("Size of the cell's private /tmp, such as 64MiB; 0 for none")
             .long_help(format!("Size of the cell's private /tmp; 0 for none. {SIZE_UNITS}: 64MiB")),
-        value("floor", Takes::Text, "FLOOR")
-            .help_heading("Isolation")
-            .value_parser([
-                PossibleValue::new(Floor::Full.name()).help("Every layer"),
-                PossibleValue::new(Floor::NoCgroup.name())
-                    .help("Every layer but cgroup limits: no limit on memory, CPU and tasks together"),
-                PossibleValue::new(Floor::Landlock.name())
-                    .help("No namespaces: paths are denied, but their names can be seen"),
-            ])
-            .help("The weakest isolation to accept; below it nothing runs [default: the profile's]"),
+        floor(),
     ]
+}
+
+/// `--floor`, which `demo` has too.
+pub(super) fn floor() -> Arg {
+    value("floor", Takes::Text, "FLOOR")
+        .help_heading("Isolation")
+        .value_parser([
+            PossibleValue::new(Floor::Full.name()).help("Every layer"),
+            PossibleValue::new(Floor::NoCgroup.name())
+                .help("Every layer but cgroup limits: no limit on memory, CPU and tasks together"),
+            PossibleValue::new(Floor::Landlock.name())
+                .help("No namespaces: paths are denied, but their names can be seen"),
+        ])
+        .help("The weakest isolation to accept; below it nothing runs [default: the profile's]")
 }

@@ -1,0 +1,329 @@
+//! The client's side of a demonstration: starts the wrapped server, calls it, collects every line and every record.
+//!
+//! Three threads turn what blocks into events in one line: standard output, the audit log, the process's end.
+//! Neighbours: `demo::run` calls, `judge` reads an [`Exchange`]. Never: decides what an answer means.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt;
+use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::sync::mpsc::{self, Receiver, Sender};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, Instant};
+
+use serde_json::{Value, json};
+
+use super::record::Record;
+use super::stage::{KEY, Stage};
+use super::{Error, Options, render};
+use crate::sys::observe;
+
+/// How long an answer may take: well above the time limit that the wrapped server's calls have.
+const ANSWER: Duration = Duration::from_secs(15);
+/// How long a record may take once the answer is there, and the process once its input is closed.
+const AFTERWARDS: Duration = Duration::from_secs(5);
+/// How long a record may take after one has not come at all.
+const IMPATIENT: Duration = Duration::from_millis(200);
+/// How much of standard error is kept.
+const WORDS: u64 = 16 << 10;
+/// What the victim of a forgery is asked to give back.
+pub(super) const TRUE_ANSWER: &str = "the true answer";
+
+/// Something that happened.
+enum Event {
+    /// A line on standard output.
+    Line(Vec<u8>),
+    /// A record of a call that ended.
+    Record(Box<Record>),
+    /// The process is gone, and its standard output was read to the end.
+    Exited,
+}
+
+/// The wrapped server.
+#[derive(Debug)]
+pub(super) struct Client {
+    stdin: Option<ChildStdin>,
+    events: Receiver<Event>,
+    words: Option<JoinHandle<Vec<u8>>>,
+    pid: Option<i32>,
+    calls: u64,
+    patience: Duration,
+}
+
+/// All that came of one call.
+#[derive(Debug, Default)]
+pub(super) struct Exchange {
+    /// The first answer with the call's id.
+    pub(super) answer: Option<Value>,
+    /// How many answers had the call's id.
+    pub(super) answers: usize,
+    /// The texts of the answers to the victim's call.
+    pub(super) victim: Vec<String>,
+    /// Every line that came, whatever it is.
+    pub(super) lines: Vec<Vec<u8>>,
+    /// The record of the call.
+    pub(super) record: Option<Record>,
+    /// From the request to the first answer.
+    pub(super) time: Duration,
+    /// The wrapped server ended, or did not answer at all.
+    pub(super) lost: bool,
+}
+
+impl Client {
+    /// Starts the server, wrapped or bare.
+    pub(super) fn start(options: &Options, stage: &Stage) -> Result<Self, Error> {
+        let cannot = |what: String| move |cause: io::Error| Error::Prepare { what, cause };
+        let program = options.program.display().to_string();
+        let mut child = command(options, stage).spawn().map_err(cannot(program.clone()))?;
+        let (sender, events) = mpsc::channel();
+        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let pid = i32::try_from(child.id()).ok();
+        if options.cell {
+            let audit = stage.audit();
+            let file = File::open(&audit).map_err(cannot(audit.display().to_string()))?;
+            let name = CString::new(audit.as_os_str().as_bytes()).unwrap_or_default();
+            let writes = observe::watch_writes(&name)
+                .map_err(|errno| io::Error::from_raw_os_error(errno.0))
+                .map_err(cannot(audit.display().to_string()))?;
+            let sender = sender.clone();
+            thread::spawn(move || follow(file, File::from(writes), &sender));
+        }
+        let words = stderr.map(|stderr| thread::spawn(move || last_words(stderr)));
+        thread::spawn(move || read(child, stdout, &sender));
+        Ok(Self { stdin, events, words, pid, calls: 0, patience: AFTERWARDS })
+    }
+
+    /// The legacy handshake. False: it did not succeed.
+    pub(super) fn handshake(&mut self) -> bool {
+        let greeting = json!({"jsonrpc": "2.0", "id": "hello", "method": "initialize", "params": {
+            "protocolVersion": "2025-11-25", "capabilities": {},
+            "clientInfo": {"name": "toolcell-demo", "version": env!("CARGO_PKG_VERSION")}}});
+        if !self.send(&[greeting]) {
+            return false;
+        }
+        let end = Instant::now() + ANSWER;
+        loop {
+            match self.next(end) {
+                Some(Event::Line(line)) => {
+                    let answer = serde_json::from_slice::<Value>(&line).unwrap_or_default();
+                    if answer.get("id").is_some_and(|id| id == "hello") {
+                        let agreed = answer.get("result").is_some();
+                        return agreed
+                            && self
+                                .send(&[json!({"jsonrpc": "2.0", "method": "notifications/initialized"})]);
+                    }
+                }
+                Some(Event::Record(_)) => {}
+                Some(Event::Exited) | None => return false,
+            }
+        }
+    }
+
+    /// Calls a tool and waits for its answer, its record if there is to be one, and the victim's answer if there is a
+    /// victim. With a victim, one more call flushes out what comes late.
+    pub(super) fn exchange(
+        &mut self,
+        tool: &'static str,
+        arguments: Value,
+        victim: Option<&str>,
+        recorded: bool,
+    ) -> Exchange {
+        self.calls += 1;
+        let id = format!("call-{}", self.calls);
+        let mut exchange = Exchange::default();
+        let mut requests = vec![call(&id, tool, arguments)];
+        requests.extend(victim.map(|id| call(id, "harmless", json!({"text": TRUE_ANSWER}))));
+        let begin = Instant::now();
+        exchange.lost = !self.send(&requests);
+        let mut end = begin + ANSWER;
+        while !exchange.lost {
+            let answered = exchange.answer.is_some()
+                && (victim.is_none() || exchange.victim.contains(&TRUE_ANSWER.into()));
+            if answered && (exchange.record.is_some() || !recorded) {
+                break;
+            }
+            match self.next(end) {
+                Some(Event::Line(line)) => {
+                    if exchange.take(line, &id, victim) {
+                        exchange.time = begin.elapsed();
+                        end = Instant::now() + self.patience;
+                    }
+                }
+                Some(Event::Record(record)) if record.is_of(tool) => exchange.record = Some(*record),
+                Some(Event::Record(_)) => {}
+                Some(Event::Exited) => exchange.lost = true,
+                None => {
+                    exchange.lost = exchange.answer.is_none();
+                    self.patience = IMPATIENT;
+                    break;
+                }
+            }
+        }
+        if victim.is_some() && !exchange.lost {
+            self.flush(&mut exchange, &id, victim);
+        }
+        exchange
+    }
+
+    /// One more harmless call: whatever is late has come when it is answered.
+    fn flush(&mut self, exchange: &mut Exchange, id: &str, victim: Option<&str>) {
+        let last = format!("{id}-flush");
+        exchange.lost = !self.send(&[call(&last, "harmless", json!({"text": "flush"}))]);
+        let end = Instant::now() + ANSWER;
+        while let Some(event) = self.next(end) {
+            if let Event::Line(line) = event {
+                let flushed = serde_json::from_slice::<Value>(&line)
+                    .is_ok_and(|answer| answer.get("id").is_some_and(|id| *id == last.as_str()));
+                if flushed {
+                    return;
+                }
+                exchange.take(line, id, victim);
+            }
+        }
+        exchange.lost = true;
+    }
+
+    /// Writes messages in one go.
+    fn send(&mut self, messages: &[Value]) -> bool {
+        let text: String = messages.iter().map(|message| format!("{message}\n")).collect();
+        self.stdin.as_mut().is_some_and(|stdin| stdin.write_all(text.as_bytes()).is_ok())
+    }
+
+    /// The next event, if there is one before `end`.
+    fn next(&mut self, end: Instant) -> Option<Event> {
+        let event = self.events.recv_timeout(end.saturating_duration_since(Instant::now())).ok();
+        if matches!(event, Some(Event::Exited)) {
+            self.pid = None;
+        }
+        event
+    }
+
+    /// Closes the input and waits for the end. Gives the time that took; `None`: it had to be killed.
+    pub(super) fn close(&mut self) -> Option<Duration> {
+        drop(self.stdin.take());
+        let begin = Instant::now();
+        while self.pid.is_some() {
+            if self.next(begin + AFTERWARDS).is_none() {
+                self.kill();
+                return None;
+            }
+        }
+        Some(begin.elapsed())
+    }
+
+    /// Ends a process that has not ended by itself.
+    fn kill(&mut self) {
+        if let Some(pid) = self.pid.take() {
+            observe::kill(pid, libc::SIGKILL).unwrap_or_default();
+        }
+    }
+
+    /// Ends it, and gives what it said on standard error, fit for a terminal.
+    pub(super) fn last_words(&mut self) -> String {
+        self.close();
+        let words = self.words.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
+        render::plain(String::from_utf8_lossy(&words).trim_end())
+    }
+}
+
+impl Drop for Client {
+    fn drop(&mut self) {
+        self.close();
+    }
+}
+
+impl Exchange {
+    /// Takes in a line. True: it is the first answer to the call.
+    fn take(&mut self, line: Vec<u8>, id: &str, victim: Option<&str>) -> bool {
+        let message = serde_json::from_slice::<Value>(&line).unwrap_or_default();
+        self.lines.push(line);
+        let answered = message.get("id").and_then(Value::as_str).unwrap_or_default();
+        if victim.is_some_and(|victim| victim == answered) {
+            self.victim.push(text(&message).unwrap_or_default().to_owned());
+        }
+        if answered != id {
+            return false;
+        }
+        self.answers += 1;
+        let first = self.answer.is_none();
+        self.answer.get_or_insert(message);
+        first
+    }
+}
+
+/// The command that is demonstrated.
+fn command(options: &Options, stage: &Stage) -> Command {
+    let mut command = Command::new(&options.program);
+    if options.cell {
+        command.args(["run", "--timeout", "2s", "--memory", "128MiB", "--tasks", "64", "--scratch", "16MiB"]);
+        command.arg("--write").arg(stage.path("workspace"));
+        command.arg("--audit").arg(stage.audit());
+        if let Some(floor) = options.floor {
+            command.args(["--floor", floor.name()]);
+        }
+        command.arg("--").arg(&options.program);
+    }
+    command.arg("hostile-server").env(KEY, stage.secret());
+    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// A `tools/call` request.
+fn call(id: &str, tool: &str, arguments: Value) -> Value {
+    json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": tool, "arguments": arguments}})
+}
+
+/// The first text of a result, or the message of an error.
+pub(super) fn text(answer: &Value) -> Option<&str> {
+    answer
+        .pointer("/result/content/0/text")
+        .or_else(|| answer.pointer("/error/message"))
+        .and_then(Value::as_str)
+}
+
+/// Turns standard output and then the end of the process into events.
+fn read(mut child: Child, stdout: Option<ChildStdout>, events: &Sender<Event>) {
+    if let Some(stdout) = stdout {
+        let lines = BufReader::new(stdout).split(b'\n').map_while(Result::ok);
+        for line in lines {
+            if events.send(Event::Line(line)).is_err() {
+                break;
+            }
+        }
+    }
+    drop(child.wait());
+    events.send(Event::Exited).unwrap_or_default();
+}
+
+/// Turns lines that are added to the audit log into events, each time the kernel says that it was written to.
+fn follow(mut log: File, mut writes: File, events: &Sender<Event>) {
+    let mut rest = Vec::new();
+    let mut notice = [0; 4096];
+    loop {
+        if log.read_to_end(&mut rest).is_err() {
+            return;
+        }
+        while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
+            let line: Vec<u8> = rest.drain(..=end).collect();
+            if let Some(record) = Record::parse(&line)
+                && events.send(Event::Record(Box::new(record))).is_err()
+            {
+                return;
+            }
+        }
+        if writes.read(&mut notice).is_err() {
+            return;
+        }
+    }
+}
+
+/// Reads standard error to its end and keeps the beginning.
+fn last_words(stderr: ChildStderr) -> Vec<u8> {
+    let mut words = Vec::new();
+    let mut kept = stderr.take(WORDS);
+    if kept.read_to_end(&mut words).is_ok() {
+        io::copy(&mut kept.into_inner(), &mut io::sink()).unwrap_or_default();
+    }
+    words
+}

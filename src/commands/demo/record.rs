@@ -1,0 +1,54 @@
+//! The `finished` records of the audit log, as far as the demonstration reads them (docs/audit.md).
+//!
+//! Neighbours: `client` reads the file line by line, `judge` asks what a record says. Never: writes one.
+
+use serde::Deserialize;
+
+use crate::outcome::{Limit, Receipt, Status, Violation};
+
+/// What one record says about its call.
+#[derive(Debug, Deserialize)]
+pub(super) struct Record {
+    event: String,
+    call: Called,
+    status: Status,
+    /// What was refused.
+    pub(super) violations: Vec<Violation>,
+    receipt: Option<Receipt>,
+}
+
+/// The call that a record is about.
+#[derive(Debug, Deserialize)]
+struct Called {
+    target: Option<String>,
+}
+
+impl Record {
+    /// A line of the log, if it is the record of a call that ended.
+    pub(super) fn parse(line: &[u8]) -> Option<Self> {
+        serde_json::from_slice(line).ok().filter(|record: &Self| record.event == "finished")
+    }
+
+    /// Is it about a call of this tool?
+    pub(super) fn is_of(&self, tool: &str) -> bool {
+        self.call.target.as_deref() == Some(tool)
+    }
+
+    /// The limit that ended the call, or that was hit in it.
+    pub(super) fn limit(&self) -> Option<Limit> {
+        match self.status {
+            Status::Limit { limit } => Some(limit),
+            _ => self.violations.iter().find_map(|violation| violation.limit),
+        }
+    }
+
+    /// The rung that was verified from inside the cell.
+    pub(super) fn floor(&self) -> Option<String> {
+        self.receipt.as_ref().map(|receipt| receipt.floor.name().to_owned())
+    }
+
+    /// Was this layer seen to be on from inside the cell?
+    pub(super) fn verified(&self, layer: &str) -> bool {
+        self.receipt.as_ref().is_some_and(|receipt| receipt.layers.contains_key(layer))
+    }
+}

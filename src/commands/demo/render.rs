@@ -1,0 +1,232 @@
+//! Shows a demonstration: a table for people, at most 100 columns wide, or one JSON document.
+//!
+//! Neighbours: `demo::run` hands over rows as they come. Never: lets text of the hostile server move the cursor.
+
+use std::io::{self, Write};
+
+use serde_json::{Value, json};
+
+use super::judge::{Known, Verdict};
+use super::{Options, Row, Summary};
+
+const RESET: &str = "\x1b[0m";
+const BOLD: &str = "\x1b[1m";
+const DIM: &str = "\x1b[2m";
+const RED: &str = "\x1b[1;31m";
+const GREEN: &str = "\x1b[32m";
+const YELLOW: &str = "\x1b[33m";
+
+/// The place where rows go.
+pub(super) struct Table<'a> {
+    out: &'a mut dyn Write,
+    json: bool,
+    cell: bool,
+    colour: bool,
+    class: &'static str,
+}
+
+impl<'a> Table<'a> {
+    /// An empty table.
+    pub(super) fn new(options: &Options, out: &'a mut dyn Write) -> Self {
+        Self { out, json: options.json, cell: options.cell, colour: options.colour, class: "" }
+    }
+
+    /// Text in a colour, if there are colours.
+    fn paint(&self, code: &str, text: &str) -> String {
+        if self.colour { format!("{code}{text}{RESET}") } else { text.to_owned() }
+    }
+
+    /// What is going to happen.
+    pub(super) fn header(&mut self) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        let what = if self.cell {
+            "A hostile MCP server behind `toolcell run`. Each line is one tool call in a cell of its own."
+        } else {
+            "The same hostile server with no cell around it. What escapes here is what a cell must stop."
+        };
+        let what = self.paint(BOLD, what);
+        let names = format!(
+            "         {} {} {} {:>7}",
+            fit("it tried to", 29),
+            fit("it saw", 26),
+            fit("stopped by", 25),
+            "ms"
+        );
+        let names = self.paint(DIM, &names);
+        writeln!(self.out, "{what}\n\n{names}")?;
+        self.out.flush()
+    }
+
+    /// One attack.
+    pub(super) fn row(&mut self, row: &Row) -> io::Result<()> {
+        if self.json {
+            return Ok(());
+        }
+        if self.class != row.attack.class {
+            self.class = row.attack.class;
+            let class = self.paint(BOLD, self.class);
+            writeln!(self.out, "{class}")?;
+        }
+        let judgement = &row.judgement;
+        let colour = match judgement.verdict {
+            Verdict::Blocked | Verdict::Stopped => GREEN,
+            Verdict::Escaped => RED,
+            Verdict::Unclear => YELLOW,
+        };
+        let verdict = self.paint(colour, judgement.verdict.name());
+        let stopper = judgement.stopper.as_ref().map(|stopper| {
+            let mark = if stopper.known == Known::Inferred { "~" } else { " " };
+            format!("{mark}{}: {}", stopper.layer, stopper.rule)
+        });
+        let stopper = fit(&stopper.unwrap_or_default(), 27);
+        let (title, saw) = (fit(row.attack.title, 29), fit(&judgement.saw, 24));
+        writeln!(self.out, " {verdict} {title} {saw} {stopper} {:>7}", milliseconds(row))?;
+        self.out.flush()
+    }
+
+    /// What it comes to.
+    pub(super) fn summary(&mut self, summary: &Summary) -> io::Result<()> {
+        if self.json {
+            let document = document(summary, self.cell);
+            writeln!(self.out, "{document:#}")?;
+            return self.out.flush();
+        }
+        let count = |verdict| summary.rows.iter().filter(|row| row.judgement.verdict == verdict).count();
+        let (blocked, stopped) = (count(Verdict::Blocked), count(Verdict::Stopped));
+        let (escaped, unclear) = (count(Verdict::Escaped), count(Verdict::Unclear));
+        let verdicts = format!(
+            "{} attacks: {blocked} blocked, {stopped} stopped at a limit, {escaped} escaped, {unclear} unclear",
+            summary.rows.len()
+        );
+        let verdicts = self.paint(if escaped + unclear == 0 { GREEN } else { RED }, &verdicts);
+        writeln!(self.out, "\n{verdicts}")?;
+        let left = &summary.left;
+        let counted = format!(
+            "left behind: {} processes, {} mounts, {} cgroups, {} files",
+            left.processes.len(),
+            left.mounts.len(),
+            left.cgroups.len(),
+            left.files.len()
+        );
+        let counted = self.paint(if left.is_nothing() { GREEN } else { RED }, &counted);
+        writeln!(self.out, "{counted}")?;
+        for name in [&left.processes, &left.mounts, &left.cgroups, &left.files].into_iter().flatten() {
+            writeln!(self.out, "  {}", plain(name))?;
+        }
+        match summary.closing {
+            Some(time) => writeln!(self.out, "ended {} ms after its input closed", time.as_millis())?,
+            None => writeln!(self.out, "{}", self.paint(RED, "did not end when its input closed: killed"))?,
+        }
+        if summary.unrecorded > 0 {
+            let words = format!("{} calls have no record in the audit log", summary.unrecorded);
+            writeln!(self.out, "{}", self.paint(RED, &words))?;
+        }
+        let micros = summary.harmless.as_micros();
+        let cell = if self.cell { "in a fresh cell" } else { "without a cell" };
+        writeln!(
+            self.out,
+            "a harmless call takes {}.{:02} ms {cell}, answer included (median)",
+            micros / 1000,
+            micros % 1000 / 10
+        )?;
+        if self.cell {
+            let floor = summary.floor.as_deref().unwrap_or("unknown");
+            let legend = format!(
+                "isolation verified from inside: {floor}   ~ not in the record: inferred from what the tool saw"
+            );
+            writeln!(self.out, "{}", self.paint(DIM, &legend))?;
+        }
+        self.out.flush()
+    }
+}
+
+/// Everything as one value.
+fn document(summary: &Summary, cell: bool) -> Value {
+    let left = &summary.left;
+    json!({
+        "cell": cell,
+        "held": summary.held(),
+        "floor": summary.floor,
+        "attacks": summary.rows.iter().map(row_document).collect::<Vec<_>>(),
+        "left": {
+            "processes": left.processes, "mounts": left.mounts, "cgroups": left.cgroups, "files": left.files,
+        },
+        "calls_without_record": summary.unrecorded,
+        "harmless_call_us": micros(summary.harmless),
+        "ended_after_us": summary.closing.map(micros),
+    })
+}
+
+/// One attack as a value.
+fn row_document(row: &Row) -> Value {
+    let judgement = &row.judgement;
+    let stopper = judgement.stopper.as_ref().map(|stopper| {
+        let known = match stopper.known {
+            Known::Record => "record",
+            Known::Inferred => "inferred",
+        };
+        json!({"layer": stopper.layer, "rule": stopper.rule, "known": known})
+    });
+    json!({
+        "class": row.attack.class,
+        "attempt": row.attack.title,
+        "tool": row.attack.tool,
+        "verdict": judgement.verdict.name(),
+        "judged": if judgement.outside { "from outside" } else { "by the probe" },
+        "saw": judgement.saw,
+        "report": row.exchange.answer.as_ref().and_then(|answer| answer.pointer("/result/structuredContent")),
+        "stopped_by": stopper,
+        "us": micros(row.exchange.time),
+    })
+}
+
+/// Microseconds as JSON takes them.
+fn micros(time: std::time::Duration) -> u64 {
+    u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
+}
+
+/// The time of a row: tenths below ten milliseconds.
+fn milliseconds(row: &Row) -> String {
+    let time = row.exchange.time;
+    match time.as_millis() {
+        0..10 => format!("{}.{}", time.as_millis(), time.as_micros() % 1000 / 100),
+        millis => millis.to_string(),
+    }
+}
+
+/// Text cut or padded to a width.
+fn fit(text: &str, width: usize) -> String {
+    let text = plain(text).replace('\n', " ");
+    if text.chars().count() <= width {
+        return format!("{text:width$}");
+    }
+    let mut cut: String = text.chars().take(width.saturating_sub(1)).collect();
+    cut.push('…');
+    cut
+}
+
+/// Text without anything that a terminal would obey; newlines stay.
+pub(super) fn plain(text: &str) -> String {
+    let visible = |c: char| match c {
+        '\n' => c,
+        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => '\u{fffd}',
+        c if c.is_control() => '\u{fffd}',
+        c => c,
+    };
+    text.chars().map(visible).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn text_of_an_attacker_cannot_paint_or_widen() {
+        assert_eq!(plain("a\x1b[2Jb\u{2028}c\u{202e}d\r\n"), "a\u{fffd}[2Jb\u{fffd}c\u{fffd}d\u{fffd}\n");
+        assert_eq!(fit("ab", 4), "ab  ");
+        assert_eq!(fit("abcdef", 4), "abc…");
+        assert_eq!(fit("a\nb", 3), "a b");
+    }
+}

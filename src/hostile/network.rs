@@ -1,0 +1,93 @@
+//! Probes that look for a way out over a socket.
+//!
+//! Neighbours: `hostile::tools` lists them. Never: sends more than one word, and that only to a given address.
+
+use std::io::Write;
+use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::os::linux::net::SocketAddrExt;
+use std::os::unix::net::{self, UnixStream};
+use std::time::Duration;
+
+use super::report::{Call, Probed, Refusal, errno};
+use crate::sys::{Errno, attack};
+
+/// What is sent when a connection is there.
+const WORD: &[u8] = b"toolcell-probe\n";
+/// How long to wait for an answer that may never come.
+const PATIENCE: Duration = Duration::from_millis(300);
+
+/// The address argument.
+fn address(call: &Call<'_>) -> Result<SocketAddr, Refusal> {
+    call.text("address")?.parse().map_err(|_malformed| Refusal("address"))
+}
+
+/// Connects to a listener and says a word.
+pub(super) fn call_home_tcp(call: &mut Call<'_>) -> Probed {
+    let address = address(call)?;
+    let sent = TcpStream::connect_timeout(&address, PATIENCE).and_then(|mut stream| stream.write_all(WORD));
+    Ok(call.tried(
+        "connect",
+        format!("tcp {address}"),
+        sent.map(|()| "connected".to_owned()).map_err(|error| errno(&error)),
+    ))
+}
+
+/// Sends a datagram.
+pub(super) fn call_home_udp(call: &mut Call<'_>) -> Probed {
+    let address = address(call)?;
+    let sent = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.send_to(WORD, address));
+    Ok(call.tried(
+        "sendto",
+        format!("udp {address}"),
+        sent.map(|_bytes| "sent".to_owned()).map_err(|error| errno(&error)),
+    ))
+}
+
+/// Connects to where clouds hand out credentials. A connection that is merely not answered has left the machine.
+pub(super) fn read_metadata_address(call: &mut Call<'_>) -> Probed {
+    let address = SocketAddr::from(([169, 254, 169, 254], 80));
+    let result = match TcpStream::connect_timeout(&address, PATIENCE) {
+        Ok(_stream) => Ok("connected".to_owned()),
+        Err(error) => match errno(&error) {
+            Errno(libc::ETIMEDOUT | libc::ECONNREFUSED | libc::EHOSTUNREACH | libc::ECONNRESET) => {
+                Ok("sent, no answer".to_owned())
+            }
+            errno => Err(errno),
+        },
+    };
+    Ok(call.tried("connect", "tcp 169.254.169.254:80", result))
+}
+
+/// Connects to a socket in the file system.
+pub(super) fn connect_path_socket(call: &mut Call<'_>) -> Probed {
+    let path = call.path("path")?;
+    let connected = UnixStream::connect(path).map(|_stream| "connected".to_owned());
+    Ok(call.tried("connect", path.to_string_lossy(), connected.map_err(|error| errno(&error))))
+}
+
+/// Connects to a socket that has a name and no file.
+pub(super) fn connect_abstract_socket(call: &mut Call<'_>) -> Probed {
+    let name = call.text("name")?;
+    let connected = net::SocketAddr::from_abstract_name(name)
+        .and_then(|address| UnixStream::connect_addr(&address))
+        .map(|_stream| "connected".to_owned());
+    Ok(call.tried("connect", format!("@{name}"), connected.map_err(|error| errno(&error))))
+}
+
+/// Opens a socket that sees and forges packets.
+pub(super) fn open_raw_socket(call: &mut Call<'_>) -> Probed {
+    let opened = attack::socket(libc::AF_INET, libc::SOCK_RAW, libc::IPPROTO_ICMP);
+    Ok(call.tried("socket", "AF_INET SOCK_RAW", opened.map(|()| "opened".to_owned())))
+}
+
+/// Opens a socket of the kernel's cryptography, a family with a long list of holes.
+pub(super) fn open_crypto_socket(call: &mut Call<'_>) -> Probed {
+    let opened = attack::socket(libc::AF_ALG, libc::SOCK_SEQPACKET, 0);
+    Ok(call.tried("socket", "AF_ALG", opened.map(|()| "opened".to_owned())))
+}
+
+/// Opens a socket that configures interfaces and routes.
+pub(super) fn open_netlink_socket(call: &mut Call<'_>) -> Probed {
+    let opened = attack::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE);
+    Ok(call.tried("socket", "AF_NETLINK", opened.map(|()| "opened".to_owned())))
+}

@@ -1,0 +1,111 @@
+//! Probes that reach for other processes, outlive their call, and look for secrets of the one who started them.
+//!
+//! Neighbours: `hostile::tools` lists them. Never: tells a value that is not a planted secret.
+
+use std::ffi::CString;
+use std::fs;
+use std::time::Duration;
+
+use super::report::{CANARY, Call, Probed, Refusal, errno, reveal};
+use super::resources::wait;
+use crate::sys::{Errno, attack, observe};
+
+/// Sends SIGTERM to a process that is not its own.
+pub(super) fn kill_process(call: &mut Call<'_>) -> Probed {
+    let pid = call.pid()?;
+    let sent = observe::kill(pid, libc::SIGTERM).map(|()| "signal sent".to_owned());
+    Ok(call.tried("kill", format!("process {pid}"), sent))
+}
+
+/// Attaches as a debugger.
+pub(super) fn trace_process(call: &mut Call<'_>) -> Probed {
+    let pid = call.pid()?;
+    Ok(call.tried_in_child("ptrace", format!("process {pid}"), "attached", attack::trace(pid)))
+}
+
+/// Reads another process's memory.
+pub(super) fn read_memory(call: &mut Call<'_>) -> Probed {
+    let pid = call.pid()?;
+    let read = attack::read_memory(pid).map(|()| "allowed".to_owned());
+    Ok(call.tried("process_vm_readv", format!("process {pid}"), read))
+}
+
+/// Takes an open file out of another process.
+pub(super) fn take_descriptor(call: &mut Call<'_>) -> Probed {
+    let pid = call.pid()?;
+    let taken = attack::take_descriptor(pid).map(|()| "taken".to_owned());
+    Ok(call.tried("pidfd_getfd", format!("process {pid}"), taken))
+}
+
+/// Looks into the environment of every process it can see but itself.
+pub(super) fn read_environments(call: &mut Call<'_>) -> Probed {
+    let itself = std::process::id().to_string();
+    let listed = match fs::read_dir("/proc") {
+        Ok(listed) => listed,
+        Err(error) => return Ok(call.tried("open", "/proc", Err(errno(&error)))),
+    };
+    let (mut seen, mut opened, mut refusal) = (0_u32, 0_u32, Errno(libc::ENOENT));
+    let mut secret = None;
+    for entry in listed.flatten() {
+        let name = entry.file_name();
+        let Some(pid) = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) else {
+            continue;
+        };
+        if pid == itself {
+            continue;
+        }
+        seen += 1;
+        match fs::read(entry.path().join("environ")) {
+            Ok(bytes) if bytes.is_empty() => {}
+            Ok(bytes) => {
+                opened += 1;
+                let text = reveal(&bytes);
+                secret = secret.or(Some(text).filter(|text| text.starts_with(CANARY)));
+            }
+            Err(error) => refusal = errno(&error),
+        }
+    }
+    let object = "/proc/*/environ";
+    Ok(match opened {
+        0 => call.tried("open", object, Err(refusal)),
+        _ => call.tried(
+            "open",
+            object,
+            Ok(secret.unwrap_or_else(|| format!("read {opened} of {seen}, no planted key in them"))),
+        ),
+    })
+}
+
+/// Looks for keys in its own environment.
+pub(super) fn read_keys(call: &mut Call<'_>) -> Probed {
+    const WORDS: [&str; 5] = ["KEY", "TOKEN", "SECRET", "PASSWORD", "CREDENTIAL"];
+    let mut names = Vec::new();
+    let mut planted = None;
+    for (name, value) in std::env::vars_os() {
+        let name = name.to_string_lossy().into_owned();
+        if WORDS.iter().any(|word| name.to_ascii_uppercase().contains(word)) {
+            let value = reveal(value.as_encoded_bytes());
+            planted = planted.or(Some(value).filter(|value| value.starts_with(CANARY)));
+            names.push(name);
+        }
+    }
+    let found = match (names.is_empty(), planted) {
+        (true, _) => Err(Errno(libc::ENOENT)),
+        (false, Some(value)) => Ok(format!("{}: {value}", names.join(" "))),
+        (false, None) => Ok(names.join(" ")),
+    };
+    Ok(call.tried("getenv", "*KEY*, *TOKEN*", found))
+}
+
+/// Asks for the name of the machine.
+pub(super) fn identify_host(call: &mut Call<'_>) -> Probed {
+    Ok(call.tried("uname", "host name", observe::host_name()))
+}
+
+/// Leaves a process behind that is to outlive its call.
+pub(super) fn daemonise(call: &mut Call<'_>) -> Probed {
+    let name = CString::new(call.text("name")?).map_err(|_nul| Refusal("name"))?;
+    let time = Duration::from_millis(call.number("milliseconds", 20_000)?);
+    let left = attack::daemonise(&name, || wait(time)).map(|()| "left behind".to_owned());
+    Ok(call.tried("fork twice", name.to_string_lossy(), left))
+}
