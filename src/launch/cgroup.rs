@@ -61,7 +61,9 @@ impl CellCgroup {
         Ok(())
     }
 
-    /// v1: the open `cgroup.procs` of each directory, for the child to write itself into.
+    /// v1: the open `tasks` of each directory, for the child to write itself into. Not `cgroup.procs`: that one stops
+    /// every fork of the host to move a whole process, and waits an RCU grace period (10 ms) for it; one thread that
+    /// moves itself needs neither, and init has no other thread.
     ///
     /// # Errors
     /// The file that could not be opened.
@@ -72,7 +74,7 @@ impl CellCgroup {
         self.directories
             .iter()
             .map(|(path, _)| {
-                let file = path.join("cgroup.procs");
+                let file = path.join("tasks");
                 OpenOptions::new().write(true).open(&file).map(OwnedFd::from).map_err(|error| {
                     LaunchError::new("create-cgroup", file.to_string_lossy(), Errno::from(error))
                 })
