@@ -8,6 +8,7 @@ import json
 import os
 import pathlib
 import shutil
+import signal
 import subprocess
 import tempfile
 import unittest
@@ -62,7 +63,17 @@ class Case(unittest.TestCase):
             for what, had in self.before.items():
                 self.assertEqual(had, after[what], f"{what}: not as before the test")
         finally:
+            self.kill_leftovers()
             shutil.rmtree(self.work, ignore_errors=True)
+
+    def kill_leftovers(self):
+        """Ends what a failed test left running, so that the next one is not blamed for it."""
+        for pid in host.descendants():
+            try:
+                os.kill(pid, signal.SIGKILL)
+            except ProcessLookupError:
+                continue
+        host.until(lambda: (host.reap(), not host.descendants())[1], 2)
 
     def settled(self):
         """Reaps what was orphaned; whether nothing of a cell is left."""
@@ -104,7 +115,9 @@ class Case(unittest.TestCase):
 
     def open_bare(self, server, answers=None):
         """The server alone."""
-        return wire.Wire(server.bare(), {**self.base, **server.env}, answers=answers)
+        peer = wire.Wire(server.bare(), {**self.base, **server.env}, answers=answers)
+        peer.bare = True
+        return peer
 
     def open_celled(self, server, *options, answers=None, env=None):
         """The server in cells. Its environment is not this process's: it is told by option."""

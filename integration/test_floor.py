@@ -4,6 +4,7 @@ Neighbours: `delegation` makes the directories that are closed to the user.
 Never: runs as root, to whom every directory is open.
 """
 
+import os
 import pathlib
 import subprocess
 
@@ -16,7 +17,7 @@ class Floor(case.Case):
     """Started in a cgroup where the user may make none."""
 
     def setUp(self):
-        if case.os.geteuid() == 0:
+        if os.geteuid() == 0:
             self.skipTest("only an ordinary user can be without delegation")
         super().setUp()
         if not case.CLOSED and self.full:
@@ -25,7 +26,7 @@ class Floor(case.Case):
     def enter_closed(self):
         """Moves this process into the closed directories; runs between fork and exec."""
         for directory in case.CLOSED:
-            pathlib.Path(directory, "cgroup.procs").write_text(str(case.os.getpid()), encoding="ascii")
+            pathlib.Path(directory, "cgroup.procs").write_text(str(os.getpid()), encoding="ascii")
 
     def command(self, *options):
         """tiny in cells, without the help that other tests have with the floor."""
@@ -41,7 +42,7 @@ class Floor(case.Case):
             self.assertIn(word, told)
 
     def test_served_when_no_cgroup_is_accepted(self):
-        # The descriptor-moving wrapper keeps `wire` unaware of cgroups.
+        # A shell moves itself first, so that `wire` need not know of cgroups.
         moved = ["/bin/sh", "-c", 'for d in $OUTSIDE_CLOSED; do echo $$ > "$d/cgroup.procs" || exit 99; done; exec "$@"',
                  "sh", *self.command("--floor=no-cgroup")]
         with wire.Wire(moved, {**self.base, "OUTSIDE_CLOSED": " ".join(case.CLOSED)}) as peer:

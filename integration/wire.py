@@ -4,6 +4,7 @@ Neighbours: tests drive it; `leaks` looks at the processes it starts.
 Never: repairs, reorders or re-encodes a line of the server.
 """
 
+import itertools
 import json
 import os
 import signal
@@ -39,6 +40,8 @@ class Wire:
     def __init__(self, command, env=None, cwd=None, answers=None):
         """Starts `command`. `answers`: method → function from params to result, for requests of the server."""
         self.answers = answers or {}
+        self.numbers = itertools.count(1)
+        self.bare = False
         self.lines = []
         self.arrivals = []
         self.requests = []
