@@ -1,4 +1,4 @@
-"""What every test starts from: a place to work, the same server bare and in cells, and a census that must come out even.
+"""What every test starts from: a place to work, the same server bare and in cells, and a census that must come even.
 
 Neighbours: `fixtures` names the servers, `wire` talks to them, `host` counts.
 Never: knows what a particular test is about.
@@ -57,7 +57,7 @@ class Case(unittest.TestCase):
         self.before = self.census()
 
     def tearDown(self):
-        host.until(lambda: self.settled(), 2)
+        host.until(self.settled, 2)
         after = self.census()
         try:
             for what, had in self.before.items():

@@ -43,8 +43,8 @@ class Floor(case.Case):
 
     def test_served_when_no_cgroup_is_accepted(self):
         # A shell moves itself first, so that `wire` need not know of cgroups.
-        moved = ["/bin/sh", "-c", 'for d in $OUTSIDE_CLOSED; do echo $$ > "$d/cgroup.procs" || exit 99; done; exec "$@"',
-                 "sh", *self.command("--floor=no-cgroup")]
+        move = 'for d in $OUTSIDE_CLOSED; do echo $$ > "$d/cgroup.procs" || exit 99; done; exec "$@"'
+        moved = ["/bin/sh", "-c", move, "sh", *self.command("--floor=no-cgroup")]
         with wire.Wire(moved, {**self.base, "OUTSIDE_CLOSED": " ".join(case.CLOSED)}) as peer:
             peer.open()
             self.assertEqual(case.text_of(peer.call(1, "echo", {"text": "served"})), "served")

@@ -131,9 +131,10 @@ class Everything(case.Case):
                     "name": "trigger-long-running-operation", "arguments": {"duration": 0.5, "steps": 2},
                     "_meta": {"progressToken": number}})
                 peer.post(f"quick-{number}", "tools/call", {"name": "echo", "arguments": {"message": str(number)}})
-            answers = [(name, peer.answer(name)) for number in range(4) for name in (f"slow-{number}", f"quick-{number}")]
-            return answers + [(f"progress {number}", peer.notifications("notifications/progress", number))
-                              for number in range(4)]
+            names = [f"{kind}-{number}" for number in range(4) for kind in ("slow", "quick")]
+            return [*((name, peer.answer(name)) for name in names),
+                    *((f"progress {number}", peer.notifications("notifications/progress", number))
+                      for number in range(4))]
         self.same(script)
 
     def test_cancellation(self):
@@ -234,7 +235,8 @@ class Filesystem(case.Case):
 
         def script(peer):
             peer.open()
-            return calls(peer, ("read_text_file", {"path": "/etc/passwd"}), ("read_text_file", {"path": f"{top}/missing"}),
+            return calls(peer, ("read_text_file", {"path": "/etc/passwd"}),
+                         ("read_text_file", {"path": f"{top}/missing"}),
                          ("write_file", {"path": f"{top}/../outside.txt", "content": "x"}), ("read_text_file", {}))
         self.assert_same(lambda: fixtures.filesystem(self.world()), script)
 
@@ -289,8 +291,8 @@ class Git(case.Case):
         """A repository with a commit, a change in the index and one outside it."""
         top = self.directory("repo")
         env = {"PATH": fixtures.search_path(), "HOME": str(self.work), "GIT_CONFIG_NOSYSTEM": "1", **fixtures.GIT}
-        for words in (["init", "-q", "-b", "main"], ["config", "user.name", "A"], ["config", "user.email", "a@example.org"],
-                      ["config", "gc.auto", "0"]):
+        for words in (["init", "-q", "-b", "main"], ["config", "user.name", "A"],
+                      ["config", "user.email", "a@example.org"], ["config", "gc.auto", "0"]):
             subprocess.run(["git", *words], cwd=top, env=env, check=True)
         (top / "a.txt").write_text("one\n", encoding="utf-8")
         subprocess.run(["git", "add", "a.txt"], cwd=top, env=env, check=True)

@@ -4,6 +4,7 @@ Neighbours: tests drive it; `leaks` looks at the processes it starts.
 Never: repairs, reorders or re-encodes a line of the server.
 """
 
+import contextlib
 import itertools
 import json
 import os
@@ -102,11 +103,9 @@ class Wire:
     def send_raw(self, data):
         """Writes bytes as they are; a server that is gone is noticed by whoever waits for its answer."""
         with self._write:
-            try:
+            with contextlib.suppress(BrokenPipeError, ValueError):
                 self.process.stdin.write(data)
                 self.process.stdin.flush()
-            except (BrokenPipeError, ValueError):
-                pass
 
     def send(self, message):
         """Writes one message."""
@@ -197,11 +196,8 @@ class Wire:
 
     def close_stdin(self):
         """End of input, as a client does that goes away."""
-        with self._write:
-            try:
-                self.process.stdin.close()
-            except BrokenPipeError:
-                pass
+        with self._write, contextlib.suppress(BrokenPipeError):
+            self.process.stdin.close()
 
     def wait_exit(self, timeout):
         """Seconds until the process was gone."""

@@ -87,7 +87,7 @@ class Session:
         """A call that the client gives up."""
         try:
             await asyncio.wait_for(self.session.call_tool(name, arguments), seconds)
-        except asyncio.TimeoutError:
+        except TimeoutError:
             return "gave up"
         return "answered"
 

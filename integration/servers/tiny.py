@@ -285,7 +285,11 @@ def descriptors(limit=1 << 20):
 def read(path):
     """Reads a file; its text, or the error."""
     text = []
-    result = errno_of(lambda: text.append(open(path, encoding="utf-8", errors="replace").read(4096)))
+
+    def load():
+        with open(path, encoding="utf-8", errors="replace") as file:
+            text.append(file.read(4096))
+    result = errno_of(load)
     return text[0] if text else result
 
 
