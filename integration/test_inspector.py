@@ -36,8 +36,7 @@ class Inspector(case.Case):
         return json.loads(bare[1] or "null")
 
     def test_legacy_lists(self):
-        for method in ("tools/list", "prompts/list"):
-            self.same(fixtures.everything, "--method", method)
+        self.same(fixtures.everything, "--method", "tools/list")
 
     def test_legacy_calls(self):
         self.same(fixtures.everything, "--method", "tools/call", "--tool-name", "echo", "--tool-arg", "message=hi")
@@ -46,7 +45,6 @@ class Inspector(case.Case):
                   "city=Paris")
 
     def test_modern(self):
-        self.same(fixtures.clock, "--protocol-era", "modern", "--method", "tools/list")
         self.same(fixtures.clock, "--protocol-era", "modern", *CONVERT)
         self.same(fixtures.clock, "--protocol-era", "auto", *CONVERT)
 
