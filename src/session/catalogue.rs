@@ -182,9 +182,6 @@ impl Catalogue {
         let Some(open) = self.open.take() else { return };
         let Some(running) = &mut self.running else { return };
         running.link.rules.asked = None;
-        if std::mem::take(&mut running.link.rules.changed) {
-            self.session.cache.borrow_mut().clear(self.era);
-        }
         let Open { ask, silent, .. } = open;
         let error = matches!(message.kind, Kind::Answer { error: true, .. });
         let (line, message) = without_what_is_not_offered(&ask.method, line, message);

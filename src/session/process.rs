@@ -20,7 +20,7 @@ use crate::outcome::Receipt;
 /// Of stderr, this many lines and bytes are kept: the last ones.
 const TAIL_LINES: usize = 20;
 const TAIL_BYTES: usize = 8 * 1024;
-/// How long after the end of a cell its last stderr bytes may still be on their way.
+/// How long after the end of a cell its last bytes may still be on their way.
 const LAST_WORDS: Duration = Duration::from_millis(20);
 
 /// The last bytes of a stream.
@@ -186,9 +186,20 @@ impl Process {
                 self.cell.ended().await
             }
         };
-        // All writers are dead, so this ends by itself; the bound is for a stderr that was passed on to a stranger.
+        // All writers are dead, so both end by themselves; the bound is for a pipe that was passed on to a stranger.
+        let last_words = async {
+            open &= by_itself;
+            while open {
+                match self.lines.next().await {
+                    Ok(Frame::Line(line)) => late(line),
+                    Ok(Frame::Long(_)) => self.lines.skip_line(),
+                    Ok(Frame::Half(_) | Frame::OverBudget | Frame::End) | Err(_) => open = false,
+                }
+            }
+            (&mut self.drain).await
+        };
         tokio::select! {
-            _ = &mut self.drain => {}
+            _ = last_words => {}
             () = sleep_until(Instant::now() + LAST_WORDS) => {}
         }
         ended.usage.bytes_in = self.feed.sent;
