@@ -182,6 +182,23 @@ fn each_way_to_fail_has_its_own_text() {
 }
 
 #[test]
+fn a_flood_neither_fills_the_memory_nor_outlives_its_time() {
+    let setup = Setup { time: std::time::Duration::from_millis(400), output: u64::MAX, ..Setup::default() };
+    let book = session(&setup, |mut client| async move {
+        client.handshake(json!({})).await;
+        client.read().await;
+        let flooded = std::time::Instant::now();
+        for (id, tool) in [(1, "ping-flood"), (2, "newlines")] {
+            assert!(text(&client.legacy(id, tool).await).contains("the time limit of 400ms"), "{tool}");
+        }
+        assert!(flooded.elapsed() < std::time::Duration::from_secs(10));
+        client
+    });
+    // Its pings are read only as fast as it reads the answers, which it never does.
+    assert!(book.end_of("ping-flood").usage.bytes_out < 4 << 20);
+}
+
+#[test]
 fn a_call_without_its_record_is_not_run() {
     let setup = Setup { refuse_records: true, ..Setup::default() };
     let book = session(&setup, |mut client| async move {

@@ -61,6 +61,13 @@ def call(id, params):
     elif name == "flood":
         while True:
             write("x" * 65536)
+    elif name == "ping-flood":
+        pings = '{"jsonrpc":"2.0","id":0,"method":"ping"}\n\n\n' * 1000
+        while True:
+            write(pings)
+    elif name == "newlines":
+        while True:
+            write("\n" * 65536)
     elif name == "flood-stderr":
         for _ in range(200):
             sys.stderr.write("y" * 65536)
