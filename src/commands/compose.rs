@@ -78,7 +78,12 @@ impl Surroundings {
     }
 
     /// The plan for a program under a policy, and remarks about what its arguments name and the cell lacks.
-    pub(super) fn plan(&self, policy: &Policy, runtime: &Runtime, facts: &Facts) -> Result<Composed, Failure> {
+    pub(super) fn plan(
+        &self,
+        policy: &Policy,
+        runtime: &Runtime,
+        facts: &Facts,
+    ) -> Result<Composed, Failure> {
         let unusable = |error: view::Unusable| {
             let hint = error.hint();
             Failure::new(Ending::Configuration, error).hint(hint)
@@ -109,7 +114,13 @@ impl Surroundings {
         Ok(Composed { plan, remarks, view: granted })
     }
 
-    fn working_directory(&self, policy: &Policy, runtime: &Runtime, needed: &[Seen], granted: &View) -> PathBuf {
+    fn working_directory(
+        &self,
+        policy: &Policy,
+        runtime: &Runtime,
+        needed: &[Seen],
+        granted: &View,
+    ) -> PathBuf {
         let shown = view::shows_directory(&self.world.cwd, needed.iter().chain(&granted.granted));
         match &runtime.cwd {
             _ if shown => self.world.cwd.clone(),
@@ -156,7 +167,11 @@ struct BadValue {
     source: Box<dyn std::error::Error + Send + Sync>,
 }
 
-fn bad(typed: &Typed, error: impl Into<Box<dyn std::error::Error + Send + Sync>>, hint: Option<String>) -> Failure {
+fn bad(
+    typed: &Typed,
+    error: impl Into<Box<dyn std::error::Error + Send + Sync>>,
+    hint: Option<String>,
+) -> Failure {
     let failed = BadValue { option: typed.option, text: typed.text.clone(), source: error.into() };
     Failure::new(Ending::Usage, failed).hint(hint)
 }
@@ -216,4 +231,3 @@ pub(super) fn jobs(typed: Option<&Typed>) -> Result<usize, Failure> {
         }
     }
 }
-

@@ -36,8 +36,10 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure
     let runtime = surroundings.runtime(&command)?;
     let composed = surroundings.plan(&policy, &runtime, &compose::facts())?;
     let (owner, _) = identity::effective();
-    let log = args.shared.audit.as_deref().map(|path| Log::open(path, owner)).transpose().map_err(log_failed)?;
-    let report = args.report.as_deref().map(|path| Report::create(path, owner)).transpose().map_err(file_failed)?;
+    let log =
+        args.shared.audit.as_deref().map(|path| Log::open(path, owner)).transpose().map_err(log_failed)?;
+    let report =
+        args.report.as_deref().map(|path| Report::create(path, owner)).transpose().map_err(file_failed)?;
     let call = Call {
         id: CallIds::new(SystemTime::now(), process::pid()).next(),
         server: runtime.program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -50,10 +52,17 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure
     if let Some(log) = &log {
         let parameters = serde_json::json!({ "command": command }).to_string();
         let parameters = RawValue::from_string(parameters).ok();
-        let record = StartedRecord::new(&call, parameters.as_deref(), &policy.audit.redact, SystemTime::now());
+        let record =
+            StartedRecord::new(&call, parameters.as_deref(), &policy.audit.redact, SystemTime::now());
         log.write(&record).map_err(log_failed)?;
     }
-    let mut run = Run { policy: &policy, status: Status::Completed, usage: Usage::default(), violations: vec![], receipt: None };
+    let mut run = Run {
+        policy: &policy,
+        status: Status::Completed,
+        usage: Usage::default(),
+        violations: vec![],
+        receipt: None,
+    };
     let launched = Instant::now();
     let ending = run.cell(&prepared, &call);
     run.usage.wall_us = u64::try_from(launched.elapsed().as_micros()).unwrap_or(u64::MAX);
@@ -214,9 +223,9 @@ fn describe(violation: &Violation, stopped: bool) -> String {
         (Some(limit), Some(value)) => limits::print(limit, value),
         _ => "unknown".to_owned(),
     };
-    let peak = violation.peak.map_or_else(String::new, |peak| {
-        format!(", peak {}", amount(violation.limit, Some(peak)))
-    });
+    let peak = violation
+        .peak
+        .map_or_else(String::new, |peak| format!(", peak {}", amount(violation.limit, Some(peak))));
     let verb = if stopped { "stopped by" } else { "hit" };
     escape(&format!(
         "{verb} {} ({}{peak}), {} times",

@@ -37,7 +37,8 @@ fn list() -> Result<Ending, Failure> {
             Ok(policy) => escape(&policy.description).into_owned(),
             Err(error) => format!("cannot be used: {error}"),
         };
-        let place = profile.path.as_deref().map_or_else(String::new, |path| format!("  [{}]", path.display()));
+        let place =
+            profile.path.as_deref().map_or_else(String::new, |path| format!("  [{}]", path.display()));
         let _infallible = writeln!(text, "{:width$}  {what}{place}", profile.name);
     }
     super::print(text.as_bytes())
@@ -50,7 +51,8 @@ fn show(name: &str) -> Result<Ending, Failure> {
 
 fn check_file(file: &Path, color: ColorChoice) -> Result<Ending, Failure> {
     let surroundings = Surroundings::of_process(Some(file))?;
-    let path = file.to_str().ok_or_else(|| Failure::new(Ending::Usage, "the file's name is not valid UTF-8"))?;
+    let path =
+        file.to_str().ok_or_else(|| Failure::new(Ending::Usage, "the file's name is not valid UTF-8"))?;
     // A name without a slash would be looked up as a profile's name.
     let path = if path.contains('/') { path.to_owned() } else { format!("./{path}") };
     let policy = surroundings.policy(&path, &Additions::default())?;
@@ -63,7 +65,12 @@ fn check_file(file: &Path, color: ColorChoice) -> Result<Ending, Failure> {
 /// A command for a profile that is explained without one: the runtime view of `true` is the system's libraries.
 const NO_COMMAND: &str = "true";
 
-fn explain_plan(profile: &str, command: &[String], json: bool, color: ColorChoice) -> Result<Ending, Failure> {
+fn explain_plan(
+    profile: &str,
+    command: &[String],
+    json: bool,
+    color: ColorChoice,
+) -> Result<Ending, Failure> {
     let surroundings = Surroundings::of_process(None)?;
     let policy: Policy = surroundings.policy(profile, &Additions::default())?;
     let standing_in = [NO_COMMAND.to_owned()];
@@ -73,7 +80,8 @@ fn explain_plan(profile: &str, command: &[String], json: bool, color: ColorChoic
         diag::warn(color, remark, None);
     }
     if json {
-        let mut text = serde_json::to_vec_pretty(&composed.plan).map_err(|error| Failure::new(Ending::Other, error))?;
+        let mut text =
+            serde_json::to_vec_pretty(&composed.plan).map_err(|error| Failure::new(Ending::Other, error))?;
         text.push(b'\n');
         return super::print(&text);
     }

@@ -26,8 +26,7 @@ use crate::launch::launcher;
 use crate::launch::supervisor::Launcher;
 use crate::mcp::stdio;
 use crate::policy::add::Additions;
-use crate::policy::config;
-use crate::policy::Policy;
+use crate::policy::{Policy, config};
 use crate::session::{self, Finished, Grant, Options, Profiles, Records};
 use crate::sys::{identity, process};
 
@@ -107,7 +106,8 @@ impl Served {
             None => only(&config)?,
         };
         let server = config.server(&name).map_err(|hint| {
-            Failure::new(Ending::Configuration, format!("the configuration has no server `{name}`")).hint(Some(hint))
+            Failure::new(Ending::Configuration, format!("the configuration has no server `{name}`"))
+                .hint(Some(hint))
         })?;
         Ok(Self {
             name,
@@ -137,7 +137,8 @@ impl Served {
     }
 
     fn profiles(&self) -> Vec<&str> {
-        let mut profiles: Vec<&str> = self.tools.values().map(String::as_str).chain([self.profile.as_str()]).collect();
+        let mut profiles: Vec<&str> =
+            self.tools.values().map(String::as_str).chain([self.profile.as_str()]).collect();
         profiles.sort_unstable();
         profiles.dedup();
         profiles
@@ -149,8 +150,11 @@ fn only(config: &config::Config) -> Result<String, Failure> {
     let names: Vec<&str> = config.servers.keys().map(String::as_str).collect();
     match names.as_slice() {
         [name] => Ok((*name).to_owned()),
-        names => Err(Failure::new(Ending::Usage, format!("the configuration has {} servers, and none is named", names.len()))
-            .hint(Some(format!("name one of: {}", names.join(", "))))),
+        names => Err(Failure::new(
+            Ending::Usage,
+            format!("the configuration has {} servers, and none is named", names.len()),
+        )
+        .hint(Some(format!("name one of: {}", names.join(", "))))),
     }
 }
 
@@ -178,9 +182,10 @@ impl Profiles for Granting {
     fn grant(&self, method: &str, target: Option<&str>) -> Result<Grant, String> {
         let profile = self.served.profile_for(method, target);
         // A path that was made, removed or replaced since the last call changes the plan.
-        let kept = self.made.borrow().get(profile).cloned().filter(|(view, grant)| {
-            view::of_policy(&grant.policy.filesystem).is_ok_and(|now| now == *view)
-        });
+        let kept =
+            self.made.borrow().get(profile).cloned().filter(|(view, grant)| {
+                view::of_policy(&grant.policy.filesystem).is_ok_and(|now| now == *view)
+            });
         match kept {
             Some((_, grant)) => Ok(grant),
             None => self.resolve(profile).map(|(grant, _)| grant).map_err(|failure| failure.render(false)),

@@ -33,11 +33,13 @@ fn none(why: String) -> NoCgroup {
 /// The directory that cannot be used and the kernel's answer.
 pub fn find() -> Result<Cgroup, NoCgroup> {
     let read = |path: &str| {
-        fs::read_to_string(path).map_err(|error| none(format!("cannot read `{path}`: {}", Errno::from(error))))
+        fs::read_to_string(path)
+            .map_err(|error| none(format!("cannot read `{path}`: {}", Errno::from(error))))
     };
     let hierarchies = hierarchies(&read("/proc/self/mountinfo")?);
     let membership = read("/proc/self/cgroup")?;
-    let unified = hierarchies.iter().find(|h| h.options.is_none()).and_then(|h| Some(own(h, v2_path(&membership)?)));
+    let unified =
+        hierarchies.iter().find(|h| h.options.is_none()).and_then(|h| Some(own(h, v2_path(&membership)?)));
     let over_v2 = match unified {
         Some(directory) => find_v2(&directory),
         None => Err(none("no cgroup v2 hierarchy is mounted".to_owned())),
@@ -128,7 +130,8 @@ fn find_v2(own: &Path) -> Result<Cgroup, NoCgroup> {
     if !lists(own, "cgroup.controllers") {
         return Err(none(format!("`{}` has not the controllers memory, pids and cpu", own.display())));
     }
-    take_over(own).map_err(|(path, errno)| none(format!("cannot use the cgroup `{}`: {errno}", path.display())))
+    take_over(own)
+        .map_err(|(path, errno)| none(format!("cannot use the cgroup `{}`: {errno}", path.display())))
 }
 
 /// In a cgroup delegated to this process: into a leaf, then the controllers for all below.

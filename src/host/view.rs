@@ -84,7 +84,11 @@ fn look(rule: &PathRule, access: Access, data: bool) -> Result<Option<Seen>, Unu
     };
     // A link must not lead to what cannot be granted by name.
     if data && let Err(error) = grantable(&source) {
-        return Err(Unusable { errno: Errno(libc::EPERM), origin: format!("{}: {error}", rule.origin), path: source.to_string_lossy().into_owned() });
+        return Err(Unusable {
+            errno: Errno(libc::EPERM),
+            origin: format!("{}: {error}", rule.origin),
+            path: source.to_string_lossy().into_owned(),
+        });
     }
     let metadata = fs::symlink_metadata(&source).map_err(failed)?;
     let kind = if metadata.is_dir() { Kind::Directory } else { Kind::File };
@@ -96,7 +100,11 @@ fn look(rule: &PathRule, access: Access, data: bool) -> Result<Option<Seen>, Unu
         owner: (metadata.uid(), metadata.gid()),
         data,
         public: kind == Kind::File && !access.write && metadata.mode() & 0o004 != 0,
-        why: if rule.why.is_empty() { rule.origin.clone() } else { format!("{} ({})", rule.why, rule.origin) },
+        why: if rule.why.is_empty() {
+            rule.origin.clone()
+        } else {
+            format!("{} ({})", rule.why, rule.origin)
+        },
     }))
 }
 

@@ -103,7 +103,11 @@ impl CellCgroup {
     /// Removes the directories. Call it when the last process is dead; a directory that stays busy for a second
     /// is left to the next start's sweep, and its path returned.
     pub fn remove(&self) -> Vec<PathBuf> {
-        self.directories.iter().filter(|(path, _)| !remove_directory(path)).map(|(path, _)| path.clone()).collect()
+        self.directories
+            .iter()
+            .filter(|(path, _)| !remove_directory(path))
+            .map(|(path, _)| path.clone())
+            .collect()
     }
 }
 

@@ -28,6 +28,8 @@ use crate::sys::{Errno, socket};
 /// Descriptor numbers of init after `CloseDescriptors`; the payload inherits 0 to 2 only.
 const CHANNEL: i32 = 3;
 const PROC: i32 = 4;
+const LAUNCHER: i32 = 5;
+const SCRATCH: i32 = 6;
 
 /// What steps hand to later ones.
 #[derive(Debug)]
@@ -36,6 +38,8 @@ pub(super) struct State<'p> {
     pub(super) name: &'p str,
     stdio: Option<Stdio>,
     channel: OwnedFd,
+    /// The launcher's pidfd under its number after `CloseDescriptors`.
+    launcher: Option<OwnedFd>,
     /// The host's `/proc`, for the files that only it has; closed before the payload starts.
     pub(super) proc: Option<OwnedFd>,
     joins: Vec<OwnedFd>,
@@ -54,13 +58,20 @@ impl Drop for ExitOnUnwind {
 }
 
 /// Never returns: the child of the clone lives and ends here.
-pub(super) fn main(prepared: &Prepared, stdio: Stdio, channel: OwnedFd, joins: Vec<OwnedFd>, name: &str) -> ! {
+pub(super) fn main(
+    prepared: &Prepared,
+    stdio: Stdio,
+    channel: OwnedFd,
+    joins: Vec<OwnedFd>,
+    name: &str,
+) -> ! {
     let _guard = ExitOnUnwind;
     let mut state = State {
         prepared,
         name,
         stdio: Some(stdio),
         channel,
+        launcher: None,
         proc: None,
         joins,
         root: None,
@@ -82,7 +93,8 @@ fn build(state: &mut State<'_>) -> Result<(), LaunchError> {
     process::set_name(c"toolcell-init");
     process::wipe_environment();
     tie_to_launcher(state).map_err(early)?;
-    state.proc = Some(root::open_directory(Path::new("/proc")).map_err(|e| LaunchError::new("clone", "/proc", e))?);
+    state.proc =
+        Some(root::open_directory(Path::new("/proc")).map_err(|e| LaunchError::new("clone", "/proc", e))?);
     let steps = &state.prepared.plan.steps;
     let first = steps.iter().position(|step| matches!(step, Step::Clone { .. })).map_or(0, |at| at + 1);
     for step in steps.iter().skip(first) {
@@ -94,11 +106,15 @@ fn build(state: &mut State<'_>) -> Result<(), LaunchError> {
 /// Killed with the launcher from here on; and dead already if the launcher died before that took effect.
 pub(super) fn tie_to_launcher(state: &State<'_>) -> Result<(), Errno> {
     process::die_with_parent()?;
-    let mut interest = [Interest { fd: Some(state.prepared.launcher.as_fd()), events: libc::POLLIN, ready: 0 }];
-    if descriptor::poll(&mut interest, Some(Duration::ZERO))? {
-        process::exit_now(1);
+    let launcher = state.launcher.as_ref().unwrap_or(&state.prepared.launcher).as_fd();
+    let mut interest = [Interest { fd: Some(launcher), events: libc::POLLIN, ready: 0 }];
+    descriptor::poll(&mut interest, Some(Duration::ZERO))?;
+    match interest.map(|i| i.ready) {
+        [0] => Ok(()),
+        [libc::POLLIN] => process::exit_now(1),
+        // Not a pidfd of a process that lives or has ended: nothing can be said about the launcher.
+        _ => Err(Errno(libc::EBADF)),
     }
-    Ok(())
 }
 
 /// One step. Each arm names what the step is about, for the error.
@@ -109,8 +125,12 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
         move |errno| LaunchError::new(name, object, errno)
     };
     match step {
-        Step::CreateCgroup { .. } | Step::ReserveName { .. } | Step::Clone { .. } => Err(fail("a step of the launcher")(Errno(libc::EINVAL))),
-        Step::JoinCgroup => confine::join_cgroup(state.name, &std::mem::take(&mut state.joins)).map_err(fail(state.name)),
+        Step::CreateCgroup { .. } | Step::ReserveName { .. } | Step::Clone { .. } => {
+            Err(fail("a step of the launcher")(Errno(libc::EINVAL)))
+        }
+        Step::JoinCgroup => {
+            confine::join_cgroup(state.name, &std::mem::take(&mut state.joins)).map_err(fail(state.name))
+        }
         Step::MapIds { inside, outside_uid, outside_gid } => {
             confine::map_ids(state, *inside, *outside_uid, *outside_gid).map_err(fail(&format!("{inside}")))
         }
@@ -132,7 +152,9 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
         Step::NewSession => confine::new_session().map_err(fail("session")),
         Step::CloseDescriptors => close_descriptors(state).map_err(fail("descriptors")),
         Step::SetIds { uid, gid } => confine::set_ids(state, *uid, *gid).map_err(fail(&format!("{uid}"))),
-        Step::UnshareUser { inside } => confine::unshare_user(state, *inside).map_err(fail(&format!("{inside}"))),
+        Step::UnshareUser { inside } => {
+            confine::unshare_user(state, *inside).map_err(fail(&format!("{inside}")))
+        }
         Step::ForbidUserNamespaces => {
             confine::forbid_user_namespaces(state).map_err(fail("/proc/sys/user/max_user_namespaces"))
         }
@@ -144,6 +166,7 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
         Step::Seccomp { .. } => crate::sys::filter::install(&state.prepared.filter).map_err(fail("filter")),
         Step::Verify { layers } => {
             state.proc = None;
+            state.launcher = None;
             state.receipt = Some(verify::run(layers, state)?);
             Ok(())
         }
@@ -156,7 +179,8 @@ fn enter(cwd: &Path) -> Result<(), Errno> {
     process::chdir(&root::text(cwd)?)
 }
 
-/// 0, 1, 2 are the three pipes, 3 the channel, 4 the host's `/proc` until `Verify`; nothing else stays open.
+/// 0, 1, 2 are the three pipes, 3 the channel, 4 and 5 the host's `/proc` and the launcher until `Verify`, 6 the
+/// scratch directory until it has been handed over; nothing else stays open.
 fn close_descriptors(state: &mut State<'_>) -> Result<(), Errno> {
     let missing = Errno(libc::EBADF);
     // All moved above the numbers that are about to be taken, so that no copy lands on one still needed.
@@ -166,31 +190,33 @@ fn close_descriptors(state: &mut State<'_>) -> Result<(), Errno> {
     drop(stdio);
     let channel = keep(&state.channel)?;
     let proc = keep(state.proc.as_ref().ok_or(missing)?)?;
+    let launcher = keep(&state.prepared.launcher)?;
     let scratch = state.scratch.as_ref().map(keep).transpose()?;
-    for (fd, number, close_on_exec) in
-        [(&stdin, 0, false), (&stdout, 1, false), (&stderr, 2, false), (&channel, CHANNEL, true), (&proc, PROC, true)]
-    {
-        descriptor::duplicate_to(fd.as_fd(), number, close_on_exec)?;
-    }
-    let mut first = PROC + 1;
-    if let Some(scratch) = &scratch {
-        descriptor::duplicate_to(scratch.as_fd(), first, true)?;
-        first += 1;
-    }
-    // Owners of numbers that close_range takes away must not close them again later.
+    let places = [
+        (Some(stdin), 0, false),
+        (Some(stdout), 1, false),
+        (Some(stderr), 2, false),
+        (Some(channel), CHANNEL, true),
+        (Some(proc), PROC, true),
+        (Some(launcher), LAUNCHER, true),
+        (scratch, SCRATCH, true),
+    ];
+    // What these numbers, and those that close_range takes away, stood for must not be closed once more by its owner.
     state.root = None;
-    for owner in [stdin, stdout, stderr, channel, proc].into_iter().chain(scratch) {
-        disown(owner);
-    }
+    let kept_scratch = state.scratch.take().map(disown).is_some();
     disown(std::mem::replace(&mut state.channel, descriptor::adopt(CHANNEL)));
     if let Some(old) = state.proc.replace(descriptor::adopt(PROC)) {
         disown(old);
     }
-    if let Some(old) = state.scratch.take() {
-        disown(old);
-        state.scratch = Some(descriptor::adopt(PROC + 1));
+    state.launcher = Some(descriptor::adopt(LAUNCHER));
+    for (copy, number, close_on_exec) in places {
+        if let Some(copy) = copy {
+            descriptor::duplicate_to(copy.as_fd(), number, close_on_exec)?;
+            disown(copy);
+        }
     }
-    descriptor::close_from(first)
+    state.scratch = kept_scratch.then(|| descriptor::adopt(SCRATCH));
+    descriptor::close_from(if kept_scratch { SCRATCH + 1 } else { SCRATCH })
 }
 
 /// Gives up ownership of a number that `close_range` is about to close, or that has been adopted under another owner.
@@ -222,7 +248,11 @@ fn run_payload(mut state: State<'_>) -> i32 {
                 Step::Exec { program, .. } => Some(program.to_string_lossy().into_owned()),
                 _ => None,
             });
-            report(&state.channel, &Report::Failed(LaunchError::new("exec", object.unwrap_or_default(), errno)), None);
+            report(
+                &state.channel,
+                &Report::Failed(LaunchError::new("exec", object.unwrap_or_default(), errno)),
+                None,
+            );
             return 127;
         }
     };
@@ -248,7 +278,10 @@ fn run_payload(mut state: State<'_>) -> i32 {
 
 /// What the kernel kills with init is never waited for, and its CPU time is lost; so it is killed before.
 fn end_all() -> i32 {
-    let _none_left = process::kill_all_others().is_err();
-    while process::wait(-1).is_ok() {}
+    // Outside a pid namespace (a plan without one) "all others" would be the host.
+    if process::pid() == 1 {
+        let _none_left = process::kill_all_others().is_err();
+        while process::wait(-1).is_ok() {}
+    }
     128 + libc::SIGTERM
 }

@@ -125,7 +125,8 @@ impl Launcher {
                     Err(errno) => return Err(errno),
                     Ok(Some((count, descriptors))) => {
                         let bytes = buffer.get(..count).unwrap_or_default();
-                        let request = serde_json::from_slice(bytes).map_err(|_foreign| Errno(libc::EPROTO))?;
+                        let request =
+                            serde_json::from_slice(bytes).map_err(|_foreign| Errno(libc::EPROTO))?;
                         self.answer(request, descriptors, socket)?;
                     }
                 }
@@ -150,11 +151,17 @@ impl Launcher {
                 let started = match self.plans.get(&plan) {
                     None => Err(LaunchError::new("clone", "unknown plan", Errno(libc::EPROTO))),
                     Some(Err(error)) => Err(error.clone()),
-                    Some(Ok(prepared)) => spawn::spawn(prepared, Stdio { stdin, stdout, stderr }, &cell_name(cell)),
+                    Some(Ok(prepared)) => {
+                        spawn::spawn(prepared, Stdio { stdin, stdout, stderr }, &cell_name(cell))
+                    }
                 };
                 match started {
                     Ok(started) => {
-                        let answer = Answer::Launched { cell, cgroup: started.cgroup.clone(), reserved: started.reserved.paths() };
+                        let answer = Answer::Launched {
+                            cell,
+                            cgroup: started.cgroup.clone(),
+                            reserved: started.reserved.paths(),
+                        };
                         send(socket, &answer, &[started.pidfd.as_fd(), started.channel.as_fd()])?;
                         self.cells.insert(cell, started);
                         Ok(())

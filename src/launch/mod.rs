@@ -13,9 +13,9 @@ mod confine;
 mod idmap;
 mod init;
 
+pub mod launcher;
 pub mod reserve;
 mod root;
-pub mod launcher;
 pub mod spawn;
 pub mod supervisor;
 
@@ -54,7 +54,8 @@ impl LaunchError {
                 "this host allows no more user namespaces: `sysctl user.max_user_namespaces` must be above 0 \
                  (as root: `sysctl -w user.max_user_namespaces=15000`)"
             }
-            ("clone" | "unshare-user" | "map-ids", EPERM | EACCES) | ("isolate-mounts" | "mount-root", EACCES | EPERM) => {
+            ("clone" | "unshare-user" | "map-ids", EPERM | EACCES)
+            | ("isolate-mounts" | "mount-root", EACCES | EPERM) => {
                 "this host keeps unprivileged processes from making namespaces. In a container: its seccomp or AppArmor \
                  profile refuses them. On Ubuntu 23.10 and newer: give toolcell's own path an AppArmor profile with \
                  `userns,`. On Debian with `kernel.unprivileged_userns_clone`: set it to 1. `toolcell doctor` names it"
@@ -85,8 +86,12 @@ impl LaunchError {
                 "the cgroup holds processes of its own, so it cannot have children with limits; start toolcell in a scope \
                  of its own: `systemd-run --user --scope -p Delegate=yes -- toolcell …`"
             }
-            ("clone" | "exec", EAGAIN) => "no more processes are allowed here: see `ulimit -u` and `limits.tasks`",
-            ("landlock", _) => "Landlock must be built in and named in the kernel's `lsm=` list; see `toolcell doctor`",
+            ("clone" | "exec", EAGAIN) => {
+                "no more processes are allowed here: see `ulimit -u` and `limits.tasks`"
+            }
+            ("landlock", _) => {
+                "Landlock must be built in and named in the kernel's `lsm=` list; see `toolcell doctor`"
+            }
             ("exec", ENOENT) => {
                 "the program, or the interpreter or loader it names, is not visible in the cell; `toolcell profile explain \
                  PROFILE -- COMMAND` shows what is"

@@ -62,17 +62,16 @@ impl Reserved {
 
     /// Makes `path` exist, and with it the directories above. What exists already is left as it is.
     pub(super) fn add(&mut self, path: &Path) -> Result<(), LaunchError> {
-        let mut missing: Vec<&Path> = path
-            .ancestors()
-            .take_while(|a| fs::symlink_metadata(a).is_err() || is_reserved(a))
-            .collect();
+        let mut missing: Vec<&Path> =
+            path.ancestors().take_while(|a| fs::symlink_metadata(a).is_err() || is_reserved(a)).collect();
         missing.reverse();
         for directory in missing {
             if self.0.iter().any(|(held, _)| held == directory) {
                 continue;
             }
-            let held = hold(directory)
-                .map_err(|error| LaunchError::new("reserve-name", path.to_string_lossy(), Errno::from(error)))?;
+            let held = hold(directory).map_err(|error| {
+                LaunchError::new("reserve-name", path.to_string_lossy(), Errno::from(error))
+            })?;
             self.0.extend(held.map(|lock| (directory.to_owned(), lock)));
         }
         Ok(())

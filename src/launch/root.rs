@@ -70,7 +70,9 @@ fn mount_step(step: &Step, state: &mut State<'_>) -> Result<()> {
     }
     let root = state.root.as_ref().ok_or(Errno(libc::EINVAL))?;
     match step {
-        Step::MakeDirectory { path, mode } => mount::make_directory(root.directory.as_fd(), &relative(path)?, *mode),
+        Step::MakeDirectory { path, mode } => {
+            mount::make_directory(root.directory.as_fd(), &relative(path)?, *mode)
+        }
         Step::MakeFile { path, content, mode } => root.make_file(path, content, *mode),
         Step::MakeSymlink { path, target } => {
             mount::make_symlink(&text(target)?, root.directory.as_fd(), &relative(path)?)
@@ -154,8 +156,13 @@ impl Root {
 
     fn make_file(&self, path: &Path, content: &str, mode: u32) -> Result<()> {
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
-        let file =
-            mount::open_without_links(self.directory.as_fd(), &relative(path)?, flags, mode, Beneath::InRoot)?;
+        let file = mount::open_without_links(
+            self.directory.as_fd(),
+            &relative(path)?,
+            flags,
+            mode,
+            Beneath::InRoot,
+        )?;
         let mut rest = content.as_bytes();
         while !rest.is_empty() {
             let written = descriptor::write(file.as_fd(), rest)?;

@@ -67,7 +67,8 @@ impl Prepared {
                 _ => {}
             }
         }
-        let image = image.ok_or_else(|| LaunchError::new("exec", "no program in the plan", Errno(libc::EINVAL)))?;
+        let image =
+            image.ok_or_else(|| LaunchError::new("exec", "no program in the plan", Errno(libc::EINVAL)))?;
         let launcher = process::pidfd_open(process::pid().cast_signed())
             .map_err(|errno| LaunchError::new("clone", "descriptor of the launcher", errno))?;
         Ok(Self { plan, filter, image, idmaps, launcher })

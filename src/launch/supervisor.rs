@@ -140,7 +140,11 @@ impl Launcher {
     ///
     /// # Errors
     /// The step that failed.
-    pub async fn launch(&self, plan: &Arc<Plan>, policy: &Arc<Policy>) -> std::result::Result<Cell, LaunchError> {
+    pub async fn launch(
+        &self,
+        plan: &Arc<Plan>,
+        policy: &Arc<Policy>,
+    ) -> std::result::Result<Cell, LaunchError> {
         let began = Instant::now();
         let failed = |errno| LaunchError::new("clone", "launcher", errno);
         let (launched, waiting) = oneshot::channel();
@@ -208,7 +212,11 @@ impl Launcher {
             Some((Report::Exited(_), _)) | None => {
                 cell.signal(libc::SIGKILL);
                 cell.gone().await;
-                Err(LaunchError::new("verify", "init ended before it had built the cell", Errno(libc::ECHILD)))
+                Err(LaunchError::new(
+                    "verify",
+                    "init ended before it had built the cell",
+                    Errno(libc::ECHILD),
+                ))
             }
         }
     }
@@ -341,7 +349,8 @@ impl Cell {
             Some(at) => match timeout_at(at, &mut *ended).await {
                 Ok(answer) => answer,
                 Err(_late) => {
-                    let _gone = process::pidfd_send_signal(self.pidfd.get_ref().as_fd(), libc::SIGKILL).is_err();
+                    let _gone =
+                        process::pidfd_send_signal(self.pidfd.get_ref().as_fd(), libc::SIGKILL).is_err();
                     ended.await
                 }
             },

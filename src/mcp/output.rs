@@ -132,3 +132,48 @@ impl Drop for LongLine {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::future::poll_fn;
+    use std::pin::pin;
+    use std::task::Poll;
+
+    use tokio::io::{AsyncReadExt as _, duplex};
+
+    use super::*;
+
+    #[test]
+    fn a_write_that_is_given_up_tears_no_line() {
+        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+        runtime.block_on(async {
+            let (writer, mut reader) = duplex(4);
+            let output = Output::new(writer);
+            {
+                let mut given_up = pin!(output.line(b"the first\n".to_vec()));
+                let once = poll_fn(|cx| Poll::Ready(given_up.as_mut().poll(cx).is_pending()));
+                assert!(once.await, "the pipe is too small for the line");
+            }
+            let mut long = {
+                // The rest of the first line has to go before the output is given out.
+                let mut read = vec![0; 10];
+                let (long, _) = tokio::join!(output.long_line(), reader.read_exact(&mut read));
+                assert_eq!(read, b"the first\n");
+                long
+            };
+            let mut piece = b"abc".to_vec();
+            long.push(&mut piece).await;
+            assert!(piece.is_empty());
+            long.end(b"defg\n");
+            let mut read = vec![0; 8];
+            tokio::select! {
+                () = output.flush_rests() => {}
+                done = reader.read_exact(&mut read) => assert_eq!(done.unwrap(), 8),
+            }
+            assert_eq!(read, b"abcdefg\n");
+            drop(reader);
+            output.line(b"nobody\n".to_vec()).await;
+            output.gone().await;
+        });
+    }
+}

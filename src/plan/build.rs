@@ -6,8 +6,8 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::step::{
-    Access, CANARY, CgroupDirectory, CgroupSetting, EMPTY_DIRECTORY, EMPTY_FILE, Kind, LandlockRule, Namespace, OWN,
-    Resource, Step,
+    Access, CANARY, CgroupDirectory, CgroupSetting, EMPTY_DIRECTORY, EMPTY_FILE, Kind, LandlockRule,
+    Namespace, OWN, Resource, Step,
 };
 use super::{Plan, Refusal, seccomp};
 use crate::host::view::{Seen, View};
@@ -119,8 +119,14 @@ fn reached(facts: &Facts, floor: Floor) -> Result<Floor, Refusal> {
 
 /// Started by root, the user namespace comes last and owns none of the others; else it must come first.
 fn namespaces(root: bool) -> Vec<Namespace> {
-    let mut list =
-        vec![Namespace::Mount, Namespace::Pid, Namespace::Net, Namespace::Ipc, Namespace::Uts, Namespace::Time];
+    let mut list = vec![
+        Namespace::Mount,
+        Namespace::Pid,
+        Namespace::Net,
+        Namespace::Ipc,
+        Namespace::Uts,
+        Namespace::Time,
+    ];
     if !root {
         list.insert(0, Namespace::User);
     }
@@ -130,7 +136,8 @@ fn namespaces(root: bool) -> Vec<Namespace> {
 fn cgroup_directories(cgroup: &Cgroup, limits: &Limits) -> (Vec<CgroupDirectory>, bool) {
     const PERIOD_US: u64 = 100_000;
     let quota = (u64::from(limits.cpu) * PERIOD_US / 1000).max(1000);
-    let setting = |file: &str, value: String, optional| CgroupSetting { file: file.to_owned(), value, optional };
+    let setting =
+        |file: &str, value: String, optional| CgroupSetting { file: file.to_owned(), value, optional };
     let memory = limits.memory.to_string();
     match cgroup {
         Cgroup::V2(parent) => {
@@ -269,8 +276,10 @@ impl Tree {
             .iter()
             .filter(|(path, mounted)| {
                 self.above(path).is_some_and(|(top, above)| {
-                    let same_place = path.strip_prefix(top).is_ok_and(|rest| above.source.join(rest) == mounted.source);
-                    let same = above.access == mounted.access && above.owner.is_some() == mounted.owner.is_some();
+                    let same_place =
+                        path.strip_prefix(top).is_ok_and(|rest| above.source.join(rest) == mounted.source);
+                    let same =
+                        above.access == mounted.access && above.owner.is_some() == mounted.owner.is_some();
                     same_place && !mounted.access.write && (same || above.program)
                 })
             })
@@ -321,10 +330,10 @@ impl Tree {
     /// In a writable tree, every directory above something hidden or narrower becomes a mount of its own: it could be
     /// renamed otherwise, and the protected name be made anew.
     fn pin(&mut self) {
-        let inner: Vec<PathBuf> =
-            self.hidden.iter().chain(self.mounts.keys()).cloned().collect();
+        let inner: Vec<PathBuf> = self.hidden.iter().chain(self.mounts.keys()).cloned().collect();
         for path in inner {
-            let Some((top, mounted)) = self.above(&path).map(|(top, mounted)| (top.clone(), mounted.clone())) else {
+            let Some((top, mounted)) = self.above(&path).map(|(top, mounted)| (top.clone(), mounted.clone()))
+            else {
                 continue;
             };
             if !mounted.access.write {
@@ -333,7 +342,8 @@ impl Tree {
             let between: Vec<&Path> = path.ancestors().skip(1).take_while(|a| **a != top).collect();
             for directory in between {
                 let rest = directory.strip_prefix(&top).unwrap_or(directory);
-                let pinned = Mounted { source: mounted.source.join(rest), kind: Kind::Directory, ..mounted.clone() };
+                let pinned =
+                    Mounted { source: mounted.source.join(rest), kind: Kind::Directory, ..mounted.clone() };
                 self.mounts.insert(directory.to_owned(), pinned);
             }
         }
@@ -429,7 +439,8 @@ impl Tree {
             .iter()
             .map(|(path, m)| LandlockRule { path: path.clone(), access: m.access, kind: m.kind })
             .collect();
-        let mut add = |path: &str, access, kind| rules.push(LandlockRule { path: PathBuf::from(path), access, kind });
+        let mut add =
+            |path: &str, access, kind| rules.push(LandlockRule { path: PathBuf::from(path), access, kind });
         add("/etc", read, Kind::Directory);
         add("/proc", read, Kind::Directory);
         if policy.filesystem.scratch > 0 {

@@ -15,7 +15,8 @@ use crate::text::escape;
 pub fn text(policy: &Policy, plan: &Plan) -> String {
     let mut text = String::new();
     let reached = plan.floor.name();
-    let _infallible = writeln!(text, "profile {}: {} steps, floor `{reached}`", policy.name, plan.steps.len());
+    let _infallible =
+        writeln!(text, "profile {}: {} steps, floor `{reached}`", policy.name, plan.steps.len());
     for (index, step) in plan.steps.iter().enumerate() {
         let words = escape(&words(step)).into_owned();
         let _infallible = writeln!(text, "{:>3}  {:<22} {}", index + 1, step.name(), words.trim_end());
@@ -63,7 +64,8 @@ fn words(step: &Step) -> String {
         Step::MakeSymlink { path, target } => format!("{} -> {}", path.display(), target.display()),
         Step::Bind { source, target, access: allowed, owner, .. } => {
             let from = if source == target { String::new() } else { format!(" from {}", source.display()) };
-            let mapped = owner.map_or_else(String::new, |(uid, gid)| format!(", files of {uid}:{gid} are the payload's"));
+            let mapped = owner
+                .map_or_else(String::new, |(uid, gid)| format!(", files of {uid}:{gid} are the payload's"));
             format!("{}{from} ({}{mapped})", target.display(), access(*allowed))
         }
         Step::Hide { path } => path.display().to_string(),
@@ -72,7 +74,9 @@ fn words(step: &Step) -> String {
             format!("{} ({size} bytes, {inodes} inodes{execute})", path.display())
         }
         Step::SetHostname { name } => name.clone(),
-        Step::SetRlimit { resource, value } => format!("{} = {value}", format!("{resource:?}").to_uppercase()),
+        Step::SetRlimit { resource, value } => {
+            format!("{} = {value}", format!("{resource:?}").to_uppercase())
+        }
         Step::SetIds { uid, gid } => format!("user {uid}, group {gid}, no supplementary groups"),
         Step::UnshareUser { inside } => format!("{inside} inside"),
         Step::Landlock { abi, rules } => format!("abi {abi}: {}", list(rules, rule)),

@@ -59,7 +59,9 @@ impl Refusal {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::Floor { why, .. } => Some(why.hint.clone()),
-            Self::NoLandlock => Some("boot with `landlock` in `lsm=`; `toolcell doctor` shows the list".to_owned()),
+            Self::NoLandlock => {
+                Some("boot with `landlock` in `lsm=`; `toolcell doctor` shows the list".to_owned())
+            }
             Self::Syscall(error) => error.hint(),
             Self::GrantedAndDenied { path } => {
                 Some(format!("take `{}` out of either the grant or `deny`", path.display()))

@@ -120,7 +120,7 @@ enum Told {
 }
 
 /// Runs one call.
-pub(super) async fn run(session: Rc<Session>, ask: Ask, mut control: Control) {
+pub(super) async fn run(session: Rc<Session>, mut ask: Ask, mut control: Control) {
     let handshake = match ask.meta.era {
         Era::Modern => None,
         Era::Legacy => tokio::select! {
@@ -147,7 +147,7 @@ pub(super) async fn run(session: Rc<Session>, ask: Ask, mut control: Control) {
         running.link.replay(handshake, session.level.borrow().clone(), &ask.id);
     }
     let asked = Asked { id: ask.id.clone(), progress: ask.meta.progress.clone() };
-    running.link.ask(asked, ask.line.clone());
+    running.link.ask(asked, std::mem::take(&mut ask.line));
     let deadline = running.began + running.grant.policy.limits.time;
     let told = talk(&session, &mut running.link, &mut control, deadline, &ask.id).await;
     conclude(&session, &ask, running, &mut control, told).await;

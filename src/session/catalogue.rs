@@ -182,9 +182,6 @@ impl Catalogue {
         let Some(open) = self.open.take() else { return };
         let Some(running) = &mut self.running else { return };
         running.link.rules.asked = None;
-        if std::mem::take(&mut running.link.rules.changed) {
-            self.session.cache.borrow_mut().clear(self.era);
-        }
         let Open { ask, silent, .. } = open;
         let error = matches!(message.kind, Kind::Answer { error: true, .. });
         let (line, message) = without_what_is_not_offered(&ask.method, line, message);
@@ -310,7 +307,12 @@ fn without_what_is_not_offered(method: &str, line: Vec<u8>, message: Message) ->
         &["capabilities", "tasks"],
         &["capabilities", "extensions", "io.modelcontextprotocol/tasks"],
     ] {
-        line = object::without(line, result, path);
+        // A server that says `false` has told the truth already.
+        let offered =
+            result(&line).and_then(|span| object::lookup(&line, span, path)).and_then(|span| line.get(span));
+        if offered.is_some_and(|value| value != b"false") {
+            line = object::without(line, result, path);
+        }
     }
     // The removal has moved the positions.
     let message = envelope::parse(&line).unwrap_or(message);
@@ -335,5 +337,10 @@ mod tests {
         );
         assert_eq!(&stripped[again.id], b"3");
         assert_eq!(without_what_is_not_offered("tools/list", line.clone(), message).0, line);
+        let honest =
+            br#"{"id":1,"jsonrpc":"2.0","result":{"capabilities":{"resources":{"subscribe":false}}}}"#;
+        let message = envelope::parse(honest).unwrap();
+        let honest = [honest.as_slice(), b"\n"].concat();
+        assert_eq!(without_what_is_not_offered("initialize", honest.clone(), message).0, honest);
     }
 }

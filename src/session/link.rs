@@ -209,6 +209,10 @@ impl Link {
             };
             self.process.set_limit(if self.streams { STREAM_FROM } else { LONGEST_LINE });
             self.unsettle();
+            if std::mem::take(&mut self.rules.changed) {
+                // Before the client hears of it, or it would be given the old list again.
+                session.cache.borrow_mut().clear(self.rules.era);
+            }
             match verdict {
                 Verdict::Nothing | Verdict::Answer(_) => {}
                 Verdict::ToClient(line) => self.outgoing = Some(line),

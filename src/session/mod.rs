@@ -56,7 +56,7 @@ use crate::policy::Policy;
 /// The longest line that a client may send.
 const CLIENT_LINE: usize = 64 * 1024 * 1024;
 /// How long after the end of its input a client still gets answers.
-const LAST_ANSWERS: Duration = Duration::from_millis(800);
+const LAST_ANSWERS: Duration = Duration::from_millis(650);
 /// How long the cells then have to be dead and recorded.
 const LAST_RECORDS: Duration = Duration::from_millis(150);
 /// Lines of the session's own that may wait for a client that does not read.
@@ -450,7 +450,13 @@ mod tests {
         Policy {
             name: "test".to_owned(),
             description: String::new(),
-            filesystem: Filesystem { read: vec![], write: vec![], execute: vec![], deny: vec![], scratch: 0 },
+            filesystem: Filesystem {
+                read: vec![],
+                write: vec![],
+                execute: vec![],
+                deny: vec![],
+                ..Filesystem::default()
+            },
             limits: Limits {
                 memory: 1 << 29,
                 cpu: 1000,

@@ -28,6 +28,8 @@ struct Entry {
     /// The cell's own id or token, as it wrote it.
     raw: Vec<u8>,
     own: Id,
+    /// The token under which the client may report progress on this request.
+    token: Option<Id>,
 }
 
 /// All requests that cells wait for.
@@ -48,6 +50,14 @@ impl Outbound {
         }
     }
 
+    fn remove(&mut self, id: &Id) -> Option<Entry> {
+        let entry = self.requests.remove(id)?;
+        if let Some(token) = &entry.token {
+            self.tokens.remove(token);
+        }
+        Some(entry)
+    }
+
     /// Registers a request of a cell, and gives the line to send to the client.
     pub(super) fn open(
         &mut self,
@@ -57,26 +67,28 @@ impl Outbound {
         message: &Message,
         own: &Id,
     ) -> Vec<u8> {
-        let entry = |span: &Range<usize>, own: Id| Entry {
+        let entry = |span: &Range<usize>, own: Id, token| Entry {
             cell,
             back: back.clone(),
             raw: line.get(span.clone()).unwrap_or_default().to_vec(),
             own,
+            token,
         };
         let mut edits = Vec::new();
         let id = self.fresh(own);
         edits.push((message.id.clone(), id.to_json()));
-        self.requests.insert(id, entry(&message.id, own.clone()));
         let token = message
             .params
             .clone()
             .and_then(|params| object::lookup(line, params, &["_meta", "progressToken"]))
             .and_then(|span| Some((Id::parse(line.get(span.clone())?)?, span)));
-        if let Some((own, span)) = token {
+        let token = token.map(|(own, span)| {
             let token = self.fresh(&own);
             edits.push((span.clone(), token.to_json()));
-            self.tokens.insert(token, entry(&span, own));
-        }
+            self.tokens.insert(token.clone(), entry(&span, own, None));
+            token
+        });
+        self.requests.insert(id, entry(&message.id, own.clone(), token));
         // The later edit first, so that the earlier one's position still holds.
         edits.sort_by_key(|(span, _)| std::cmp::Reverse(span.start));
         let mut out = line.to_vec();
@@ -89,7 +101,7 @@ impl Outbound {
 
     /// Passes the client's answer on to the cell that waits for it, if one still does.
     pub(super) fn answer(&mut self, line: &[u8], message: &Message, id: &Id) {
-        if let Some(entry) = self.requests.remove(id) {
+        if let Some(entry) = self.remove(id) {
             let mut line = object::replaced(line, &message.id, &entry.raw);
             line.push(b'\n');
             // A cell that is gone needs no answer.
@@ -117,7 +129,7 @@ impl Outbound {
         let span = object::member(line, message.params.clone()?, "requestId")?;
         let own = Id::parse(line.get(span.clone())?)?;
         let id = self.requests.iter().find(|(_, entry)| entry.cell == cell && entry.own == own)?.0.clone();
-        self.requests.remove(&id);
+        self.remove(&id);
         let mut line = object::replaced(line, &span, id.to_json().as_bytes());
         line.push(b'\n');
         Some(line)

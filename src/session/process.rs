@@ -4,13 +4,14 @@
 
 use std::cell::RefCell;
 use std::collections::VecDeque;
+use std::convert::Infallible;
 use std::future::pending;
 use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::unix::pipe;
-use tokio::task::JoinHandle;
+use tokio::task::{JoinHandle, consume_budget};
 use tokio::time::{Instant, sleep_until};
 
 use crate::launch::supervisor::{Cell, Ended};
@@ -20,7 +21,10 @@ use crate::outcome::Receipt;
 /// Of stderr, this many lines and bytes are kept: the last ones.
 const TAIL_LINES: usize = 20;
 const TAIL_BYTES: usize = 8 * 1024;
-/// How long after the end of a cell its last stderr bytes may still be on their way.
+/// Lines that may wait for a server that does not read. Beyond it nothing more is read from that server,
+/// which otherwise could fill the supervisor's memory with answers to its pings.
+const MOST_QUEUED: usize = 256;
+/// How long after the end of a cell its last bytes may still be on their way.
 const LAST_WORDS: Duration = Duration::from_millis(20);
 
 /// The last bytes of a stream.
@@ -53,32 +57,49 @@ struct Feed {
 }
 
 impl Feed {
-    /// Writes as long as there is something to write; then never resolves. Dropping it loses nothing.
-    async fn drive(&mut self) -> std::convert::Infallible {
-        loop {
-            let rest = self.queue.front().and_then(|line| line.get(self.done..)).unwrap_or_default();
-            let Some(stdin) = self.stdin.as_mut() else {
+    fn has_work(&self) -> bool {
+        self.stdin.is_some() && (self.closing || !self.queue.is_empty())
+    }
+
+    /// One write, or the end of stdin. Dropping it loses nothing.
+    async fn advance(&mut self) {
+        let Some(stdin) = self.stdin.as_mut() else { return };
+        let Some(line) = self.queue.front() else {
+            if self.closing {
+                self.stdin = None;
+            }
+            return;
+        };
+        let rest = line.get(self.done..).unwrap_or_default();
+        match stdin.write(rest).await {
+            Ok(count) => {
+                self.done += count;
+                self.sent = self.sent.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
+                if self.done >= line.len() {
+                    self.done = 0;
+                    self.queue.pop_front();
+                }
+            }
+            // The server reads no more. What that means shows in what it still writes.
+            Err(_) => {
+                self.stdin = None;
                 self.queue.clear();
-                return pending().await;
-            };
-            if rest.is_empty() {
-                self.done = 0;
-                if self.queue.pop_front().is_none() {
-                    if !self.closing {
-                        return pending().await;
-                    }
-                    self.stdin = None;
-                }
-                continue;
             }
-            match stdin.write(rest).await {
-                Ok(count) => {
-                    self.done += count;
-                    self.sent = self.sent.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
-                }
-                // The server reads no more. What that means shows in what it still writes.
-                Err(_) => self.stdin = None,
-            }
+        }
+    }
+
+    /// Writes as long as there is something to write; then never resolves. Dropping it loses nothing.
+    async fn drive(&mut self) -> Infallible {
+        while self.has_work() {
+            self.advance().await;
+        }
+        pending().await
+    }
+
+    /// Writes until the queue is short again, if it is not.
+    async fn relieve(&mut self) {
+        while self.stdin.is_some() && self.queue.len() > MOST_QUEUED {
+            self.advance().await;
         }
     }
 }
@@ -131,11 +152,16 @@ impl Process {
 
     /// Puts a line in the queue for the server.
     pub(super) fn send(&mut self, line: Vec<u8>) {
-        self.feed.queue.push_back(line);
+        if self.feed.stdin.is_some() {
+            self.feed.queue.push_back(line);
+        }
     }
 
     /// The next thing the server wrote. What is queued for it is written meanwhile.
     pub(super) async fn next(&mut self) -> Frame<'_> {
+        // Lines from the buffer cost no waiting, and a flood of tiny ones must not keep timers and others from running.
+        consume_budget().await;
+        self.feed.relieve().await;
         tokio::select! {
             frame = self.lines.next() => frame.unwrap_or(Frame::End),
             never = self.feed.drive() => match never {},
@@ -165,6 +191,7 @@ impl Process {
         let until = Instant::now() + grace;
         let mut open = true;
         let early = loop {
+            consume_budget().await;
             tokio::select! {
                 biased;
                 () = sleep_until(until) => break None,
@@ -186,9 +213,20 @@ impl Process {
                 self.cell.ended().await
             }
         };
-        // All writers are dead, so this ends by itself; the bound is for a stderr that was passed on to a stranger.
+        // All writers are dead, so both end by themselves; the bound is for a pipe that was passed on to a stranger.
+        let last_words = async {
+            open &= by_itself;
+            while open {
+                match self.lines.next().await {
+                    Ok(Frame::Line(line)) => late(line),
+                    Ok(Frame::Long(_)) => self.lines.skip_line(),
+                    Ok(Frame::Half(_) | Frame::OverBudget | Frame::End) | Err(_) => open = false,
+                }
+            }
+            (&mut self.drain).await
+        };
         tokio::select! {
-            _ = &mut self.drain => {}
+            _ = last_words => {}
             () = sleep_until(Instant::now() + LAST_WORDS) => {}
         }
         ended.usage.bytes_in = self.feed.sent;

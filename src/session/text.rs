@@ -6,10 +6,10 @@
 use std::time::Duration;
 
 use super::process::Remains;
-use super::tally::Tally;
-use crate::sys::process::Exit;
+use super::tally::{Misdeed, Tally};
 use crate::outcome::{Evidence, Layer, Limit, Violation};
 use crate::policy::Policy;
+use crate::sys::process::Exit;
 
 /// A limit that the supervisor itself enforces, as a violation.
 pub(super) fn violation(limit: Limit, policy: &Policy, peak: u64) -> Violation {
@@ -119,7 +119,9 @@ pub(super) fn died(remains: &Remains, tally: &Tally) -> String {
     let mut text = match (remains.by_itself, remains.ended.exit) {
         (_, None) => "the process that starts cells is gone".to_owned(),
         (true, Some(Exit::Code(code))) => format!("the server exited with status {code} without an answer"),
-        (true, Some(Exit::Signal(signal))) => format!("the server was ended by signal {signal} without an answer"),
+        (true, Some(Exit::Signal(signal))) => {
+            format!("the server was ended by signal {signal} without an answer")
+        }
         (false, _) => "the server closed its output without an answer, and was stopped".to_owned(),
     };
     misdeeds(&mut text, tally);
@@ -149,7 +151,9 @@ pub(super) fn micros(duration: Duration) -> u64 {
 fn misdeeds(text: &mut String, tally: &Tally) {
     for (misdeed, violation) in tally.misdeeds() {
         write_to(text, format_args!("\nThe server {} ({} times)", misdeed.told(), violation.count));
-        if !violation.object.is_empty() {
+        // What a server said in somebody else's name is for the record, not for the model.
+        let own_words = matches!(misdeed, Misdeed::NotAMessage | Misdeed::HalfLine | Misdeed::LongLine);
+        if own_words && !violation.object.is_empty() {
             write_to(text, format_args!(", first: `{}`", violation.object));
         }
     }

@@ -14,7 +14,8 @@ use super::{Errno, Result, check};
 /// The kernel's errno; `EOPNOTSUPP` on a file system without attributes.
 pub fn set(file: BorrowedFd<'_>, name: &CStr) -> Result<()> {
     // SAFETY: the name is a NUL-terminated text; a value of length 0 is not read.
-    check(libc::c_long::from(unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), ptr::null(), 0, 0) })).map(drop)
+    check(libc::c_long::from(unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), ptr::null(), 0, 0) }))
+        .map(drop)
 }
 
 /// Does fgetxattr(2) find it?

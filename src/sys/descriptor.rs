@@ -44,7 +44,8 @@ pub fn duplicate_to(fd: BorrowedFd<'_>, number: RawFd, close_on_exec: bool) -> R
 /// The kernel's errno.
 pub fn duplicate_above(fd: BorrowedFd<'_>, least: RawFd) -> Result<OwnedFd> {
     // SAFETY: F_DUPFD_CLOEXEC takes an integer.
-    let copy = check_fd(libc::c_long::from(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) }))?;
+    let copy =
+        check_fd(libc::c_long::from(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_DUPFD_CLOEXEC, least) }))?;
     // SAFETY: the call returned a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(copy) })
 }
@@ -159,7 +160,8 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> Result<()> {
 /// The kernel's errno.
 pub fn anonymous_file() -> Result<OwnedFd> {
     // SAFETY: the name is a NUL-terminated text.
-    let fd = check_fd(libc::c_long::from(unsafe { libc::memfd_create(c"toolcell".as_ptr(), libc::MFD_CLOEXEC) }))?;
+    let fd =
+        check_fd(libc::c_long::from(unsafe { libc::memfd_create(c"toolcell".as_ptr(), libc::MFD_CLOEXEC) }))?;
     // SAFETY: the call returned a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }

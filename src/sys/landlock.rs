@@ -64,7 +64,12 @@ pub fn abi() -> u32 {
     const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
     // SAFETY: with the version flag the kernel wants a null attribute of size 0 and writes nothing.
     let answer = check(unsafe {
-        libc::syscall(libc::SYS_landlock_create_ruleset, ptr::null::<u8>(), 0, LANDLOCK_CREATE_RULESET_VERSION)
+        libc::syscall(
+            libc::SYS_landlock_create_ruleset,
+            ptr::null::<u8>(),
+            0,
+            LANDLOCK_CREATE_RULESET_VERSION,
+        )
     });
     answer.ok().and_then(|abi| u32::try_from(abi).ok()).unwrap_or(0)
 }

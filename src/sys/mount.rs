@@ -91,8 +91,8 @@ pub fn new_filesystem(kind: &CStr, options: &[(&CStr, &CStr)], attributes: u64) 
 /// The kernel's errno.
 pub fn clone_tree(source: BorrowedFd<'_>) -> Result<OwnedFd> {
     const OPEN_TREE_CLONE: u32 = 1;
-    let flags = OPEN_TREE_CLONE
-        | (libc::O_CLOEXEC | libc::AT_EMPTY_PATH | libc::AT_RECURSIVE).cast_unsigned();
+    let flags =
+        OPEN_TREE_CLONE | (libc::O_CLOEXEC | libc::AT_EMPTY_PATH | libc::AT_RECURSIVE).cast_unsigned();
     // SAFETY: the path is an empty NUL-terminated text.
     owned(unsafe { libc::syscall(libc::SYS_open_tree, source.as_raw_fd(), c"".as_ptr(), flags) })
 }
@@ -103,7 +103,10 @@ pub fn clone_tree(source: BorrowedFd<'_>) -> Result<OwnedFd> {
 /// # Errors
 /// The kernel's errno; `EINVAL` for a file system that cannot map ids.
 pub fn set_attributes(
-    mount: BorrowedFd<'_>, set: u64, recursive: bool, idmap: Option<BorrowedFd<'_>>,
+    mount: BorrowedFd<'_>,
+    set: u64,
+    recursive: bool,
+    idmap: Option<BorrowedFd<'_>>,
 ) -> Result<()> {
     let attributes = MountAttr {
         attr_set: set | if idmap.is_some() { attr::IDMAP } else { 0 },
@@ -185,7 +188,11 @@ pub enum Beneath {
 /// # Errors
 /// The kernel's errno; `ELOOP` when a component is a link.
 pub fn open_without_links(
-    directory: BorrowedFd<'_>, path: &CStr, flags: libc::c_int, mode: u32, beneath: Beneath,
+    directory: BorrowedFd<'_>,
+    path: &CStr,
+    flags: libc::c_int,
+    mode: u32,
+    beneath: Beneath,
 ) -> Result<OwnedFd> {
     let how = OpenHow {
         flags: u64::from((flags | libc::O_CLOEXEC).cast_unsigned()),
@@ -224,8 +231,10 @@ pub fn make_directory(directory: BorrowedFd<'_>, path: &CStr, mode: u32) -> Resu
 /// The kernel's errno.
 pub fn make_symlink(target: &CStr, directory: BorrowedFd<'_>, path: &CStr) -> Result<()> {
     // SAFETY: both are NUL-terminated texts.
-    check(libc::c_long::from(unsafe { libc::symlinkat(target.as_ptr(), directory.as_raw_fd(), path.as_ptr()) }))
-        .map(drop)
+    check(libc::c_long::from(unsafe {
+        libc::symlinkat(target.as_ptr(), directory.as_raw_fd(), path.as_ptr())
+    }))
+    .map(drop)
 }
 
 /// Bytes in use, and in all, of the file system an open path is on (fstatfs(2)).

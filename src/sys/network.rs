@@ -17,7 +17,10 @@ const fn request(name: &[u8]) -> Ifreq {
     let mut padded = [0; libc::IFNAMSIZ];
     let mut index = 0;
     while index < name.len() && index < libc::IFNAMSIZ - 1 {
-        #[expect(clippy::indexing_slicing, reason = "both bounds are checked in the condition; const fn has no iterators")]
+        #[expect(
+            clippy::indexing_slicing,
+            reason = "both bounds are checked in the condition; const fn has no iterators"
+        )]
         {
             padded[index] = name[index];
         }
@@ -49,7 +52,10 @@ pub fn loopback_up() -> Result<()> {
     // IFF_UP and IFF_RUNNING are 0x1 and 0x40.
     ifreq.flags = 0x41;
     // SAFETY: SIOCSIFFLAGS reads an ifreq of 40 bytes; `ifreq` is one and lives through the call.
-    check(libc::c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const ifreq) })).map(drop)
+    check(libc::c_long::from(unsafe {
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCSIFFLAGS, &raw const ifreq)
+    }))
+    .map(drop)
 }
 
 /// Is the interface of this name up?
@@ -60,6 +66,8 @@ pub fn is_up(name: &str) -> Result<bool> {
     let socket = control()?;
     let mut ifreq = request(name.as_bytes());
     // SAFETY: SIOCGIFFLAGS reads the name and writes the flags of an ifreq of 40 bytes, which `ifreq` is.
-    check(libc::c_long::from(unsafe { libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut ifreq) }))?;
+    check(libc::c_long::from(unsafe {
+        libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut ifreq)
+    }))?;
     Ok(ifreq.flags & 0x1 != 0)
 }

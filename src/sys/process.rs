@@ -131,7 +131,12 @@ pub fn spawn(image: &Image) -> Result<libc::pid_t> {
     // keeps this thread asleep until the child has left it by exec or exit. `run` matches the signature.
     // `shared` outlives the call for the same reason, and only the child touches it meanwhile.
     let pid = unsafe {
-        libc::clone(run, top.cast(), libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD, (&raw mut shared).cast())
+        libc::clone(
+            run,
+            top.cast(),
+            libc::CLONE_VM | libc::CLONE_VFORK | libc::SIGCHLD,
+            (&raw mut shared).cast(),
+        )
     };
     if pid == -1 {
         return Err(Errno::last());
@@ -154,7 +159,9 @@ extern "C" fn run(argument: *mut libc::c_void) -> libc::c_int {
     }
     let mask: u64 = 0;
     // SAFETY: rt_sigprocmask reads 8 bytes of `mask` and writes nothing, as the old set is null.
-    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, ptr::null::<u64>(), 8) };
+    unsafe {
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, ptr::null::<u64>(), 8)
+    };
     // SAFETY: `argument` is the `Shared` of `spawn`, alive while its thread sleeps.
     let image = unsafe { (*shared).image };
     // SAFETY: path, argv and envp are NUL-terminated texts and null-terminated arrays owned by `image`.
@@ -208,7 +215,8 @@ pub fn notice_termination() -> Result<()> {
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = note_termination as *const () as usize;
     // SAFETY: `action` is live; the handler only stores to an atomic, which is safe at any point; no old action is asked for.
-    check(libc::c_long::from(unsafe { libc::sigaction(libc::SIGTERM, &raw const action, ptr::null_mut()) })).map(drop)
+    check(libc::c_long::from(unsafe { libc::sigaction(libc::SIGTERM, &raw const action, ptr::null_mut()) }))
+        .map(drop)
 }
 
 /// Any child, as [`wait`]; `None` once SIGTERM has come.
@@ -294,7 +302,13 @@ pub fn pidfd_open(pid: libc::pid_t) -> Result<OwnedFd> {
 pub fn pidfd_send_signal(pidfd: BorrowedFd<'_>, signal: libc::c_int) -> Result<()> {
     // SAFETY: a null siginfo is allowed; the rest are integers.
     check(unsafe {
-        libc::syscall(libc::SYS_pidfd_send_signal, pidfd.as_raw_fd(), signal, ptr::null::<libc::siginfo_t>(), 0)
+        libc::syscall(
+            libc::SYS_pidfd_send_signal,
+            pidfd.as_raw_fd(),
+            signal,
+            ptr::null::<libc::siginfo_t>(),
+            0,
+        )
     })
     .map(drop)
 }
@@ -344,7 +358,10 @@ pub fn umask(mask: libc::mode_t) {
 pub fn join_session_keyring() -> Result<()> {
     const KEYCTL_JOIN_SESSION_KEYRING: libc::c_int = 1;
     // SAFETY: a null name asks for an anonymous keyring; nothing is written.
-    check(unsafe { libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, ptr::null::<libc::c_char>()) }).map(drop)
+    check(unsafe {
+        libc::syscall(libc::SYS_keyctl, KEYCTL_JOIN_SESSION_KEYRING, ptr::null::<libc::c_char>())
+    })
+    .map(drop)
 }
 
 /// setrlimit(2), soft and hard at once; never raises a hard limit that is lower already.

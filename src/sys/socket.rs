@@ -59,7 +59,9 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]
         // SAFETY: CMSG_LEN only computes.
         let cmsg_len = unsafe { libc::CMSG_LEN(length) } as usize;
         // SAFETY: `header` points into `control`, which is aligned for it and large enough.
-        unsafe { *header = libc::cmsghdr { cmsg_len, cmsg_level: libc::SOL_SOCKET, cmsg_type: libc::SCM_RIGHTS } };
+        unsafe {
+            *header = libc::cmsghdr { cmsg_len, cmsg_level: libc::SOL_SOCKET, cmsg_type: libc::SCM_RIGHTS }
+        };
         // SAFETY: `header` is a header inside `control`.
         let data = unsafe { libc::CMSG_DATA(header) };
         // SAFETY: MAX_DESCRIPTORS numbers and the header fit in the 64 bytes of `control`.
@@ -82,7 +84,11 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]
 ///
 /// # Errors
 /// The kernel's errno; `EMSGSIZE` for a message that was longer than the buffer or had more descriptors.
-pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8], wait: bool) -> Result<Option<(usize, Vec<OwnedFd>)>> {
+pub fn receive(
+    socket: BorrowedFd<'_>,
+    buffer: &mut [u8],
+    wait: bool,
+) -> Result<Option<(usize, Vec<OwnedFd>)>> {
     let mut slice = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let mut control: MaybeUninit<Control> = MaybeUninit::zeroed();
     // SAFETY: msghdr is a plain C struct for which all zeroes is a value.

@@ -132,7 +132,8 @@ fn cpu(cgroup: &CellCgroup, policy: &Policy, usage: &mut Usage, violations: &mut
     let stat = cgroup.read("cpu", "cpu.stat");
     let stat = stat.as_deref();
     // v2 counts microseconds, v1 nanoseconds.
-    usage.throttled_us = keyed(stat, "throttled_usec").or_else(|| keyed(stat, "throttled_time").map(|ns| ns / 1000));
+    usage.throttled_us =
+        keyed(stat, "throttled_usec").or_else(|| keyed(stat, "throttled_time").map(|ns| ns / 1000));
     if let Some(used) = keyed(stat, "usage_usec") {
         usage.cpu_us = Some(used);
     }
@@ -144,7 +145,12 @@ fn cpu(cgroup: &CellCgroup, policy: &Policy, usage: &mut Usage, violations: &mut
 }
 
 /// tmpfs counts no refused writes; what is full at the end was hit.
-fn scratch(scratch: Option<BorrowedFd<'_>>, policy: &Policy, usage: &mut Usage, violations: &mut Vec<Violation>) {
+fn scratch(
+    scratch: Option<BorrowedFd<'_>>,
+    policy: &Policy,
+    usage: &mut Usage,
+    violations: &mut Vec<Violation>,
+) {
     let Some(space) = scratch.and_then(|fd| mount::space(fd).ok()) else { return };
     usage.scratch_used = Some(space.used);
     if space.used >= space.total || space.inodes_free == 0 {

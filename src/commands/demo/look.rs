@@ -63,9 +63,14 @@ pub(super) fn since(before: &Before, stage: &Stage) -> io::Result<Left> {
     })
 }
 
-/// The mounts of this process's namespace.
+/// The mounts of this process's namespace that a cell could have made: of the kinds that it mounts, and binds, which
+/// show the kind of what they bind, of things with toolcell's name. Others mount and unmount meanwhile.
 fn mounts() -> io::Result<BTreeSet<String>> {
-    Ok(fs::read_to_string("/proc/self/mountinfo")?.lines().map(str::to_owned).collect())
+    let of_a_cell = |line: &&str| {
+        let kind = line.split_once(" - ").and_then(|(_, rest)| rest.split(' ').next());
+        matches!(kind, Some("tmpfs" | "proc")) || line.contains(PREFIX)
+    };
+    Ok(fs::read_to_string("/proc/self/mountinfo")?.lines().filter(of_a_cell).map(str::to_owned).collect())
 }
 
 /// Every cgroup directory that a toolcell made and left.

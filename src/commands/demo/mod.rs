@@ -30,22 +30,22 @@ const TIMED_CALLS: usize = 15;
 
 /// What was typed, resolved.
 #[derive(Debug)]
-pub struct Options {
+pub(super) struct Options {
     /// One JSON document instead of a table.
-    pub json: bool,
+    pub(super) json: bool,
     /// The weakest isolation to accept; the default of `run` if none.
-    pub floor: Option<Floor>,
+    pub(super) floor: Option<Floor>,
     /// Wrap the server. Without, the same probes run bare, to show that each of them can escape.
-    pub cell: bool,
+    pub(super) cell: bool,
     /// Paint the table.
-    pub colour: bool,
+    pub(super) colour: bool,
     /// The toolcell binary, which is also the hostile server.
-    pub program: PathBuf,
+    pub(super) program: PathBuf,
 }
 
 /// Why a demonstration did not come to its end.
 #[derive(Debug, thiserror::Error)]
-pub enum Error {
+pub(super) enum Error {
     /// The canaries could not be set up.
     #[error("cannot prepare `{what}`")]
     Prepare {
@@ -77,7 +77,7 @@ pub enum Error {
 impl Error {
     /// The next thing to do.
     #[must_use]
-    pub fn hint(&self) -> Option<String> {
+    pub(super) fn hint(&self) -> Option<String> {
         match self {
             Self::Refused { .. } => Some(
                 "`toolcell doctor` says what this host lacks; `toolcell demo --floor no-cgroup` accepts a host without \
@@ -122,7 +122,7 @@ impl Summary {
 ///
 /// # Errors
 /// When it could not be prepared, the wrapped server did not work at all, or `out` could not be written.
-pub fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error> {
+pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error> {
     let before = look::before().map_err(|cause| Error::Prepare { what: "/proc".to_owned(), cause })?;
     let mut stage = Stage::new(&options.program)?;
     let mut client = Client::start(options, &stage)?;

@@ -1,0 +1,151 @@
+"""A server for the session tests: what the tool's name says, it does. Standard library only."""
+import json
+import os
+import sys
+import time
+
+ready = {"roots": None, "level": None}
+
+
+def write(text):
+    sys.stdout.write(text)
+    sys.stdout.flush()
+
+
+def send(message):
+    write(json.dumps(message) + "\n")
+
+
+def read():
+    line = sys.stdin.readline()
+    if not line:
+        sys.exit(0)
+    return json.loads(line)
+
+
+def answer(id, text="ok"):
+    send({"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": text}], "odd": 1.0}})
+
+
+def call(id, params):
+    name, args = params["name"], params.get("arguments", {})
+    if name == "pid":
+        answer(id, str(os.getpid()))
+    elif name == "verbatim":
+        write('{ "result":{"content":[],"odd":1.0,"z":1e2,"a":"\\u0061"} ,"id":%s,"jsonrpc":"2.0","extra":[]}\n' % json.dumps(id))
+    elif name == "state":
+        answer(id, json.dumps(ready))
+    elif name == "wrong-id":
+        answer("stolen")
+        answer(id)
+    elif name == "two-answers":
+        answer(id)
+        answer(id, "again")
+    elif name == "noise":
+        write("Server running on stdio\n\x1b[31m\n")
+        answer(id)
+    elif name == "only-noise":
+        write("no answer from me\n")
+        sys.exit(0)
+    elif name == "half-line":
+        write('{"jsonrpc":"2.0","id":')
+        sys.exit(0)
+    elif name == "die":
+        sys.stderr.write("first\nlast words\n")
+        sys.exit(3)
+    elif name == "close":
+        os.close(1)
+        time.sleep(60)
+    elif name == "silent":
+        time.sleep(60)
+    elif name == "flood":
+        while True:
+            write("x" * 65536)
+    elif name == "ping-flood":
+        pings = '{"jsonrpc":"2.0","id":0,"method":"ping"}\n\n\n' * 1000
+        while True:
+            write(pings)
+    elif name == "newlines":
+        while True:
+            write("\n" * 65536)
+    elif name == "flood-stderr":
+        for _ in range(200):
+            sys.stderr.write("y" * 65536)
+        answer(id)
+    elif name == "stay":
+        answer(id)
+        while True:
+            time.sleep(60)
+    elif name == "ask-client":
+        send({"jsonrpc": "2.0", "id": 0, "method": "sampling/createMessage", "params": {"_meta": {"progressToken": 5}}})
+        answer(id, json.dumps(read()))
+    elif name == "ask-nobody":
+        send({"jsonrpc": "2.0", "id": 0, "method": "files/steal"})
+        answer(id, json.dumps(read()["error"]["code"]))
+    elif name == "progress":
+        for token in ("other", params["_meta"]["progressToken"]):
+            send({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": 1}})
+        send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+        send({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "hi"}})
+        answer(id)
+    elif name == "talk-after-cancel":
+        cancelled = read()
+        answer(id, cancelled["method"])
+        send({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "late"}})
+        time.sleep(60)
+    elif name == "tool-error":
+        send({"jsonrpc": "2.0", "id": id, "result": {"isError": True, "content": []}})
+    elif name.startswith("huge"):
+        text = "é\\n" * args["pieces"]
+        first = name.endswith("first")
+        shown = 99 if "wrong" in name else id
+        write('{"jsonrpc":"2.0","id":%s,"result":{"content":[{"type":"text","text":"' % json.dumps(shown) if first
+              else '{"result":{"content":[{"type":"text","text":"')
+        write(text)
+        if "broken" in name:
+            write("\x01")
+        if "torn" in name:
+            sys.exit(1)
+        if "stuck" in name:
+            time.sleep(60)
+        write('"}],"isError":false}}\n' if first else '"}],"isError":false},"jsonrpc":"2.0","id":%s}\n' % json.dumps(shown))
+    else:
+        send({"jsonrpc": "2.0", "id": id, "error": {"code": -32602, "message": "unknown tool"}})
+
+
+def main():
+    lists = 0
+    while True:
+        message = read()
+        method, id = message.get("method"), message.get("id")
+        if method == "initialize":
+            asked = message["params"]
+            ready["roots"] = [] if "roots" in asked["capabilities"] else None
+            version = "1999-01-01" if os.path.exists(os.environ.get("LIE", "/nonexistent")) else asked["protocolVersion"]
+            send({"jsonrpc": "2.0", "id": id, "result": {"protocolVersion": version,
+                  "capabilities": {"tools": {}, "logging": {}, "resources": {"subscribe": True}},
+                  "serverInfo": {"name": "fixture", "version": "1"}}})
+        elif method == "notifications/initialized":
+            send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+            if ready["roots"] is not None:
+                send({"jsonrpc": "2.0", "id": "r", "method": "roots/list"})
+        elif method is None and id == "r":
+            ready["roots"] = message["result"]["roots"]
+        elif method == "logging/setLevel":
+            ready["level"] = message["params"]["level"]
+            send({"jsonrpc": "2.0", "id": id, "result": {}})
+        elif method == "server/discover":
+            send({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "Method not found"}})
+        elif method == "tools/list":
+            lists += 1
+            send({"jsonrpc": "2.0", "id": id, "result": {"tools": [], "pid": os.getpid(), "lists": lists,
+                  **({"nextCursor": "c"} if "cursor" not in message.get("params", {}) else {})}})
+            if message.get("params", {}).get("cursor") == "change":
+                send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+        elif method in ("tools/call", "prompts/get"):
+            call(id, message["params"])
+        elif id is not None:
+            send({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "server says: " + method}})
+
+
+main()
