@@ -4,6 +4,7 @@
 
 mod completions;
 mod compose;
+mod doctor;
 mod exec;
 mod man;
 mod profile;
@@ -43,9 +44,9 @@ fn dispatch(invocation: Invocation, color: ColorChoice) -> Result<Ending, Failur
         Invocation::Man { directory: None } => print(&man::page().map_err(man::failure)?),
         Invocation::Man { directory: Some(directory) } => man::write_pages(&directory).map_err(man::failure),
         Invocation::Exec(args) => exec::run(&args, color),
+        Invocation::Doctor { json } => doctor::run(json, color),
         Invocation::Profile(args) => profile::run(&args, color),
         Invocation::Run(_)
-        | Invocation::Doctor { .. }
         | Invocation::Demo { .. }
         | Invocation::HostileServer => {
             Err(Failure::new(Ending::Other, "this build does not have the command"))

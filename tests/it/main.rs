@@ -3,4 +3,5 @@
 #![expect(clippy::unwrap_used, reason = "in a test, a failed step is a failed test")]
 
 mod audit;
+mod doctor;
 mod help;
