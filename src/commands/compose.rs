@@ -10,10 +10,12 @@ use std::path::{Path, PathBuf};
 use crate::cli::{SharedArgs, Typed};
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
+use crate::host::probe::causes;
+use crate::host::probe::clues::Clues;
 use crate::host::runtime::{self, NotFound, Runtime, World, unseen_arguments};
 use crate::host::view::{self, Seen, View};
 use crate::host::{Facts, cgroups};
-use crate::launch::cgroup;
+use crate::launch::{LaunchError, cgroup};
 use crate::outcome::Limit;
 use crate::plan::build::{Request, build};
 use crate::plan::{Plan, Refusal, seccomp};
@@ -46,6 +48,17 @@ impl Surroundings {
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
         Ok(Self { world, library, environment })
+    }
+
+    /// Of the host alone: built-in profiles, no environment, `/` as the working directory.
+    pub(super) fn of_host() -> Result<Self, Failure> {
+        let own = World::of_process().map_err(|error| Failure::new(Ending::Other, error))?;
+        let world = World { home: None, cwd: PathBuf::from("/"), ..own };
+        Ok(Self {
+            world,
+            library: Library::new(identity::effective().0, None, None),
+            environment: BTreeMap::new(),
+        })
     }
 
     fn policy_world(&self) -> profile::World<'_> {
@@ -147,6 +160,12 @@ fn refused(error: Refusal) -> Failure {
     };
     let hint = error.hint();
     Failure::new(ending, error).hint(hint)
+}
+
+/// What to do about a step that failed: what `doctor` finds out about this host, or what the step alone tells.
+pub(super) fn launch_hint(error: &LaunchError) -> Option<String> {
+    let explained = causes::explain_launch(error, &Clues::read());
+    explained.map(|explained| format!("{}; {}", explained.cause, explained.fix)).or_else(|| error.hint())
 }
 
 /// The host's facts, after what killed supervisors have left is removed.

@@ -115,7 +115,8 @@ fn cell_failed(error: &LaunchError, call: &Call) -> Failure {
         ("exec", _) => Ending::NotExecutable,
         _ => Ending::Cell,
     };
-    Failure::new(ending, NoCell { command: call.server.clone(), source: error.clone() }).hint(error.hint())
+    Failure::new(ending, NoCell { command: call.server.clone(), source: error.clone() })
+        .hint(compose::launch_hint(error))
 }
 
 /// What is found out while the command runs.

@@ -5,6 +5,7 @@
 mod completions;
 mod compose;
 mod demo;
+mod doctor;
 mod exec;
 mod man;
 mod profile;
@@ -46,6 +47,7 @@ fn dispatch(invocation: Invocation, color: ColorChoice) -> Result<Ending, Failur
         Invocation::Man { directory: None } => print(&man::page().map_err(man::failure)?),
         Invocation::Man { directory: Some(directory) } => man::write_pages(&directory).map_err(man::failure),
         Invocation::Exec(args) => exec::run(&args, color),
+        Invocation::Doctor { json } => doctor::run(json, color),
         Invocation::Profile(args) => profile::run(&args, color),
         Invocation::Run(args) => run::run(&args, color),
         Invocation::Demo(args) => demonstrate(&args, color),
@@ -53,7 +55,6 @@ fn dispatch(invocation: Invocation, color: ColorChoice) -> Result<Ending, Failur
             Ok(()) => Ok(Ending::Success),
             Err(error) => Err(stdout_failed(error)),
         },
-        Invocation::Doctor { .. } => Err(Failure::new(Ending::Other, "this build does not have the command")),
     }
 }
 

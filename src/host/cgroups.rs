@@ -6,14 +6,14 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
+use super::delegation::{self, Obstacle};
+use super::probe::Failed;
+use super::probe::clues::Clues;
 use super::{Cgroup, NoCgroup};
 use crate::sys::{Errno, descriptor, process};
 
 /// The controllers that a full cell needs.
 pub const NEEDED: [&str; 3] = ["memory", "pids", "cpu"];
-
-const DELEGATE: &str = "start toolcell in a scope of its own: `systemd-run --user --scope -p Delegate=yes -- toolcell …` \
-                        (as root: without `--user`), or accept fewer limits with `--floor no-cgroup`";
 
 /// One line of `/proc/self/mountinfo` that is a cgroup mount.
 struct Hierarchy {
@@ -23,8 +23,10 @@ struct Hierarchy {
     options: Option<String>,
 }
 
-fn none(why: String) -> NoCgroup {
-    NoCgroup { why, hint: DELEGATE.to_owned() }
+fn none(why: String, failed: Option<Failed>, obstacle: &Obstacle) -> NoCgroup {
+    let read_only = failed.as_ref().is_some_and(|failed| failed.errno.0 == libc::EROFS);
+    let obstacle = if read_only { &Obstacle::ReadOnly } else { obstacle };
+    NoCgroup { why, failed, hint: delegation::remedy(obstacle, &Clues::read()) }
 }
 
 /// Where, or why not.
@@ -33,8 +35,10 @@ fn none(why: String) -> NoCgroup {
 /// The directory that cannot be used and the kernel's answer.
 pub fn find() -> Result<Cgroup, NoCgroup> {
     let read = |path: &str| {
-        fs::read_to_string(path)
-            .map_err(|error| none(format!("cannot read `{path}`: {}", Errno::from(error))))
+        fs::read_to_string(path).map_err(|error| {
+            let failed = Failed::new("open", path, Errno::from(error));
+            none(format!("cannot read `{path}`: {}", failed.errno), Some(failed), &Obstacle::NoHierarchy)
+        })
     };
     let hierarchies = hierarchies(&read("/proc/self/mountinfo")?);
     let membership = read("/proc/self/cgroup")?;
@@ -42,7 +46,11 @@ pub fn find() -> Result<Cgroup, NoCgroup> {
         hierarchies.iter().find(|h| h.options.is_none()).and_then(|h| Some(own(h, v2_path(&membership)?)));
     let over_v2 = match unified {
         Some(directory) => find_v2(&directory),
-        None => Err(none("no cgroup v2 hierarchy is mounted".to_owned())),
+        None => Err(none(
+            "no hierarchy with the controllers memory, pids and cpu is mounted".to_owned(),
+            None,
+            &Obstacle::NoHierarchy,
+        )),
     };
     match over_v2 {
         Ok(found) => Ok(found),
@@ -87,12 +95,16 @@ fn v2_path(membership: &str) -> Option<&str> {
 /// The own directory in a hierarchy, also where a container shows only a part of it.
 fn own(hierarchy: &Hierarchy, path: &str) -> PathBuf {
     let below = path.strip_prefix(hierarchy.root.trim_end_matches('/')).unwrap_or(path);
-    hierarchy.mount.join(below.trim_start_matches('/'))
+    match below.trim_start_matches('/') {
+        "" => hierarchy.mount.clone(),
+        below => hierarchy.mount.join(below),
+    }
 }
 
 /// Every controller has a v1 hierarchy whose own directory can be written to; `None` when one has no hierarchy.
 fn find_v1(hierarchies: &[Hierarchy], membership: &str) -> Option<Result<Cgroup, NoCgroup>> {
     let mut found = Vec::new();
+    let mut refused = None;
     for controller in NEEDED {
         let has = |list: &str| list.split(',').any(|name| name == controller);
         let hierarchy = hierarchies.iter().find(|h| h.options.as_deref().is_some_and(has))?;
@@ -102,11 +114,14 @@ fn find_v1(hierarchies: &[Hierarchy], membership: &str) -> Option<Result<Cgroup,
         })?;
         let directory = own(hierarchy, path);
         if let Err(errno) = descriptor::writable(&directory) {
-            return Some(Err(none(format!("cannot make a cgroup in `{}`: {errno}", directory.display()))));
+            refused.get_or_insert(Failed::new("mkdir", &directory.to_string_lossy(), errno));
         }
         found.push((controller.to_owned(), directory));
     }
-    Some(Ok(Cgroup::V1(found)))
+    let Some(failed) = refused else { return Some(Ok(Cgroup::V1(found))) };
+    let why = format!("cannot make a cgroup in `{}`: {}", failed.object, failed.errno);
+    let directories = found.into_iter().map(|(_, directory)| directory).collect();
+    Some(Err(none(why, Some(failed), &Obstacle::V1(directories))))
 }
 
 fn lists(directory: &Path, file: &str) -> bool {
@@ -128,33 +143,44 @@ fn find_v2(own: &Path) -> Result<Cgroup, NoCgroup> {
         }
     }
     if !lists(own, "cgroup.controllers") {
-        return Err(none(format!("`{}` has not the controllers memory, pids and cpu", own.display())));
+        let why = format!("`{}` has not all of the controllers memory, pids and cpu", own.display());
+        return Err(none(why, None, &Obstacle::V2Controllers));
     }
-    take_over(own)
-        .map_err(|(path, errno)| none(format!("cannot use the cgroup `{}`: {errno}", path.display())))
+    take_over(own).map_err(|(call, path, errno)| {
+        let (why, obstacle) = match errno.0 {
+            libc::EBUSY => {
+                (format!("other processes live in the cgroup `{}`", own.display()), Obstacle::V2Busy)
+            }
+            _ => (format!("cannot use the cgroup `{}`: {errno}", own.display()), Obstacle::V2),
+        };
+        none(why, Some(Failed::new(call, &path.to_string_lossy(), errno)), &obstacle)
+    })
 }
 
 /// In a cgroup delegated to this process: into a leaf, then the controllers for all below.
-fn take_over(own: &Path) -> Result<Cgroup, (PathBuf, Errno)> {
-    let at = |path: &Path| {
+fn take_over(own: &Path) -> Result<Cgroup, (&'static str, PathBuf, Errno)> {
+    let at = |call: &'static str, path: &Path| {
         let path = path.to_owned();
-        move |error: std::io::Error| (path, Errno::from(error))
+        move |error: std::io::Error| (call, path, Errno::from(error))
     };
     let leaf = own.join(format!("toolcell-supervisor-{}", process::pid()));
     match fs::create_dir(&leaf) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(at(&leaf)(error)),
+        Err(error) => return Err(at("mkdir", &leaf)(error)),
     }
-    fs::write(leaf.join("cgroup.procs"), "0").map_err(at(&leaf))?;
+    if let Err(error) = fs::write(leaf.join("cgroup.procs"), "0") {
+        let _reported_below = fs::remove_dir(&leaf).is_err();
+        return Err(at("write", &leaf)(error));
+    }
     let control = own.join("cgroup.subtree_control");
     match fs::write(&control, "+memory +pids +cpu") {
         Ok(()) => Ok(Cgroup::V2(own.to_owned())),
         Err(error) => {
             // Others live in this cgroup too, so it is not this process's to arrange: back, and say so.
-            fs::write(own.join("cgroup.procs"), "0").map_err(at(own))?;
-            fs::remove_dir(&leaf).map_err(at(&leaf))?;
-            Err(at(&control)(error))
+            fs::write(own.join("cgroup.procs"), "0").map_err(at("write", own))?;
+            fs::remove_dir(&leaf).map_err(at("rmdir", &leaf))?;
+            Err(at("write", &control)(error))
         }
     }
 }

@@ -4,6 +4,8 @@
 //! Never: decides.
 
 pub mod cgroups;
+mod delegation;
+pub mod probe;
 pub mod runtime;
 pub mod view;
 
@@ -41,6 +43,8 @@ pub enum Cgroup {
 pub struct NoCgroup {
     /// The reason, naming the directory and the errno.
     pub why: String,
+    /// The call that failed, if one did.
+    pub failed: Option<probe::Failed>,
     /// The remedy.
     pub hint: String,
 }

@@ -43,7 +43,7 @@ fn map(owner: u32, payload: u32) -> String {
 }
 
 /// Makes a user namespace with the two maps by way of a child that does nothing but exist.
-fn namespace(owner: Ids, payload: Ids) -> Result<OwnedFd> {
+pub(crate) fn namespace(owner: Ids, payload: Ids) -> Result<OwnedFd> {
     let (pid, pidfd) = match process::clone3(process::namespace_bits(libc::CLONE_NEWUSER), None)? {
         Cloned::Child => {
             if process::die_with_parent().is_err() {

@@ -10,7 +10,7 @@
 
 pub mod cgroup;
 mod confine;
-mod idmap;
+pub(crate) mod idmap;
 mod init;
 
 pub mod launcher;

@@ -8,7 +8,7 @@
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
-use super::{Result, check, check_fd};
+use super::{Errno, Result, check, check_fd};
 
 /// `struct landlock_ruleset_attr`, as of ABI 6.
 #[repr(C)]
@@ -61,6 +61,14 @@ pub mod access {
 /// The ABI of the running kernel; 0 when Landlock is not built in or not enabled at boot (`lsm=`).
 #[must_use]
 pub fn abi() -> u32 {
+    version().unwrap_or(0)
+}
+
+/// The ABI of the running kernel, or why there is none.
+///
+/// # Errors
+/// `ENOSYS` when Landlock is not built in, `EOPNOTSUPP` when it was not enabled at boot (`lsm=`).
+pub fn version() -> Result<u32> {
     const LANDLOCK_CREATE_RULESET_VERSION: u32 = 1;
     // SAFETY: with the version flag the kernel wants a null attribute of size 0 and writes nothing.
     let answer = check(unsafe {
@@ -70,8 +78,8 @@ pub fn abi() -> u32 {
             0,
             LANDLOCK_CREATE_RULESET_VERSION,
         )
-    });
-    answer.ok().and_then(|abi| u32::try_from(abi).ok()).unwrap_or(0)
+    })?;
+    u32::try_from(answer).map_err(|_overflow| Errno(libc::EOVERFLOW))
 }
 
 /// A ruleset that handles every file right, TCP bind and connect (ABI 4), abstract sockets and signals (ABI 6).

@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
-use super::{Result, check, check_fd};
+use super::{Errno, Result, check, check_fd};
 
 /// `struct mount_attr` (linux/mount.h).
 #[repr(C)]
@@ -51,12 +51,26 @@ pub fn make_slave() -> Result<()> {
 /// # Errors
 /// The kernel's errno.
 pub fn new_filesystem(kind: &CStr, options: &[(&CStr, &CStr)], attributes: u64) -> Result<OwnedFd> {
+    new_filesystem_by_call(kind, options, attributes).map_err(|(_call, errno)| errno)
+}
+
+/// The same, for who wants to know which of the three calls failed.
+///
+/// # Errors
+/// The call's name and the kernel's errno.
+pub fn new_filesystem_by_call(
+    kind: &CStr,
+    options: &[(&CStr, &CStr)],
+    attributes: u64,
+) -> std::result::Result<OwnedFd, (&'static str, Errno)> {
     const FSOPEN_CLOEXEC: u32 = 1;
     const FSCONFIG_SET_STRING: u32 = 1;
     const FSCONFIG_CMD_CREATE: u32 = 6;
     const FSMOUNT_CLOEXEC: u32 = 1;
+    let of = |call| move |errno| (call, errno);
     // SAFETY: fsopen reads a NUL-terminated text.
-    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) })?;
+    let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) });
+    let context = context.map_err(of("fsopen"))?;
     for (key, value) in options {
         // SAFETY: SET_STRING reads two NUL-terminated texts.
         check(unsafe {
@@ -68,7 +82,8 @@ pub fn new_filesystem(kind: &CStr, options: &[(&CStr, &CStr)], attributes: u64) 
                 value.as_ptr(),
                 0,
             )
-        })?;
+        })
+        .map_err(of("fsconfig"))?;
     }
     // SAFETY: CMD_CREATE wants null key and value.
     check(unsafe {
@@ -80,9 +95,11 @@ pub fn new_filesystem(kind: &CStr, options: &[(&CStr, &CStr)], attributes: u64) 
             ptr::null::<u8>(),
             0,
         )
-    })?;
+    })
+    .map_err(of("fsconfig"))?;
     // SAFETY: fsmount takes integers.
     owned(unsafe { libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), FSMOUNT_CLOEXEC, attributes) })
+        .map_err(of("fsmount"))
 }
 
 /// `open_tree(2)` with `OPEN_TREE_CLONE`: a copy of the mount at an open path, and of those below it.

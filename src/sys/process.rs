@@ -64,6 +64,18 @@ pub fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned>
     Ok(Cloned::Parent(libc::pid_t::try_from(pid).map_err(|_overflow| Errno(libc::EOVERFLOW))?, pidfd))
 }
 
+/// fork(2), for the host's probes: it works also where clone3(2) is refused. `None` in the child.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn fork() -> Result<Option<libc::pid_t>> {
+    // SAFETY: fork takes nothing. The child may run ordinary code only if no lock was held by another thread;
+    // the callers are single-threaded.
+    let pid = unsafe { libc::fork() };
+    check(libc::c_long::from(pid))?;
+    Ok((pid != 0).then_some(pid))
+}
+
 /// A flag or descriptor that libc types as `c_int`, as the u64 that `clone_args` holds.
 fn flag(value: libc::c_int) -> u64 {
     u64::from(value.cast_unsigned())

@@ -4,4 +4,5 @@
 
 mod audit;
 mod demo;
+mod doctor;
 mod help;

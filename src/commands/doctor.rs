@@ -1,0 +1,186 @@
+//! `toolcell doctor`: which isolation this host offers to an ordinary user and to root, and what to type for more.
+//!
+//! Neighbours: `trial` really runs cells, `host::probe` tries each part alone, `show` words what was found. Never:
+//! takes a version number, a setting or a sign of a container for an answer; they only explain one.
+
+mod show;
+mod trial;
+
+use serde::{Deserialize, Serialize};
+use trial::Tried;
+
+use super::compose;
+use crate::cli::ColorChoice;
+use crate::diag::{self, Failure};
+use crate::exit_codes::Ending;
+use crate::host::probe::causes::{self, Explanation};
+use crate::host::probe::clues::Clues;
+use crate::host::probe::{self, Failed, Part, State, child};
+use crate::host::{Facts, NoCgroup};
+use crate::launch::LaunchError;
+use crate::policy::Floor;
+use crate::sys::{Errno, identity, process};
+
+/// The rung that a profile asks for when it names none.
+const DEFAULT_FLOOR: Floor = Floor::Full;
+
+/// The user that stands for every ordinary one when root asks.
+const ORDINARY: u32 = 65_534;
+
+/// What one kind of user gets from this host.
+#[derive(Debug, Serialize, Deserialize)]
+struct Column {
+    /// Who tried.
+    uid: u32,
+    /// The strongest rung on which a cell really ran.
+    floor: Option<Floor>,
+    /// Every attempt at a cell, strongest rung first, up to the first that ran.
+    tried: Vec<(Floor, Tried)>,
+    /// Every part, tried alone.
+    parts: Vec<(Part, State)>,
+    /// Something to know about this column.
+    note: Option<String>,
+}
+
+/// One missing thing, as it is told.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Finding {
+    /// `cell` or a part's name.
+    what: &'static str,
+    failed: Option<Failed>,
+    cause: String,
+    fix: String,
+}
+
+/// A column, or why it could not be probed.
+type Probed = Result<Column, String>;
+
+#[derive(Debug)]
+struct Report {
+    caller: u32,
+    user: Probed,
+    root: Probed,
+}
+
+impl Report {
+    /// What the caller himself reached.
+    fn own(&self) -> &Probed {
+        if self.caller == 0 { &self.root } else { &self.user }
+    }
+
+    fn reached(&self) -> bool {
+        self.own().as_ref().is_ok_and(|column| column.floor >= Some(DEFAULT_FLOOR))
+    }
+}
+
+/// Probes, prints, and says whether the caller reaches the default floor.
+pub(super) fn run(json: bool, color: ColorChoice) -> Result<Ending, Failure> {
+    let report = report();
+    let color = diag::color_on(color, &std::io::stdout());
+    let text = if json { show::json(&report) } else { show::text(&report, color) };
+    super::print(text.as_bytes())?;
+    Ok(if report.reached() { Ending::Success } else { Ending::Floor })
+}
+
+fn report() -> Report {
+    let (caller, _) = identity::effective();
+    let own = Ok(column(&compose::facts()));
+    if caller == 0 {
+        return Report { caller, user: ordinary_user(), root: own };
+    }
+    let program = std::env::current_exe()
+        .map_or_else(|_unknown| "toolcell".to_owned(), |path| path.display().to_string());
+    Report {
+        caller,
+        user: own,
+        root: Err(format!("only root can probe this column:\n  sudo {program} doctor")),
+    }
+}
+
+/// In a child that has become an ordinary user for good.
+fn ordinary_user() -> Probed {
+    let probed = child::fork(|| -> Probed {
+        let failed = |errno: Errno| format!("cannot become user {ORDINARY}: {errno}");
+        identity::become_user(ORDINARY, ORDINARY).map_err(failed)?;
+        // The files in /proc/self belong to root while the process is not dumpable.
+        process::prctl(libc::PR_SET_DUMPABLE, 1).map_err(failed)?;
+        process::chdir(c"/").map_err(failed)?;
+        let mut column = column(&Facts::gather());
+        column.note = Some(format!(
+            "tried as user {ORDINARY} in root's own cgroup; a user's session may be given more: run doctor as that user too"
+        ));
+        Ok(column)
+    });
+    probed.unwrap_or_else(|errno| Err(format!("no child to try in: {errno}")))
+}
+
+fn column(facts: &Facts) -> Column {
+    let parts = probe::run(facts, &Clues::read());
+    let mut tried = Vec::new();
+    let mut reached = None;
+    for floor in Floor::ALL {
+        let mut facts = facts.clone();
+        if floor != Floor::Full {
+            let (why, hint) = ("not asked for".to_owned(), String::new());
+            facts.cgroup = Err(NoCgroup { why, failed: None, hint });
+        }
+        // What `host::cgroups` found out needs no second trial to be told.
+        if facts.cgroup.is_err() && floor == Floor::Full {
+            continue;
+        }
+        let attempt = trial::cell(&facts, floor);
+        let ran = matches!(attempt, Tried::Ran { .. });
+        tried.push((floor, attempt));
+        if ran {
+            reached = Some(floor);
+            break;
+        }
+    }
+    Column { uid: facts.uid, floor: reached, tried, parts, note: None }
+}
+
+impl Column {
+    /// What is missing, each thing once: the parts, then what only a whole launch has shown.
+    fn findings(&self) -> Vec<Finding> {
+        let mut findings: Vec<Finding> = self
+            .parts
+            .iter()
+            .filter_map(|(part, state)| match state {
+                State::Missing { failed, cause, fix } => Some(Finding {
+                    what: part.name(),
+                    failed: failed.clone(),
+                    cause: cause.clone(),
+                    fix: fix.clone(),
+                }),
+                _ => None,
+            })
+            .collect();
+        let missing =
+            |part: Part| self.parts.iter().any(|(p, s)| *p == part && matches!(s, State::Missing { .. }));
+        for (_, attempt) in &self.tried {
+            if let Tried::Failed(error) = attempt
+                && !Part::of_step(&error.step).is_some_and(missing)
+                && !findings.iter().any(|finding| finding.what == "cell")
+            {
+                findings.push(of_launch(error));
+            }
+        }
+        findings
+    }
+}
+
+fn of_launch(error: &LaunchError) -> Finding {
+    let Explanation { cause, fix } =
+        causes::explain_launch(error, &Clues::read()).unwrap_or_else(|| Explanation {
+            cause: "only a whole launch shows it; every part works alone".to_owned(),
+            fix: error
+                .hint()
+                .unwrap_or_else(|| "report it, with the output of `toolcell doctor --json`".to_owned()),
+        });
+    Finding {
+        what: "cell",
+        failed: Some(Failed::new(&format!("step {}", error.step), &error.object, error.errno)),
+        cause,
+        fix,
+    }
+}

@@ -1,0 +1,302 @@
+//! Names the cause of a failed probe and what to type, from the call, its errno and the clues. Pure.
+//!
+//! Neighbours: `host::probe` explains its findings with it, commands the step of a launch that failed. Never: looks
+//! at the host; claims a cause that no clue supports.
+
+use libc::{EACCES, EINVAL, ENOSPC, ENOSYS, EOPNOTSUPP, EPERM, EUSERS};
+
+use super::clues::Clues;
+use super::{Failed, Part};
+use crate::host::delegation;
+use crate::launch::LaunchError;
+
+/// Why something is missing, and what to do about it: a sentence, and commands on lines of their own, indented.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Explanation {
+    /// Why.
+    pub cause: String,
+    /// What to type.
+    pub fix: String,
+}
+
+fn explanation(cause: impl Into<String>, fix: impl Into<String>) -> Explanation {
+    Explanation { cause: cause.into(), fix: fix.into() }
+}
+
+/// Explains a part that could not be had.
+#[must_use]
+pub fn explain(part: Part, failed: &Failed, clues: &Clues) -> Explanation {
+    if let Some(foreign) = &clues.foreign
+        && failed.errno.0 == ENOSYS
+    {
+        return explanation(
+            format!("the kernel is {foreign}, which lacks this call"),
+            "run toolcell on a Linux kernel of its own, e.g. in a virtual machine",
+        );
+    }
+    match part {
+        Part::Landlock => landlock(failed, clues),
+        Part::Seccomp => seccomp(failed, clues),
+        Part::Cgroup => delegation::at_launch(failed, clues),
+        Part::PidNamespace if matches!(failed.call.as_str(), "fsmount" | "fsconfig" | "mount-proc") => {
+            proc(clues)
+        }
+        Part::IdmappedMounts if failed.errno.0 == EINVAL => explanation(
+            "this file system cannot map file owners (idmapped mounts)",
+            "run toolcell as the user who owns the data, or keep the data on ext4, xfs or btrfs",
+        ),
+        Part::UserNamespace
+        | Part::MountNamespace
+        | Part::IdmappedMounts
+        | Part::PidNamespace
+        | Part::NetNamespace
+        | Part::OtherNamespaces
+        | Part::Capabilities => namespaces(failed, clues),
+        Part::Openat2 | Part::CloseRange | Part::Pidfd => missing_call(failed, clues),
+    }
+}
+
+/// Explains a failed step of a launch, where it is the host that refuses.
+#[must_use]
+pub fn explain_launch(error: &LaunchError, clues: &Clues) -> Option<Explanation> {
+    let part = Part::of_step(&error.step)?;
+    let host_refuses = matches!(error.errno.0, EPERM | EACCES | ENOSYS | ENOSPC | EUSERS | EOPNOTSUPP)
+        || (part == Part::Cgroup && matches!(error.errno.0, libc::EBUSY | libc::EROFS));
+    host_refuses.then(|| explain(part, &Failed::new(&error.step, &error.object, error.errno), clues))
+}
+
+fn in_container(kind: &str, clues: &Clues) -> Explanation {
+    let filter = if clues.filtered { "seccomp filter" } else { "security profile" };
+    explanation(
+        format!("the {filter} of the container ({kind}) refuses it"),
+        container_fix(
+            kind,
+            "--security-opt seccomp=unconfined --security-opt apparmor=unconfined \
+                             --security-opt systempaths=unconfined",
+        ),
+    )
+}
+
+fn container_fix(kind: &str, docker: &str) -> String {
+    match kind {
+        "Docker" => format!("run toolcell outside the container, or start that with:\n  docker run {docker} …"),
+        "Podman" => {
+            "run toolcell outside the container, or start that with:\n  podman run --security-opt seccomp=unconfined \
+             --security-opt unmask=ALL --security-opt label=disable …"
+                .to_owned()
+        }
+        "Kubernetes" => {
+            "give the pod `hostUsers: false` and the container `securityContext: {seccompProfile: {type: Unconfined}, \
+             procMount: Unmasked}`"
+                .to_owned()
+        }
+        _ => "run toolcell outside the container, or lift the container's restrictions on namespaces".to_owned(),
+    }
+}
+
+fn namespaces(failed: &Failed, clues: &Clues) -> Explanation {
+    let refused = matches!(failed.errno.0, EPERM | EACCES);
+    if matches!(failed.errno.0, ENOSPC | EUSERS) {
+        return match clues.max_user_namespaces {
+            Some(0) => {
+                explanation("`user.max_user_namespaces` is 0", sysctl("user.max_user_namespaces=15000"))
+            }
+            _ => explanation(
+                "as many user namespaces as this or an outer namespace allows exist already",
+                sysctl("user.max_user_namespaces=15000"),
+            ),
+        };
+    }
+    if refused && clues.userns_clone == Some(0) {
+        return explanation(
+            "`kernel.unprivileged_userns_clone` is 0",
+            sysctl("kernel.unprivileged_userns_clone=1"),
+        );
+    }
+    if let (true, Some(kind)) = (refused || failed.errno.0 == ENOSYS, &clues.container) {
+        return in_container(kind, clues);
+    }
+    if refused && clues.apparmor_restrict.is_some_and(|on| on != 0) {
+        return explanation(
+            "`kernel.apparmor_restrict_unprivileged_userns` is on: AppArmor lets only programs with a profile use \
+             user namespaces",
+            apparmor_profile(clues),
+        );
+    }
+    if let (true, Some(profile)) = (refused, &clues.apparmor_profile) {
+        return explanation(
+            format!("the AppArmor profile `{profile}` confines this process"),
+            format!(
+                "start toolcell from a process that is not confined, after:\n{}",
+                apparmor_commands(clues)
+            ),
+        );
+    }
+    missing_call(failed, clues)
+}
+
+fn sysctl(setting: &str) -> String {
+    format!(
+        "now, and after the next boot:\n  sudo sysctl -w {setting}\n  echo {setting} | sudo tee /etc/sysctl.d/90-toolcell.conf"
+    )
+}
+
+fn apparmor_profile(clues: &Clues) -> String {
+    format!("give toolcell's own path such a profile:\n{}", apparmor_commands(clues))
+}
+
+fn apparmor_commands(clues: &Clues) -> String {
+    let program = clues.program.display();
+    format!(
+        "  printf '%s\\n' 'abi <abi/4.0>,' 'include <tunables/global>' \
+         'profile toolcell \"{program}\" flags=(unconfined) {{ userns, }}' | sudo tee /etc/apparmor.d/toolcell\n  \
+         sudo apparmor_parser -r /etc/apparmor.d/toolcell"
+    )
+}
+
+fn proc(clues: &Clues) -> Explanation {
+    let fix = clues.container.as_deref().map_or_else(
+        || "unmount what lies over /proc".to_owned(),
+        |kind| container_fix(kind, "--security-opt systempaths=unconfined"),
+    );
+    if clues.proc_masked {
+        return explanation("parts of /proc are covered here, so the kernel refuses a fresh one", fix);
+    }
+    explanation(
+        "the kernel refuses a fresh /proc: the one here is read-only, covered in part, or not fully visible",
+        fix,
+    )
+}
+
+fn landlock(failed: &Failed, clues: &Clues) -> Explanation {
+    let wanted = clues.lsm.as_deref().filter(|list| !list.split(',').any(|name| name == "landlock"));
+    match failed.errno.0 {
+        EOPNOTSUPP => {
+            let list = wanted.map_or_else(|| "landlock,…".to_owned(), |list| format!("landlock,{list}"));
+            explanation(
+                "Landlock is built in, but not in the list of security modules that this kernel was booted with",
+                format!(
+                    "boot with `lsm={list}`, e.g. with GRUB:\n  \
+                     sudo sed -i 's/^GRUB_CMDLINE_LINUX=\"/&lsm={list} /' /etc/default/grub && sudo update-grub && sudo reboot"
+                ),
+            )
+        }
+        ENOSYS if clues.filtered || clues.container.is_some() => explanation(
+            "a seccomp filter hides the call, or this kernel is built without Landlock (CONFIG_SECURITY_LANDLOCK)",
+            "look outside the container; there must be a line of output:\n  grep CONFIG_SECURITY_LANDLOCK=y /boot/config-$(uname -r)",
+        ),
+        ENOSYS => explanation(
+            "this kernel is built without Landlock (CONFIG_SECURITY_LANDLOCK), which is in Linux since 5.13",
+            "install and boot a kernel that has it: those of Debian 12, Ubuntu 22.04, Fedora 35 and newer do",
+        ),
+        _ => missing_call(failed, clues),
+    }
+}
+
+fn seccomp(failed: &Failed, clues: &Clues) -> Explanation {
+    if matches!(failed.errno.0, EINVAL | ENOSYS) && clues.container.is_none() && clues.foreign.is_none() {
+        return explanation(
+            "this kernel is built without system call filters (CONFIG_SECCOMP_FILTER)",
+            "install and boot a kernel of a distribution; all of them have it",
+        );
+    }
+    missing_call(failed, clues)
+}
+
+/// When nothing better is known: by the errno alone.
+fn missing_call(failed: &Failed, clues: &Clues) -> Explanation {
+    let call = &failed.call;
+    if let (ENOSYS | EPERM, Some(kind)) = (failed.errno.0, &clues.container) {
+        return in_container(kind, clues);
+    }
+    match failed.errno.0 {
+        ENOSYS if clues.filtered => explanation(
+            format!("a seccomp filter that this process inherited hides `{call}`, or the kernel lacks it"),
+            "start toolcell from a process without a filter (`grep Seccomp: /proc/self/status` says 0 there)",
+        ),
+        ENOSYS => explanation(
+            format!("this kernel lacks `{call}`; Linux 5.12 has every call that toolcell needs"),
+            "install and boot a newer kernel",
+        ),
+        EINVAL => explanation(
+            format!("this kernel is built without what `{call}` asks for"),
+            "install and boot a kernel of a distribution; those have every namespace",
+        ),
+        EPERM | EACCES if clues.filtered => explanation(
+            format!("a seccomp filter that this process inherited refuses `{call}`"),
+            "start toolcell from a process without a filter (`grep Seccomp: /proc/self/status` says 0 there)",
+        ),
+        _ => explanation(
+            "not known: no sysctl, AppArmor profile, container or filter was found that explains it",
+            "look for a security module's message:\n  sudo dmesg | tail",
+        ),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::sys::Errno;
+
+    fn cause(part: Part, call: &str, errno: i32, clues: &Clues) -> String {
+        explain(part, &Failed::new(call, "", Errno(errno)), clues).cause
+    }
+
+    #[test]
+    fn each_way_to_forbid_user_namespaces_has_its_own_cause() {
+        let none = Clues { max_user_namespaces: Some(15_000), ..Clues::default() };
+        let user = |errno, clues: &Clues| cause(Part::UserNamespace, "clone3", errno, clues);
+        let zero = Clues { max_user_namespaces: Some(0), ..none.clone() };
+        assert_eq!(user(ENOSPC, &zero), "`user.max_user_namespaces` is 0");
+        let debian = Clues { userns_clone: Some(0), ..none.clone() };
+        assert_eq!(user(EPERM, &debian), "`kernel.unprivileged_userns_clone` is 0");
+        let docker = Clues { container: Some("Docker".to_owned()), filtered: true, ..none.clone() };
+        assert_eq!(user(ENOSYS, &docker), "the seccomp filter of the container (Docker) refuses it");
+        let ubuntu = Clues { apparmor_restrict: Some(1), ..none.clone() };
+        assert!(
+            cause(Part::UserNamespace, "write", EPERM, &ubuntu)
+                .contains("apparmor_restrict_unprivileged_userns")
+        );
+        assert!(user(EPERM, &none).starts_with("not known"));
+    }
+
+    #[test]
+    fn a_clue_that_does_not_fit_the_errno_explains_nothing() {
+        let clues = Clues { max_user_namespaces: Some(0), apparmor_restrict: Some(1), ..Clues::default() };
+        assert!(!cause(Part::NetNamespace, "clone3", EINVAL, &clues).contains("apparmor"));
+        let off = Clues { apparmor_restrict: Some(0), userns_clone: Some(1), ..Clues::default() };
+        assert!(cause(Part::UserNamespace, "clone3", EPERM, &off).starts_with("not known"));
+    }
+
+    #[test]
+    fn the_profile_for_apparmor_names_this_program() {
+        let clues = Clues { apparmor_restrict: Some(1), program: "/opt/toolcell".into(), ..Clues::default() };
+        let fix = explain(Part::UserNamespace, &Failed::new("write", "", Errno(EACCES)), &clues).fix;
+        assert!(fix.contains("profile toolcell \"/opt/toolcell\" flags=(unconfined) { userns, }"), "{fix}");
+    }
+
+    #[test]
+    fn landlock_is_absent_in_two_ways() {
+        let clues = Clues { lsm: Some("lockdown,capability,yama".to_owned()), ..Clues::default() };
+        let explained = |errno| {
+            explain(Part::Landlock, &Failed::new("landlock_create_ruleset", "", Errno(errno)), &clues)
+        };
+        assert!(explained(EOPNOTSUPP).fix.contains("lsm=landlock,lockdown,capability,yama"));
+        assert!(explained(ENOSYS).cause.contains("built without Landlock"));
+    }
+
+    #[test]
+    fn a_step_of_a_launch_is_explained_like_its_part() {
+        let clues = Clues { max_user_namespaces: Some(0), ..Clues::default() };
+        let explained = explain_launch(&LaunchError::new("clone", "new namespaces", Errno(ENOSPC)), &clues);
+        assert_eq!(explained.unwrap().cause, "`user.max_user_namespaces` is 0");
+        assert_eq!(explain_launch(&LaunchError::new("bind", "/x", Errno(EPERM)), &clues), None);
+    }
+
+    #[test]
+    fn a_masked_proc_is_the_containers_doing() {
+        let clues = Clues { container: Some("Docker".to_owned()), proc_masked: true, ..Clues::default() };
+        let explained = explain(Part::PidNamespace, &Failed::new("fsmount", "proc", Errno(EPERM)), &clues);
+        assert!(explained.fix.contains("systempaths=unconfined"));
+    }
+}

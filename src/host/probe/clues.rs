@@ -1,0 +1,120 @@
+//! What on this host can explain a refusal: sysctls, security modules, containers, foreign kernels. They explain
+//! what a probe has found; they never decide.
+//!
+//! Neighbours: `probe::causes` and `host::delegation` name causes with them. Never: fails; what cannot be read is no clue.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+
+use crate::sys::identity;
+
+/// All clues of one process.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Clues {
+    /// Effective user id.
+    pub uid: u32,
+    /// `kernel.apparmor_restrict_unprivileged_userns` (Ubuntu).
+    pub apparmor_restrict: Option<u64>,
+    /// The `AppArmor` profile that confines this process, if one does.
+    pub apparmor_profile: Option<String>,
+    /// `kernel.unprivileged_userns_clone` (Debian).
+    pub userns_clone: Option<u64>,
+    /// `user.max_user_namespaces`
+    pub max_user_namespaces: Option<u64>,
+    /// The active security modules, comma-separated; unknown without securityfs.
+    pub lsm: Option<String>,
+    /// A filter was inherited (`Seccomp: 2` in `/proc/self/status`).
+    pub filtered: bool,
+    /// The kind of container, if there are signs of one.
+    pub container: Option<String>,
+    /// Something is mounted over parts of `/proc`, or it is read-only.
+    pub proc_masked: bool,
+    /// The kernel is not Linux's own: `WSL` or `gVisor`.
+    pub foreign: Option<String>,
+    /// systemd is the host's init.
+    pub systemd: bool,
+    /// This user has a systemd manager of his own running.
+    pub user_manager: bool,
+    /// This program.
+    pub program: PathBuf,
+}
+
+impl Clues {
+    /// Reads them.
+    #[must_use]
+    pub fn read() -> Self {
+        let (uid, _) = identity::effective();
+        let text = |path: &str| {
+            fs::read_to_string(path).ok().map(|text| text.trim_end_matches(['\n', '\0']).to_owned())
+        };
+        let number = |path: &str| text(path).and_then(|text| text.trim().parse().ok());
+        let exists = |path: &str| Path::new(path).exists();
+        let profile =
+            text("/proc/self/attr/apparmor/current").filter(|profile| !profile.starts_with("unconfined"));
+        let version = text("/proc/version").unwrap_or_default();
+        let status = text("/proc/self/status").unwrap_or_default();
+        Self {
+            uid,
+            apparmor_restrict: number("/proc/sys/kernel/apparmor_restrict_unprivileged_userns"),
+            apparmor_profile: profile.filter(|profile| !profile.is_empty()),
+            userns_clone: number("/proc/sys/kernel/unprivileged_userns_clone"),
+            max_user_namespaces: number("/proc/sys/user/max_user_namespaces"),
+            lsm: text("/sys/kernel/security/lsm"),
+            filtered: status
+                .lines()
+                .any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2")),
+            container: container(&exists),
+            proc_masked: masked(&text("/proc/self/mountinfo").unwrap_or_default()),
+            foreign: foreign(&version, exists("/proc/sys/fs/binfmt_misc/WSLInterop")),
+            systemd: exists("/run/systemd/system"),
+            user_manager: exists(&format!("/run/user/{uid}/systemd/private"))
+                || exists(&format!("/run/user/{uid}/bus")),
+            program: std::env::current_exe().unwrap_or_else(|_unknown| PathBuf::from("toolcell")),
+        }
+    }
+}
+
+fn container(exists: &dyn Fn(&str) -> bool) -> Option<String> {
+    let signs = [
+        ("/.dockerenv", "Docker"),
+        ("/run/.containerenv", "Podman"),
+        ("/run/systemd/container", "systemd-nspawn or LXC"),
+    ];
+    if std::env::var_os("KUBERNETES_SERVICE_HOST").is_some() {
+        return Some("Kubernetes".to_owned());
+    }
+    signs.iter().find(|(path, _)| exists(path)).map(|(_, name)| (*name).to_owned())
+}
+
+fn foreign(version: &str, interop: bool) -> Option<String> {
+    if version.contains("gVisor") {
+        return Some("gVisor".to_owned());
+    }
+    (interop || version.to_ascii_lowercase().contains("microsoft")).then(|| "WSL".to_owned())
+}
+
+/// Anything mounted at a path of `/proc`, but for what hosts themselves put there.
+fn masked(mountinfo: &str) -> bool {
+    mountinfo.lines().filter_map(|line| line.split(' ').nth(4)).any(|target| {
+        target.strip_prefix("/proc/").is_some_and(|rest| !rest.starts_with("sys/fs/binfmt_misc"))
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_container_masks_proc_and_a_host_does_not() {
+        let host = "22 1 0:5 / /proc rw - proc proc rw\n30 22 0:6 / /proc/sys/fs/binfmt_misc rw - autofs systemd-1 rw\n";
+        assert!(!masked(host));
+        assert!(masked(&format!("{host}40 22 0:7 / /proc/kcore rw - tmpfs tmpfs rw\n")));
+    }
+
+    #[test]
+    fn foreign_kernels_are_known_by_their_own_words() {
+        assert_eq!(foreign("Linux version 4.4.0 (gVisor)", false).as_deref(), Some("gVisor"));
+        assert_eq!(foreign("Linux version 5.15.90.1-microsoft-standard-WSL2", false).as_deref(), Some("WSL"));
+        assert_eq!(foreign("Linux version 6.12.1 (debian)", false), None);
+    }
+}

@@ -1,0 +1,58 @@
+//! The doctor's verdict is what a command in a cell meets, as the same user.
+
+use std::os::unix::process::CommandExt;
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+/// As the user of the test, or as one without privileges.
+fn toolcell(arguments: &[&str], uid: Option<u32>) -> Output {
+    let mut command = Command::new(env!("CARGO_BIN_EXE_toolcell"));
+    command.args(arguments).current_dir("/").env("HOME", "/nonexistent").env_remove("XDG_CONFIG_HOME");
+    if let Some(uid) = uid {
+        // The standard library gives up supplementary groups when root sets a user.
+        command.uid(uid).gid(uid);
+    }
+    command.output().unwrap()
+}
+
+#[expect(clippy::indexing_slicing, reason = "indexing JSON gives null for what is missing")]
+fn agree(uid: Option<u32>) -> Value {
+    let doctor = toolcell(&["doctor", "--json"], uid);
+    let report: Value = serde_json::from_slice(&doctor.stdout).unwrap();
+    let command = toolcell(&["exec", "--", "true"], uid);
+    let reached = doctor.status.code() == Some(0);
+    let said = format!("{report:#}\n{}", String::from_utf8_lossy(&command.stderr));
+    assert!(reached || doctor.status.code() == Some(121), "{said}");
+    assert_eq!(report["default_floor_reached"], reached, "{said}");
+    assert_eq!(command.status.success(), reached, "{said}");
+    if !reached {
+        let findings = report["findings"].as_array().unwrap();
+        assert!(!findings.is_empty(), "{said}");
+        let told = String::from_utf8_lossy(&command.stderr).replace("\n    ", "\n");
+        let names = |finding: &Value| finding["fix"].as_str().is_some_and(|fix| told.contains(fix));
+        assert!(findings.iter().any(names), "the refusal names nothing that the doctor found\n{said}");
+    }
+    report
+}
+
+#[test]
+fn the_verdict_is_what_exec_meets() {
+    let report = agree(None);
+    assert_eq!(report["schema"], 1);
+    if report["caller"]["uid"] == 0 {
+        let ordinary = agree(Some(65_534));
+        assert_eq!(ordinary["user"]["floor"], report["user"]["floor"]);
+        assert_eq!(ordinary["root"]["probed"], false);
+    }
+}
+
+#[test]
+fn the_table_has_a_row_for_each_layer_and_fits() {
+    let output = toolcell(&["doctor"], None);
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert!(output.stderr.is_empty());
+    let table: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
+    assert_eq!(table.len(), 15);
+    assert!(table.iter().all(|line| line.chars().count() <= 100), "{text}");
+}
