@@ -1,11 +1,12 @@
-//! Fast tests of the whole, in one binary.
+//! The fast tests from outside the library, in one binary.
+
 #![expect(
     clippy::unwrap_used,
     clippy::expect_used,
     clippy::panic,
     clippy::indexing_slicing,
     clippy::cast_possible_truncation,
-    reason = "a test says by a panic what is wrong, and its helpers are outside of a test function"
+    reason = "in a test, a failed step is a failed test"
 )]
 
 mod session;
