@@ -1,8 +1,16 @@
 //! The fast tests from outside the library, in one binary.
 
-#![expect(clippy::unwrap_used, reason = "in a test, a failed step is a failed test")]
+#![expect(
+    clippy::unwrap_used,
+    clippy::expect_used,
+    clippy::panic,
+    clippy::indexing_slicing,
+    clippy::cast_possible_truncation,
+    reason = "a test says by a panic what is wrong, and its helpers are outside of a test function"
+)]
 
 mod audit;
 mod demo;
 mod doctor;
 mod help;
+mod session;

@@ -1,7 +1,6 @@
 //! Answers that are too long to hold. Never: measures.
 
 use serde_json::{Value, json};
-use toolcell::outcome::Status;
 
 use super::world::{Client, Setup, session, text};
 
@@ -9,7 +8,7 @@ use super::world::{Client, Setup, session, text};
 const PIECES: u64 = 400_000;
 
 async fn start(client: &mut Client, tool: &str) {
-    client.start(3, tool, json!({"pieces": PIECES})).await;
+    client.start_call(3, tool, json!({"pieces": PIECES})).await;
 }
 
 #[test]
@@ -28,8 +27,8 @@ fn they_pass_byte_for_byte_wherever_the_id_stands() {
         assert!(client.raw().await.unwrap() == expected);
         client
     });
-    assert_eq!(book.end_of("huge-last").status, Status::Completed);
-    assert_eq!(book.end_of("huge-first").violations, []);
+    assert_eq!(book.status_of("huge-last"), "completed");
+    assert_eq!(book.end_of("huge-first")["violations"], json!([]));
 }
 
 /// The line that was begun must be JSON and nobody's answer; then comes the call's own error.
@@ -56,12 +55,12 @@ fn one_that_turns_out_wrong_is_nobodys_answer() {
         assert_eq!(text(&client.call(4, "noise").await), "ok");
         client
     });
-    assert_eq!(book.operations("huge-wrong-last"), ["break off an answer"]);
+    assert_eq!(book.misdeeds("huge-wrong-last"), ["break off an answer"]);
 }
 
 #[test]
 fn a_limit_in_the_middle_is_told_after_the_line_is_closed() {
-    let setup = Setup { output: 1 << 20, ..Setup::default() };
+    let setup = Setup { output: "1MiB", ..Setup::default() };
     session(&setup, |mut client| async move {
         broken(&mut client, "huge-last", "the output limit of 1MiB").await;
         broken(&mut client, "huge-first", "the output limit of 1MiB").await;
@@ -71,7 +70,7 @@ fn a_limit_in_the_middle_is_told_after_the_line_is_closed() {
 
 #[test]
 fn one_with_a_wrong_id_at_its_start_is_never_begun() {
-    let setup = Setup { time: std::time::Duration::from_secs(1), ..Setup::default() };
+    let setup = Setup { time: "1s", ..Setup::default() };
     session(&setup, |mut client| async move {
         start(&mut client, "huge-wrong-first").await;
         let answer = client.read().await;

@@ -5,6 +5,8 @@ import sys
 import time
 
 ready = {"roots": None, "level": None}
+# Tells processes apart: their ids are the same in every cell.
+WHO = os.urandom(8).hex()
 
 
 def write(text):
@@ -29,8 +31,8 @@ def answer(id, text="ok"):
 
 def call(id, params):
     name, args = params["name"], params.get("arguments", {})
-    if name == "pid":
-        answer(id, str(os.getpid()))
+    if name == "who":
+        answer(id, WHO)
     elif name == "verbatim":
         write('{ "result":{"content":[],"odd":1.0,"z":1e2,"a":"\\u0061"} ,"id":%s,"jsonrpc":"2.0","extra":[]}\n' % json.dumps(id))
     elif name == "state":
@@ -138,7 +140,7 @@ def main():
             send({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "Method not found"}})
         elif method == "tools/list":
             lists += 1
-            send({"jsonrpc": "2.0", "id": id, "result": {"tools": [], "pid": os.getpid(), "lists": lists,
+            send({"jsonrpc": "2.0", "id": id, "result": {"tools": [], "who": WHO, "lists": lists,
                   **({"nextCursor": "c"} if "cursor" not in message.get("params", {}) else {})}})
             if message.get("params", {}).get("cursor") == "change":
                 send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})

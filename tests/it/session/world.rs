@@ -1,130 +1,133 @@
-//! A client in front of a session whose server is `server.py`. Never: checks anything by itself.
+//! A client in front of `toolcell run`, whose server is `server.py` in real cells. Never: checks anything by itself.
 
-use std::cell::RefCell;
-use std::collections::BTreeMap;
-use std::io;
+use std::fs::{self, File};
+use std::os::fd::OwnedFd;
 use std::path::PathBuf;
-use std::rc::Rc;
-use std::sync::Arc;
-use std::time::Duration;
+use std::process::{Child, Command, Stdio};
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
 
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
-use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, DuplexStream, duplex};
-use toolcell::call::Call;
-use toolcell::launch::supervisor::Launcher;
-use toolcell::outcome::Status;
-use toolcell::plan::Plan;
-use toolcell::plan::step::Step;
-use toolcell::policy::{Audit, Environment, Filesystem, Floor, Limits, Policy, Syscalls};
-use toolcell::session::{Finished, Grant, Options, Profiles, Records, ServeError, serve};
+use tokio::io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader};
+use tokio::net::unix::pipe;
 
-/// What the session recorded.
-#[derive(Debug, Default)]
-pub(crate) struct Book {
-    pub(crate) started: RefCell<Vec<Call>>,
-    pub(crate) finished: RefCell<Vec<(Call, Finished)>>,
-}
-
-impl Book {
-    /// The end of the call of a tool.
-    pub(crate) fn end_of(&self, tool: &str) -> Finished {
-        let finished = self.finished.borrow();
-        let found = finished.iter().find(|(call, _)| call.target.as_deref() == Some(tool));
-        found.unwrap_or_else(|| panic!("no record of {tool}: {finished:?}")).1.clone()
-    }
-
-    pub(crate) fn operations(&self, tool: &str) -> Vec<String> {
-        self.end_of(tool).violations.into_iter().map(|violation| violation.operation).collect()
-    }
-}
-
-struct Recorder {
-    book: Rc<Book>,
-    refuse: bool,
-}
-
-impl Records for Recorder {
-    fn started(&self, call: &Call, policy: Option<&Policy>, params: Option<&RawValue>) -> io::Result<()> {
-        assert_eq!(policy.is_some(), call.target.as_deref() != Some("forbidden"));
-        assert_eq!(params.is_some(), call.method != "catalogue");
-        self.book.started.borrow_mut().push(call.clone());
-        if self.refuse && call.method != "catalogue" {
-            return Err(io::Error::other("disk full"));
-        }
-        Ok(())
-    }
-
-    fn finished(&self, call: &Call, finished: &Finished) -> io::Result<()> {
-        self.book.finished.borrow_mut().push((call.clone(), finished.clone()));
-        Ok(())
-    }
-}
+/// No test takes longer, however busy the machine is.
+const BOUND: Duration = Duration::from_secs(60);
 
 /// How a session is set up.
 #[derive(Debug, Clone)]
 pub(crate) struct Setup {
     pub(crate) jobs: usize,
-    pub(crate) time: Duration,
-    pub(crate) output: u64,
-    pub(crate) refuse_records: bool,
-    pub(crate) env: Vec<(String, String)>,
+    pub(crate) time: &'static str,
+    pub(crate) output: &'static str,
+    pub(crate) options: Vec<String>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { jobs: 2, time: Duration::from_secs(20), output: 64 << 20, refuse_records: false, env: vec![] }
+        Self { jobs: 2, time: "20s", output: "64MiB", options: vec![] }
     }
 }
 
-struct Same(Grant);
+/// What the session recorded.
+#[derive(Debug, Default)]
+pub(crate) struct Book {
+    pub(crate) started: Vec<Value>,
+    pub(crate) finished: Vec<Value>,
+}
 
-impl Profiles for Same {
-    fn grant(&self, _: &str, target: Option<&str>) -> Result<Grant, String> {
-        if target == Some("forbidden") {
-            return Err("no profile grants it\nhint: name one".to_owned());
+impl Book {
+    fn read(file: &PathBuf) -> Self {
+        let mut book = Self::default();
+        for line in fs::read_to_string(file).unwrap().lines() {
+            let record: Value = serde_json::from_str(line).unwrap();
+            let list = if record["event"] == "started" { &mut book.started } else { &mut book.finished };
+            list.push(record);
         }
-        Ok(self.0.clone())
+        book
+    }
+
+    /// The last record of the call of a tool.
+    pub(crate) fn end_of(&self, tool: &str) -> &Value {
+        let found = self.finished.iter().rev().find(|record| record["call"]["target"] == tool);
+        found.unwrap_or_else(|| panic!("no record of {tool}: {:?}", self.finished))
+    }
+
+    pub(crate) fn status_of(&self, tool: &str) -> &str {
+        self.end_of(tool)["status"]["kind"].as_str().unwrap()
+    }
+
+    /// What the server of a call did against the rules of MCP.
+    pub(crate) fn misdeeds(&self, tool: &str) -> Vec<&str> {
+        let violations = self.end_of(tool)["violations"].as_array().unwrap();
+        let protocol = violations.iter().filter(|violation| violation["layer"] == "protocol");
+        protocol.map(|violation| violation["operation"].as_str().unwrap()).collect()
     }
 }
 
-fn grant(setup: &Setup) -> Grant {
-    let script = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/session/server.py");
-    let argv = ["python3", "-S", "-E"].map(str::to_owned).into_iter().chain([script.display().to_string()]);
-    let exec = Step::Exec {
-        program: "/usr/bin/python3".into(),
-        argv: argv.collect(),
-        env: setup.env.clone(),
-        cwd: "/".into(),
-    };
-    let policy = Policy {
-        name: "test".to_owned(),
-        description: String::new(),
-        filesystem: Filesystem { read: vec![], write: vec![], execute: vec![], deny: vec![], scratch: 0 },
-        limits: Limits {
-            memory: 1 << 29,
-            cpu: 1000,
-            tasks: 64,
-            time: setup.time,
-            output: setup.output,
-            open_files: 64,
-            file_size: 1 << 20,
-        },
-        syscalls: Syscalls::default(),
-        environment: Environment { pass: vec![], set: BTreeMap::new() },
-        audit: Audit::default(),
-        floor: Floor::Landlock,
-    };
-    Grant { plan: Arc::new(Plan { floor: Floor::Landlock, steps: vec![exec] }), policy: Arc::new(policy) }
+/// A directory of the test's own, gone with it.
+#[derive(Debug)]
+pub(crate) struct Scratch(pub(crate) PathBuf);
+
+impl Scratch {
+    pub(crate) fn new() -> Self {
+        static COUNT: AtomicU32 = AtomicU32::new(0);
+        let number = COUNT.fetch_add(1, Ordering::Relaxed);
+        let path = std::env::temp_dir().join(format!("toolcell-session-{}-{number}", std::process::id()));
+        fs::create_dir(&path).unwrap();
+        Self(path)
+    }
+}
+
+impl Drop for Scratch {
+    fn drop(&mut self) {
+        drop(fs::remove_dir_all(&self.0));
+    }
 }
 
 /// The client's side.
 pub(crate) struct Client {
-    input: Option<DuplexStream>,
-    output: BufReader<DuplexStream>,
+    input: Option<pipe::Sender>,
+    output: BufReader<pipe::Receiver>,
+    child: Option<Child>,
+    hung_up: Option<Instant>,
+    audit: PathBuf,
 }
 
 impl Client {
+    fn start(setup: &Setup, scratch: &Scratch) -> Self {
+        let profile = scratch.0.join("test.toml");
+        let limits = format!("[limits]\ntime = \"{}\"\noutput = \"{}\"\n", setup.time, setup.output);
+        fs::write(&profile, format!("extends = \"default\"\n{limits}")).unwrap();
+        let audit = scratch.0.join("audit.jsonl");
+        let server = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/session/server.py");
+        let mut child = Command::new(env!("CARGO_BIN_EXE_toolcell"))
+            .args(["run", "--jobs", &setup.jobs.to_string()])
+            .args([&PathBuf::from("--profile"), &profile, &PathBuf::from("--audit"), &audit])
+            .args(&setup.options)
+            .args(["--", "/usr/bin/python3", "-S", "-E"])
+            .arg(server)
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .stderr(File::create(scratch.0.join("stderr")).unwrap())
+            .spawn()
+            .unwrap();
+        let input = OwnedFd::from(child.stdin.take().unwrap());
+        let output = OwnedFd::from(child.stdout.take().unwrap());
+        Self {
+            input: Some(pipe::Sender::from_owned_fd(input).unwrap()),
+            output: BufReader::new(pipe::Receiver::from_owned_fd(output).unwrap()),
+            child: Some(child),
+            hung_up: None,
+            audit,
+        }
+    }
+
+    /// The audit log, which exists once the session has answered.
+    pub(crate) fn audit(&self) -> File {
+        File::open(&self.audit).unwrap()
+    }
+
     pub(crate) async fn send(&mut self, line: &str) {
         let input = self.input.as_mut().unwrap();
         input.write_all(line.as_bytes()).await.unwrap();
@@ -134,6 +137,15 @@ impl Client {
     /// Ends the session's input.
     pub(crate) fn hang_up(&mut self) {
         self.input = None;
+        self.hung_up.get_or_insert_with(Instant::now);
+    }
+
+    /// How long the session has lived since its input ended, without a line being read.
+    pub(crate) async fn exit(&mut self) -> Duration {
+        let mut child = self.child.take().unwrap();
+        let status = tokio::task::spawn_blocking(move || child.wait()).await.unwrap().unwrap();
+        assert!(status.success(), "{status}");
+        self.hung_up.unwrap().elapsed()
     }
 
     /// The next line, or nothing at the end.
@@ -153,7 +165,7 @@ impl Client {
         self.read().await
     }
 
-    /// A legacy handshake.
+    /// A legacy handshake, and the announcement that follows.
     pub(crate) async fn handshake(&mut self, capabilities: Value) -> Value {
         let params = json!({
             "protocolVersion": "2025-06-18",
@@ -162,11 +174,13 @@ impl Client {
         });
         let answer = self.request(0, "initialize", params).await;
         self.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
+        // The client's own handshake started this process, so its announcement passes.
+        assert_eq!(self.read().await["method"], "notifications/tools/list_changed");
         answer
     }
 
     /// Sends a call of a tool in the modern way, without reading.
-    pub(crate) async fn start(&mut self, id: u64, tool: &str, arguments: Value) {
+    pub(crate) async fn start_call(&mut self, id: u64, tool: &str, arguments: Value) {
         let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "progressToken": "mine"});
         let params = json!({"name": tool, "arguments": arguments, "_meta": meta});
         self.send(&json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).to_string())
@@ -175,7 +189,7 @@ impl Client {
 
     /// A modern call and the next line.
     pub(crate) async fn call(&mut self, id: u64, tool: &str) -> Value {
-        self.start(id, tool, json!({})).await;
+        self.start_call(id, tool, json!({})).await;
         self.read().await
     }
 
@@ -190,49 +204,20 @@ pub(crate) fn text(answer: &Value) -> &str {
     answer["result"]["content"][0]["text"].as_str().unwrap_or_else(|| panic!("no text in {answer}"))
 }
 
-pub(crate) fn is_limit(status: &Status) -> bool {
-    matches!(status, Status::Limit { .. })
-}
-
 /// Runs a session with a client, and gives what was recorded. The client's end is the session's.
-pub(crate) fn session<F: Future<Output = Client>>(
-    setup: &Setup,
-    client: impl FnOnce(Client) -> F,
-) -> Rc<Book> {
-    let (book, served) = session_result(setup, client);
-    served.unwrap();
-    book
-}
-
-pub(crate) fn session_result<F: Future<Output = Client>>(
-    setup: &Setup,
-    client: impl FnOnce(Client) -> F,
-) -> (Rc<Book>, Result<(), ServeError>) {
+pub(crate) fn session<F: Future<Output = Client>>(setup: &Setup, client: impl FnOnce(Client) -> F) -> Book {
+    let scratch = Scratch::new();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let book = Rc::new(Book::default());
-    let served = runtime.block_on(async {
-        let (input, session_input) = duplex(64 * 1024);
-        let (session_output, output) = duplex(64 * 1024);
-        let options = Options {
-            server: "fixture".to_owned(),
-            user: "uid 0".to_owned(),
-            run: "run".to_owned(),
-            jobs: setup.jobs,
-            launcher: Launcher::default(),
-            profiles: Box::new(Same(grant(setup))),
-            records: Box::new(Recorder { book: Rc::clone(&book), refuse: setup.refuse_records }),
-            notice: Box::new(|text| panic!("{text}")),
-        };
-        let client = client(Client { input: Some(input), output: BufReader::new(output) });
-        let bound = tokio::time::timeout(Duration::from_secs(60), async {
-            tokio::join!(serve(options, session_input, session_output), async {
-                let mut client = client.await;
-                client.hang_up();
-                // The output stays open until the session is over, so that what is still sent is not an error.
-                while client.raw().await.is_some() {}
-            })
-        });
-        bound.await.expect("the session ends").0
-    });
-    (book, served)
+    let run = async {
+        let mut client = client(Client::start(setup, &scratch)).await;
+        client.hang_up();
+        while client.raw().await.is_some() {}
+        if client.child.is_some() {
+            client.exit().await;
+        }
+    };
+    let ran = runtime.block_on(async { tokio::time::timeout(BOUND, run).await });
+    let said = fs::read_to_string(scratch.0.join("stderr")).unwrap();
+    ran.unwrap_or_else(|_elapsed| panic!("the session does not end: {said}"));
+    Book::read(&scratch.0.join("audit.jsonl"))
 }
