@@ -28,6 +28,7 @@ use crate::call::Call;
 use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, Id, Kind, Message};
 use crate::mcp::reply;
 use crate::outcome::{Limit, Receipt, Status, Usage, Violation};
+use crate::watch::usage;
 
 /// How long a server may take to leave after its answer.
 const LEAVE: Duration = Duration::from_millis(100);
@@ -89,24 +90,13 @@ pub(super) async fn start(
     let grant = grant.map_err(refused)?;
     let cell = session.options.launcher.launch(&grant.plan, &grant.policy).await.map_err(|error| {
         let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-        refused(format!("{}{hint}", chain(&error)))
+        refused(format!("{}{hint}", text::chain(&error)))
     })?;
     let limit = if streams { STREAM_FROM } else { LONGEST_LINE };
     let process = Process::new(cell, limit, grant.policy.limits.output)
         .ok_or_else(|| refused("the cell was started without its pipes".to_owned()))?;
     let link = Link::new(process, session.next_cell(), ask.meta.era, streams);
     Ok(Running { call, grant, link, began })
-}
-
-/// An error and its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// How the conversation went.
@@ -222,12 +212,8 @@ async fn conclude(session: &Session, ask: &Ask, running: Running, control: &mut 
         Told::Stopped(Stop::Gone) => (Status::Cancelled, process.reap(Duration::ZERO, drop_line).await, None),
         Told::Limit(limit) => {
             let mut remains = process.reap(Duration::ZERO, drop_line).await;
-            let peak = if limit == Limit::Time {
-                text::micros(began.elapsed())
-            } else {
-                remains.ended.usage.bytes_out
-            };
-            remains.ended.violations.push(text::violation(limit, policy, peak));
+            let bytes_out = remains.ended.usage.bytes_out;
+            remains.ended.violations.push(usage::stopped(policy, limit, bytes_out));
             let told = text::stopped(limit, &remains.ended.violations, policy, tally, &remains.stderr);
             (Status::Limit { limit }, remains, Some(told))
         }

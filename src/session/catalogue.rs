@@ -21,6 +21,7 @@ use super::{Agreed, Ask, Control, Handshake, Session, Stop, text};
 use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, Kind, Message};
 use crate::mcp::{object, reply};
 use crate::outcome::{Limit, Status};
+use crate::watch::usage;
 
 /// The method in the records of these processes.
 pub(super) const METHOD: &str = "catalogue";
@@ -242,11 +243,8 @@ impl Catalogue {
         let mut remains = link.process.reap(grace, |_| {}).await;
         let (status, told) = match (limit, detail) {
             (Some(limit), _) => {
-                let peak = match limit {
-                    Limit::Time => text::micros(began.elapsed()),
-                    _ => remains.ended.usage.bytes_out,
-                };
-                remains.ended.violations.push(text::violation(limit, &grant.policy, peak));
+                let bytes_out = remains.ended.usage.bytes_out;
+                remains.ended.violations.push(usage::stopped(&grant.policy, limit, bytes_out));
                 let found = &remains.ended.violations;
                 (Status::Limit { limit }, text::stopped(limit, found, &grant.policy, &tally, &remains.stderr))
             }

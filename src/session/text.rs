@@ -3,86 +3,15 @@
 //! Neighbours: [`super::call`] and [`super::catalogue`] send these texts. Never: does I/O, or lets through a character
 //! of a server's that a terminal would act on.
 
-use std::time::Duration;
-
 use super::process::Remains;
 use super::tally::{Misdeed, Tally};
-use crate::outcome::{Evidence, Layer, Limit, Violation};
+use crate::outcome::{Limit, Violation};
 use crate::policy::Policy;
+use crate::policy::limits::{print, toml_line_that_raises};
 use crate::sys::process::Exit;
-
-/// A limit that the supervisor itself enforces, as a violation.
-pub(super) fn violation(limit: Limit, policy: &Policy, peak: u64) -> Violation {
-    let (layer, operation) = match limit {
-        Limit::Time => (Layer::Deadline, "run"),
-        _ => (Layer::Output, "write"),
-    };
-    Violation {
-        layer,
-        limit: Some(limit),
-        operation: operation.to_owned(),
-        object: String::new(),
-        errno: None,
-        count: 1,
-        value: Some(value(limit, policy)),
-        peak: Some(peak),
-        rule: rule(limit, policy),
-        allow: Some(raise(limit, policy, Some(peak))),
-        evidence: Evidence::Supervisor,
-    }
-}
 
 fn rule(limit: Limit, policy: &Policy) -> String {
     format!("`{}.{}` of profile `{}`", limit.section(), limit.name(), policy.name)
-}
-
-/// A limit's value in the unit of a [`Violation`].
-fn value(limit: Limit, policy: &Policy) -> u64 {
-    match limit {
-        Limit::Memory => policy.limits.memory,
-        Limit::Cpu => policy.limits.cpu.into(),
-        Limit::Tasks => policy.limits.tasks.into(),
-        Limit::Time => u64::try_from(policy.limits.time.as_micros()).unwrap_or(u64::MAX),
-        Limit::Output => policy.limits.output,
-        Limit::OpenFiles => policy.limits.open_files.into(),
-        Limit::FileSize => policy.limits.file_size,
-        Limit::Scratch => policy.filesystem.scratch,
-    }
-}
-
-/// The TOML that raises a limit to about twice what was needed.
-fn raise(limit: Limit, policy: &Policy, peak: Option<u64>) -> String {
-    let needed = value(limit, policy).max(peak.unwrap_or(0)).max(1);
-    let raised = match limit {
-        Limit::Time | Limit::Cpu | Limit::Tasks | Limit::OpenFiles => needed.saturating_mul(2),
-        Limit::Memory | Limit::Output | Limit::FileSize | Limit::Scratch => {
-            needed.saturating_add(1).checked_next_power_of_two().unwrap_or(u64::MAX)
-        }
-    };
-    let raised = if limit == Limit::Time { raised.div_ceil(1_000_000) * 1_000_000 } else { raised };
-    let written = match limit {
-        Limit::Cpu | Limit::Tasks | Limit::OpenFiles => amount(limit, raised),
-        _ => format!("\"{}\"", amount(limit, raised)),
-    };
-    format!("[{}]\n{} = {written}", limit.section(), limit.name())
-}
-
-/// A value as people write it.
-fn amount(limit: Limit, value: u64) -> String {
-    match limit {
-        Limit::Cpu => format!("{}.{:03}", value / 1000, value % 1000),
-        Limit::Tasks | Limit::OpenFiles => value.to_string(),
-        Limit::Time if value.is_multiple_of(1_000_000) => format!("{}s", value / 1_000_000),
-        Limit::Time => format!("{}ms", value / 1000),
-        Limit::Memory | Limit::Output | Limit::FileSize | Limit::Scratch => {
-            for (unit, name) in [(1 << 30, "GiB"), (1 << 20, "MiB"), (1 << 10, "KiB")] {
-                if value >= unit && value.is_multiple_of(unit) {
-                    return format!("{}{name}", value / unit);
-                }
-            }
-            format!("{value}B")
-        }
-    }
 }
 
 /// A call that a limit has stopped.
@@ -94,21 +23,21 @@ pub(super) fn stopped(
     stderr: &[String],
 ) -> String {
     let violation = found.iter().find(|violation| violation.limit == Some(limit));
-    let limited_to = violation.and_then(|violation| violation.value).unwrap_or_else(|| value(limit, policy));
+    let limited_to = violation.and_then(|violation| violation.value).unwrap_or_else(|| policy.limit(limit));
     let mut text = format!(
         "toolcell stopped this call: it reached the {} limit of {}",
         limit.name(),
-        amount(limit, limited_to)
+        print(limit, limited_to)
     );
     let peak = violation.and_then(|violation| violation.peak);
     if let Some(peak) = peak.filter(|_| limit != Limit::Time) {
-        write_to(&mut text, format_args!(" (peak {})", amount(limit, peak)));
+        write_to(&mut text, format_args!(" (peak {})", print(limit, peak)));
     }
     let rule = violation.map_or_else(|| rule(limit, policy), |violation| violation.rule.clone());
     write_to(&mut text, format_args!(", set by {rule}"));
     misdeeds(&mut text, tally);
     let allow = violation.and_then(|violation| violation.allow.clone());
-    let allow = allow.unwrap_or_else(|| raise(limit, policy, peak));
+    let allow = allow.unwrap_or_else(|| toml_line_that_raises(limit, policy, peak));
     write_to(&mut text, format_args!("\nTo raise it:\n{allow}"));
     last_lines(&mut text, stderr);
     clean(&text)
@@ -124,6 +53,12 @@ pub(super) fn died(remains: &Remains, tally: &Tally) -> String {
         }
         (false, _) => "the server closed its output without an answer, and was stopped".to_owned(),
     };
+    if let Some(error) = &remains.ended.failed {
+        text = format!("the server could not be run: {}", chain(error));
+        if let Some(hint) = error.hint() {
+            write_to(&mut text, format_args!("\nhint: {hint}"));
+        }
+    }
     misdeeds(&mut text, tally);
     for violation in &remains.ended.violations {
         write_to(&mut text, format_args!("\nIt ran into {}", violation.rule));
@@ -141,11 +76,6 @@ pub(super) fn broken(detail: &str, tally: &Tally, stderr: &[String]) -> String {
     misdeeds(&mut text, tally);
     last_lines(&mut text, stderr);
     clean(&text)
-}
-
-/// A duration in whole microseconds.
-pub(super) fn micros(duration: Duration) -> u64 {
-    u64::try_from(duration.as_micros()).unwrap_or(u64::MAX)
 }
 
 fn misdeeds(text: &mut String, tally: &Tally) {
@@ -173,6 +103,17 @@ fn write_to(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     text.push_str(&arguments.to_string());
 }
 
+/// An error and its causes in one line.
+pub(super) fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 /// Escapes what a terminal, or a reader from right to left, would act on.
 pub(super) fn clean(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
@@ -189,6 +130,8 @@ pub(super) fn clean(text: &str) -> String {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
     use crate::session::tally::Misdeed;
     use crate::session::tests::policy;
@@ -196,7 +139,7 @@ mod tests {
     #[test]
     fn a_limit_is_named_with_its_value_its_peak_and_the_line_that_raises_it() {
         let policy = policy(Duration::from_secs(30), 1 << 20);
-        let found = [violation(Limit::Output, &policy, (1 << 20) + 77)];
+        let found = [crate::watch::usage::stopped(&policy, Limit::Output, (1 << 20) + 77)];
         let text = stopped(Limit::Output, &found, &policy, &Tally::default(), &["oh\u{1b}[31m".to_owned()]);
         assert_eq!(
             text,
@@ -211,7 +154,7 @@ mod tests {
             text,
             "toolcell stopped this call: it reached the time limit of 30s, set by `limits.time` of profile `test`\n\
              The server answered requests that were not made (2 times), first: `{\"id\":9}`\n\
-             To raise it:\n[limits]\ntime = \"60s\""
+             To raise it:\n[limits]\ntime = \"1m\""
         );
     }
 
