@@ -21,7 +21,7 @@ use crate::plan::build::{Request, build};
 use crate::plan::{Plan, Refusal, seccomp};
 use crate::policy::add::{Additions, parse_env};
 use crate::policy::files::{Library, Listed, user_directory};
-use crate::policy::{Policy, limits, profile};
+use crate::policy::{PathRule, Policy, limits, profile};
 use crate::sys::identity;
 
 /// The profile of a command or server for which none was named.
@@ -88,6 +88,27 @@ impl Surroundings {
             let hint = error.hint();
             Failure::new(ending, error).hint(hint)
         })
+    }
+
+    /// The policy of a profile, in which the tool cannot reach the files that toolcell itself writes.
+    pub(super) fn policy_without(
+        &self,
+        profile: &str,
+        additions: &Additions,
+        own: &[(&str, &Path)],
+    ) -> Result<Policy, Failure> {
+        let mut policy = self.policy(profile, additions)?;
+        for (origin, path) in own {
+            // The files exist by now, so the real path is what a grant could show.
+            let path = std::fs::canonicalize(path).map_err(|error| Failure::new(Ending::Audit, error))?;
+            policy.filesystem.deny.push(PathRule {
+                path,
+                why: "a record must not be read or changed by what it is about".to_owned(),
+                origin: (*origin).to_owned(),
+                optional: true,
+            });
+        }
+        Ok(policy)
     }
 
     /// The plan for a program under a policy, and remarks about what its arguments name and the cell lacks.

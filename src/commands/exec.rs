@@ -23,7 +23,7 @@ use crate::sys::process::Exit;
 use crate::sys::{Errno, descriptor, identity, process};
 use crate::text::escape;
 use crate::watch::passthrough::{self, Ends, Passed};
-use crate::watch::usage;
+use crate::watch::{reported, usage};
 
 /// Runs the command; the result is the whole process's.
 pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure> {
@@ -31,15 +31,18 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure
     let surroundings = Surroundings::of_process(None)?;
     let additions = compose::additions(&args.shared, &surroundings.world.cwd)?;
     let profile = args.shared.profile.as_ref().map_or(DEFAULT_PROFILE, |typed| &typed.text);
-    let policy = surroundings.policy(profile, &additions)?;
-    let command = compose::texts(&args.command)?;
-    let runtime = surroundings.runtime(&command)?;
-    let composed = surroundings.plan(&policy, &runtime, &compose::facts())?;
     let (owner, _) = identity::effective();
     let log =
         args.shared.audit.as_deref().map(|path| Log::open(path, owner)).transpose().map_err(log_failed)?;
     let report =
         args.report.as_deref().map(|path| Report::create(path, owner)).transpose().map_err(file_failed)?;
+    let audit = args.shared.audit.as_deref().map(|path| ("`--audit`", path));
+    let own: Vec<_> =
+        audit.into_iter().chain(args.report.as_deref().map(|path| ("`--report`", path))).collect();
+    let policy = surroundings.policy_without(profile, &additions, &own)?;
+    let command = compose::texts(&args.command)?;
+    let runtime = surroundings.runtime(&command)?;
+    let composed = surroundings.plan(&policy, &runtime, &compose::facts())?;
     let call = Call {
         id: CallIds::new(SystemTime::now(), process::pid()).next(),
         server: runtime.program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -62,6 +65,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure
         usage: Usage::default(),
         violations: vec![],
         receipt: None,
+        stderr: vec![],
     };
     let launched = Instant::now();
     let ending = run.cell(&prepared, &call);
@@ -77,7 +81,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure
                 usage: run.usage.clone(),
                 violations: run.violations.clone(),
                 receipt: run.receipt.clone(),
-                stderr: Vec::new(),
+                stderr: run.stderr.clone(),
             },
         );
         if let Some(log) = &log {
@@ -126,6 +130,7 @@ struct Run<'a> {
     usage: Usage,
     violations: Vec<Violation>,
     receipt: Option<Receipt>,
+    stderr: Vec<u8>,
 }
 
 impl Run<'_> {
@@ -169,6 +174,9 @@ impl Run<'_> {
         self.usage.bytes_in = passed.bytes_in;
         self.usage.bytes_out = passed.bytes_out;
         self.receipt = passed.receipt;
+        self.stderr = passed.stderr;
+        let words = String::from_utf8_lossy(&self.stderr);
+        self.violations.extend(reported::limits(words.lines(), self.policy, &self.violations));
         if let Some(error) = passed.failed {
             return self.refused(&error, call);
         }

@@ -44,7 +44,10 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let served = Served::find(args, &surroundings)?;
     additions.env.extend(served.env.clone());
     let runtime = surroundings.runtime(&served.command)?;
-    let profiles = Granting { surroundings, runtime, facts, additions, served, made: RefCell::default() };
+    let log = open_log(args.shared.audit.as_ref())?;
+    let kept = log.path().to_owned();
+    let profiles =
+        Granting { surroundings, runtime, facts, additions, served, log: kept, made: RefCell::default() };
     // What cannot work is refused now, not at the first call.
     for profile in profiles.served.profiles() {
         let (_, remarks) = profiles.resolve(profile)?;
@@ -52,7 +55,6 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
             diag::warn(color, &remark, None);
         }
     }
-    let log = open_log(args.shared.audit.as_ref())?;
     let jobs = compose::jobs(args.jobs.as_ref())?;
     let ids = CallIds::new(SystemTime::now(), process::pid());
     let runtime = tokio::runtime::Builder::new_current_thread()
@@ -165,12 +167,14 @@ struct Granting {
     facts: Facts,
     additions: Additions,
     served: Served,
+    log: PathBuf,
     made: RefCell<BTreeMap<String, (View, Grant)>>,
 }
 
 impl Granting {
     fn resolve(&self, profile: &str) -> Result<(Grant, Vec<String>), Failure> {
-        let policy: Policy = self.surroundings.policy(profile, &self.additions)?;
+        let policy: Policy =
+            self.surroundings.policy_without(profile, &self.additions, &[("the audit log", &self.log)])?;
         let composed = self.surroundings.plan(&policy, &self.runtime, &self.facts)?;
         let grant = Grant { plan: Arc::new(composed.plan), policy: Arc::new(policy) };
         self.made.borrow_mut().insert(profile.to_owned(), (composed.view, grant.clone()));

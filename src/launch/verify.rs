@@ -37,7 +37,7 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Receipt, Launch
     let ids = ["Uid", "Gid", "Groups"].map(|name| value(&status, name).unwrap_or_default().to_owned());
     seen.insert(
         "identity".to_owned(),
-        format!("uid {} gid {} groups {}", first(&ids[0]), first(&ids[1]), none(&ids[2])),
+        format!("uid {} gid {} groups {}", first(&ids[0]), first(&ids[1]), groups(&ids[2])),
     );
     seen.insert("descriptors".to_owned(), descriptors().map_err(|(o, e)| failed(Layer::Root, o, e))?);
     Ok(Receipt { floor: state.prepared.plan.floor, layers: seen })
@@ -47,8 +47,12 @@ fn first(list: &str) -> &str {
     list.split_whitespace().next().unwrap_or_default()
 }
 
-fn none(list: &str) -> &str {
-    if list.is_empty() { "none" } else { list }
+/// A user without privilege cannot give up groups in a user namespace (`user_namespaces(7)`): the receipt says so.
+fn groups(list: &str) -> String {
+    match list.split_whitespace().count() {
+        0 => "none".to_owned(),
+        kept => format!("{kept} of the user's own kept"),
+    }
 }
 
 fn value<'s>(status: &'s str, name: &str) -> Option<&'s str> {

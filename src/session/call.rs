@@ -28,7 +28,7 @@ use crate::call::Call;
 use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, Id, Kind, Message};
 use crate::mcp::reply;
 use crate::outcome::{Limit, Receipt, Status, Usage, Violation};
-use crate::watch::usage;
+use crate::watch::{reported, usage};
 
 /// How long a server may take to leave after its answer.
 const LEAVE: Duration = Duration::from_millis(100);
@@ -265,6 +265,12 @@ pub(super) fn finish(
 ) {
     let Remains { ended, receipt, stderr, .. } = remains;
     violations.extend(ended.violations);
+    let said = match &status {
+        Status::Failed { detail } => Some(detail),
+        _ => None,
+    };
+    let words = stderr.iter().chain(said).map(String::as_str);
+    violations.extend(reported::limits(words, &grant.policy, &violations));
     let receipt: Option<Receipt> = Some(receipt);
     let finished =
         Finished { status, usage: ended.usage, violations, receipt, stderr, duration: began.elapsed() };

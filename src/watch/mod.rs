@@ -4,4 +4,5 @@
 //! Never: outlives the call.
 
 pub mod passthrough;
+pub mod reported;
 pub mod usage;

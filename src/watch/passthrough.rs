@@ -43,7 +43,12 @@ pub struct Passed {
     pub bytes_out: u64,
     /// CPU time of all processes of the cell.
     pub cpu_us: Option<u64>,
+    /// The end of what went to stderr.
+    pub stderr: Vec<u8>,
 }
+
+/// How much of stderr's end is kept.
+const TAIL: usize = 8 * 1024;
 
 /// One direction. Closed when `from` ends or `to` is gone.
 struct Stream<'a> {
@@ -53,13 +58,15 @@ struct Stream<'a> {
     /// splice(2) works for this pair; else copy through a buffer.
     splice: bool,
     moved: u64,
+    /// The end of what was copied, for a stream that is not spliced.
+    tail: Vec<u8>,
 }
 
 const CHUNK: usize = 256 * 1024;
 
 impl<'a> Stream<'a> {
-    const fn new(from: BorrowedFd<'a>, to: BorrowedFd<'a>) -> Self {
-        Self { from, to, open: true, splice: true, moved: 0 }
+    fn new(from: BorrowedFd<'a>, to: BorrowedFd<'a>) -> Self {
+        Self { from, to, open: true, splice: true, moved: 0, tail: Vec::new() }
     }
 
     /// Moves what is there; at most `left` bytes. Blocks on a slow reader, which is the back-pressure.
@@ -90,6 +97,8 @@ impl<'a> Stream<'a> {
             return Ok(());
         }
         let mut rest = buffer.get(..count).unwrap_or_default();
+        self.tail.extend_from_slice(rest);
+        self.tail.drain(..self.tail.len().saturating_sub(TAIL));
         while !rest.is_empty() {
             match descriptor::write(self.to, rest) {
                 Ok(written) => rest = rest.get(written..).unwrap_or_default(),
@@ -133,10 +142,11 @@ fn relay(started: &Started, ends: Ends, time: Duration, output: u64, passed: &mu
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let mut sink = Some(ends.stdin);
     let mut out = Stream::new(ends.stdout.as_fd(), stdout.as_fd());
-    let mut err = Stream::new(ends.stderr.as_fd(), stderr.as_fd());
+    // Copied, because its end is kept for the record.
+    let mut err = Stream { splice: false, ..Stream::new(ends.stderr.as_fd(), stderr.as_fd()) };
     let mut into_splice = true;
     let (mut alive, mut reporting) = (true, true);
-    while alive || out.open || err.open {
+    'streams: while alive || out.open || err.open {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
             passed.stopped = Some(Limit::Time);
@@ -181,11 +191,12 @@ fn relay(started: &Started, ends: Ends, time: Duration, output: u64, passed: &mu
                 passed.bytes_out += stream.moved - before;
                 if passed.bytes_out > output || (left == 0 && stream.moved > before) {
                     passed.stopped = Some(Limit::Output);
-                    return Ok(());
+                    break 'streams;
                 }
             }
         }
     }
+    passed.stderr = std::mem::take(&mut err.tail);
     Ok(())
 }
 
