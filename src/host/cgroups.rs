@@ -6,7 +6,7 @@
 use std::fs;
 use std::path::{Path, PathBuf};
 
-use super::{Cgroup, NoCgroup};
+use super::{Cgroup, NoCgroup, kernel_file};
 use crate::sys::{Errno, descriptor, process};
 
 /// The controllers that a full cell needs.
@@ -33,7 +33,7 @@ fn none(why: String) -> NoCgroup {
 /// The directory that cannot be used and the kernel's answer.
 pub fn find() -> Result<Cgroup, NoCgroup> {
     let read = |path: &str| {
-        fs::read_to_string(path).map_err(|error| none(format!("cannot read `{path}`: {}", Errno::from(error))))
+        kernel_file::read(path).map_err(|error| none(format!("cannot read `{path}`: {}", Errno::from(error))))
     };
     let hierarchies = hierarchies(&read("/proc/self/mountinfo")?);
     let membership = read("/proc/self/cgroup")?;
@@ -108,7 +108,7 @@ fn find_v1(hierarchies: &[Hierarchy], membership: &str) -> Option<Result<Cgroup,
 }
 
 fn lists(directory: &Path, file: &str) -> bool {
-    fs::read_to_string(directory.join(file))
+    kernel_file::read(directory.join(file))
         .is_ok_and(|list| NEEDED.iter().all(|needed| list.split_whitespace().any(|have| have == *needed)))
 }
 

@@ -4,6 +4,7 @@
 //! Never: decides.
 
 pub mod cgroups;
+pub mod kernel_file;
 pub mod runtime;
 pub mod view;
 
