@@ -122,9 +122,10 @@ impl Surroundings {
             let hint = error.hint();
             Failure::new(Ending::Configuration, error).hint(hint)
         };
-        let granted = view::of_policy(&policy.filesystem).map_err(unusable)?;
-        let needed = view::of_runtime(&runtime.view).map_err(unusable)?;
-        let hidden = view::of_runtime(&runtime.hide).map_err(unusable)?;
+        let files = &self.world.files;
+        let granted = view::of_policy(files, &policy.filesystem).map_err(unusable)?;
+        let needed = view::of_runtime(files, &runtime.view).map_err(unusable)?;
+        let hidden = view::of_runtime(files, &runtime.hide).map_err(unusable)?;
         let cwd = self.working_directory(policy, runtime, &needed, &granted);
         let request = Request {
             policy,

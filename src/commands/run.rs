@@ -186,10 +186,11 @@ impl Profiles for Granting {
     fn grant(&self, method: &str, target: Option<&str>) -> Result<Grant, String> {
         let profile = self.served.profile_for(method, target);
         // A path that was made, removed or replaced since the last call changes the plan.
-        let kept =
-            self.made.borrow().get(profile).cloned().filter(|(view, grant)| {
-                view::of_policy(&grant.policy.filesystem).is_ok_and(|now| now == *view)
-            });
+        let files = &self.surroundings.world.files;
+        files.forget();
+        let kept = self.made.borrow().get(profile).cloned().filter(|(view, grant)| {
+            view::of_policy(files, &grant.policy.filesystem).is_ok_and(|now| now == *view)
+        });
         match kept {
             Some((_, grant)) => Ok(grant),
             None => self.resolve(profile).map(|(grant, _)| grant).map_err(|failure| failure.render(false)),

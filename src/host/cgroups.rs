@@ -9,7 +9,7 @@ use std::path::{Path, PathBuf};
 use super::delegation::{self, Obstacle};
 use super::probe::Failed;
 use super::probe::clues::Clues;
-use super::{Cgroup, NoCgroup};
+use super::{Cgroup, NoCgroup, kernel_file};
 use crate::sys::{Errno, descriptor, process};
 
 /// The controllers that a full cell needs.
@@ -35,7 +35,7 @@ fn none(why: String, failed: Option<Failed>, obstacle: &Obstacle) -> NoCgroup {
 /// The directory that cannot be used and the kernel's answer.
 pub fn find() -> Result<Cgroup, NoCgroup> {
     let read = |path: &str| {
-        fs::read_to_string(path).map_err(|error| {
+        kernel_file::read(path).map_err(|error| {
             let failed = Failed::new("open", path, Errno::from(error));
             none(format!("cannot read `{path}`: {}", failed.errno), Some(failed), &Obstacle::NoHierarchy)
         })
@@ -125,7 +125,7 @@ fn find_v1(hierarchies: &[Hierarchy], membership: &str) -> Option<Result<Cgroup,
 }
 
 fn lists(directory: &Path, file: &str) -> bool {
-    fs::read_to_string(directory.join(file))
+    kernel_file::read(directory.join(file))
         .is_ok_and(|list| NEEDED.iter().all(|needed| list.split_whitespace().any(|have| have == *needed)))
 }
 

@@ -2,10 +2,10 @@
 //!
 //! Neighbours: takes rules of a policy and of `host::runtime`, gives [`Seen`] to `plan`. Never: changes anything.
 
-use std::fs;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
+use super::runtime::Files;
 use crate::launch::reserve;
 use crate::plan::step::{Access, Kind};
 use crate::policy::path::grantable;
@@ -27,7 +27,7 @@ pub struct Seen {
     pub owner: (u32, u32),
     /// Granted to the tool, not needed by the program: files in it are the payload's own even under root.
     pub data: bool,
-    /// A file that everybody may read.
+    /// Everybody may read it, so that the payload needs no right of its owner's.
     pub public: bool,
     /// Why it is there, for `explain`.
     pub why: String,
@@ -70,18 +70,31 @@ pub struct View {
     pub absent: Vec<PathRule>,
 }
 
+/// Directories of the system whose files are for every user by their purpose. A file in them that is closed to others,
+/// such as a private key beside the certificates, stays closed to the payload.
+const FOR_EVERYBODY: [&str; 7] = [
+    "/etc/alternatives",
+    "/etc/crypto-policies",
+    "/etc/pki/ca-trust/extracted",
+    "/etc/pki/tls/certs",
+    "/etc/ssl/certs",
+    "/usr/share/ca-certificates",
+    "/usr/share/zoneinfo",
+];
+
 /// Looks at one path; `None` when it is optional and missing.
-fn look(rule: &PathRule, access: Access, data: bool) -> Result<Option<Seen>, Unusable> {
+fn look(files: &Files, rule: &PathRule, access: Access, data: bool) -> Result<Option<Seen>, Unusable> {
     let failed = |error: std::io::Error| Unusable {
         path: rule.path.to_string_lossy().into_owned(),
         origin: rule.origin.clone(),
         errno: Errno::from(error),
     };
-    let source = match fs::canonicalize(&rule.path) {
-        Ok(source) => source,
+    let found = match files.resolve(&rule.path) {
+        Ok(found) => found,
         Err(error) if rule.optional && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
+    let (source, metadata) = (found.real, found.meta);
     // A link must not lead to what cannot be granted by name.
     if data && let Err(error) = grantable(&source) {
         return Err(Unusable {
@@ -90,8 +103,9 @@ fn look(rule: &PathRule, access: Access, data: bool) -> Result<Option<Seen>, Unu
             path: source.to_string_lossy().into_owned(),
         });
     }
-    let metadata = fs::symlink_metadata(&source).map_err(failed)?;
     let kind = if metadata.is_dir() { Kind::Directory } else { Kind::File };
+    let readable = metadata.mode() & 0o004 != 0;
+    let shared = kind == Kind::File || FOR_EVERYBODY.iter().any(|directory| source == Path::new(directory));
     Ok(Some(Seen {
         target: rule.path.clone(),
         source,
@@ -99,7 +113,7 @@ fn look(rule: &PathRule, access: Access, data: bool) -> Result<Option<Seen>, Unu
         access,
         owner: (metadata.uid(), metadata.gid()),
         data,
-        public: kind == Kind::File && !access.write && metadata.mode() & 0o004 != 0,
+        public: shared && readable && !access.write,
         why: if rule.why.is_empty() {
             rule.origin.clone()
         } else {
@@ -112,7 +126,7 @@ fn look(rule: &PathRule, access: Access, data: bool) -> Result<Option<Seen>, Unu
 ///
 /// # Errors
 /// The first rule whose path is missing or cannot be looked at.
-pub fn of_policy(filesystem: &Filesystem) -> Result<View, Unusable> {
+pub fn of_policy(files: &Files, filesystem: &Filesystem) -> Result<View, Unusable> {
     let mut view = View::default();
     let lists = [
         (&filesystem.read, Access { write: false, execute: false }),
@@ -121,12 +135,12 @@ pub fn of_policy(filesystem: &Filesystem) -> Result<View, Unusable> {
     ];
     for (rules, access) in lists {
         for rule in rules {
-            view.granted.extend(look(rule, access, true)?);
+            view.granted.extend(look(files, rule, access, true)?);
         }
     }
     for rule in &filesystem.deny {
         let optional = PathRule { optional: true, ..rule.clone() };
-        match look(&optional, Access { write: false, execute: false }, true)? {
+        match look(files, &optional, Access { write: false, execute: false }, true)? {
             Some(seen) if !reserve::is_reserved(&seen.source) => view.hidden.push(seen),
             // `optional` in a `deny`: only while the name exists.
             _ if !rule.optional => view.absent.push(rule.clone()),
@@ -140,7 +154,7 @@ pub fn of_policy(filesystem: &Filesystem) -> Result<View, Unusable> {
 ///
 /// # Errors
 /// A path that vanished since it was found.
-pub fn of_runtime(needed: &[super::runtime::Needed]) -> Result<Vec<Seen>, Unusable> {
+pub fn of_runtime(files: &Files, needed: &[super::runtime::Needed]) -> Result<Vec<Seen>, Unusable> {
     let access = Access { write: false, execute: true };
     let mut seen = Vec::new();
     for item in needed {
@@ -150,7 +164,7 @@ pub fn of_runtime(needed: &[super::runtime::Needed]) -> Result<Vec<Seen>, Unusab
             origin: "found from the command".to_owned(),
             optional: false,
         };
-        seen.extend(look(&rule, access, false)?);
+        seen.extend(look(files, &rule, access, false)?);
     }
     Ok(seen)
 }

@@ -12,6 +12,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::LaunchError;
+use crate::host::kernel_file;
 use crate::plan::step::CgroupDirectory;
 use crate::sys::{Errno, descriptor, process};
 
@@ -97,7 +98,7 @@ impl CellCgroup {
     #[must_use]
     pub fn read(&self, controller: &str, file: &str) -> Option<String> {
         let (path, _) = self.directories.iter().find(|(_, list)| list.iter().any(|c| c == controller))?;
-        fs::read_to_string(path.join(file)).ok()
+        kernel_file::read(path.join(file)).ok()
     }
 
     /// Removes the directories. Call it when the last process is dead; a directory that stays busy for a second
@@ -142,7 +143,7 @@ pub fn cell_name(number: u64) -> String {
 
 /// Clock ticks from boot to the start of a process: tells a process from a later one of the same id.
 fn start_time(pid: u32) -> Option<u64> {
-    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let stat = kernel_file::read(format!("/proc/{pid}/stat")).ok()?;
     // Field 22; field 2 is the name in parentheses and may hold anything, so count from its end.
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
@@ -175,7 +176,7 @@ fn kill_members(path: &Path) {
     if fs::write(path.join("cgroup.kill"), "1").is_ok() {
         return;
     }
-    let Ok(list) = fs::read_to_string(path.join("cgroup.procs")) else { return };
+    let Ok(list) = kernel_file::read(path.join("cgroup.procs")) else { return };
     for pid in list.lines().filter_map(|line| line.parse::<libc::pid_t>().ok()).filter(|pid| *pid > 0) {
         // A member that is gone by now is what is wanted; one that cannot be killed keeps the directory busy.
         let _gone = process::kill(pid).is_err();

@@ -6,6 +6,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::init::{State, tie_to_launcher};
 use super::{LaunchError, root};
+use crate::host::kernel_file;
 use crate::plan::step::{Kind, LandlockRule, Resource};
 use crate::sys::landlock::{self, access};
 use crate::sys::mount::{self, Beneath};
@@ -16,7 +17,7 @@ pub(super) fn join_cgroup(name: &str, joins: &[OwnedFd]) -> Result<()> {
     for procs in joins {
         descriptor::write(procs.as_fd(), b"0")?;
     }
-    let membership = std::fs::read_to_string("/proc/self/cgroup")?;
+    let membership = kernel_file::read("/proc/self/cgroup")?;
     let wanted = joins.len().max(1);
     let inside = membership.lines().filter(|line| line.rsplit('/').next() == Some(name)).count();
     if inside < wanted {

@@ -6,7 +6,7 @@
 use std::ffi::CString;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::LaunchError;
 use super::init::State;
@@ -18,6 +18,8 @@ use crate::sys::{Errno, Result, descriptor};
 #[derive(Debug)]
 pub(super) struct Root {
     directory: OwnedFd,
+    /// The empty file that was made last, as the bind after it wants it for its target.
+    made: Option<(PathBuf, OwnedFd)>,
 }
 
 /// A path as the kernel takes it.
@@ -68,7 +70,8 @@ fn mount_step(step: &Step, state: &mut State<'_>) -> Result<()> {
         }
         _ => {}
     }
-    let root = state.root.as_ref().ok_or(Errno(libc::EINVAL))?;
+    let root = state.root.as_mut().ok_or(Errno(libc::EINVAL))?;
+    let made = root.made.take();
     match step {
         Step::MakeDirectory { path, mode } => {
             mount::make_directory(root.directory.as_fd(), &relative(path)?, *mode)
@@ -85,7 +88,11 @@ fn mount_step(step: &Step, state: &mut State<'_>) -> Result<()> {
             let flags = if *kind == Kind::Directory { libc::O_DIRECTORY } else { 0 };
             let tree = mount::clone_tree(open_path(source, flags)?.as_fd())?;
             mount::set_attributes(tree.as_fd(), attributes(*access, *devices), true, idmap)?;
-            mount::attach(tree.as_fd(), root.open(target)?.as_fd())
+            let target = match made {
+                Some((path, file)) if path == *target => file,
+                _ => root.open(target)?,
+            };
+            mount::attach(tree.as_fd(), target.as_fd())
         }
         Step::Hide { path } => {
             let covered = root.open(path)?;
@@ -140,7 +147,7 @@ impl Root {
         let options = [(c"size", c"1m"), (c"nr_inodes", c"8192"), (c"mode", c"0755")];
         let directory = mount::new_filesystem(c"tmpfs", &options, attr::NOSUID | attr::NODEV)?;
         mount::attach(directory.as_fd(), open_directory(Path::new("/"))?.as_fd())?;
-        Ok(Self { directory })
+        Ok(Self { directory, made: None })
     }
 
     /// `O_PATH` on a path of the cell, no link followed.
@@ -154,7 +161,7 @@ impl Root {
         )
     }
 
-    fn make_file(&self, path: &Path, content: &str, mode: u32) -> Result<()> {
+    fn make_file(&mut self, path: &Path, content: &str, mode: u32) -> Result<()> {
         let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_NOFOLLOW;
         let file = mount::open_without_links(
             self.directory.as_fd(),
@@ -169,6 +176,9 @@ impl Root {
             rest = rest.get(written..).unwrap_or_default();
         }
         debug_assert!(file.as_raw_fd() > 2, "the child still has its three pipes");
+        if content.is_empty() {
+            self.made = Some((path.to_owned(), file));
+        }
         Ok(())
     }
 }

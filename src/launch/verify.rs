@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 
 use super::LaunchError;
 use super::init::State;
+use crate::host::kernel_file;
 use crate::outcome::{Layer, Receipt};
 use crate::plan::step::{CANARY, Step};
 use crate::sys::{Errno, network, process};
@@ -19,7 +20,7 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Receipt, Launch
     let failed = |layer: Layer, object: String, errno| {
         LaunchError::new("verify", format!("{}: {object}", layer.name()), errno)
     };
-    let status = std::fs::read_to_string("/proc/self/status")
+    let status = kernel_file::read("/proc/self/status")
         .map_err(|error| failed(Layer::Root, "/proc/self/status".to_owned(), Errno::from(error)))?;
     for layer in layers {
         let check = match layer {
@@ -155,5 +156,5 @@ fn descriptors() -> Check {
 }
 
 fn read(path: &str) -> Result<String, (String, Errno)> {
-    std::fs::read_to_string(path).map_err(|error| (path.to_owned(), Errno::from(error)))
+    kernel_file::read(path).map_err(|error| (path.to_owned(), Errno::from(error)))
 }

@@ -319,7 +319,8 @@ impl Library {
             })
             .collect();
         let mut files: Vec<PathBuf> = source.path.clone().into_iter().collect();
-        let mut next = Some(source.clone());
+        // A built-in profile extends built-in ones only, and those are in `sources` already.
+        let mut next = source.path.is_some().then(|| source.clone());
         while let Some(child) = next.take() {
             let (profile, _) = super::profile::read(&child, world, known);
             let Some(parent) = profile.extends.map(|extends| extends.value) else { break };
@@ -344,6 +345,9 @@ impl Library {
 
     /// Refuses a policy under which a tool could write to what policies are read from.
     fn protect(&self, policy: &Policy, files: Vec<PathBuf>) -> Result<(), FilesError> {
+        if policy.filesystem.write.is_empty() {
+            return Ok(());
+        }
         let protected: BTreeSet<PathBuf> = files
             .into_iter()
             .chain(self.config.clone())

@@ -43,10 +43,11 @@ impl Spot {
         let length = content.chars().count();
         let width = meant.split('\n').next().unwrap_or_default().chars().count();
         let skipped = if length <= EXCERPT { 0 } else { column.saturating_sub(EXCERPT / 2) };
-        let excerpt = content.chars().skip(skipped).take(EXCERPT).map(visible).collect();
+        let mut excerpt = String::with_capacity(content.len());
+        excerpt.extend(content.chars().skip(skipped).take(EXCERPT).map(visible));
         Self {
             file: visible_text(file),
-            line: before.matches('\n').count() + 1,
+            line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
             column: column + 1,
             width: width.clamp(1, EXCERPT),
             excerpt,
@@ -75,7 +76,9 @@ fn visible(c: char) -> char {
 }
 
 fn visible_text(text: &str) -> String {
-    text.chars().map(visible).collect()
+    let mut shown = String::with_capacity(text.len());
+    shown.extend(text.chars().map(visible));
+    shown
 }
 
 /// One mistake.

@@ -4,7 +4,7 @@
 //! Never: writes, blocks on a pipe or device, or reads more than it was told to.
 
 use std::cell::RefCell;
-use std::collections::{HashSet, VecDeque};
+use std::collections::{HashMap, VecDeque};
 use std::ffi::OsString;
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
@@ -16,23 +16,32 @@ const MAX_LINKS: usize = 40;
 /// More components than a path can have that the kernel accepts.
 const MAX_COMPONENTS: usize = 4096;
 
-/// The file tree that paths are looked up in. It remembers which directories are no links, so a value is for one
-/// search and not for a process that runs on.
+/// The file tree that paths are looked up in. It remembers every name that it has looked at, so a process that
+/// runs on lets it [`Files::forget`] them before each plan it makes.
 #[derive(Debug, Clone)]
 pub struct Files {
     root: PathBuf,
-    directories: RefCell<HashSet<PathBuf>>,
+    known: RefCell<HashMap<PathBuf, Name>>,
+}
+
+/// What a name whose parents are no links was found to be.
+#[derive(Debug, Clone)]
+enum Name {
+    Link(PathBuf),
+    Other(Metadata),
+    /// The kernel's errno.
+    Unreachable(i32),
 }
 
 /// Where a path leads.
 #[derive(Debug)]
-pub(super) struct Resolved {
+pub struct Resolved {
     /// Free of symbolic links.
-    pub(super) real: PathBuf,
+    pub real: PathBuf,
     /// Every link that was followed: its own path, free of links but for itself, and its target as it stands.
     pub(super) links: Vec<(PathBuf, PathBuf)>,
     /// What is at `real`.
-    pub(super) meta: Metadata,
+    pub meta: Metadata,
 }
 
 impl Resolved {
@@ -52,7 +61,27 @@ impl Files {
     /// The files below a directory, as if it were `/`.
     #[must_use]
     pub fn below(root: &Path) -> Self {
-        Self { root: root.to_path_buf(), directories: RefCell::default() }
+        Self { root: root.to_path_buf(), known: RefCell::default() }
+    }
+
+    /// From here on, every name is looked at anew.
+    pub fn forget(&self) {
+        self.known.borrow_mut().clear();
+    }
+
+    /// Looks at one name, the first time it is asked for.
+    fn look(&self, path: &Path) -> io::Result<Name> {
+        if let Some(name) = self.known.borrow().get(path) {
+            return Ok(name.clone());
+        }
+        let host = self.at(path);
+        let name = match fs::symlink_metadata(&host) {
+            Ok(meta) if meta.is_symlink() => Name::Link(fs::read_link(&host)?),
+            Ok(meta) => Name::Other(meta),
+            Err(error) => Name::Unreachable(error.raw_os_error().ok_or(error)?),
+        };
+        self.known.borrow_mut().insert(path.to_path_buf(), name.clone());
+        Ok(name)
     }
 
     fn at(&self, path: &Path) -> PathBuf {
@@ -60,11 +89,10 @@ impl Files {
     }
 
     /// Walks an absolute path as the kernel would, with this tree's root as `/`.
-    pub(super) fn resolve(&self, path: &Path) -> io::Result<Resolved> {
-        // Most lookups are of something that may be absent, which the kernel tells in one call.
-        if self.root == Path::new("/") {
-            fs::metadata(path)?;
-        }
+    ///
+    /// # Errors
+    /// The kernel's answer for the first name that cannot be looked at.
+    pub fn resolve(&self, path: &Path) -> io::Result<Resolved> {
         let mut todo: VecDeque<OsString> = parts(path);
         let mut real = PathBuf::from("/");
         let mut last = None;
@@ -81,23 +109,18 @@ impl Files {
                 continue;
             }
             let next = real.join(&part);
-            if !todo.is_empty() && self.directories.borrow().contains(&next) {
-                real = next;
-                continue;
-            }
-            let meta = fs::symlink_metadata(self.at(&next))?;
-            if !meta.is_symlink() {
-                if meta.is_dir() {
-                    self.directories.borrow_mut().insert(next.clone());
+            let target = match self.look(&next)? {
+                Name::Other(meta) => {
+                    real = next;
+                    last = Some(meta);
+                    continue;
                 }
-                real = next;
-                last = Some(meta);
-                continue;
-            }
+                Name::Unreachable(errno) => return Err(io::Error::from_raw_os_error(errno)),
+                Name::Link(target) => target,
+            };
             if links.len() >= MAX_LINKS {
                 return Err(io::Error::from_raw_os_error(libc::ELOOP));
             }
-            let target = fs::read_link(self.at(&next))?;
             if target.is_absolute() {
                 real = PathBuf::from("/");
             }
@@ -145,7 +168,7 @@ impl Files {
 
     /// The first `limit` bytes of a regular file.
     pub(super) fn head(&self, path: &Path, limit: u64) -> io::Result<Vec<u8>> {
-        let mut bytes = Vec::new();
+        let mut bytes = Vec::with_capacity(usize::try_from(limit.min(4096)).unwrap_or(4096));
         self.open(path)?.0.take(limit).read_to_end(&mut bytes)?;
         Ok(bytes)
     }

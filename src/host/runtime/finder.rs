@@ -21,6 +21,8 @@ const MAX_DEPTH: u32 = 8;
 const MAX_STEPS: u32 = 64;
 /// As much of a script as is searched for the commands that it hands over to.
 const HEAD: u64 = 64 * 1024;
+/// As much of a program in machine code as tells what it is.
+const ELF_START: u64 = 16;
 /// Where the kernel and libc look when `PATH` is not set.
 const DEFAULT_PATH: &str = "/usr/local/bin:/usr/bin:/bin";
 /// Source directories of these names hold programs of many projects: being in one says nothing about neighbours.
@@ -191,7 +193,9 @@ impl<'a> Finder<'a> {
         }
         let name = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
         self.refuse(name, path, &found, arguments)?;
-        let head = self.files().head(&found.real, HEAD).map_err(|error| not_executable(text(&error)))?;
+        let files = self.files();
+        let read = |limit| files.head(&found.real, limit).map_err(|error| not_executable(text(&error)));
+        let mut head = read(ELF_START)?;
         let machine_code = head.starts_with(b"\x7fELF");
         if !machine_code && !step.program && !self.harmless(name, &found.real) {
             return Err(NotFound::Unsuitable {
@@ -211,6 +215,7 @@ impl<'a> Finder<'a> {
         if machine_code {
             return self.object(path, &found, &head, arguments, step);
         }
+        head = read(HEAD)?;
         let Some((interpreter, argument)) = script::first_line(&head) else {
             let reason = "it is neither a program nor a script that names its interpreter in the first line";
             return Err(not_executable(reason.to_owned()));

@@ -18,6 +18,7 @@ pub(super) fn want(files: &Files, view: &mut View<'_>, real: &Path, object: Elf)
     let mut missing = BTreeSet::new();
     let mut seen = BTreeSet::new();
     let mut todo = vec![(real.to_path_buf(), object)];
+    let standard = standard_places();
     let mut configured: Option<Vec<PathBuf>> = None;
     while let Some((path, object)) = todo.pop() {
         let origin = path.parent().unwrap_or(Path::new("/")).to_path_buf();
@@ -26,9 +27,11 @@ pub(super) fn want(files: &Files, view: &mut View<'_>, real: &Path, object: Elf)
             if seen.len() >= MAX_OBJECTS || name.contains('/') {
                 continue;
             }
-            let places = configured.get_or_insert_with(|| configured_places(files));
-            let found =
-                own.iter().chain(places.iter()).find_map(|place| files.resolve(&place.join(&name)).ok());
+            let in_one =
+                |places: &[PathBuf]| places.iter().find_map(|place| files.resolve(&place.join(&name)).ok());
+            let found = in_one(&own)
+                .or_else(|| in_one(&standard))
+                .or_else(|| in_one(configured.get_or_insert_with(|| configured_places(files))));
             let Some(found) = found else {
                 missing.insert(name);
                 continue;
@@ -72,12 +75,18 @@ fn expand(entry: &str, origin: &Path) -> Option<PathBuf> {
 }
 
 /// Where the loader looks after the program's own list.
-fn configured_places(files: &Files) -> Vec<PathBuf> {
+fn standard_places() -> Vec<PathBuf> {
     let mut places: Vec<PathBuf> =
         ["/lib64", "/usr/lib64", "/lib", "/usr/lib", "/usr/local/lib"].map(PathBuf::from).into();
     for triple in ["x86_64-linux-gnu", "aarch64-linux-gnu"] {
         places.extend(["/lib", "/usr/lib"].map(|top| Path::new(top).join(triple)));
     }
+    places
+}
+
+/// Where the host's settings of the loader send it.
+fn configured_places(files: &Files) -> Vec<PathBuf> {
+    let mut places = Vec::new();
     let parts = Path::new("/etc/ld.so.conf.d");
     let texts = files.names(parts).into_iter().map(|name| files.text(&parts.join(name)));
     for text in std::iter::once(files.text(Path::new("/etc/ld.so.conf"))).chain(texts) {

@@ -149,8 +149,8 @@ impl<'a> View<'a> {
         if KERNEL.iter().any(|top| path.starts_with(top)) {
             return true;
         }
-        if let Some(home) = &self.home
-            && SECRET_AT_HOME.iter().any(|secret| path.starts_with(home.join(secret)))
+        if let Some(below) = self.home.as_ref().and_then(|home| path.strip_prefix(home).ok())
+            && SECRET_AT_HOME.iter().any(|secret| below.starts_with(secret))
         {
             return true;
         }
@@ -161,8 +161,10 @@ impl<'a> View<'a> {
     pub(super) fn shared(&self, path: &Path) -> bool {
         let at_home = self.home.as_ref().is_some_and(|home| {
             home.starts_with(path)
-                || SHARED_AT_HOME.iter().any(|name| path == home.join(name))
-                || SECRET_AT_HOME.iter().any(|name| home.join(name).starts_with(path))
+                || path.strip_prefix(home).is_ok_and(|below| {
+                    SHARED_AT_HOME.iter().any(|name| below == Path::new(name))
+                        || SECRET_AT_HOME.iter().any(|name| Path::new(name).starts_with(below))
+                })
         });
         let linuxbrew = path.starts_with("/home/linuxbrew/.linuxbrew");
         at_home
