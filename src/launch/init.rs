@@ -28,6 +28,7 @@ use crate::sys::{Errno, socket};
 /// Descriptor numbers of init after `CloseDescriptors`; the payload inherits 0 to 2 only.
 const CHANNEL: i32 = 3;
 const PROC: i32 = 4;
+const LAUNCHER: i32 = 5;
 
 /// What steps hand to later ones.
 #[derive(Debug)]
@@ -38,6 +39,8 @@ pub(super) struct State<'p> {
     channel: OwnedFd,
     /// The host's `/proc`, for the files that only it has; closed before the payload starts.
     pub(super) proc: Option<OwnedFd>,
+    /// The launcher, once `CloseDescriptors` has moved it from where the parent had it.
+    launcher: Option<OwnedFd>,
     joins: Vec<OwnedFd>,
     pub(super) root: Option<Root>,
     pub(super) scratch: Option<OwnedFd>,
@@ -62,6 +65,7 @@ pub(super) fn main(prepared: &Prepared, stdio: Stdio, channel: OwnedFd, joins: V
         stdio: Some(stdio),
         channel,
         proc: None,
+        launcher: None,
         joins,
         root: None,
         scratch: None,
@@ -94,7 +98,8 @@ fn build(state: &mut State<'_>) -> Result<(), LaunchError> {
 /// Killed with the launcher from here on; and dead already if the launcher died before that took effect.
 pub(super) fn tie_to_launcher(state: &State<'_>) -> Result<(), Errno> {
     process::die_with_parent()?;
-    let mut interest = [Interest { fd: Some(state.prepared.launcher.as_fd()), events: libc::POLLIN, ready: 0 }];
+    let launcher = state.launcher.as_ref().unwrap_or(&state.prepared.launcher);
+    let mut interest = [Interest { fd: Some(launcher.as_fd()), events: libc::POLLIN, ready: 0 }];
     if descriptor::poll(&mut interest, Some(Duration::ZERO))? {
         process::exit_now(1);
     }
@@ -144,6 +149,7 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
         Step::Seccomp { .. } => crate::sys::filter::install(&state.prepared.filter).map_err(fail("filter")),
         Step::Verify { layers } => {
             state.proc = None;
+            state.launcher = None;
             state.receipt = Some(verify::run(layers, state)?);
             Ok(())
         }
@@ -156,7 +162,8 @@ fn enter(cwd: &Path) -> Result<(), Errno> {
     process::chdir(&root::text(cwd)?)
 }
 
-/// 0, 1, 2 are the three pipes, 3 the channel, 4 the host's `/proc` until `Verify`; nothing else stays open.
+/// 0, 1, 2 are the three pipes, 3 the channel, 4 the host's `/proc` and 5 the launcher until `Verify`, then the scratch
+/// directory if there is one; nothing else stays open.
 fn close_descriptors(state: &mut State<'_>) -> Result<(), Errno> {
     let missing = Errno(libc::EBADF);
     // All moved above the numbers that are about to be taken, so that no copy lands on one still needed.
@@ -166,20 +173,22 @@ fn close_descriptors(state: &mut State<'_>) -> Result<(), Errno> {
     drop(stdio);
     let channel = keep(&state.channel)?;
     let proc = keep(state.proc.as_ref().ok_or(missing)?)?;
+    let launcher = keep(&state.prepared.launcher)?;
     let scratch = state.scratch.as_ref().map(keep).transpose()?;
-    for (fd, number, close_on_exec) in
-        [(&stdin, 0, false), (&stdout, 1, false), (&stderr, 2, false), (&channel, CHANNEL, true), (&proc, PROC, true)]
-    {
-        descriptor::duplicate_to(fd.as_fd(), number, close_on_exec)?;
+    for (fd, number) in [(&stdin, 0), (&stdout, 1), (&stderr, 2)] {
+        descriptor::duplicate_to(fd.as_fd(), number, false)?;
     }
-    let mut first = PROC + 1;
+    for (fd, number) in [(&channel, CHANNEL), (&proc, PROC), (&launcher, LAUNCHER)] {
+        descriptor::duplicate_to(fd.as_fd(), number, true)?;
+    }
+    let mut first = LAUNCHER + 1;
     if let Some(scratch) = &scratch {
         descriptor::duplicate_to(scratch.as_fd(), first, true)?;
         first += 1;
     }
     // Owners of numbers that close_range takes away must not close them again later.
     state.root = None;
-    for owner in [stdin, stdout, stderr, channel, proc].into_iter().chain(scratch) {
+    for owner in [stdin, stdout, stderr, channel, proc, launcher].into_iter().chain(scratch) {
         disown(owner);
     }
     disown(std::mem::replace(&mut state.channel, descriptor::adopt(CHANNEL)));
@@ -188,8 +197,9 @@ fn close_descriptors(state: &mut State<'_>) -> Result<(), Errno> {
     }
     if let Some(old) = state.scratch.take() {
         disown(old);
-        state.scratch = Some(descriptor::adopt(PROC + 1));
+        state.scratch = Some(descriptor::adopt(LAUNCHER + 1));
     }
+    state.launcher = Some(descriptor::adopt(LAUNCHER));
     descriptor::close_from(first)
 }
 
