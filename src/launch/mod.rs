@@ -45,6 +45,11 @@ impl LaunchError {
         Self { step: step.to_owned(), object: object.into(), errno }
     }
 
+    /// Init ended before it had built the cell, and could not say why: it was killed.
+    pub(crate) fn unfinished() -> Self {
+        Self::new("verify", "init ended before it had built the cell", Errno(libc::ECHILD))
+    }
+
     /// What to do about it, where the step and the errno tell.
     #[must_use]
     pub fn hint(&self) -> Option<String> {

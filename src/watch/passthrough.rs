@@ -132,6 +132,10 @@ pub fn pass(started: &Started, ends: Ends, time: Duration, output: u64) -> Resul
     passed.cpu_us = Some(reaped.cpu_us);
     drain_channel(started, &mut passed)?;
     if passed.exit.is_none() && passed.stopped.is_none() {
+        if passed.receipt.is_none() && passed.failed.is_none() {
+            // Nothing of the payload ran, so this is not the payload's exit.
+            passed.failed = Some(LaunchError::unfinished());
+        }
         passed.exit = Some(reaped.exit);
     }
     answer.map(|()| passed)
