@@ -212,15 +212,7 @@ impl Launcher {
             Some((Report::Exited(_), _)) | None => {
                 cell.signal(libc::SIGKILL);
                 cell.gone().await;
-<<<<<<< HEAD
-                Err(LaunchError::new(
-                    "verify",
-                    "init ended before it had built the cell",
-                    Errno(libc::ECHILD),
-                ))
-=======
                 Err(LaunchError::unfinished())
->>>>>>> proof
             }
         }
     }
