@@ -45,7 +45,9 @@ class Everything(case.Case):
 
     def test_handshake_and_lists(self):
         def script(peer):
-            return [("initialize", case.offered(peer, peer.open())), *asks(peer, [*LISTS, ("tools/list", {}), ("ping", None)])]
+            return [("initialize", case.offered(peer, peer.open())), *asks(peer, [*LISTS, ("tools/list", {})]),
+                    # Toolcell answers for itself here: the same answer, in its own words.
+                    ("ping", peer.result("ping", "ping"))]
         self.same(script)
 
     def test_each_revision_of_the_legacy_era(self):
