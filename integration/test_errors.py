@@ -73,9 +73,10 @@ class Servers(Tiny):
         self.assertEqual(case.text_of(self.one("chatter")), "answered")
 
     def test_answers_with_a_wrong_id(self):
-        line = self.one("wrongid")
-        self.refused(line, r"\bid\b", "last words")
-        self.assertNotIn(b"forged", line)
+        with self.open_celled(fixtures.tiny()) as peer:
+            peer.open()
+            self.refused(peer.call(1, "wrongid"), "not made", "last words")
+            self.assertEqual([json.loads(line)["id"] for line in peer.lines], [0, 1])
 
     def test_answers_twice(self):
         self.assertEqual(case.text_of(self.one("twice")), "first")

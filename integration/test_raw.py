@@ -45,13 +45,15 @@ class Everything(case.Case):
 
     def test_handshake_and_lists(self):
         def script(peer):
-            return [("initialize", peer.open()), *asks(peer, [*LISTS, ("tools/list", {}), ("ping", None)])]
+            return [("initialize", case.offered(peer, peer.open())), *asks(peer, [*LISTS, ("tools/list", {})]),
+                    # Toolcell answers for itself here: the same answer, in its own words.
+                    ("ping", peer.result("ping", "ping"))]
         self.same(script)
 
     def test_each_revision_of_the_legacy_era(self):
         def script(version):
             def run(peer):
-                return [(version, peer.open(version=version)), *asks(peer, [("tools/list", {})]),
+                return [(version, case.offered(peer, peer.open(version=version))), *asks(peer, [("tools/list", {})]),
                         *calls(peer, ("echo", {"message": "hello"}))]
             return run
         for version in ("2024-11-05", "2025-03-26", "2025-06-18"):
@@ -198,7 +200,7 @@ class Filesystem(case.Case):
         top = self.work / "files"
 
         def script(peer):
-            return [("initialize", peer.open()), ("tools", peer.request("t", "tools/list", {})), *calls(
+            return [("initialize", case.offered(peer, peer.open())), ("tools", peer.request("t", "tools/list", {})), *calls(
                 peer,
                 ("list_allowed_directories", {}),
                 ("list_directory", {"path": str(top)}),
@@ -271,7 +273,7 @@ class Memory(case.Case):
     def test_graph(self):
         def script(peer):
             entity = {"name": "Ada", "entityType": "person", "observations": ["writes programs"]}
-            return [("initialize", peer.open()), ("lists", [line for _, line in asks(peer, LISTS)]), *calls(
+            return [("initialize", case.offered(peer, peer.open())), ("lists", [line for _, line in asks(peer, LISTS)]), *calls(
                 peer,
                 ("create_entities", {"entities": [entity, {**entity, "name": "Bob"}]}),
                 ("create_relations", {"relations": [{"from": "Ada", "to": "Bob", "relationType": "knows"}]}),
@@ -305,7 +307,7 @@ class Git(case.Case):
         top = str(self.work / "repo")
 
         def script(peer):
-            return [("initialize", peer.open()), ("tools", peer.request("t", "tools/list", {})), *calls(
+            return [("initialize", case.offered(peer, peer.open())), ("tools", peer.request("t", "tools/list", {})), *calls(
                 peer,
                 ("git_status", {"repo_path": top}),
                 ("git_diff_unstaged", {"repo_path": top}),
@@ -340,7 +342,7 @@ class Time(case.Case):
 
     def test_legacy(self):
         def script(peer):
-            return [("initialize", peer.open()), ("tools", peer.request("t", "tools/list", {})), *calls(
+            return [("initialize", case.offered(peer, peer.open())), ("tools", peer.request("t", "tools/list", {})), *calls(
                 peer, ("convert_time", self.CONVERT), ("convert_time", {**self.CONVERT, "time": "25:99"}),
                 ("get_current_time", {"timezone": "Nowhere/At_All"}))]
         self.assert_same(fixtures.clock, script)
@@ -365,7 +367,7 @@ class Fetch(case.Case):
 
     def test_lists(self):
         def script(peer):
-            return [("initialize", peer.open()), *asks(peer, LISTS)]
+            return [("initialize", case.offered(peer, peer.open())), *asks(peer, LISTS)]
         self.assert_same(fixtures.fetch, script)
 
     def test_call_without_network_ends_with_its_own_error(self):
@@ -386,7 +388,7 @@ class Sqlite(case.Case):
 
     def test_tables(self):
         def script(peer):
-            return [("initialize", peer.open()), ("lists", [line for _, line in asks(peer, LISTS)]), *calls(
+            return [("initialize", case.offered(peer, peer.open())), ("lists", [line for _, line in asks(peer, LISTS)]), *calls(
                 peer,
                 ("create_table", {"query": "CREATE TABLE t (id INTEGER PRIMARY KEY, name TEXT)"}),
                 ("write_query", {"query": "INSERT INTO t (name) VALUES ('ada'), ('bob')"}),

@@ -153,7 +153,7 @@ mod tests {
         assert_eq!(
             text,
             "toolcell stopped this call: it reached the time limit of 30s, set by `limits.time` of profile `test`\n\
-             The server answered requests that were not made (2 times), first: `{\"id\":9}`\n\
+             The server answered requests that were not made (2 times)\n\
              To raise it:\n[limits]\ntime = \"1m\""
         );
     }

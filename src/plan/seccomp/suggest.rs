@@ -8,7 +8,8 @@ pub(super) fn nearest<'a>(wrong: &str, candidates: impl Iterator<Item = &'a str>
     candidates
         .map(|candidate| (edits(wrong, candidate), candidate))
         .filter(|(edits, _)| *edits <= most)
-        .min_by_key(|(edits, _)| *edits)
+        // Of two as near, the one that begins alike: the first letter is seldom the one mistyped.
+        .min_by_key(|(edits, candidate)| (*edits, candidate.chars().next() != wrong.chars().next()))
         .map(|(_, candidate)| candidate)
 }
 
