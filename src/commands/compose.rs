@@ -193,10 +193,15 @@ fn refused(error: Refusal) -> Failure {
 /// The host's facts, after what killed supervisors have left is removed.
 pub(super) fn facts() -> Facts {
     let facts = Facts::gather();
+    sweep(&facts);
+    facts
+}
+
+/// Removes what killed supervisors have left.
+pub(super) fn sweep(facts: &Facts) {
     for parent in facts.cgroup.iter().flat_map(cgroups::parents) {
         cgroup::sweep(&parent);
     }
-    facts
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -18,6 +18,7 @@ use crate::host::probe;
 use crate::launch::LaunchError;
 use crate::launch::cgroup::cell_name;
 use crate::launch::spawn::{self, Prepared, Started, Stdio};
+use crate::host::Facts;
 use crate::outcome::{Limit, Receipt, Status, Usage, Violation};
 use crate::policy::{Policy, limits};
 use crate::sys::process::Exit;
@@ -43,7 +44,8 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure
     let policy = surroundings.policy_without(profile, &additions, &own)?;
     let command = compose::texts(&args.command)?;
     let runtime = surroundings.runtime(&command)?;
-    let composed = surroundings.plan(&policy, &runtime, &compose::facts())?;
+    let facts = Facts::gather();
+    let composed = surroundings.plan(&policy, &runtime, &facts)?;
     let call = Call {
         id: CallIds::new(SystemTime::now(), process::pid()).next(),
         server: runtime.program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -69,7 +71,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure
         stderr: vec![],
     };
     let launched = Instant::now();
-    let ending = run.cell(&prepared, &call);
+    let ending = run.cell(&prepared, &facts, &call);
     run.usage.wall_us = u64::try_from(launched.elapsed().as_micros()).unwrap_or(u64::MAX);
     if log.is_some() || report.is_some() {
         let record = Finished::new(
@@ -135,7 +137,7 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn cell(&mut self, prepared: &Prepared, call: &Call) -> Result<Ending, Failure> {
+    fn cell(&mut self, prepared: &Prepared, facts: &Facts, call: &Call) -> Result<Ending, Failure> {
         let broken = |errno: Errno| Failure::new(Ending::Cell, errno);
         let (stdin, into) = descriptor::pipe().map_err(broken)?;
         let (out, stdout) = descriptor::pipe().map_err(broken)?;
@@ -145,6 +147,8 @@ impl Run<'_> {
             Ok(started) => started,
             Err(error) => return self.refused(&error, call),
         };
+        // While init builds the cell, this process has nothing else to do.
+        compose::sweep(facts);
         let limits = &self.policy.limits;
         let ends = Ends { stdin: into, stdout: out, stderr: err };
         let passed = passthrough::pass(&started, ends, limits.time, limits.output);

@@ -25,10 +25,19 @@ struct Hierarchy {
     options: Option<String>,
 }
 
-fn none(why: String, failed: Option<Failed>, obstacle: &Obstacle) -> NoCgroup {
-    let read_only = failed.as_ref().is_some_and(|failed| failed.errno.0 == libc::EROFS);
-    let obstacle = if read_only { &Obstacle::ReadOnly } else { obstacle };
-    NoCgroup { why, failed, hint: delegation::remedy(obstacle, &Clues::read()) }
+/// What is in the way on one of the two roads; only when both are closed is it worth to look for an explanation.
+struct Closed {
+    why: String,
+    failed: Option<Failed>,
+    obstacle: Obstacle,
+}
+
+impl From<Closed> for NoCgroup {
+    fn from(Closed { why, failed, obstacle }: Closed) -> Self {
+        let read_only = failed.as_ref().is_some_and(|failed| failed.errno.0 == libc::EROFS);
+        let obstacle = if read_only { Obstacle::ReadOnly } else { obstacle };
+        Self { why, failed, hint: delegation::remedy(&obstacle, &Clues::read()) }
+    }
 }
 
 /// Where, or why not.
@@ -39,7 +48,8 @@ pub fn find() -> Result<Cgroup, NoCgroup> {
     let read = |path: &str| {
         kernel_file::read(path).map_err(|error| {
             let failed = Failed::new("open", path, Errno::from(error));
-            none(format!("cannot read `{path}`: {}", failed.errno), Some(failed), &Obstacle::NoHierarchy)
+            let why = format!("cannot read `{path}`: {}", failed.errno);
+            Closed { why, failed: Some(failed), obstacle: Obstacle::NoHierarchy }
         })
     };
     let hierarchies = hierarchies(&read("/proc/self/mountinfo")?);
@@ -48,17 +58,17 @@ pub fn find() -> Result<Cgroup, NoCgroup> {
         hierarchies.iter().find(|h| h.options.is_none()).and_then(|h| Some(own(h, v2_path(&membership)?)));
     let over_v2 = match unified {
         Some(directory) => find_v2(&directory),
-        None => Err(none(
-            "no hierarchy with the controllers memory, pids and cpu is mounted".to_owned(),
-            None,
-            &Obstacle::NoHierarchy,
-        )),
+        None => Err(Closed {
+            why: "no hierarchy with the controllers memory, pids and cpu is mounted".to_owned(),
+            failed: None,
+            obstacle: Obstacle::NoHierarchy,
+        }),
     };
     match over_v2 {
         Ok(found) => Ok(found),
         Err(v2) => match find_v1(&hierarchies, &membership) {
-            Some(answer) => answer,
-            None => Err(v2),
+            Some(answer) => answer.map_err(NoCgroup::from),
+            None => Err(v2.into()),
         },
     }
 }
@@ -104,7 +114,7 @@ fn own(hierarchy: &Hierarchy, path: &str) -> PathBuf {
 }
 
 /// Every controller has a v1 hierarchy whose own directory can be written to; `None` when one has no hierarchy.
-fn find_v1(hierarchies: &[Hierarchy], membership: &str) -> Option<Result<Cgroup, NoCgroup>> {
+fn find_v1(hierarchies: &[Hierarchy], membership: &str) -> Option<Result<Cgroup, Closed>> {
     let mut found = Vec::new();
     let mut refused = None;
     for controller in NEEDED {
@@ -123,7 +133,7 @@ fn find_v1(hierarchies: &[Hierarchy], membership: &str) -> Option<Result<Cgroup,
     let Some(failed) = refused else { return Some(Ok(Cgroup::V1(found))) };
     let why = format!("cannot make a cgroup in `{}`: {}", failed.object, failed.errno);
     let directories = found.into_iter().map(|(_, directory)| directory).collect();
-    Some(Err(none(why, Some(failed), &Obstacle::V1(directories))))
+    Some(Err(Closed { why, failed: Some(failed), obstacle: Obstacle::V1(directories) }))
 }
 
 fn lists(directory: &Path, file: &str) -> bool {
@@ -133,7 +143,7 @@ fn lists(directory: &Path, file: &str) -> bool {
 
 /// The own directory if it gives the controllers to its children or, marked as delegated and without another process,
 /// can be made to; else the nearest above that does; else the own one unmarked, if it lets itself be arranged.
-fn find_v2(own: &Path) -> Result<Cgroup, NoCgroup> {
+fn find_v2(own: &Path) -> Result<Cgroup, Closed> {
     let gives = |directory: &Path| {
         lists(directory, "cgroup.subtree_control")
             && descriptor::writable(directory).is_ok()
@@ -152,7 +162,7 @@ fn find_v2(own: &Path) -> Result<Cgroup, NoCgroup> {
     }
     if !lists(own, "cgroup.controllers") {
         let why = format!("`{}` has not all of the controllers memory, pids and cpu", own.display());
-        return Err(none(why, None, &Obstacle::V2Controllers));
+        return Err(Closed { why, failed: None, obstacle: Obstacle::V2Controllers });
     }
     take_over(own).map_err(|(call, path, errno)| {
         let (why, obstacle) = match errno.0 {
@@ -161,7 +171,7 @@ fn find_v2(own: &Path) -> Result<Cgroup, NoCgroup> {
             }
             _ => (format!("cannot use the cgroup `{}`: {errno}", own.display()), Obstacle::V2),
         };
-        none(why, Some(Failed::new(call, &path.to_string_lossy(), errno)), &obstacle)
+        Closed { why, failed: Some(Failed::new(call, &path.to_string_lossy(), errno)), obstacle }
     })
 }
 

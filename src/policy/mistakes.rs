@@ -43,8 +43,7 @@ impl Spot {
         let length = content.chars().count();
         let width = meant.split('\n').next().unwrap_or_default().chars().count();
         let skipped = if length <= EXCERPT { 0 } else { column.saturating_sub(EXCERPT / 2) };
-        let mut excerpt = String::with_capacity(content.len());
-        excerpt.extend(content.chars().skip(skipped).take(EXCERPT).map(visible));
+        let excerpt = visible_part(content, skipped, EXCERPT);
         Self {
             file: visible_text(file),
             line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
@@ -75,10 +74,18 @@ fn visible(c: char) -> char {
     }
 }
 
+/// At most `length` characters of a text after `skipped` ones. A place is noted for every value that is read, so the
+/// common text, in which nothing is to be replaced, is copied as it is.
+fn visible_part(text: &str, skipped: usize, length: usize) -> String {
+    if text.bytes().all(|byte| byte.is_ascii() && !byte.is_ascii_control()) {
+        let end = skipped.saturating_add(length).min(text.len());
+        return text.get(skipped..end).unwrap_or_default().to_owned();
+    }
+    text.chars().skip(skipped).take(length).map(visible).collect()
+}
+
 fn visible_text(text: &str) -> String {
-    let mut shown = String::with_capacity(text.len());
-    shown.extend(text.chars().map(visible));
-    shown
+    visible_part(text, 0, usize::MAX)
 }
 
 /// One mistake.

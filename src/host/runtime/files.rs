@@ -21,7 +21,17 @@ const MAX_COMPONENTS: usize = 4096;
 #[derive(Debug, Clone)]
 pub struct Files {
     root: PathBuf,
-    known: RefCell<HashMap<PathBuf, Name>>,
+    /// By path free of links; texts, because a path is slow to compare.
+    known: RefCell<HashMap<OsString, Name>>,
+    /// Directories by the path that they were asked for with: most lookups are of several names in a few of them.
+    directories: RefCell<HashMap<OsString, Way>>,
+}
+
+/// Where the directory part of a path leads, and the links on the way.
+#[derive(Debug, Clone)]
+struct Way {
+    real: PathBuf,
+    links: Vec<(PathBuf, PathBuf)>,
 }
 
 /// What a name whose parents are no links was found to be.
@@ -61,17 +71,18 @@ impl Files {
     /// The files below a directory, as if it were `/`.
     #[must_use]
     pub fn below(root: &Path) -> Self {
-        Self { root: root.to_path_buf(), known: RefCell::default() }
+        Self { root: root.to_path_buf(), known: RefCell::default(), directories: RefCell::default() }
     }
 
     /// From here on, every name is looked at anew.
     pub fn forget(&self) {
         self.known.borrow_mut().clear();
+        self.directories.borrow_mut().clear();
     }
 
     /// Looks at one name, the first time it is asked for.
     fn look(&self, path: &Path) -> io::Result<Name> {
-        if let Some(name) = self.known.borrow().get(path) {
+        if let Some(name) = self.known.borrow().get(path.as_os_str()) {
             return Ok(name.clone());
         }
         let host = self.at(path);
@@ -80,7 +91,7 @@ impl Files {
             Ok(meta) => Name::Other(meta),
             Err(error) => Name::Unreachable(error.raw_os_error().ok_or(error)?),
         };
-        self.known.borrow_mut().insert(path.to_path_buf(), name.clone());
+        self.known.borrow_mut().insert(path.as_os_str().to_owned(), name.clone());
         Ok(name)
     }
 
@@ -93,13 +104,23 @@ impl Files {
     /// # Errors
     /// The kernel's answer for the first name that cannot be looked at.
     pub fn resolve(&self, path: &Path) -> io::Result<Resolved> {
-        let mut todo: VecDeque<OsString> = parts(path);
-        let mut real = PathBuf::from("/");
+        let (parent, name) = (path.parent().map(Path::as_os_str), path.file_name());
+        let way = parent.and_then(|parent| self.directories.borrow().get(parent).cloned());
+        let mut asked = parent.filter(|_| way.is_none() && name.is_some());
+        let (mut todo, Way { mut real, mut links }) = match (way, name) {
+            (Some(way), Some(name)) => (VecDeque::from([name.to_owned()]), way),
+            _ => (parts(path), Way { real: PathBuf::from("/"), links: Vec::new() }),
+        };
         let mut last = None;
-        let mut links = Vec::new();
         let mut seen = 0_usize;
         while let Some(part) = todo.pop_front() {
             seen += 1;
+            if todo.is_empty()
+                && let Some(directory) = asked.take()
+            {
+                let way = Way { real: real.clone(), links: links.clone() };
+                self.directories.borrow_mut().insert(directory.to_owned(), way);
+            }
             if seen > MAX_COMPONENTS {
                 return Err(io::Error::from_raw_os_error(libc::ENAMETOOLONG));
             }
