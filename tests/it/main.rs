@@ -10,6 +10,7 @@
 )]
 
 mod audit;
+mod cell;
 mod demo;
 mod doctor;
 mod help;
