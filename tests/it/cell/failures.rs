@@ -287,7 +287,6 @@ fn a_layer_that_is_missing_is_found_out() {
             skip("this user has no cgroup to make another in");
             continue;
         }
-        eprintln!("{}", layer.name());
         let outcome = refused(|steps| steps.retain(|step| !makes(layer, step)));
         outcome.refused_at("verify", libc::EPROTO);
         assert!(outcome.failed.unwrap().object.starts_with(&format!("{}: ", layer.name())));

@@ -393,7 +393,7 @@ fn resource_limits_alone_hold() {
     };
     // Standard input, output and error are three of them.
     let files = "files,100".to_owned();
-    assert_eq!(limited("limits.open-files = 30", files.clone()).stdout, "files,100 27 EMFILE\n");
+    assert_eq!(limited("limits.open-files = 16", files.clone()).stdout, "files,100 13 EMFILE\n");
     assert_eq!(limited("limits.open-files = 200", files.clone()).stdout, "files,100 100\n");
     assert_eq!(bare(&[files]), "files,100 100\n");
 

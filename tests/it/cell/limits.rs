@@ -111,9 +111,9 @@ fn output() {
 #[test]
 fn open_files() {
     let scene = Scene::new();
-    let profile = scene.profile("limits.open-files = 40\n");
+    let profile = scene.profile("limits.open-files = 16\n");
     let run = scene.exec(&["--profile", &profile], &["files,100".to_owned()]);
-    assert_eq!((run.stdout().as_str(), run.code()), ("files,100 37 EMFILE\n", 0), "{}", run.stderr());
+    assert_eq!((run.stdout().as_str(), run.code()), ("files,100 13 EMFILE\n", 0), "{}", run.stderr());
 }
 
 #[test]

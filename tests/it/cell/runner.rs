@@ -92,6 +92,9 @@ fn launches_a_plan() {
         let file = fs::OpenOptions::new().create(true).append(true).open(directory.join(name)).unwrap();
         descriptor::duplicate_to(file.as_fd(), number, false).unwrap();
     }
+    // A launcher with many cells has many descriptors; no limit of a cell may depend on that.
+    let stdin = std::io::stdin();
+    let _held: Vec<_> = (0..100).map(|_| descriptor::duplicate_above(stdin.as_fd(), 3).unwrap()).collect();
     wait_until_alone();
     let mut outcome = launch(plan.clone(), 0).unwrap();
     if times > 1 {
