@@ -13,5 +13,7 @@ mod audit;
 mod cell;
 mod demo;
 mod doctor;
+mod golden;
 mod help;
 mod session;
+mod tidy;
