@@ -293,7 +293,7 @@ Examples:
   toolcell doctor                                   is this host ready?
   toolcell demo                                     see it work
   toolcell run -- mcp-server-git --repository .     wrap a server
-  toolcell exec --profile offline -- ls -la /       look around in a cell";
+  toolcell exec --profile offline -- ls -la .      look around in a cell";
 
 const RUN_EXAMPLES: &str = "\
 Examples:
@@ -304,6 +304,6 @@ Examples:
 
 const EXEC_EXAMPLES: &str = "\
 Examples:
-  toolcell exec -- ls -la /
+  toolcell exec -- ls -la /etc
   toolcell exec --read ~/p --cpu 0.5 --report report.json -- python3 ~/p/check.py
   toolcell exec --env LANG=C.UTF-8 --env TERM -- sh -c 'env'";

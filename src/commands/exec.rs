@@ -14,11 +14,10 @@ use crate::call::Call;
 use crate::cli::{ColorChoice, ExecArgs};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
-use crate::host::probe;
+use crate::host::{Facts, probe};
 use crate::launch::LaunchError;
 use crate::launch::cgroup::cell_name;
 use crate::launch::spawn::{self, Prepared, Started, Stdio};
-use crate::host::Facts;
 use crate::outcome::{Limit, Receipt, Status, Usage, Violation};
 use crate::policy::{Policy, limits};
 use crate::sys::process::Exit;
@@ -241,11 +240,7 @@ fn describe(violation: &Violation, stopped: bool) -> String {
         .peak
         .map_or_else(String::new, |peak| format!(", peak {}", amount(violation.limit, Some(peak))));
     let verb = if stopped { "stopped by" } else { "hit" };
-    escape(&format!(
-        "{verb} {} ({}{peak}), {} times",
-        violation.rule,
-        amount(violation.limit, violation.value),
-        violation.count
-    ))
-    .into_owned()
+    let times = if violation.count == 1 { "once".to_owned() } else { format!("{} times", violation.count) };
+    let value = amount(violation.limit, violation.value);
+    escape(&format!("{verb} {} ({value}{peak}), {times}", violation.rule)).into_owned()
 }

@@ -15,5 +15,6 @@ mod demo;
 mod doctor;
 mod golden;
 mod help;
+mod readme;
 mod session;
 mod tidy;

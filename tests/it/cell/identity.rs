@@ -65,7 +65,10 @@ fn supplementary_groups_are_given_up() {
     let (program, toolcell) = (probe::program(), binary());
     let (program, toolcell) = (program.to_str().unwrap(), toolcell.to_str().unwrap());
     assert_eq!(groups(&[program, "groups"]), "groups 3\n");
-    assert_eq!(groups(&[&[toolcell, "exec"], &floor()[..], &["--", program, "groups"]].concat()), "groups 0\n");
+    assert_eq!(
+        groups(&[&[toolcell, "exec"], &floor()[..], &["--", program, "groups"]].concat()),
+        "groups 0\n"
+    );
 }
 
 #[test]

@@ -80,7 +80,12 @@ impl Scene {
         let report = self.path("report.json");
         let _none_before = fs::remove_file(&report).is_err();
         let mut command = self.command("exec");
-        command.args(floor()).args(options).args(["--report", &report, "--"]).arg(probe::program()).args(operations);
+        command
+            .args(floor())
+            .args(options)
+            .args(["--report", &report, "--"])
+            .arg(probe::program())
+            .args(operations);
         let output = command.stdin(Stdio::null()).output().unwrap();
         let report = fs::read(&report).ok().and_then(|text| serde_json::from_slice(&text).ok());
         Executed { output, report: report.unwrap_or(Value::Null) }
@@ -97,8 +102,12 @@ impl Scene {
     pub(super) fn plan(&self, profile: &str, operations: &[String]) -> Plan {
         let path = self.profile(&format!("floor = \"{}\"\n{profile}", floor()[1]));
         let mut command = self.command("profile");
-        let output =
-            command.args(["explain", "--json", &path, "--"]).arg(probe::program()).args(operations).output().unwrap();
+        let output = command
+            .args(["explain", "--json", &path, "--"])
+            .arg(probe::program())
+            .args(operations)
+            .output()
+            .unwrap();
         assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
         serde_json::from_slice(&output.stdout).unwrap()
     }
@@ -144,7 +153,8 @@ impl Executed {
 /// The probe's lines are these.
 #[track_caller]
 pub(super) fn compare(stdout: &str, expected: &[(String, &str)], stderr: &str) {
-    let wanted: Vec<String> = expected.iter().map(|(operation, answer)| format!("{operation} {answer}")).collect();
+    let wanted: Vec<String> =
+        expected.iter().map(|(operation, answer)| format!("{operation} {answer}")).collect();
     let lines: Vec<&str> = stdout.lines().map(str::trim_end).collect();
     assert_eq!(lines, wanted, "{stderr}");
 }
@@ -168,7 +178,8 @@ pub(super) fn bare_answer(operation: &str) -> String {
 
 /// The binary: where the tests were built, or the copy that an ordinary user can reach.
 pub(super) fn binary() -> PathBuf {
-    std::env::var_os("TOOLCELL_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_toolcell").into(), PathBuf::from)
+    std::env::var_os("TOOLCELL_TEST_BINARY")
+        .map_or_else(|| env!("CARGO_BIN_EXE_toolcell").into(), PathBuf::from)
 }
 
 pub(super) fn is_root() -> bool {
@@ -187,7 +198,10 @@ pub(super) fn floor() -> [&'static str; 2] {
 /// Says that a test cannot run here, and why. Where the host is expected to have everything, that is a failure.
 #[track_caller]
 pub(super) fn skip(why: &str) {
-    assert!(std::env::var_os("TOOLCELL_EXPECT_HOST").is_none_or(|expected| expected != "full"), "skipped: {why}");
+    assert!(
+        std::env::var_os("TOOLCELL_EXPECT_HOST").is_none_or(|expected| expected != "full"),
+        "skipped: {why}"
+    );
     let place = std::panic::Location::caller();
     eprintln!("skipped: {place}: {why}");
     if let Some(list) = std::env::var_os("TOOLCELL_TEST_SKIPS") {
