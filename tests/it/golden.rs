@@ -66,11 +66,16 @@ fn v1() -> Cgroup {
 }
 
 fn no_cgroup() -> NoCgroup {
-    NoCgroup { why: "no cgroup v2 hierarchy is mounted".to_owned(), hint: "mount one".to_owned(), failed: None }
+    NoCgroup {
+        why: "no cgroup v2 hierarchy is mounted".to_owned(),
+        hint: "mount one".to_owned(),
+        failed: None,
+    }
 }
 
 fn plan(policy: &Policy, facts: &Facts) -> Result<Plan, Refusal> {
-    let environment = BTreeMap::from([("LANG", "C.UTF-8"), ("OTHER", "x")].map(|(n, v)| (n.to_owned(), v.to_owned())));
+    let environment =
+        BTreeMap::from([("LANG", "C.UTF-8"), ("OTHER", "x")].map(|(n, v)| (n.to_owned(), v.to_owned())));
     let mut manager = seen("/usr/bin/apt", Kind::File, false, false);
     manager.access.execute = true;
     build(&Request {
@@ -124,7 +129,10 @@ fn plans_are_as_they_were_reviewed() {
     insta::assert_snapshot!("explain_root_v1", explain::text(&policy(), &root_v1));
     insta::assert_snapshot!("explain_root_v2", explain::text(&policy(), &root_v2));
     insta::assert_snapshot!("explain_user_v1_delegated", explain::text(&policy(), &user_v1));
-    insta::assert_snapshot!("explain_user_no_cgroup", explain::text(&accepting(Floor::NoCgroup), &user_alone));
+    insta::assert_snapshot!(
+        "explain_user_no_cgroup",
+        explain::text(&accepting(Floor::NoCgroup), &user_alone)
+    );
 }
 
 #[test]
@@ -155,7 +163,10 @@ fn what_is_narrower_comes_after_what_it_narrows() {
             })
             .collect();
         for (index, path) in binds.iter().enumerate() {
-            assert!(!binds[..index].iter().any(|earlier| earlier.starts_with(path) && earlier != path), "{path:?}");
+            assert!(
+                !binds[..index].iter().any(|earlier| earlier.starts_with(path) && earlier != path),
+                "{path:?}"
+            );
         }
     }
 }

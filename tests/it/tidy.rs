@@ -23,7 +23,9 @@ fn files(folder: &str, endings: &[&str]) -> Vec<(String, String)> {
         for path in entries {
             if path.is_dir() {
                 open.push(path);
-            } else if endings.is_empty() || path.extension().is_some_and(|e| endings.iter().any(|end| e == *end)) {
+            } else if endings.is_empty()
+                || path.extension().is_some_and(|e| endings.iter().any(|end| e == *end))
+            {
                 let name = path.strip_prefix(ROOT).unwrap().to_str().unwrap().to_owned();
                 if let Ok(text) = fs::read_to_string(&path) {
                     found.push((name, text));
@@ -45,7 +47,9 @@ fn programs() -> Vec<(String, String)> {
     for folder in ["scripts", "integration", ".ci"] {
         all.extend(files(folder, &[]));
     }
-    all.retain(|(name, _)| !name.contains("__pycache__") && !name.contains("/target/") && !name.ends_with(".json"));
+    all.retain(|(name, _)| {
+        !name.contains("__pycache__") && !name.contains("/target/") && !name.ends_with(".json")
+    });
     all
 }
 
@@ -69,8 +73,10 @@ fn every_source_file_says_what_it_is_for() {
 #[test]
 fn no_file_is_longer_than_600_lines() {
     let lengths = programs().into_iter().map(|(name, text)| (name, text.lines().count()));
-    let wrong: Vec<String> =
-        lengths.filter(|(_, lines)| *lines > 600).map(|(name, lines)| format!("{name}: {lines} lines")).collect();
+    let wrong: Vec<String> = lengths
+        .filter(|(_, lines)| *lines > 600)
+        .map(|(name, lines)| format!("{name}: {lines} lines"))
+        .collect();
     none(&wrong);
 }
 
@@ -93,14 +99,31 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("watch", &["launch", "outcome", "policy", "sys", "text"]),
     ("audit", &["call", "outcome", "policy", "text"]),
     // What puts them together.
-    ("session", &["audit", "call", "host", "launch", "mcp", "outcome", "plan", "policy", "sys", "text", "watch"]),
+    (
+        "session",
+        &["audit", "call", "host", "launch", "mcp", "outcome", "plan", "policy", "sys", "text", "watch"],
+    ),
     ("cli", &["exit_codes", "policy", "text"]),
     ("diag", &["cli", "exit_codes", "text"]),
     (
         "commands",
         &[
-            "audit", "call", "cli", "diag", "exit_codes", "host", "hostile", "launch", "mcp", "outcome", "plan", "policy",
-            "session", "sys", "text", "watch",
+            "audit",
+            "call",
+            "cli",
+            "diag",
+            "exit_codes",
+            "host",
+            "hostile",
+            "launch",
+            "mcp",
+            "outcome",
+            "plan",
+            "policy",
+            "session",
+            "sys",
+            "text",
+            "watch",
         ],
     ),
     ("main", &["commands"]),
@@ -108,13 +131,25 @@ const IMPORTS: &[(&str, &[&str])] = &[
 
 /// Imports against the direction, each with the one file that has it and the reason why it may.
 const EXCEPTIONS: &[(&str, &str, &str)] = &[
-    ("src/host/view.rs", "launch", "a directory that holds a denied name's place is known by the mark of who made it"),
-    ("src/host/probe/causes.rs", "launch", "a trial launch is what is looked at, and its failed step is the answer"),
+    (
+        "src/host/view.rs",
+        "launch",
+        "a directory that holds a denied name's place is known by the mark of who made it",
+    ),
+    (
+        "src/host/probe/causes.rs",
+        "launch",
+        "a trial launch is what is looked at, and its failed step is the answer",
+    ),
     ("src/host/probe/kernel.rs", "launch", "whether owners can be mapped is found out by mapping one"),
     ("src/launch/cgroup.rs", "host", "files of the kernel are read in one place"),
     ("src/launch/confine.rs", "host", "files of the kernel are read in one place"),
     ("src/launch/verify.rs", "host", "files of the kernel are read in one place"),
-    ("src/launch/supervisor.rs", "watch", "the counters must be read between the last process's end and the cgroup's"),
+    (
+        "src/launch/supervisor.rs",
+        "watch",
+        "the counters must be read between the last process's end and the cgroup's",
+    ),
     ("src/launch/supervisor.rs", "policy", "handed on to the counters, and not looked at"),
 ];
 
@@ -128,7 +163,8 @@ fn imported(text: &str) -> BTreeSet<String> {
             None => rest,
         };
         for name in list.split(',').take(if rest.starts_with('{') { usize::MAX } else { 1 }) {
-            let name: String = name.trim().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
+            let name: String =
+                name.trim().chars().take_while(|c| c.is_ascii_alphanumeric() || *c == '_').collect();
             if name.starts_with(|c: char| c.is_ascii_lowercase()) {
                 found.insert(name);
             }
@@ -164,7 +200,10 @@ fn a_stage_knows_only_the_stages_before_it() {
         }
     }
     wrong.extend(
-        EXCEPTIONS.iter().filter(|e| !used.contains(e)).map(|(file, what, _)| format!("{file}: no longer imports `{what}`")),
+        EXCEPTIONS
+            .iter()
+            .filter(|e| !used.contains(e))
+            .map(|(file, what, _)| format!("{file}: no longer imports `{what}`")),
     );
     none(&wrong);
 }
@@ -175,12 +214,19 @@ fn unsafe_code_is_in_one_module() {
         .into_iter()
         .chain(files("tests", &["rs"]))
         .filter(|(name, _)| !name.starts_with("src/sys/"))
-        .filter(|(_, text)| text.lines().any(|line| {
-            let code = line.split("//").next().unwrap();
-            [concat!("unsafe", " {"), concat!("unsafe", " fn"), concat!("unsafe", " impl"), concat!("unsafe", "(")]
+        .filter(|(_, text)| {
+            text.lines().any(|line| {
+                let code = line.split("//").next().unwrap();
+                [
+                    concat!("unsafe", " {"),
+                    concat!("unsafe", " fn"),
+                    concat!("unsafe", " impl"),
+                    concat!("unsafe", "("),
+                ]
                 .iter()
                 .any(|word| code.contains(word))
-        }))
+            })
+        })
         .map(|(name, _)| name)
         .collect();
     none(&wrong);
@@ -189,7 +235,8 @@ fn unsafe_code_is_in_one_module() {
 #[test]
 fn docs_launch_names_every_step_in_order() {
     let document = fs::read_to_string(Path::new(ROOT).join("docs/launch.md")).unwrap();
-    let headings: Vec<&str> = document.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
+    let headings: Vec<&str> =
+        document.lines().filter_map(|line| line.strip_prefix("### `")?.strip_suffix('`')).collect();
     // The names as `Step::name` has them, so that a new one is missed here.
     let source = fs::read_to_string(Path::new(ROOT).join("src/plan/step.rs")).unwrap();
     let arms = source.split("pub const fn name(&self)").nth(1).unwrap();
@@ -238,7 +285,15 @@ fn no_word_belongs_to_another_place() {
     for folder in ["docs", "profiles", ".cargo"] {
         texts.extend(files(folder, &[]));
     }
-    for name in ["README.md", "ARCHITECTURE.md", "SECURITY.md", "SPECIFICATION.md", "CHANGELOG.md", "Cargo.toml", "deny.toml"] {
+    for name in [
+        "README.md",
+        "ARCHITECTURE.md",
+        "SECURITY.md",
+        "SPECIFICATION.md",
+        "CHANGELOG.md",
+        "Cargo.toml",
+        "deny.toml",
+    ] {
         if let Ok(text) = fs::read_to_string(Path::new(ROOT).join(name)) {
             texts.push((name.to_owned(), text));
         }
@@ -279,7 +334,8 @@ fn blocks_of_documents_are_what_they_say() {
         for path in text.split('`').skip(1).step_by(2) {
             let folder = ["src/", "tests/", "docs/", "scripts/", "integration/", "benches/", "profiles/"];
             // Capitals stand for something else, as in `profiles/NAME.toml`.
-            let plain = path.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "/._-".contains(c));
+            let plain =
+                path.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "/._-".contains(c));
             if plain && folder.iter().any(|f| path.starts_with(f)) && !Path::new(ROOT).join(path).exists() {
                 wrong.push(format!("{name}: `{path}` does not exist"));
             }

@@ -51,7 +51,9 @@ fn the_kernel_answers_as_explained() {
             let bare = &without[number];
             match explained.verdict {
                 Verdict::Allow => assert_eq!(answer, bare, "{name} ({number}) is allowed"),
-                Verdict::Errno(errno) => assert_eq!(answer, errno, "{name} ({number}) is refused, bare {bare}"),
+                Verdict::Errno(errno) => {
+                    assert_eq!(answer, errno, "{name} ({number}) is refused, bare {bare}")
+                }
                 Verdict::Kill => assert_eq!(answer, "signal 31", "{name} ({number})"),
                 Verdict::Conditional(_) => {
                     let refused = ["EPERM", "EAFNOSUPPORT", "EOPNOTSUPP"].contains(&answer.as_str());

@@ -6,12 +6,11 @@
 use std::path::Path;
 
 use toolcell::outcome::Layer;
-use toolcell::plan::Plan;
-use toolcell::plan::seccomp;
 use toolcell::plan::step::{CgroupDirectory, Kind, LandlockRule, Namespace, Resource, Step};
+use toolcell::plan::{Plan, seccomp};
 
 use super::runner::Outcome;
-use super::scene::{Scene, has_cgroup, is_root, skip};
+use super::scene::{Scene, has_cgroup, is_root, needs_root, skip};
 
 /// A plan whose payload would leave a file behind, and the file.
 fn plan(scene: &Scene) -> (Plan, String) {
@@ -92,7 +91,10 @@ fn every_step_of_the_child_that_fails_stops_the_launch() {
     for (name, calls) in CALLS {
         tried.push(name);
         if !plan.steps.iter().any(|step| step.name() == *name) {
-            assert!(matches!(*name, "join-cgroup" | "map-ids" | "set-ids" | "unshare-user" | "make-symlink"), "{name}");
+            assert!(
+                matches!(*name, "join-cgroup" | "map-ids" | "set-ids" | "unshare-user" | "make-symlink"),
+                "{name}"
+            );
             continue;
         }
         let outcome = refused(|steps| {
@@ -136,7 +138,8 @@ fn a_cgroup_that_cannot_be_made() {
     })
     .refused_at("create-cgroup", libc::EINVAL);
     // A child that is not in the cgroup that it should be in.
-    refused(|steps| steps.retain(|step| !matches!(step, Step::CreateCgroup { .. }))).refused_at("join-cgroup", libc::ESRCH);
+    refused(|steps| steps.retain(|step| !matches!(step, Step::CreateCgroup { .. })))
+        .refused_at("join-cgroup", libc::ESRCH);
 }
 
 #[test]
@@ -152,7 +155,8 @@ fn a_name_that_cannot_be_reserved() {
 
 #[test]
 fn no_clone_and_namespaces_that_cannot_be() {
-    refused(|steps| steps.retain(|step| !matches!(step, Step::Clone { .. }))).refused_at("clone", libc::EINVAL);
+    refused(|steps| steps.retain(|step| !matches!(step, Step::Clone { .. })))
+        .refused_at("clone", libc::EINVAL);
 }
 
 #[test]
@@ -191,8 +195,8 @@ fn a_source_that_is_gone() {
 
 #[test]
 fn an_owner_that_the_plan_did_not_prepare() {
-    if !is_root() {
-        return skip("only a toolcell started by root maps owners");
+    if needs_root("only a toolcell started by root maps owners") {
+        return;
     }
     refused(|steps| {
         for step in steps {

@@ -13,7 +13,7 @@ use toolcell::plan::Plan;
 use toolcell::plan::step::{Namespace, Step};
 use toolcell::sys::process::Exit;
 
-use super::scene::{Scene, bare, compare, has_cgroup, is_root, operations, skip};
+use super::scene::{Scene, bare, compare, has_cgroup, is_root, needs_root, operations, skip};
 use crate::table;
 
 /// What every plan needs to run at all.
@@ -121,7 +121,8 @@ fn landlock_alone_refuses_what_was_not_granted() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     let name = format!("toolcell-it-{}", std::process::id());
-    let _abstract_listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    let _abstract_listener =
+        UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
     let outside = Bystander::start();
     let pid = outside.0.id();
     let without = table![
@@ -234,8 +235,8 @@ fn the_filter_alone_refuses_calls() {
 
 #[test]
 fn dropped_capabilities_alone_leave_root_without_power() {
-    if !is_root() {
-        return skip("an ordinary user has no capabilities to drop");
+    if needs_root("an ordinary user has no capabilities to drop") {
+        return;
     }
     let scene = Scene::new();
     let private = scene.file("private", 0o600);
@@ -271,7 +272,8 @@ fn the_network_namespace_alone_reaches_nothing() {
     let listener = TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     let name = format!("toolcell-it-net-{}", std::process::id());
-    let _abstract_listener = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    let _abstract_listener =
+        UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
     let without = table!["tcp", "127.0.0.1", port => "ok"; "abstract", name => "ok";];
     let within = table!["tcp", "127.0.0.1", port => "ECONNREFUSED"; "abstract", name => "ECONNREFUSED";];
     let steps = |step: &Step| is_user(step) || matches!(step, Step::LoopbackUp);
@@ -320,7 +322,10 @@ struct Segment(u32);
 impl Segment {
     fn new(key: u32) -> Self {
         let made = Command::new("python3")
-            .args(["-c", "import ctypes,sys; sys.exit(ctypes.CDLL(None).shmget(int(sys.argv[1]), 4096, 0o1600) < 0)"])
+            .args([
+                "-c",
+                "import ctypes,sys; sys.exit(ctypes.CDLL(None).shmget(int(sys.argv[1]), 4096, 0o1600) < 0)",
+            ])
             .arg(key.to_string())
             .status()
             .unwrap();
@@ -339,8 +344,8 @@ impl Drop for Segment {
 #[test]
 fn the_user_namespace_alone_makes_root_a_stranger() {
     let scene = Scene::new();
-    if !is_root() {
-        return skip("only root has power to lose");
+    if needs_root("only root has power to lose") {
+        return;
     }
     let private = scene.file("private", 0o600);
     let without = table!["read", private => "ok"; "ids" => "0:0";];

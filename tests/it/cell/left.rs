@@ -30,7 +30,8 @@ fn holding(text: &str) -> Vec<i32> {
 fn wait_for_end(pids: &[i32]) {
     for pid in pids {
         let Ok(pidfd) = process::pidfd_open(*pid) else { continue };
-        let mut gone = [Interest { fd: Some(std::os::fd::AsFd::as_fd(&pidfd)), events: libc::POLLIN, ready: 0 }];
+        let mut gone =
+            [Interest { fd: Some(std::os::fd::AsFd::as_fd(&pidfd)), events: libc::POLLIN, ready: 0 }];
         let ended = descriptor::poll(&mut gone, Some(std::time::Duration::from_secs(20))).unwrap();
         assert!(ended, "process {pid} is left");
     }
@@ -48,7 +49,8 @@ impl Staying {
         let mark = scene.path("mark");
         let mut command = scene.command("exec");
         command.args(floor()).args(options).arg("--").arg(probe::program()).args(["stay", &mark]);
-        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
         let mut line = String::new();
         BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
         assert_eq!(line, "ready\n");
@@ -88,7 +90,10 @@ fn own_cgroups(pid: u32) -> Vec<PathBuf> {
     let entries = parents.flat_map(|parent| fs::read_dir(parent).unwrap().flatten());
     entries
         .map(|entry| entry.path())
-        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!("toolcell-{pid}-"))))
+        .filter(|path| {
+            path.file_name()
+                .is_some_and(|name| name.to_string_lossy().starts_with(&format!("toolcell-{pid}-")))
+        })
         .collect()
 }
 
@@ -96,7 +101,8 @@ fn own_cgroups(pid: u32) -> Vec<PathBuf> {
 fn denying(scene: &Scene) -> (String, PathBuf) {
     let data = scene.directory("data");
     let hidden = scene.path("data/a/hidden");
-    let profile = scene.profile(&format!("filesystem.write = [\"{data}\"]\nfilesystem.deny = [\"{hidden}\"]\n"));
+    let profile =
+        scene.profile(&format!("filesystem.write = [\"{data}\"]\nfilesystem.deny = [\"{hidden}\"]\n"));
     (profile, scene.path("data/a").into())
 }
 

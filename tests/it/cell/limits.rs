@@ -8,7 +8,14 @@ use super::scene::{Executed, Scene, has_cgroup, skip};
 
 /// The violation of one limit, with the fields that do not depend on how far the payload came.
 #[track_caller]
-fn hit(run: &Executed, limit: Limit, layer: Layer, operation: &str, errno: Option<&str>, value: u64) -> Violation {
+fn hit(
+    run: &Executed,
+    limit: Limit,
+    layer: Layer,
+    operation: &str,
+    errno: Option<&str>,
+    value: u64,
+) -> Violation {
     let violation = run.violation(limit).unwrap_or_else(|| panic!("{}\n{}", run.report, run.stderr()));
     assert_eq!((violation.layer, violation.operation.as_str()), (layer, operation));
     assert_eq!((violation.errno.as_deref(), violation.value), (errno, Some(value)));
@@ -34,7 +41,11 @@ fn memory() {
     let violation = hit(&run, Limit::Memory, Layer::Cgroup, "allocate", Some("SIGKILL"), 32 << 20);
     assert_eq!(violation.evidence, Evidence::Kernel);
     assert!(violation.peak.unwrap() > 24 << 20);
-    assert!(run.stderr().contains("stopped by `limits.memory` of profile `default` (32MiB"), "{}", run.stderr());
+    assert!(
+        run.stderr().contains("stopped by `limits.memory` of profile `default` (32MiB"),
+        "{}",
+        run.stderr()
+    );
 
     let run = scene.exec(&["--memory", "256MiB"], &operation);
     assert_eq!((run.code(), status(&run)), (0, "completed"));
@@ -48,7 +59,8 @@ fn scratch_counts_as_memory() {
         return skip("this user has no cgroup to make another in");
     }
     let scene = Scene::new();
-    let run = scene.exec(&["--memory", "32MiB", "--scratch", "256MiB"], &["fill,/tmp/file,100000000".to_owned()]);
+    let run =
+        scene.exec(&["--memory", "32MiB", "--scratch", "256MiB"], &["fill,/tmp/file,100000000".to_owned()]);
     assert_eq!(run.code(), 125, "{}", run.stderr());
     hit(&run, Limit::Memory, Layer::Cgroup, "allocate", Some("SIGKILL"), 32 << 20);
 }
@@ -160,7 +172,8 @@ fn the_receipt_names_what_was_verified() {
     let run = scene.exec(&[], &["ids".to_owned()]);
     let receipt = &run.report["receipt"];
     assert_eq!(receipt["floor"], super::scene::floor()[1]);
-    let mut layers = vec!["capabilities", "descriptors", "identity", "landlock", "namespaces", "root", "seccomp"];
+    let mut layers =
+        vec!["capabilities", "descriptors", "identity", "landlock", "namespaces", "root", "seccomp"];
     if has_cgroup() {
         layers.insert(1, "cgroup");
     }

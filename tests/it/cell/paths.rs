@@ -9,7 +9,7 @@ use std::path::Path;
 use toolcell::plan::step::Step;
 
 use super::probe;
-use super::scene::{Scene, bare_answer, is_root, operations};
+use super::scene::{Scene, bare_answer, is_root, needs_root, operations};
 use crate::table;
 
 #[test]
@@ -116,8 +116,11 @@ fn execute_runs_what_it_names() {
 fn deny_hides_what_is_there() {
     let scene = Scene::new();
     let data = scene.directory("data");
-    let (secret, file, open) =
-        (scene.file("data/secret/key", 0o644), scene.file("data/.env", 0o644), scene.file("data/open", 0o644));
+    let (secret, file, open) = (
+        scene.file("data/secret/key", 0o644),
+        scene.file("data/.env", 0o644),
+        scene.file("data/open", 0o644),
+    );
     let (directory, sibling) = (scene.path("data/secret"), scene.file("data/secrets/file", 0o644));
     for (grant, refused) in [("read", "EROFS"), ("write", "EBUSY")] {
         let profile = scene.profile(&format!(
@@ -179,9 +182,8 @@ fn the_longest_path_decides() {
     let (outer, inner) = (scene.directory("outer"), scene.directory("outer/inner"));
     let (writable, readable) = (scene.file("outer/file", 0o644), scene.file("outer/inner/file", 0o644));
     let (tail, head) = (scene.file("outer/inner/deep/file", 0o644), scene.directory("outer/inner/deep"));
-    let profile = scene.profile(&format!(
-        "filesystem.write = [\"{outer}\", \"{head}\"]\nfilesystem.read = [\"{inner}\"]\n"
-    ));
+    let profile = scene
+        .profile(&format!("filesystem.write = [\"{outer}\", \"{head}\"]\nfilesystem.read = [\"{inner}\"]\n"));
     let table = table![
         "write", writable => "ok";
         "read", readable => "ok";
@@ -257,8 +259,8 @@ fn files_are_the_payloads_own_in_what_is_granted() {
 
 #[test]
 fn files_of_others_stay_theirs() {
-    if !is_root() {
-        return super::scene::skip("only root can make files of others");
+    if needs_root("only root can make files of others") {
+        return;
     }
     let scene = Scene::new();
     let data = scene.directory("data");
@@ -279,7 +281,8 @@ fn scratch_is_private_and_bounded() {
     scene.exec(&["--scratch", "1MiB"], &operations(&table)).answers(&table);
     assert!(!Path::new("/tmp/full").exists());
     // Without scratch there is no /tmp at all.
-    let table = table!["create", "/tmp/file" => "ENOENT"; "stat", "/tmp" => "ENOENT"; "create", "/file" => "EROFS";];
+    let table =
+        table!["create", "/tmp/file" => "ENOENT"; "stat", "/tmp" => "ENOENT"; "create", "/file" => "EROFS";];
     scene.exec(&["--scratch", "0"], &operations(&table)).answers(&table);
 }
 
@@ -327,8 +330,13 @@ fn a_plan_binds_no_path_that_was_not_granted() {
             Step::Bind { source, .. } => Some(source.display().to_string()),
             _ => None,
         })
-        .filter(|source| source.starts_with("/var") || source.starts_with("/root") || source.starts_with("/home"))
+        .filter(|source| {
+            source.starts_with("/var") || source.starts_with("/root") || source.starts_with("/home")
+        })
         .collect();
     assert!(sources.contains(&data));
-    assert!(sources.iter().all(|source| *source == data || Path::new(source) == probe::program()), "{sources:?}");
+    assert!(
+        sources.iter().all(|source| *source == data || Path::new(source) == probe::program()),
+        "{sources:?}"
+    );
 }

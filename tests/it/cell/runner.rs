@@ -123,13 +123,19 @@ fn wait_until_alone() {
 }
 
 fn launch(plan: Plan, number: u64) -> Result<Outcome> {
-    let none = Outcome { failed: None, exit: None, receipt: None, stopped: None, census: vec![], stdout: String::new() };
+    let none = Outcome {
+        failed: None,
+        exit: None,
+        receipt: None,
+        stopped: None,
+        census: vec![],
+        stdout: String::new(),
+    };
     let (stdin, into) = descriptor::pipe()?;
     let (out, stdout) = descriptor::pipe()?;
     let (err, stderr) = descriptor::pipe()?;
-    let started = Prepared::new(plan).and_then(|prepared| {
-        spawn::spawn(&prepared, Ends { stdin, stdout, stderr }, &cell_name(number))
-    });
+    let started = Prepared::new(plan)
+        .and_then(|prepared| spawn::spawn(&prepared, Ends { stdin, stdout, stderr }, &cell_name(number)));
     let started = match started {
         Ok(started) => started,
         Err(error) => return Ok(Outcome { failed: Some(error), ..none }),
@@ -161,8 +167,13 @@ fn census(plan: &Plan) -> Census {
     let tasks = fs::read_dir("/proc/self/task").unwrap().flatten();
     Census {
         descriptors: fs::read_dir("/proc/self/fd").unwrap().count(),
-        children: tasks.map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default()).collect(),
+        children: tasks
+            .map(|task| fs::read_to_string(task.path().join("children")).unwrap_or_default())
+            .collect(),
         mounts: fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count(),
-        cgroups: cgroups.map(|entry| entry.path()).filter(|path| path.to_string_lossy().contains(&own)).collect(),
+        cgroups: cgroups
+            .map(|entry| entry.path())
+            .filter(|path| path.to_string_lossy().contains(&own))
+            .collect(),
     }
 }

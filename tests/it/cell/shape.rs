@@ -100,7 +100,12 @@ fn the_environment_is_what_was_passed() {
     let scene = Scene::new();
     let run = |options: &[&str]| {
         let mut command = scene.command("exec");
-        command.args(super::scene::floor()).args(options).arg("--").arg(super::probe::program()).arg("environment");
+        command
+            .args(super::scene::floor())
+            .args(options)
+            .arg("--")
+            .arg(super::probe::program())
+            .arg("environment");
         command.env("TOOLCELL_TEST_SECRET", "s3cret").env("TOOLCELL_TEST_OTHER", "other");
         String::from_utf8(command.output().unwrap().stdout).unwrap()
     };
