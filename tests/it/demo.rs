@@ -39,10 +39,7 @@ const BY_ROOT: [&str; 18] = [
 
 #[test]
 fn every_probe_escapes_where_there_is_no_cell() {
-    let output = Command::new(env!("CARGO_BIN_EXE_toolcell"))
-        .args(["demo", "--without-cell", "--json"])
-        .output()
-        .unwrap();
+    let output = Command::new(crate::binary()).args(["demo", "--without-cell", "--json"]).output().unwrap();
     assert!(!output.status.success());
     let document: Value = serde_json::from_slice(&output.stdout).unwrap();
     let is_root = std::fs::read_to_string("/proc/self/status").unwrap().contains("\nUid:\t0\t0\t");

@@ -7,7 +7,7 @@ use serde_json::Value;
 
 /// As the user of the test, or as one without privileges.
 fn toolcell(arguments: &[&str], uid: Option<u32>) -> Output {
-    let mut command = Command::new(env!("CARGO_BIN_EXE_toolcell"));
+    let mut command = Command::new(crate::binary());
     command.args(arguments).current_dir("/").env("HOME", "/nonexistent").env_remove("XDG_CONFIG_HOME");
     if let Some(uid) = uid {
         // The standard library gives up supplementary groups when root sets a user.

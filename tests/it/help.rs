@@ -5,7 +5,7 @@ use std::process::{Command, Output};
 use toolcell::cli::definition;
 
 fn toolcell(arguments: &[&str]) -> Output {
-    Command::new(env!("CARGO_BIN_EXE_toolcell")).args(arguments).env_remove("NO_COLOR").output().unwrap()
+    Command::new(crate::binary()).args(arguments).env_remove("NO_COLOR").output().unwrap()
 }
 
 /// The pages below a command, `path` being the words typed so far.
@@ -48,7 +48,7 @@ fn help_goes_to_stdout_and_a_mistake_to_stderr() {
 #[test]
 fn output_that_cannot_be_written_is_an_error() {
     let full = std::fs::File::options().write(true).open("/dev/full").unwrap();
-    let output = Command::new(env!("CARGO_BIN_EXE_toolcell")).arg("man").stdout(full).output().unwrap();
+    let output = Command::new(crate::binary()).arg("man").stdout(full).output().unwrap();
     assert_eq!(output.status.code(), Some(1));
     assert!(output.stderr.starts_with(b"error: cannot write to stdout\n  caused by: "));
 }
@@ -57,7 +57,7 @@ fn output_that_cannot_be_written_is_an_error() {
 fn a_reader_that_went_away_gets_no_message() {
     let (reader, writer) = std::io::pipe().unwrap();
     drop(reader);
-    let output = Command::new(env!("CARGO_BIN_EXE_toolcell")).arg("man").stdout(writer).output().unwrap();
+    let output = Command::new(crate::binary()).arg("man").stdout(writer).output().unwrap();
     assert_eq!(output.status.code(), Some(141));
     assert!(output.stderr.is_empty());
 }

@@ -18,3 +18,8 @@ mod help;
 mod readme;
 mod session;
 mod tidy;
+
+/// The binary: where the tests were built, or the copy that an ordinary user can reach.
+fn binary() -> std::path::PathBuf {
+    std::env::var_os("TOOLCELL_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_toolcell").into(), Into::into)
+}

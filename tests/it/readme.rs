@@ -3,7 +3,6 @@
 //! Neighbours: `tidy` checks the other blocks. Never: touches anything but its own directory.
 
 use std::fs;
-use std::path::Path;
 use std::process::Command;
 
 const DIRECTORY: &str = "/tmp/toolcell-readme";
@@ -27,7 +26,7 @@ fn transcript(readme: &str) -> Vec<(String, String)> {
 
 #[test]
 fn the_transcript_is_what_happens() {
-    let binary = Path::new(env!("CARGO_BIN_EXE_toolcell"));
+    let binary = &crate::binary();
     let ready = Command::new(binary).args(["doctor", "--json"]).output().unwrap().status.success();
     if !ready {
         assert!(std::env::var("TOOLCELL_EXPECT_HOST").is_err(), "this host does not reach the floor `full`");

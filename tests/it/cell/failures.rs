@@ -10,7 +10,7 @@ use toolcell::plan::step::{CgroupDirectory, Kind, LandlockRule, Namespace, Resou
 use toolcell::plan::{Plan, seccomp};
 
 use super::runner::Outcome;
-use super::scene::{Scene, has_cgroup, is_root, skip};
+use super::scene::{Scene, has_cgroup, is_root, needs_root, skip};
 
 /// A plan whose payload would leave a file behind, and the file.
 fn plan(scene: &Scene) -> (Plan, String) {
@@ -195,8 +195,8 @@ fn a_source_that_is_gone() {
 
 #[test]
 fn an_owner_that_the_plan_did_not_prepare() {
-    if !is_root() {
-        return skip("only a toolcell started by root maps owners");
+    if needs_root("only a toolcell started by root maps owners") {
+        return;
     }
     refused(|steps| {
         for step in steps {

@@ -4,9 +4,9 @@
 
 use std::process::{Command, Stdio};
 
-use super::scene::{Scene, binary, floor, is_root, operations};
-use super::{probe, scene};
-use crate::table;
+use super::probe;
+use super::scene::{Scene, floor, needs_root, operations};
+use crate::{binary, table};
 
 #[test]
 fn the_payload_is_nobody_of_the_host() {
@@ -37,8 +37,8 @@ fn the_payload_is_nobody_of_the_host() {
 
 #[test]
 fn root_outside_is_a_stranger_inside() {
-    if !is_root() {
-        return scene::skip("only root is somebody else inside");
+    if needs_root("only root is somebody else inside") {
+        return;
     }
     let scene = Scene::new();
     let map = scene.exec(&[], &["cat,/proc/self/uid_map".to_owned()]).stdout();
@@ -49,8 +49,8 @@ fn root_outside_is_a_stranger_inside() {
 
 #[test]
 fn supplementary_groups_are_given_up() {
-    if !is_root() {
-        return scene::skip("only root can be given groups to lose");
+    if needs_root("only root can be given groups to lose") {
+        return;
     }
     let scene = Scene::new();
     let groups = |program: &[&str]| {

@@ -13,7 +13,7 @@ use toolcell::plan::Plan;
 use toolcell::plan::step::{Namespace, Step};
 use toolcell::sys::process::Exit;
 
-use super::scene::{Scene, bare, compare, has_cgroup, is_root, operations, skip};
+use super::scene::{Scene, bare, compare, has_cgroup, is_root, needs_root, operations, skip};
 use crate::table;
 
 /// What every plan needs to run at all.
@@ -235,8 +235,8 @@ fn the_filter_alone_refuses_calls() {
 
 #[test]
 fn dropped_capabilities_alone_leave_root_without_power() {
-    if !is_root() {
-        return skip("an ordinary user has no capabilities to drop");
+    if needs_root("an ordinary user has no capabilities to drop") {
+        return;
     }
     let scene = Scene::new();
     let private = scene.file("private", 0o600);
@@ -344,8 +344,8 @@ impl Drop for Segment {
 #[test]
 fn the_user_namespace_alone_makes_root_a_stranger() {
     let scene = Scene::new();
-    if !is_root() {
-        return skip("only root has power to lose");
+    if needs_root("only root has power to lose") {
+        return;
     }
     let private = scene.file("private", 0o600);
     let without = table!["read", private => "ok"; "ids" => "0:0";];

@@ -9,7 +9,7 @@ use std::path::Path;
 use toolcell::plan::step::Step;
 
 use super::probe;
-use super::scene::{Scene, bare_answer, is_root, operations};
+use super::scene::{Scene, bare_answer, is_root, needs_root, operations};
 use crate::table;
 
 #[test]
@@ -259,8 +259,8 @@ fn files_are_the_payloads_own_in_what_is_granted() {
 
 #[test]
 fn files_of_others_stay_theirs() {
-    if !is_root() {
-        return super::scene::skip("only root can make files of others");
+    if needs_root("only root can make files of others") {
+        return;
     }
     let scene = Scene::new();
     let data = scene.directory("data");

@@ -2,6 +2,11 @@
 //!
 //! Neighbours: every test module here. Never: leaves its directory, or a process that it started, behind.
 
+#![expect(
+    clippy::print_stderr,
+    reason = "a test that cannot run says why, and a directory that stays is told of"
+)]
+
 use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
@@ -16,6 +21,7 @@ use toolcell::sys::identity;
 
 use super::probe;
 use super::runner::{self, Outcome};
+use crate::binary;
 
 /// A private directory below `/var/tmp`, removed at the end.
 #[derive(Debug)]
@@ -176,12 +182,6 @@ pub(super) fn bare_answer(operation: &str) -> String {
     answer.trim_end().strip_prefix(operation).unwrap().trim_start().to_owned()
 }
 
-/// The binary: where the tests were built, or the copy that an ordinary user can reach.
-pub(super) fn binary() -> PathBuf {
-    std::env::var_os("TOOLCELL_TEST_BINARY")
-        .map_or_else(|| env!("CARGO_BIN_EXE_toolcell").into(), PathBuf::from)
-}
-
 pub(super) fn is_root() -> bool {
     identity::effective().0 == 0
 }
@@ -195,13 +195,28 @@ pub(super) fn floor() -> [&'static str; 2] {
     ["--floor", if has_cgroup() { "full" } else { "no-cgroup" }]
 }
 
-/// Says that a test cannot run here, and why. Where the host is expected to have everything, that is a failure.
+/// Says that the host lacks what a test needs. Where it is expected to have everything, that is a failure.
 #[track_caller]
 pub(super) fn skip(why: &str) {
     assert!(
         std::env::var_os("TOOLCELL_EXPECT_HOST").is_none_or(|expected| expected != "full"),
         "skipped: {why}"
     );
+    note(why);
+}
+
+/// Is this test for root, and not run as root? Then it says so, whatever is expected of the host.
+#[track_caller]
+pub(super) fn needs_root(why: &str) -> bool {
+    if !is_root() {
+        note(why);
+    }
+    !is_root()
+}
+
+/// One line to the person who looks on, and one to the script that counts.
+#[track_caller]
+fn note(why: &str) {
     let place = std::panic::Location::caller();
     eprintln!("skipped: {place}: {why}");
     if let Some(list) = std::env::var_os("TOOLCELL_TEST_SKIPS") {
