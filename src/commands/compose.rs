@@ -10,19 +10,19 @@ use std::path::{Path, PathBuf};
 use crate::cli::{SharedArgs, Typed};
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
-use crate::host::probe::causes;
 use crate::host::probe::clues::Clues;
+use crate::host::probe::{Failed, Part, causes};
 use crate::host::runtime::{self, NotFound, Runtime, World, unseen_arguments};
 use crate::host::view::{self, Seen, View};
 use crate::host::{Facts, cgroups};
-use crate::launch::{LaunchError, cgroup};
+use crate::launch::cgroup;
 use crate::outcome::Limit;
 use crate::plan::build::{Request, build};
 use crate::plan::{Plan, Refusal, seccomp};
 use crate::policy::add::{Additions, parse_env};
 use crate::policy::files::{Library, Listed, user_directory};
 use crate::policy::{PathRule, Policy, limits, profile};
-use crate::sys::identity;
+use crate::sys::{identity, landlock};
 
 /// The profile of a command or server for which none was named.
 pub(super) const DEFAULT_PROFILE: &str = "default";
@@ -180,14 +180,14 @@ fn refused(error: Refusal) -> Failure {
         Refusal::Floor { .. } | Refusal::NoLandlock => Ending::Floor,
         Refusal::Syscall(_) | Refusal::GrantedAndDenied { .. } => Ending::Configuration,
     };
-    let hint = error.hint();
+    let hint = match (&error, landlock::version()) {
+        (Refusal::NoLandlock, Err(errno)) => {
+            let failed = Failed::new("landlock_create_ruleset", "version", errno);
+            Some(causes::explain(Part::Landlock, &failed, &Clues::read()).sentence())
+        }
+        _ => error.hint(),
+    };
     Failure::new(ending, error).hint(hint)
-}
-
-/// What to do about a step that failed: what `doctor` finds out about this host, or what the step alone tells.
-pub(super) fn launch_hint(error: &LaunchError) -> Option<String> {
-    let explained = causes::explain_launch(error, &Clues::read());
-    explained.map(|explained| format!("{}; {}", explained.cause, explained.fix)).or_else(|| error.hint())
 }
 
 /// The host's facts, after what killed supervisors have left is removed.

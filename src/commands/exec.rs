@@ -14,6 +14,7 @@ use crate::call::Call;
 use crate::cli::{ColorChoice, ExecArgs};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
+use crate::host::probe;
 use crate::launch::LaunchError;
 use crate::launch::cgroup::cell_name;
 use crate::launch::spawn::{self, Prepared, Started, Stdio};
@@ -122,7 +123,7 @@ fn cell_failed(error: &LaunchError, call: &Call) -> Failure {
         _ => Ending::Cell,
     };
     Failure::new(ending, NoCell { command: call.server.clone(), source: error.clone() })
-        .hint(compose::launch_hint(error))
+        .hint(probe::hint(error))
 }
 
 /// What is found out while the command runs.

@@ -3,14 +3,16 @@
 //! Neighbours: `host::Facts`; `launch::cgroup` makes the directories. Never: enables a controller outside a cgroup
 //! that this process has to itself.
 
-use std::fs;
+use std::fs::{self, File};
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
 
 use super::delegation::{self, Obstacle};
 use super::probe::Failed;
 use super::probe::clues::Clues;
 use super::{Cgroup, NoCgroup, kernel_file};
-use crate::sys::{Errno, descriptor, process};
+use crate::launch::cgroup;
+use crate::sys::{Errno, attribute, descriptor, process};
 
 /// The controllers that a full cell needs.
 pub const NEEDED: [&str; 3] = ["memory", "pids", "cpu"];
@@ -139,18 +141,24 @@ fn lists(directory: &Path, file: &str) -> bool {
         .is_ok_and(|list| NEEDED.iter().all(|needed| list.split_whitespace().any(|have| have == *needed)))
 }
 
-/// The nearest directory above that gives the controllers to its children and can be written to; else the own one,
-/// if it can be made to give them.
+/// The own directory if it gives the controllers to its children or, marked as delegated and without another process,
+/// can be made to; else the nearest above that does; else the own one unmarked, if it lets itself be arranged.
 fn find_v2(own: &Path) -> Result<Cgroup, Closed> {
-    let above = own.ancestors().skip(1).take_while(|d| d.join("cgroup.controllers").exists());
-    for directory in std::iter::once(own).chain(above) {
-        let usable = || {
-            descriptor::writable(directory)?;
-            descriptor::writable(&directory.join("cgroup.procs"))
-        };
-        if lists(directory, "cgroup.subtree_control") && usable().is_ok() {
-            return Ok(Cgroup::V2(directory.to_owned()));
-        }
+    let gives = |directory: &Path| {
+        lists(directory, "cgroup.subtree_control")
+            && descriptor::writable(directory).is_ok()
+            && descriptor::writable(&directory.join("cgroup.procs")).is_ok()
+    };
+    if gives(own) {
+        return Ok(Cgroup::V2(own.to_owned()));
+    }
+    let arrangeable = lists(own, "cgroup.controllers") && delegated(own) && alone(own);
+    if arrangeable && let Ok(found) = take_over(own) {
+        return Ok(found);
+    }
+    let mut above = own.ancestors().skip(1).take_while(|d| d.join("cgroup.controllers").exists());
+    if let Some(directory) = above.find(|directory| gives(directory)) {
+        return Ok(Cgroup::V2(directory.to_owned()));
     }
     if !lists(own, "cgroup.controllers") {
         let why = format!("`{}` has not all of the controllers memory, pids and cpu", own.display());
@@ -167,17 +175,32 @@ fn find_v2(own: &Path) -> Result<Cgroup, Closed> {
     })
 }
 
+/// Is this process the only one of the cgroup? One of another pid namespace is listed as 0.
+fn alone(own: &Path) -> bool {
+    let pid = process::pid().to_string();
+    kernel_file::read(own.join("cgroup.procs")).is_ok_and(|list| list.lines().eq([pid.as_str()]))
+}
+
+/// Did the service manager mark it as this unit's own to arrange? Being able to write says less: root may write to
+/// every cgroup, a user to all of those that his service manager arranges.
+fn delegated(own: &Path) -> bool {
+    File::open(own).is_ok_and(|directory| {
+        [c"user.delegate", c"trusted.delegate"].iter().any(|name| attribute::is_set(directory.as_fd(), name))
+    })
+}
+
 /// In a cgroup delegated to this process: into a leaf, then the controllers for all below.
 fn take_over(own: &Path) -> Result<Cgroup, (&'static str, PathBuf, Errno)> {
     let at = |call: &'static str, path: &Path| {
         let path = path.to_owned();
         move |error: std::io::Error| (call, path, Errno::from(error))
     };
-    let leaf = own.join(format!("toolcell-supervisor-{}", process::pid()));
+    // Named like a cell that there is never: when this process is gone, the next one sweeps it away.
+    let leaf = own.join(cgroup::cell_name(u64::MAX));
     match fs::create_dir(&leaf) {
         Ok(()) => {}
         Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => {}
-        Err(error) => return Err(at("mkdir", &leaf)(error)),
+        Err(error) => return Err(at("mkdir", own)(error)),
     }
     if let Err(error) = fs::write(leaf.join("cgroup.procs"), "0") {
         let _reported_below = fs::remove_dir(&leaf).is_err();

@@ -72,7 +72,9 @@ fn with_systemd(obstacle: &Obstacle, clues: &Clues) -> (&'static str, Vec<String
         return ("start toolcell in a scope of its own", vec![command.to_owned()]);
     }
     let scope = "systemd-run --user --scope -p Delegate=yes -- toolcell …".to_owned();
-    if *obstacle == Obstacle::V2Controllers && clues.user_manager {
+    // A user who is still to be named will have one with his session.
+    let manager = clues.user_manager || clues.uid == NOBODY;
+    if *obstacle == Obstacle::V2Controllers && manager {
         // systemd before 252 delegates memory and pids only.
         return (
             "start toolcell in a scope of its own; if it still lacks controllers, let systemd delegate all three, and log in again",
@@ -84,7 +86,7 @@ fn with_systemd(obstacle: &Obstacle, clues: &Clues) -> (&'static str, Vec<String
             ],
         );
     }
-    if clues.user_manager {
+    if manager {
         return ("start toolcell in a scope of its own", vec![scope]);
     }
     (
@@ -96,9 +98,11 @@ fn with_systemd(obstacle: &Obstacle, clues: &Clues) -> (&'static str, Vec<String
     )
 }
 
-/// The user as chown(1) takes him. Nobody is no user; he only stands for one who is still to be named.
+/// Nobody is no user; he only stands for one who is still to be named.
+const NOBODY: u32 = 65_534;
+
+/// The user as chown(1) takes him.
 fn owner(uid: u32) -> String {
-    const NOBODY: u32 = 65_534;
     if uid == NOBODY { "USER".to_owned() } else { uid.to_string() }
 }
 

@@ -11,6 +11,7 @@ mod kernel;
 use serde::{Deserialize, Serialize};
 
 use super::{Cgroup, Facts};
+use crate::launch::LaunchError;
 use crate::sys::Errno;
 
 /// A part of a cell that a host has or lacks on its own.
@@ -139,6 +140,14 @@ pub enum State {
     Needs(Part),
     /// This caller's cells do without.
     NotNeeded,
+}
+
+/// What to do about a step of a launch that failed: the cause on this host where it is the host that refuses, else what
+/// the step alone tells.
+#[must_use]
+pub fn hint(error: &LaunchError) -> Option<String> {
+    let explained = causes::explain_launch(error, &clues::Clues::read());
+    explained.map(|explanation| explanation.sentence()).or_else(|| error.hint())
 }
 
 /// Tries every part as the caller, who has these facts.

@@ -4,6 +4,7 @@
 //! of the payload.
 
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::time::Duration;
 
 use super::cgroup::CellCgroup;
@@ -36,6 +37,8 @@ pub struct Prepared {
     pub(super) image: Image,
     pub(super) idmaps: IdMaps,
     pub(super) launcher: OwnedFd,
+    /// The launcher's own, as `/proc` names it; empty on a kernel that has none.
+    pub(super) cgroup_namespace: PathBuf,
 }
 
 impl Prepared {
@@ -71,7 +74,8 @@ impl Prepared {
             image.ok_or_else(|| LaunchError::new("exec", "no program in the plan", Errno(libc::EINVAL)))?;
         let launcher = process::pidfd_open(process::pid().cast_signed())
             .map_err(|errno| LaunchError::new("clone", "descriptor of the launcher", errno))?;
-        Ok(Self { plan, filter, image, idmaps, launcher })
+        let cgroup_namespace = std::fs::read_link("/proc/self/ns/cgroup").unwrap_or_default();
+        Ok(Self { plan, filter, image, idmaps, launcher, cgroup_namespace })
     }
 }
 

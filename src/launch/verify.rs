@@ -29,7 +29,7 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Receipt, Launch
             Layer::Landlock => landlock(state),
             Layer::Seccomp => field(&status, "Seccomp", "2").map(|_mode| "filter".to_owned()),
             Layer::Capabilities => capabilities(&status),
-            Layer::Cgroup => cgroup(),
+            Layer::Cgroup => cgroup(state),
             Layer::Rlimit | Layer::Deadline | Layer::Output | Layer::Protocol => continue,
         };
         let saw = check.map_err(|(object, errno)| failed(*layer, object, errno))?;
@@ -123,15 +123,25 @@ fn private_root() -> Check {
     }
 }
 
-/// Seen from inside its cgroup namespace, the cell is at the root of each hierarchy that limits it.
-fn cgroup() -> Check {
+/// Seen from inside a cgroup namespace that is not the launcher's, the cell is at the root of each hierarchy that
+/// limits it.
+fn cgroup(state: &State<'_>) -> Check {
+    let own = "/proc/self/ns/cgroup";
+    let namespace = std::fs::read_link(own).map_err(|error| (own.to_owned(), Errno::from(error)))?;
+    if namespace == state.prepared.cgroup_namespace {
+        return Err(("the cgroup namespace is the launcher's".to_owned(), Errno(libc::EPROTO)));
+    }
     let membership = read("/proc/self/cgroup")?;
-    let at_root = |controller: &str| {
-        membership.lines().any(|line| {
+    let path = |wanted: &dyn Fn(&str) -> bool| {
+        membership.lines().find_map(|line| {
             let mut parts = line.splitn(3, ':').skip(1);
-            let (list, path) = (parts.next().unwrap_or_default(), parts.next().unwrap_or_default());
-            (list.is_empty() || list.split(',').any(|c| c == controller)) && path == "/"
+            wanted(parts.next()?).then(|| parts.next()).flatten()
         })
+    };
+    // A controller that no v1 hierarchy has is one of v2, whose line names none.
+    let at_root = |controller: &str| {
+        let listed = path(&|list: &str| list.split(',').any(|name| name == controller));
+        listed.or_else(|| path(&str::is_empty)) == Some("/")
     };
     for controller in ["memory", "pids", "cpu"] {
         if !at_root(controller) {

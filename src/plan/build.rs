@@ -81,9 +81,10 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     tree.steps(request, &mut steps);
     steps.push(Step::LoopbackUp);
     steps.push(Step::SetHostname { name: "cell".to_owned() });
-    rlimits(&policy.limits, floor, &mut steps);
     steps.push(Step::NewSession);
     steps.push(Step::CloseDescriptors);
+    // After it, because the child of a launcher with many cells may hold more descriptors than the payload may.
+    rlimits(&policy.limits, floor, &mut steps);
     if root {
         steps.push(Step::SetIds { uid, gid });
         steps.push(Step::UnshareUser { inside: INSIDE });

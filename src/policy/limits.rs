@@ -79,8 +79,8 @@ pub const fn bounds(limit: Limit) -> RangeInclusive<u64> {
         Limit::Tasks => 2..=4_194_304,
         Limit::Time => 1_000..=30 * 86_400_000_000,
         Limit::Output => 1..=MOST_BYTES,
-        // The three pipes, and what the dynamic loader opens.
-        Limit::OpenFiles => 8..=1_048_576,
+        // The three pipes, what the dynamic loader opens, and what init has open while it confines itself.
+        Limit::OpenFiles => 16..=1_048_576,
         Limit::FileSize | Limit::Scratch => 0..=MOST_BYTES,
     }
 }

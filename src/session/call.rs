@@ -25,6 +25,7 @@ use super::stream::{self, Broken, Passed};
 use super::tally::{Misdeed, excerpt};
 use super::{Ask, Control, Finished, Grant, Session, Stop, text};
 use crate::call::Call;
+use crate::host::probe;
 use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, Id, Kind, Message};
 use crate::mcp::reply;
 use crate::outcome::{Limit, Receipt, Status, Usage, Violation};
@@ -89,7 +90,7 @@ pub(super) async fn start(
     };
     let grant = grant.map_err(refused)?;
     let cell = session.options.launcher.launch(&grant.plan, &grant.policy).await.map_err(|error| {
-        let hint = error.hint().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
+        let hint = probe::hint(&error).map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
         refused(format!("{}{hint}", text::chain(&error)))
     })?;
     let limit = if streams { STREAM_FROM } else { LONGEST_LINE };

@@ -5,6 +5,7 @@
 
 use super::process::Remains;
 use super::tally::{Misdeed, Tally};
+use crate::host::probe;
 use crate::outcome::{Limit, Violation};
 use crate::policy::Policy;
 use crate::policy::limits::{print, toml_line_that_raises};
@@ -55,7 +56,7 @@ pub(super) fn died(remains: &Remains, tally: &Tally) -> String {
     };
     if let Some(error) = &remains.ended.failed {
         text = format!("the server could not be run: {}", chain(error));
-        if let Some(hint) = error.hint() {
+        if let Some(hint) = probe::hint(error) {
             write_to(&mut text, format_args!("\nhint: {hint}"));
         }
     }

@@ -100,10 +100,13 @@ fn memory(cgroup: &CellCgroup, policy: &Policy, usage: &mut Usage, violations: &
         ("memory.max_usage_in_bytes", "memory.oom_control", "oom_kill")
     };
     usage.memory_peak = number(cgroup.read("memory", peak));
-    let kills = keyed(cgroup.read("memory", events).as_deref(), file).unwrap_or(0);
+    let events = cgroup.read("memory", events);
+    let kills = keyed(events.as_deref(), file).unwrap_or(0);
     if kills > 0 {
+        // v2 ends the cell as one: `oom_kill` counts its processes, which say nothing about how often.
+        let groups = keyed(events.as_deref(), "oom_group_kill").filter(|groups| *groups > 0);
         let seen = Seen {
-            count: kills,
+            count: groups.unwrap_or(kills),
             peak: usage.memory_peak,
             operation: "allocate",
             errno: "SIGKILL",

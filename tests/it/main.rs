@@ -10,7 +10,10 @@
 )]
 
 mod audit;
+mod cell;
 mod demo;
 mod doctor;
+mod golden;
 mod help;
 mod session;
+mod tidy;

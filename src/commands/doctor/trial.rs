@@ -55,7 +55,9 @@ fn attempt(facts: &Facts, floor: Floor) -> Tried {
         Ok(_) => {
             return Tried::NoPlan(format!("toolcell starts no cells on the rung `{}` here", floor.name()));
         }
-        Err(failure) => return Tried::NoPlan(failure.render(false)),
+        Err(failure) => {
+            return Tried::NoPlan(failure.render(false).trim_start_matches("error: ").trim_end().to_owned());
+        }
     };
     run(plan).unwrap_or_else(Tried::Failed)
 }

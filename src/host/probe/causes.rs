@@ -19,6 +19,14 @@ pub struct Explanation {
     pub fix: String,
 }
 
+impl Explanation {
+    /// Both, as a hint.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        format!("{}; {}", self.cause, self.fix)
+    }
+}
+
 fn explanation(cause: impl Into<String>, fix: impl Into<String>) -> Explanation {
     Explanation { cause: cause.into(), fix: fix.into() }
 }
@@ -137,7 +145,7 @@ fn namespaces(failed: &Failed, clues: &Clues) -> Explanation {
 
 fn sysctl(setting: &str) -> String {
     format!(
-        "now, and after the next boot:\n  sudo sysctl -w {setting}\n  echo {setting} | sudo tee /etc/sysctl.d/90-toolcell.conf"
+        "now, and after the next boot:\n  sudo sysctl -w {setting}\n  echo {setting} | sudo tee -a /etc/sysctl.d/90-toolcell.conf"
     )
 }
 
@@ -172,7 +180,16 @@ fn landlock(failed: &Failed, clues: &Clues) -> Explanation {
     let wanted = clues.lsm.as_deref().filter(|list| !list.split(',').any(|name| name == "landlock"));
     match failed.errno.0 {
         EOPNOTSUPP => {
-            let list = wanted.map_or_else(|| "landlock,…".to_owned(), |list| format!("landlock,{list}"));
+            // The kernel puts the capability module first by itself.
+            let list = wanted.map_or_else(
+                || "landlock,…".to_owned(),
+                |list| {
+                    format!(
+                        "landlock,{}",
+                        list.strip_prefix("capability,").unwrap_or(list).replace(",capability,", ",")
+                    )
+                },
+            );
             explanation(
                 "Landlock is built in, but not in the list of security modules that this kernel was booted with",
                 format!(
@@ -281,7 +298,7 @@ mod tests {
         let explained = |errno| {
             explain(Part::Landlock, &Failed::new("landlock_create_ruleset", "", Errno(errno)), &clues)
         };
-        assert!(explained(EOPNOTSUPP).fix.contains("lsm=landlock,lockdown,capability,yama"));
+        assert!(explained(EOPNOTSUPP).fix.contains("lsm=landlock,lockdown,yama"));
         assert!(explained(ENOSYS).cause.contains("built without Landlock"));
     }
 

@@ -1,0 +1,163 @@
+//! Nothing is left: after a launch, after two hundred, after SIGKILL to whoever could have cleaned up.
+//!
+//! Neighbours: `runner` counts what a process holds. Never: waits for time where there is an event.
+
+use std::fs;
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Stdio};
+
+use toolcell::host::{Facts, cgroups};
+use toolcell::sys::descriptor::{self, Interest};
+use toolcell::sys::process;
+
+use super::scene::{Scene, floor};
+use super::{probe, runner};
+
+/// Process ids whose command line holds a text.
+fn holding(text: &str) -> Vec<i32> {
+    let entries = fs::read_dir("/proc").unwrap().flatten();
+    let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
+    pids.filter(|pid: &i32| {
+        let arguments = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+        String::from_utf8_lossy(&arguments).contains(text)
+    })
+    .collect()
+}
+
+/// Waits until processes are gone, each by a descriptor of its own.
+#[track_caller]
+fn wait_for_end(pids: &[i32]) {
+    for pid in pids {
+        let Ok(pidfd) = process::pidfd_open(*pid) else { continue };
+        let mut gone = [Interest { fd: Some(std::os::fd::AsFd::as_fd(&pidfd)), events: libc::POLLIN, ready: 0 }];
+        let ended = descriptor::poll(&mut gone, Some(std::time::Duration::from_secs(20))).unwrap();
+        assert!(ended, "process {pid} is left");
+    }
+}
+
+/// `toolcell exec` of a probe that leaves processes of all kinds, after it said that they are there.
+struct Staying {
+    child: Child,
+    /// An argument that only its processes have.
+    mark: String,
+}
+
+impl Staying {
+    fn start(scene: &Scene, options: &[&str]) -> Self {
+        let mark = scene.path("mark");
+        let mut command = scene.command("exec");
+        command.args(floor()).args(options).arg("--").arg(probe::program()).args(["stay", &mark]);
+        let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
+        assert_eq!(line, "ready\n");
+        let staying = Self { child, mark };
+        // The supervisor and its copy, init; and the payload, its child, its daemon.
+        assert_eq!(staying.processes().len(), 5);
+        staying
+    }
+
+    fn processes(&self) -> Vec<i32> {
+        holding(&self.mark)
+    }
+
+    fn init(&self) -> i32 {
+        let pid = self.child.id();
+        let children = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap();
+        children.trim().parse().unwrap()
+    }
+
+    fn cgroups(&self) -> Vec<PathBuf> {
+        own_cgroups(self.child.id())
+    }
+}
+
+impl Drop for Staying {
+    fn drop(&mut self) {
+        let _gone = self.child.kill().is_err();
+        let _reaped = self.child.wait().is_err();
+        wait_for_end(&self.processes());
+    }
+}
+
+/// Directories of the cells that a process made.
+fn own_cgroups(pid: u32) -> Vec<PathBuf> {
+    let facts = Facts::gather();
+    let parents = facts.cgroup.iter().flat_map(cgroups::parents);
+    let entries = parents.flat_map(|parent| fs::read_dir(parent).unwrap().flatten());
+    entries
+        .map(|entry| entry.path())
+        .filter(|path| path.file_name().is_some_and(|name| name.to_string_lossy().starts_with(&format!("toolcell-{pid}-"))))
+        .collect()
+}
+
+/// The profile of a cell that keeps a name on the host from being made.
+fn denying(scene: &Scene) -> (String, PathBuf) {
+    let data = scene.directory("data");
+    let hidden = scene.path("data/a/hidden");
+    let profile = scene.profile(&format!("filesystem.write = [\"{data}\"]\nfilesystem.deny = [\"{hidden}\"]\n"));
+    (profile, scene.path("data/a").into())
+}
+
+#[test]
+fn two_hundred_launches_leave_nothing() {
+    let scene = Scene::new();
+    let (_, name) = denying(&scene);
+    let data = scene.path("data");
+    let plan = scene.plan(
+        &format!("filesystem.write = [\"{data}\"]\nfilesystem.deny = [\"{data}/a/hidden\"]\n"),
+        &["exit,0".to_owned()],
+    );
+    let outcome = runner::run_times(Path::new(&scene.path("")), &plan, 200);
+    assert!(outcome.failed.is_none() && outcome.receipt.is_some(), "{outcome:?}");
+    let [first, last] = outcome.census.try_into().unwrap();
+    assert_eq!(first, last);
+    assert!(!name.exists());
+}
+
+#[test]
+fn a_supervisor_that_is_killed_takes_the_cell_along() {
+    let scene = Scene::new();
+    let (profile, name) = denying(&scene);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
+    let mut staying = Staying::start(&scene, &["--profile", &profile]);
+    let everyone: Vec<i32> = staying.processes().into_iter().chain([staying.init()]).collect();
+    assert!(name.exists());
+    staying.child.kill().unwrap();
+    staying.child.wait().unwrap();
+    wait_for_end(&everyone);
+    assert!(staying.processes().is_empty());
+    assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count(), mounts);
+
+    // The next start removes the cgroups, and the next cell that denies the same name gives it back.
+    let next = scene.exec(&["--profile", &profile], &["ids".to_owned()]);
+    assert_eq!(next.stdout(), "ids 1000:1000\n", "{}", next.stderr());
+    assert!(staying.cgroups().is_empty());
+    assert!(!name.exists());
+}
+
+#[test]
+fn an_init_that_is_killed_ends_the_cell() {
+    let scene = Scene::new();
+    let (profile, name) = denying(&scene);
+    let mut staying = Staying::start(&scene, &["--profile", &profile]);
+    let everyone = staying.processes();
+    process::kill(staying.init()).unwrap();
+    let status = staying.child.wait().unwrap();
+    assert_eq!(status.code(), Some(128 + libc::SIGKILL));
+    wait_for_end(&everyone);
+    assert!(staying.processes().is_empty());
+    assert!(staying.cgroups().is_empty());
+    assert!(!name.exists());
+}
+
+#[test]
+fn what_a_command_leaves_behind_ends_with_it() {
+    let scene = Scene::new();
+    let mark = scene.path("mark");
+    let script = format!("sleep 1000 {mark} & setsid sleep 1000 {mark} & exit 3");
+    let output = scene.command("exec").args(floor()).args(["--", "sh", "-c", &script]).output().unwrap();
+    assert_eq!(output.status.code(), Some(3), "{}", String::from_utf8_lossy(&output.stderr));
+    assert!(holding(&mark).is_empty());
+}

@@ -1,0 +1,17 @@
+//! Tests from inside real cells: each says what works and what its neighbour must not do, with a probe that reports
+//! the kernel's own answer.
+//!
+//! Neighbours: `scene` has the directories and the ways to run a probe, `probe` compiles it, `runner` launches plans
+//! that no profile leads to. Never: trusts a probe that was not seen to succeed where the layer is missing.
+
+mod differential;
+mod failures;
+mod identity;
+mod layers;
+mod left;
+mod limits;
+mod paths;
+mod probe;
+mod runner;
+mod scene;
+mod shape;

@@ -1,0 +1,161 @@
+//! Plans and their explanations for fixed hosts, as they were reviewed.
+//!
+//! Neighbours: `plan::build`, `plan::explain`. Never: looks at this host.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use toolcell::host::view::{Seen, View};
+use toolcell::host::{Cgroup, Facts, NoCgroup};
+use toolcell::plan::build::{Request, build};
+use toolcell::plan::step::{Access, Kind, Step};
+use toolcell::plan::{Plan, Refusal, explain};
+use toolcell::policy::{Floor, PathRule, Policy};
+
+fn policy() -> Policy {
+    let mut policy = Policy::nothing("golden");
+    policy.environment.set("HOME", "/tmp");
+    policy.environment.pass("LANG");
+    policy.environment.pass("SECRET");
+    policy
+}
+
+fn seen(path: &str, kind: Kind, write: bool, data: bool) -> Seen {
+    Seen {
+        target: path.into(),
+        source: path.into(),
+        kind,
+        access: Access { write, execute: !data },
+        owner: (1001, 1001),
+        data,
+        public: false,
+        why: "a test".to_owned(),
+    }
+}
+
+/// A work tree with hidden and narrower parts, and a link to a file elsewhere.
+fn view() -> View {
+    let mut link = seen("/home/u/link", Kind::File, false, true);
+    link.source = "/data/real".into();
+    link.public = true;
+    let absent = PathRule {
+        path: "/home/u/p/sub/.mcp.json".into(),
+        why: String::new(),
+        origin: "a test".to_owned(),
+        optional: false,
+    };
+    View {
+        granted: vec![
+            seen("/home/u/p", Kind::Directory, true, true),
+            seen("/home/u/p/.git/config", Kind::File, false, true),
+            link,
+        ],
+        hidden: vec![seen("/home/u/p/.git/hooks", Kind::Directory, false, true)],
+        absent: vec![absent],
+    }
+}
+
+fn facts(uid: u32, cgroup: Result<Cgroup, NoCgroup>) -> Facts {
+    let payload = if uid == 0 { (0x7000_1234, 0x7000_1234) } else { (uid, uid) };
+    Facts { uid, gid: uid, payload, landlock_abi: 7, cgroup }
+}
+
+fn v1() -> Cgroup {
+    let hierarchy = |name: &str| (name.to_owned(), PathBuf::from(format!("/sys/fs/cgroup/{name}/own")));
+    Cgroup::V1(["memory", "pids", "cpu"].map(hierarchy).to_vec())
+}
+
+fn no_cgroup() -> NoCgroup {
+    NoCgroup { why: "no cgroup v2 hierarchy is mounted".to_owned(), hint: "mount one".to_owned(), failed: None }
+}
+
+fn plan(policy: &Policy, facts: &Facts) -> Result<Plan, Refusal> {
+    let environment = BTreeMap::from([("LANG", "C.UTF-8"), ("OTHER", "x")].map(|(n, v)| (n.to_owned(), v.to_owned())));
+    let mut manager = seen("/usr/bin/apt", Kind::File, false, false);
+    manager.access.execute = true;
+    build(&Request {
+        policy,
+        facts,
+        view: &view(),
+        runtime: &[seen("/usr", Kind::Directory, false, false)],
+        hidden: &[manager],
+        links: &[("/lib".into(), "usr/lib".into())],
+        program: Path::new("/usr/bin/server"),
+        argv: &["server".to_owned(), "--stdio".to_owned()],
+        path: &["/usr/bin".into()],
+        runtime_environment: &BTreeMap::new(),
+        environment: &environment,
+        cwd: Path::new("/home/u/p"),
+    })
+}
+
+fn accepting(floor: Floor) -> Policy {
+    Policy { floor, ..policy() }
+}
+
+/// One plan of each kind of host.
+pub(crate) fn plans() -> Vec<Plan> {
+    let (full, less) = (policy(), accepting(Floor::NoCgroup));
+    [
+        plan(&full, &facts(0, Ok(v1()))),
+        plan(&full, &facts(0, Ok(Cgroup::V2("/sys/fs/cgroup/own".into())))),
+        plan(&full, &facts(1001, Ok(v1()))),
+        plan(&less, &facts(1001, Err(no_cgroup()))),
+    ]
+    .map(Result::unwrap)
+    .into()
+}
+
+/// The plan without the instructions of the filter, which have tests of their own.
+fn text(mut plan: Plan) -> String {
+    for step in &mut plan.steps {
+        if let Step::Seccomp { program } = step {
+            assert!(program.len() > 100);
+            program.truncate(1);
+        }
+    }
+    serde_json::to_string_pretty(&plan).unwrap()
+}
+
+#[test]
+fn plans_are_as_they_were_reviewed() {
+    let [root_v1, root_v2, user_v1, user_alone] = plans().try_into().unwrap();
+    insta::assert_snapshot!("plan_root_v1", text(root_v1.clone()));
+    insta::assert_snapshot!("explain_root_v1", explain::text(&policy(), &root_v1));
+    insta::assert_snapshot!("explain_root_v2", explain::text(&policy(), &root_v2));
+    insta::assert_snapshot!("explain_user_v1_delegated", explain::text(&policy(), &user_v1));
+    insta::assert_snapshot!("explain_user_no_cgroup", explain::text(&accepting(Floor::NoCgroup), &user_alone));
+}
+
+#[test]
+fn equal_inputs_give_equal_plans() {
+    for (first, second) in plans().into_iter().zip(plans()) {
+        assert_eq!(serde_json::to_vec(&first).unwrap(), serde_json::to_vec(&second).unwrap());
+    }
+}
+
+#[test]
+fn a_host_below_the_floor_is_refused() {
+    let refusal = plan(&policy(), &facts(1001, Err(no_cgroup()))).unwrap_err();
+    assert_eq!(refusal.to_string(), "this host reaches the floor `no-cgroup`, the profile asks for `full`");
+    assert_eq!(refusal.hint().as_deref(), Some("mount one"));
+    let blind = Facts { landlock_abi: 0, ..facts(1001, Ok(v1())) };
+    assert!(matches!(plan(&policy(), &blind), Err(Refusal::NoLandlock)));
+}
+
+#[test]
+fn what_is_narrower_comes_after_what_it_narrows() {
+    for plan in plans() {
+        let binds: Vec<&PathBuf> = plan
+            .steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::Bind { target, .. } | Step::Hide { path: target } => Some(target),
+                _ => None,
+            })
+            .collect();
+        for (index, path) in binds.iter().enumerate() {
+            assert!(!binds[..index].iter().any(|earlier| earlier.starts_with(path) && earlier != path), "{path:?}");
+        }
+    }
+}
