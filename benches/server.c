@@ -1,0 +1,42 @@
+/* The smallest MCP server: answers as fast as one can, so that what is measured is what stands in front of it.
+ *
+ * Neighbours: benches/speed/relay.rs talks to it, bare and through `toolcell run`. Tools: `small` answers with one
+ * word, `large` with 64 MiB of text. Never: checks what it is asked.
+ */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define LARGE (64u << 20)
+
+int main(void)
+{
+	static char chunk[1 << 16];
+	char *line = NULL;
+	size_t size = 0;
+	memset(chunk, 'x', sizeof chunk);
+	setvbuf(stdout, NULL, _IOFBF, 1 << 16);
+	while (getline(&line, &size, stdin) > 0) {
+		char *id = strstr(line, "\"id\":"), number[32] = "";
+		if (!id || sscanf(id + 5, " %31[0-9]", number) != 1)
+			continue;
+		printf("{\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":", number);
+		if (strstr(line, "\"initialize\"")) {
+			fputs("{\"protocolVersion\":\"2025-06-18\",\"capabilities\":{\"tools\":{}},"
+			      "\"serverInfo\":{\"name\":\"bench\",\"version\":\"1\"}}}\n", stdout);
+		} else if (strstr(line, "\"tools/list\"")) {
+			fputs("{\"tools\":[{\"name\":\"small\",\"inputSchema\":{\"type\":\"object\"}},"
+			      "{\"name\":\"large\",\"inputSchema\":{\"type\":\"object\"}}]}}\n", stdout);
+		} else if (strstr(line, "\"large\"")) {
+			fputs("{\"content\":[{\"type\":\"text\",\"text\":\"", stdout);
+			for (unsigned done = 0; done < LARGE; done += sizeof chunk)
+				fwrite(chunk, 1, sizeof chunk, stdout);
+			fputs("\"}]}}\n", stdout);
+		} else {
+			fputs("{\"content\":[{\"type\":\"text\",\"text\":\"done\"}]}}\n", stdout);
+		}
+		fflush(stdout);
+	}
+	free(line);
+	return 0;
+}

@@ -1,0 +1,68 @@
+//! Measures what the project promises about speed and size, against peers that take turns with it in one run.
+//!
+//! Neighbours: `scripts/bench` builds what this needs, names it in `TOOLCELL_BENCH_FILES`, and starts this as root and
+//! as an ordinary user. Never: judges by numbers of another run or machine.
+
+#![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is the result")]
+
+mod floor;
+mod leaks;
+mod measure;
+mod relay;
+mod whole;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use measure::{Result, Row};
+
+/// Enough for a median that comes out the same again.
+const ROUNDS: usize = 200;
+
+fn rows() -> Result<Vec<Row>> {
+    let files = std::env::var_os("TOOLCELL_BENCH_FILES")
+        .map(PathBuf::from)
+        .ok_or("`TOOLCELL_BENCH_FILES` is not set; start this with `scripts/bench`")?;
+    let rounds = match std::env::var("TOOLCELL_BENCH_ROUNDS") {
+        Ok(text) => text.parse()?,
+        Err(_) => ROUNDS,
+    };
+    let toolcell = files.join("toolcell");
+    let root = toolcell::sys::identity::effective().0 == 0;
+    let mut rows = whole::rows(&toolcell, &files, root, rounds)?;
+    rows.extend(floor::rows(&files, rounds)?);
+    rows.extend(relay::rows(&toolcell, &files, rounds)?);
+    rows.extend(leaks::rows(&toolcell, &files)?);
+    Ok(rows)
+}
+
+fn print(rows: &[Row]) {
+    let cells = |row: &Row| {
+        let verdict = match row.holds {
+            Some(true) => "ok",
+            Some(false) => "OVER",
+            None => "",
+        };
+        [&row.what, &row.ours, &row.peer, &row.found, &row.limit].map(String::clone).into_iter().chain([verdict.to_owned()])
+    };
+    let head = ["what", "toolcell", "peer", "found", "limit", ""].map(str::to_owned);
+    let lines: Vec<Vec<String>> = std::iter::once(head.to_vec()).chain(rows.iter().map(|row| cells(row).collect())).collect();
+    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max();
+    for line in &lines {
+        let padded = line.iter().enumerate().map(|(at, cell)| format!("{cell:0$}", width(at).unwrap_or(0)));
+        println!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
+    }
+}
+
+fn main() -> ExitCode {
+    match rows() {
+        Ok(rows) => {
+            print(&rows);
+            if rows.iter().any(|row| row.holds == Some(false)) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+        }
+        Err(error) => {
+            eprintln!("error: {error}");
+            ExitCode::from(2)
+        }
+    }
+}

@@ -1,0 +1,113 @@
+//! Takes turns, so that what else the machine does falls on all alike, and compares medians.
+//!
+//! Neighbours: every other file of this benchmark. Never: compares numbers of different runs.
+
+use std::time::Duration;
+
+/// Anything may go wrong, and then there is no number.
+pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
+
+/// Lets time go by.
+#[expect(clippy::disallowed_methods, reason = "what a session does between calls sends no event to its client")]
+pub(crate) fn rest(time: Duration) {
+    std::thread::sleep(time);
+}
+
+/// The times of one contender.
+#[derive(Debug, Clone, Default)]
+pub(crate) struct Times(Vec<Duration>);
+
+impl Times {
+    /// Half were faster.
+    pub(crate) fn median(&self) -> Duration {
+        self.0.get(self.0.len() / 2).copied().unwrap_or_default()
+    }
+
+    /// The fastest.
+    pub(crate) fn least(&self) -> Duration {
+        self.0.first().copied().unwrap_or_default()
+    }
+}
+
+impl From<Vec<Duration>> for Times {
+    fn from(mut times: Vec<Duration>) -> Self {
+        times.sort();
+        Self(times)
+    }
+}
+
+/// One thing that is done and timed.
+pub(crate) type Turn<'a> = &'a mut dyn FnMut() -> Result<Duration>;
+
+/// Each does it once, then each again; the first tenth only warms up.
+pub(crate) fn turns<const N: usize>(rounds: usize, contenders: [Turn<'_>; N]) -> Result<[Times; N]> {
+    let mut times: [Vec<Duration>; N] = std::array::from_fn(|_| Vec::with_capacity(rounds));
+    let mut contenders = contenders;
+    for round in 0..rounds + rounds.div_ceil(10) {
+        for (contender, times) in contenders.iter_mut().zip(&mut times) {
+            let time = contender()?;
+            if round >= rounds.div_ceil(10) {
+                times.push(time);
+            }
+        }
+    }
+    Ok(times.map(Times::from))
+}
+
+/// One line of the table.
+#[derive(Debug)]
+pub(crate) struct Row {
+    pub(crate) what: String,
+    pub(crate) ours: String,
+    pub(crate) peer: String,
+    pub(crate) found: String,
+    pub(crate) limit: String,
+    /// `None`: for information.
+    pub(crate) holds: Option<bool>,
+}
+
+fn milliseconds(time: Duration) -> String {
+    format!("{:.2} ms", time.as_secs_f64() * 1e3)
+}
+
+fn both(times: &Times) -> String {
+    format!("{} (least {})", milliseconds(times.median()), milliseconds(times.least()))
+}
+
+/// A ratio of medians; without a limit it is for information.
+pub(crate) fn ratio(what: &str, ours: &Times, peer: &Times, limit: Option<f64>) -> Row {
+    let ratio = ours.median().as_secs_f64() / peer.median().as_secs_f64();
+    Row {
+        what: what.to_owned(),
+        ours: both(ours),
+        peer: both(peer),
+        found: format!("{ratio:.2} ×"),
+        limit: limit.map_or_else(|| "–".to_owned(), |limit| format!("{limit:.2} ×")),
+        holds: limit.map(|limit| ratio <= limit),
+    }
+}
+
+/// A difference of medians.
+pub(crate) fn difference(what: &str, ours: &Times, peer: &Times, limit: Duration) -> Row {
+    let added = ours.median().as_secs_f64() - peer.median().as_secs_f64();
+    Row {
+        what: what.to_owned(),
+        ours: both(ours),
+        peer: both(peer),
+        found: format!("{:+.2} ms", added * 1e3),
+        limit: format!("+{}", milliseconds(limit)),
+        holds: Some(added <= limit.as_secs_f64()),
+    }
+}
+
+/// An amount that may not be exceeded.
+pub(crate) fn amount(what: &str, ours: u64, limit: u64, unit: &str) -> Row {
+    Row {
+        what: what.to_owned(),
+        ours: format!("{ours} {unit}"),
+        peer: "–".to_owned(),
+        found: format!("{ours} {unit}"),
+        limit: format!("{limit} {unit}"),
+        holds: Some(ours <= limit),
+    }
+}

@@ -1,0 +1,182 @@
+//! `toolcell run` in front of a server: what it adds to an answer, how fast a large result comes, what it weighs.
+//!
+//! Neighbours: `benches/server.c` is the server, `leaks` speaks through [`Session`] too. Never: reads what is in a result.
+
+use std::fs;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::path::Path;
+use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use crate::measure::{self, Result, Row, Times, turns};
+
+/// What `run` may add to a server's own start and answer.
+const ADDED: Duration = Duration::from_millis(1);
+/// How long a session rests before a call, so that the call finds what a session prepares between calls.
+const REST: Duration = Duration::from_millis(30);
+/// The most that an idle supervisor may hold, in KiB.
+const IDLE_KIB: u64 = 10 * 1024;
+/// The most that a large result may add to it: buffers, and not the result.
+const GROWTH_KIB: u64 = 4 * 1024;
+const LARGE: usize = 64 << 20;
+
+/// A conversation with a server, bare or behind `run`.
+pub(crate) struct Session {
+    child: Child,
+    stdin: Option<ChildStdin>,
+    stdout: BufReader<ChildStdout>,
+    next: u64,
+}
+
+impl Session {
+    /// Starts it and shakes hands.
+    pub(crate) fn start(command: &mut Command) -> Result<Self> {
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let (stdin, stdout) = (child.stdin.take(), child.stdout.take().ok_or("no stdout")?);
+        let mut session = Self { child, stdin, stdout: BufReader::with_capacity(1 << 20, stdout), next: 0 };
+        session.ask(
+            "initialize",
+            r#"{"protocolVersion":"2025-06-18","capabilities":{},"clientInfo":{"name":"bench","version":"1"}}"#,
+        )?;
+        session.say(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#)?;
+        Ok(session)
+    }
+
+    pub(crate) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    fn say(&mut self, line: &str) -> Result<()> {
+        let stdin = self.stdin.as_mut().ok_or("the session has ended")?;
+        stdin.write_all(format!("{line}\n").as_bytes())?;
+        Ok(())
+    }
+
+    /// Sends a request and reads its answer, which is the next line with an `id`.
+    fn ask(&mut self, method: &str, params: &str) -> Result<usize> {
+        self.next += 1;
+        let id = self.next;
+        self.say(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#))?;
+        let mut line = Vec::new();
+        loop {
+            line.clear();
+            if self.stdout.read_until(b'\n', &mut line)? == 0 {
+                return Err("the server ended".into());
+            }
+            let head = String::from_utf8_lossy(line.get(..256.min(line.len())).unwrap_or_default()).into_owned();
+            if head.contains("\"isError\":true") || head.contains("\"error\":") {
+                return Err(head.into());
+            }
+            if head.contains("\"id\":") {
+                return Ok(line.len());
+            }
+        }
+    }
+
+    /// Calls a tool; the length of the answer.
+    pub(crate) fn call(&mut self, tool: &str) -> Result<usize> {
+        self.ask("tools/call", &format!(r#"{{"name":"{tool}","arguments":{{}}}}"#))
+    }
+
+    /// Hangs up and waits.
+    pub(crate) fn end(mut self) -> Result<()> {
+        self.stdin = None;
+        self.child.wait()?;
+        Ok(())
+    }
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        self.stdin = None;
+        let _gone = self.child.wait().is_err();
+    }
+}
+
+/// `run` in front of the server, with a profile that lets the large result through.
+pub(crate) fn behind(toolcell: &Path, files: &Path) -> Command {
+    let mut command = Command::new(toolcell);
+    command.arg("run").arg("--profile").arg(files.join("large-output.toml"));
+    command.arg("--audit").arg("/dev/null").arg("--").arg(files.join("server"));
+    command
+}
+
+/// A field of `/proc/PID/status`, in KiB.
+fn memory(pid: u32, field: &str) -> Result<u64> {
+    let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
+    let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
+    Ok(line.and_then(|line| line.split_whitespace().next()).ok_or("no such field")?.parse()?)
+}
+
+/// Reads to the end and throws away.
+fn drain(mut from: impl Read) -> Result<usize> {
+    let mut buffer = vec![0; 1 << 20];
+    let mut total = 0;
+    loop {
+        match from.read(&mut buffer)? {
+            0 => return Ok(total),
+            count => total += count,
+        }
+    }
+}
+
+fn answers(toolcell: &Path, files: &Path, rounds: usize) -> Result<Row> {
+    let mut session = Session::start(&mut behind(toolcell, files))?;
+    let mut ours = || {
+        measure::rest(REST);
+        let start = Instant::now();
+        session.call("small")?;
+        Ok(start.elapsed())
+    };
+    let mut bare = || {
+        let start = Instant::now();
+        let mut session = Session::start(&mut Command::new(files.join("server")))?;
+        session.call("small")?;
+        let time = start.elapsed();
+        session.end()?;
+        Ok(time)
+    };
+    let [ours, bare] = turns(rounds, [&mut ours, &mut bare])?;
+    session.end()?;
+    Ok(measure::difference("one call through run against the server's start and answer", &ours, &bare, ADDED))
+}
+
+fn large(toolcell: &Path, files: &Path) -> Result<Vec<Row>> {
+    let mut session = Session::start(&mut behind(toolcell, files))?;
+    session.call("small")?;
+    measure::rest(REST);
+    let idle = memory(session.pid(), "VmRSS")?;
+    let file = std::env::temp_dir().join(format!("toolcell-bench-{}", std::process::id()));
+    fs::write(&file, vec![b'x'; LARGE])?;
+    let mut ours = || {
+        let start = Instant::now();
+        if session.call("large")? < LARGE {
+            return Err("the large result is short".into());
+        }
+        Ok(start.elapsed())
+    };
+    let mut cat = || {
+        let start = Instant::now();
+        let mut cat = Command::new("cat").arg(&file).stdout(Stdio::piped()).spawn()?;
+        drain(cat.stdout.take().ok_or("no stdout")?)?;
+        cat.wait()?;
+        Ok(start.elapsed())
+    };
+    let measured = turns(10, [&mut ours, &mut cat]);
+    fs::remove_file(&file)?;
+    let [ours, cat]: [Times; 2] = measured?;
+    let peak = memory(session.pid(), "VmHWM")?;
+    session.end()?;
+    Ok(vec![
+        measure::ratio("a result of 64 MiB through run against cat", &ours, &cat, Some(2.0)),
+        measure::amount("supervisor, idle", idle, IDLE_KIB, "KiB"),
+        measure::amount("what results of 64 MiB add to it", peak.saturating_sub(idle), GROWTH_KIB, "KiB"),
+    ])
+}
+
+pub(crate) fn rows(toolcell: &Path, files: &Path, rounds: usize) -> Result<Vec<Row>> {
+    let mut rows = vec![answers(toolcell, files, rounds)?];
+    rows.extend(large(toolcell, files)?);
+    Ok(rows)
+}
