@@ -12,7 +12,7 @@ use super::probe::Failed;
 use super::probe::clues::Clues;
 use super::{Cgroup, NoCgroup, kernel_file};
 use crate::launch::cgroup;
-use crate::sys::{Errno, attribute, descriptor, process};
+use crate::sys::{Errno, attribute, descriptor, identity, process};
 
 /// The controllers that a full cell needs.
 pub const NEEDED: [&str; 3] = ["memory", "pids", "cpu"];
@@ -181,12 +181,19 @@ fn alone(own: &Path) -> bool {
     kernel_file::read(own.join("cgroup.procs")).is_ok_and(|list| list.lines().eq([pid.as_str()]))
 }
 
-/// Did the service manager mark it as this unit's own to arrange? Being able to write says less: root may write to
-/// every cgroup, a user to all of those that his service manager arranges.
+/// Is it this unit's own to arrange? The service manager of the host marks what it delegates; that of a user cannot,
+/// but a scope with nobody else in it was made for this process. Being able to write says less: root may write to every
+/// cgroup, a user to all of those that his service manager arranges.
 fn delegated(own: &Path) -> bool {
-    File::open(own).is_ok_and(|directory| {
-        [c"user.delegate", c"trusted.delegate"].iter().any(|name| attribute::is_set(directory.as_fd(), name))
-    })
+    let marked = || {
+        File::open(own).is_ok_and(|directory| {
+            [c"user.delegate", c"trusted.delegate"]
+                .iter()
+                .any(|name| attribute::is_set(directory.as_fd(), name))
+        })
+    };
+    let scope_of_user = identity::effective().0 != 0 && own.extension().is_some_and(|kind| kind == "scope");
+    scope_of_user || marked()
 }
 
 /// In a cgroup delegated to this process: into a leaf, then the controllers for all below.

@@ -2,8 +2,10 @@
 //!
 //! Neighbours: `host::probe` picks; `probe::child` gives each a process. Never: leaves anything behind.
 
+use std::ffi::CString;
 use std::fs;
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::{Failed, Part, child};
@@ -136,17 +138,29 @@ fn mounts() -> Found {
     Ok("tmpfs, read-only binds, pivot_root".to_owned())
 }
 
-/// The file system of `/` stands for those of the data that will be granted.
+/// The file systems of `/` and of temporary files stand for those of the data that will be granted: tmpfs learned it
+/// last.
 fn idmapped(caller: Caller) -> Found {
-    let owner = (0, 0);
-    let namespace = idmap::namespace(owner, caller.payload).map_err(failed("clone3", "CLONE_NEWUSER"))?;
-    let cwd = descriptor::working_directory();
-    let root = mount::open_without_links(cwd, c"/", libc::O_PATH, 0, Beneath::Plain);
-    let root = root.map_err(failed("openat2", "/"))?;
-    let tree = mount::clone_tree(root.as_fd()).map_err(failed("open_tree", "/"))?;
-    mount::set_attributes(tree.as_fd(), 0, false, Some(namespace.as_fd()))
-        .map_err(failed("mount_setattr", "MOUNT_ATTR_IDMAP on /"))?;
-    Ok("on the file system of /".to_owned())
+    let namespace = idmap::namespace((0, 0), caller.payload).map_err(failed("clone3", "CLONE_NEWUSER"))?;
+    let map = |path: &Path| {
+        let cwd = descriptor::working_directory();
+        let name = CString::new(path.as_os_str().as_bytes()).map_err(|_nul| Errno(libc::EINVAL));
+        let name = name.map_err(failed("openat2", ""))?;
+        let shown = path.to_string_lossy();
+        let place = mount::open_without_links(cwd, &name, libc::O_PATH, 0, Beneath::Plain);
+        let tree = mount::clone_tree(place.map_err(failed("openat2", &shown))?.as_fd());
+        let tree = tree.map_err(failed("open_tree", &shown))?;
+        mount::set_attributes(tree.as_fd(), 0, false, Some(namespace.as_fd()))
+            .map_err(failed("mount_setattr", &format!("MOUNT_ATTR_IDMAP on {shown}")))
+    };
+    map(Path::new("/"))?;
+    let temporary = std::env::temp_dir();
+    Ok(match map(&temporary) {
+        Err(refused) if refused.errno == Errno(libc::EINVAL) => {
+            format!("on the file system of /, but not on that of {}", temporary.display())
+        }
+        _ => "on the file system of /".to_owned(),
+    })
 }
 
 fn proc() -> Found {
