@@ -183,7 +183,13 @@ fn script(plan: &Plan) -> Result<String> {
             Step::UnshareUser { inside } => writeln!(text, "{name}\t{inside}")?,
             Step::Landlock { abi, rules } => {
                 let (net, scoped) = (if *abi >= 4 { 3 } else { 0 }, if *abi >= 6 { 3 } else { 0 });
-                let size = if *abi >= 6 { 24 } else if *abi >= 4 { 16 } else { 8 };
+                let size = if *abi >= 6 {
+                    24
+                } else if *abi >= 4 {
+                    16
+                } else {
+                    8
+                };
                 writeln!(text, "{name}\t{}\t{net}\t{scoped}\t{size}", access::handled(*abi))?;
                 for rule in rules {
                     writeln!(text, "landlock-rule\t{}\t{}", rule.path.display(), rights(*abi, rule))?;

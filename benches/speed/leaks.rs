@@ -51,7 +51,8 @@ fn entries(directory: &Path, prefix: &str) -> usize {
 fn held(pid: u32, parents: &[PathBuf]) -> Result<Held> {
     let all = family(pid);
     // Those of root's cells belong to another user, but root may look.
-    let descriptors = all.iter().filter_map(|pid| Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())).sum();
+    let descriptors =
+        all.iter().filter_map(|pid| Some(fs::read_dir(format!("/proc/{pid}/fd")).ok()?.count())).sum();
     Ok(Held {
         descriptors,
         processes: all.len(),

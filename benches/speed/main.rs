@@ -43,11 +43,17 @@ fn print(rows: &[Row]) {
             Some(false) => "OVER",
             None => "",
         };
-        [&row.what, &row.ours, &row.peer, &row.found, &row.limit].map(String::clone).into_iter().chain([verdict.to_owned()])
+        [&row.what, &row.ours, &row.peer, &row.found, &row.limit]
+            .map(String::clone)
+            .into_iter()
+            .chain([verdict.to_owned()])
     };
     let head = ["what", "toolcell", "peer", "found", "limit", ""].map(str::to_owned);
-    let lines: Vec<Vec<String>> = std::iter::once(head.to_vec()).chain(rows.iter().map(|row| cells(row).collect())).collect();
-    let width = |column: usize| lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max();
+    let lines: Vec<Vec<String>> =
+        std::iter::once(head.to_vec()).chain(rows.iter().map(|row| cells(row).collect())).collect();
+    let width = |column: usize| {
+        lines.iter().filter_map(|line| line.get(column)).map(|cell| cell.chars().count()).max()
+    };
     for line in &lines {
         let padded = line.iter().enumerate().map(|(at, cell)| format!("{cell:0$}", width(at).unwrap_or(0)));
         println!("{}", padded.collect::<Vec<_>>().join("  ").trim_end());
@@ -58,7 +64,11 @@ fn main() -> ExitCode {
     match rows() {
         Ok(rows) => {
             print(&rows);
-            if rows.iter().any(|row| row.holds == Some(false)) { ExitCode::FAILURE } else { ExitCode::SUCCESS }
+            if rows.iter().any(|row| row.holds == Some(false)) {
+                ExitCode::FAILURE
+            } else {
+                ExitCode::SUCCESS
+            }
         }
         Err(error) => {
             eprintln!("error: {error}");

@@ -8,7 +8,10 @@ use std::time::Duration;
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 
 /// Lets time go by.
-#[expect(clippy::disallowed_methods, reason = "what a session does between calls sends no event to its client")]
+#[expect(
+    clippy::disallowed_methods,
+    reason = "what a session does between calls sends no event to its client"
+)]
 pub(crate) fn rest(time: Duration) {
     std::thread::sleep(time);
 }

@@ -31,8 +31,7 @@ pub(crate) struct Session {
 impl Session {
     /// Starts it and shakes hands.
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take().ok_or("no stdout")?);
         let mut session = Self { child, stdin, stdout: BufReader::with_capacity(1 << 20, stdout), next: 0 };
         session.ask(
@@ -64,7 +63,8 @@ impl Session {
             if self.stdout.read_until(b'\n', &mut line)? == 0 {
                 return Err("the server ended".into());
             }
-            let head = String::from_utf8_lossy(line.get(..256.min(line.len())).unwrap_or_default()).into_owned();
+            let head =
+                String::from_utf8_lossy(line.get(..256.min(line.len())).unwrap_or_default()).into_owned();
             if head.contains("\"isError\":true") || head.contains("\"error\":") {
                 return Err(head.into());
             }

@@ -33,6 +33,10 @@ pub struct Seen {
     pub why: String,
 }
 
+/// Where programs lie that every user of a host may run. Elsewhere, such as in root's home, a program's files may be
+/// closed to others, and cells of root could not run it without being given its owner's view.
+const OF_THE_SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/nix"];
+
 /// A rule whose path cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("cannot use `{path}` ({origin})")]
@@ -105,7 +109,12 @@ fn look(files: &Files, rule: &PathRule, access: Access, data: bool) -> Result<Op
     }
     let kind = if metadata.is_dir() { Kind::Directory } else { Kind::File };
     let readable = metadata.mode() & 0o004 != 0;
-    let shared = kind == Kind::File || FOR_EVERYBODY.iter().any(|directory| source == Path::new(directory));
+    let by_purpose = if data {
+        FOR_EVERYBODY.iter().any(|directory| source == Path::new(directory))
+    } else {
+        OF_THE_SYSTEM.iter().any(|directory| source.starts_with(directory))
+    };
+    let shared = kind == Kind::File || by_purpose;
     Ok(Some(Seen {
         target: rule.path.clone(),
         source,

@@ -5,7 +5,7 @@
 
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::OwnedFd;
-use std::os::unix::fs::OpenOptionsExt;
+use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -134,11 +134,17 @@ fn remove_directory(path: &Path) -> bool {
     false
 }
 
-/// The name for a cell's directories: who made it, when that process started, which cell.
+/// The name for a cell's directories: who made it, when that process started, which cell, and the pid namespace in
+/// which the process id means something.
 #[must_use]
 pub fn cell_name(number: u64) -> String {
     let pid = process::pid();
-    format!("{PREFIX}{pid}-{}-{number}", start_time(pid).unwrap_or(0))
+    format!("{PREFIX}{pid}-{}-{number}-{}", start_time(pid).unwrap_or(0), pid_namespace().unwrap_or(0))
+}
+
+/// The inode of this process's pid namespace. A container may share the cgroup directory, not the process ids.
+fn pid_namespace() -> Option<u64> {
+    fs::metadata("/proc/self/ns/pid").ok().map(|metadata| metadata.ino())
 }
 
 /// Clock ticks from boot to the start of a process: tells a process from a later one of the same id.
@@ -151,16 +157,19 @@ fn start_time(pid: u32) -> Option<u64> {
 /// Ends and removes the cells beneath `parent` whose maker is gone. Returns what it removed.
 pub fn sweep(parent: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(parent) else { return Vec::new() };
+    let here = pid_namespace();
     let mut removed = Vec::new();
     for entry in entries.flatten() {
         let name = entry.file_name();
         let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
         let mut parts = rest.split('-').map(str::parse::<u64>);
-        let (Some(Ok(pid)), Some(Ok(start)), Some(Ok(_))) = (parts.next(), parts.next(), parts.next()) else {
+        let (Some(Ok(pid)), Some(Ok(start)), Some(Ok(_)), Some(Ok(namespace))) =
+            (parts.next(), parts.next(), parts.next(), parts.next())
+        else {
             continue;
         };
         let Ok(pid) = u32::try_from(pid) else { continue };
-        if start_time(pid) == Some(start) {
+        if here != Some(namespace) || start_time(pid) == Some(start) {
             continue;
         }
         let path = entry.path();

@@ -241,7 +241,7 @@ impl Tree {
         let mut mounts: BTreeMap<PathBuf, Mounted> = BTreeMap::new();
         for seen in request.runtime.iter().chain(&request.view.granted) {
             let target = through_links(seen, request.links);
-            let owner = (root && seen.data && !seen.public).then_some(seen.owner);
+            let owner = (root && !seen.public).then_some(seen.owner);
             mounts
                 .entry(target)
                 .and_modify(|mounted| {
