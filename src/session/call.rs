@@ -6,6 +6,8 @@
 //!    └─ cancelled: gone     └──► cancelled, stopped, died ──► reaped ──► told ──► recorded
 //! ```
 //!
+//! An answer that is a question goes back to `talking` by way of [`super::chain`], in the same cell.
+//!
 //! An answer is forwarded first and the cell reaped behind it: its stdin is closed, it has [`LEAVE`] to go by itself
 //! (a server may still be writing a database), then it is killed. The slot is free when the last process is dead.
 //!
@@ -18,6 +20,7 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep_until};
 
+use super::chain::{self, Leg};
 use super::link::{End, LONGEST_LINE, Link, STREAM_FROM, Step};
 use super::process::{Process, Remains};
 use super::rules::Asked;
@@ -29,6 +32,7 @@ use crate::host::probe;
 use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, Id, Kind, Message};
 use crate::mcp::reply;
 use crate::outcome::{Limit, Receipt, Status, Usage, Violation};
+use crate::policy::Policy;
 use crate::watch::{reported, usage};
 
 /// How long a server may take to leave after its answer.
@@ -70,12 +74,7 @@ pub(super) async fn start(
     let policy = grant.as_ref().ok().map(|grant| Arc::clone(&grant.policy));
     let policy = policy.as_deref();
     policy.map_or("", |policy| &policy.name).clone_into(&mut call.profile);
-    // The parameters stand in the record of a call; a catalogue's process serves many requests.
-    let params = ask.params.clone().filter(|_| method != super::catalogue::METHOD);
-    let params: Option<&RawValue> = params.and_then(|span| serde_json::from_slice(ask.line.get(span)?).ok());
-    if let Err(error) = session.options.records.started(&call, policy, params) {
-        return Err(Refused(format!("the call's record cannot be written, so it is not run: {error}")));
-    }
+    record_started(session, &call, policy, ask)?;
     let refused = |detail: String| {
         let finished = Finished {
             status: Status::Refused { detail: detail.clone() },
@@ -100,6 +99,28 @@ pub(super) async fn start(
     Ok(Running { call, grant, link, began })
 }
 
+/// Records a request before the server gets it.
+pub(super) fn record_started(
+    session: &Session,
+    call: &Call,
+    policy: Option<&Policy>,
+    ask: &Ask,
+) -> Result<(), Refused> {
+    // The parameters stand in the record of a call; a catalogue's process serves many requests.
+    let params = ask.params.clone().filter(|_| call.method != super::catalogue::METHOD);
+    let params: Option<&RawValue> = params.and_then(|span| serde_json::from_slice(ask.line.get(span)?).ok());
+    let recorded = session.options.records.started(call, policy, params);
+    recorded
+        .map_err(|error| Refused(format!("the call's record cannot be written, so it is not run: {error}")))
+}
+
+/// Tells the client that its request is not run.
+pub(super) async fn refuse(session: &Session, ask: &Ask, control: &mut Control, refused: Refused) {
+    session.forget(&ask.id);
+    let line = reply::error(Some(&ask.id), INTERNAL_ERROR, &text::clean(&refused.0));
+    deliver(session, control, line).await;
+}
+
 /// How the conversation went.
 enum Told {
     Answer(Vec<u8>, Message),
@@ -111,7 +132,7 @@ enum Told {
 }
 
 /// Runs one call.
-pub(super) async fn run(session: Rc<Session>, mut ask: Ask, mut control: Control) {
+pub(super) async fn run(session: Rc<Session>, (mut ask, mut control): (Ask, Control)) {
     let handshake = match ask.meta.era {
         Era::Modern => None,
         Era::Legacy => tokio::select! {
@@ -120,29 +141,57 @@ pub(super) async fn run(session: Rc<Session>, mut ask: Ask, mut control: Control
             handshake = session.agreed() => handshake,
         },
     };
-    let slot = tokio::select! {
+    let mut slot = tokio::select! {
         biased;
         _ = control.stop() => return,
-        slot = session.slots.acquire() => slot,
+        slot = session.slots.acquire() => match slot {
+            Ok(slot) => slot,
+            // Nobody closes the slots.
+            Err(_closed) => return,
+        },
     };
     let mut running = match start(&session, &ask, &ask.method, true).await {
         Ok(running) => running,
-        Err(Refused(detail)) => {
+        Err(refused) => {
             drop(slot);
-            session.forget(&ask.id);
-            let line = reply::error(Some(&ask.id), INTERNAL_ERROR, &text::clean(&detail));
-            return deliver(&session, &mut control, line).await;
+            return refuse(&session, &ask, &mut control, refused).await;
         }
     };
     if let Some(handshake) = &handshake {
         running.link.replay(handshake, session.level.borrow().clone(), &ask.id);
     }
-    let asked = Asked { id: ask.id.clone(), progress: ask.meta.progress.clone() };
-    running.link.ask(asked, std::mem::take(&mut ask.line));
-    let deadline = running.began + running.grant.policy.limits.time;
-    let told = talk(&session, &mut running.link, &mut control, deadline, &ask.id).await;
-    conclude(&session, &ask, running, &mut control, told).await;
-    drop(slot);
+    let mut patience = chain::PATIENCE;
+    let mut time = running.grant.policy.limits.time;
+    let mut began = running.began;
+    loop {
+        let key = session.chains.borrow().key(&ask).map(|(key, _)| key);
+        let asked = Asked { id: ask.id.clone(), progress: ask.meta.progress.clone() };
+        running.link.ask(asked, std::mem::take(&mut ask.line));
+        let told = talk(&session, &mut running.link, &mut control, began + time, &ask.id).await;
+        let question = match &told {
+            Told::Answer(line, message) => key.and_then(|key| key.of_question(line, message)),
+            _ => None,
+        };
+        let (line, key) = match (told, question) {
+            (Told::Answer(line, _), Some(key)) => (line, key),
+            (told, _) => {
+                conclude(&session, &ask, running, &mut control, told).await;
+                return drop(slot);
+            }
+        };
+        time = time.saturating_sub(began.elapsed());
+        running.link.rules.asked = None;
+        // Before the client has the question, so that its answer finds the cell.
+        let place = session.chains.borrow_mut().keep(key.clone());
+        session.forget(&ask.id);
+        deliver(&session, &mut control, line).await;
+        drop(slot);
+        match chain::next(&session, &mut running, key, place, &mut patience).await {
+            Ok(leg) => Leg { ask, control, slot } = leg,
+            Err(woken) => return chain::abandon(&session, running, woken).await,
+        }
+        began = Instant::now();
+    }
 }
 
 async fn talk(session: &Session, link: &mut Link, control: &mut Control, deadline: Instant, id: &Id) -> Told {
@@ -240,11 +289,7 @@ async fn conclude(session: &Session, ask: &Ask, running: Running, control: &mut 
 fn drop_line(_: &[u8]) {}
 
 /// What a server that ended without an answer died of.
-pub(super) fn obituary(
-    remains: &Remains,
-    policy: &crate::policy::Policy,
-    tally: &super::tally::Tally,
-) -> (Status, String) {
+pub(super) fn obituary(remains: &Remains, policy: &Policy, tally: &super::tally::Tally) -> (Status, String) {
     let found = &remains.ended.violations;
     // Other limits refuse one operation, which the server could have survived; this one kills.
     if found.iter().any(|violation| violation.limit == Some(Limit::Memory)) {

@@ -126,7 +126,11 @@ fn request(session: &Rc<Session>, line: &[u8], message: &Message, id: Id, method
     };
     let control = session.track(&ask);
     if is_call(method) {
-        session.spawn(call::run(Rc::clone(session), ask, control));
+        // An answer to a server's question goes to the process that asked.
+        let fresh = session.chains.borrow_mut().hand_over(ask, control);
+        if let Err(fresh) = fresh {
+            session.spawn(call::run(Rc::clone(session), *fresh));
+        }
     } else {
         session.catalogue(era, Job::Ask(ask, control));
     }

@@ -6,6 +6,8 @@
 //!    └── output ◄── answers, in the order in which they are ready
 //! ```
 //!
+//! A call whose server has asked the client something waits in [`chain`], without a place among the `jobs`.
+//!
 //! When the client closes its input, requests that are open get [`LAST_ANSWERS`] to be answered; then every cell is
 //! killed. Within a second the session is over, whether or not the client still reads.
 //!
@@ -15,6 +17,7 @@
 mod cache;
 mod call;
 mod catalogue;
+mod chain;
 mod client;
 mod link;
 mod outbound;
@@ -34,6 +37,7 @@ use std::{fmt, io};
 
 use cache::Cache;
 use catalogue::Job;
+use chain::Chains;
 use outbound::Outbound;
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -245,6 +249,7 @@ struct Session {
     open_bytes: Cell<usize>,
     outbound: RefCell<Outbound>,
     cache: RefCell<Cache>,
+    chains: RefCell<Chains>,
     slots: Semaphore,
     gone: watch::Sender<bool>,
     tasks: watch::Sender<usize>,
@@ -372,6 +377,7 @@ pub async fn serve(
         open_bytes: Cell::new(0),
         outbound: RefCell::default(),
         cache: RefCell::default(),
+        chains: RefCell::default(),
         gone: watch::Sender::new(false),
         tasks: watch::Sender::new(0),
         replies: Cell::new(0),
@@ -424,6 +430,7 @@ async fn listen(session: &Rc<Session>, client_in: impl AsyncRead + Unpin) -> Res
 async fn wind_up(session: &Rc<Session>) {
     session.closed.set(true);
     session.catalogues.take();
+    session.chains.borrow_mut().close();
     let mut tasks = session.tasks.subscribe();
     let until = Instant::now() + LAST_ANSWERS;
     tokio::select! {

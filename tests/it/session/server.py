@@ -4,7 +4,7 @@ import os
 import sys
 import time
 
-ready = {"roots": None, "level": None}
+ready = {"roots": None, "level": None, "requests": 0}
 # Tells processes apart: their ids are the same in every cell.
 WHO = os.urandom(8).hex()
 
@@ -29,6 +29,37 @@ def answer(id, text="ok"):
     send({"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": text}], "odd": 1.0}})
 
 
+def question(id, **state):
+    asked = {"name": {"method": "elicitation/create", "params": {"message": "Your name?"}}}
+    send({"jsonrpc": "2.0", "id": id, "result": {"resultType": "input_required", "inputRequests": asked, **state}})
+
+
+def ask(id, name, params):
+    """Asks as often as it is told to. Its states are good for this process alone."""
+    owner, _, asked = params.get("requestState", WHO + " 0").partition(" ")
+    if owner != WHO:
+        send({"jsonrpc": "2.0", "id": id, "error": {"code": -32602, "message": "the state is of another process"}})
+    elif int(asked) >= params["arguments"].get("questions", 1):
+        if "hang" in name:
+            time.sleep(60)
+        answer(id, "thank you")
+    else:
+        if "slowly" in name:
+            # Its input ends while it is at work.
+            time.sleep(0.2)
+        question(id, requestState="%s %d" % (WHO, int(asked) + 1))
+        if "die" in name:
+            sys.stderr.write("last words")
+            sys.exit(3)
+        if "stay" in name:
+            time.sleep(60)
+        if "talk" in name:
+            answer(id, "again")
+            send({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "hi"}})
+            send({"jsonrpc": "2.0", "method": "notifications/progress",
+                  "params": {"progressToken": params["_meta"]["progressToken"], "progress": 1}})
+
+
 def call(id, params):
     name, args = params["name"], params.get("arguments", {})
     if name == "who":
@@ -36,7 +67,7 @@ def call(id, params):
     elif name == "verbatim":
         write('{ "result":{"content":[],"odd":1.0,"z":1e2,"a":"\\u0061"} ,"id":%s,"jsonrpc":"2.0","extra":[]}\n' % json.dumps(id))
     elif name == "state":
-        answer(id, json.dumps(ready))
+        answer(id, json.dumps({"roots": ready["roots"], "level": ready["level"]}))
     elif name == "wrong-id":
         answer("stolen")
         answer(id)
@@ -97,6 +128,14 @@ def call(id, params):
         time.sleep(60)
     elif name == "tool-error":
         send({"jsonrpc": "2.0", "id": id, "result": {"isError": True, "content": []}})
+    elif name.startswith("ask-without-state"):
+        ready["requests"] += 1
+        if "inputResponses" in params:
+            answer(id, "request %d" % ready["requests"])
+        else:
+            question(id)
+    elif name.startswith("ask"):
+        ask(id, name, params)
     elif name.startswith("huge"):
         text = "é\\n" * args["pieces"]
         first = name.endswith("first")

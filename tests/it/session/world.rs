@@ -128,6 +128,11 @@ impl Client {
         File::open(&self.audit).unwrap()
     }
 
+    /// What has been recorded so far.
+    pub(crate) fn log(&self) -> String {
+        fs::read_to_string(&self.audit).unwrap()
+    }
+
     pub(crate) async fn send(&mut self, line: &str) {
         let input = self.input.as_mut().unwrap();
         input.write_all(line.as_bytes()).await.unwrap();
@@ -181,8 +186,15 @@ impl Client {
 
     /// Sends a call of a tool in the modern way, without reading.
     pub(crate) async fn start_call(&mut self, id: u64, tool: &str, arguments: Value) {
+        self.start_call_with(id, tool, arguments, json!({})).await;
+    }
+
+    /// The same with more parameters.
+    pub(crate) async fn start_call_with(&mut self, id: u64, tool: &str, arguments: Value, mut params: Value) {
         let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "progressToken": "mine"});
-        let params = json!({"name": tool, "arguments": arguments, "_meta": meta});
+        params["name"] = json!(tool);
+        params["arguments"] = arguments;
+        params["_meta"] = meta;
         self.send(&json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).to_string())
             .await;
     }
