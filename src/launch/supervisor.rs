@@ -263,12 +263,7 @@ impl Launcher {
                 if let Some(Err(Ok(unwanted))) = waiting.map(|waiting| waiting.send(Ok(made))) {
                     // The call was given up meanwhile. Its cgroup can go when the cell has.
                     let _gone = process::pidfd_send_signal(unwanted.pidfd.as_fd(), libc::SIGKILL).is_err();
-                    tokio::spawn(async move {
-                        if let Ok(pidfd) = readiness::readable(unwanted.pidfd) {
-                            let _ended = pidfd.readable().await.is_ok();
-                        }
-                        drop(unwanted.traces);
-                    });
+                    tokio::spawn(clear(unwanted.pidfd, unwanted.traces));
                 }
             }
             Answer::Refused { cell, error } => {
@@ -299,10 +294,24 @@ impl Launcher {
     }
 }
 
+/// Removes what a killed cell leaves, once its last process is gone.
+async fn clear(pidfd: OwnedFd, traces: Traces) {
+    if let Ok(pidfd) = readiness::readable(pidfd) {
+        let _ended = pidfd.readable().await.is_ok();
+    }
+    drop(traces);
+}
+
 impl Drop for Cell {
     fn drop(&mut self) {
-        if self.ended.is_some() {
-            self.signal(libc::SIGKILL);
+        if self.ended.is_none() {
+            return;
+        }
+        self.signal(libc::SIGKILL);
+        let traces = std::mem::take(&mut self.traces);
+        let pidfd = self.pidfd.get_ref().try_clone();
+        if let (Ok(runtime), Ok(pidfd)) = (tokio::runtime::Handle::try_current(), pidfd) {
+            runtime.spawn(clear(pidfd, traces));
         }
     }
 }

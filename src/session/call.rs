@@ -18,7 +18,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use serde_json::value::RawValue;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::chain::{self, Leg};
 use super::link::{End, LONGEST_LINE, Link, STREAM_FROM, Step};
@@ -88,7 +88,15 @@ pub(super) async fn start(
         Refused(detail)
     };
     let grant = grant.map_err(refused)?;
-    let cell = session.options.launcher.launch(&grant.plan, &grant.policy).await.map_err(|error| {
+    // A grant on a file system that does not answer must not hold the call for ever.
+    let launched = timeout_at(
+        began + grant.policy.limits.time,
+        session.options.launcher.launch(&grant.plan, &grant.policy),
+    );
+    let Ok(launched) = launched.await else {
+        return Err(refused("the cell was not built within the time of `limits.time`".to_owned()));
+    };
+    let cell = launched.map_err(|error| {
         let hint = probe::hint(&error).map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
         refused(format!("{}{hint}", text::chain(&error)))
     })?;

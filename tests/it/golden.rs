@@ -28,7 +28,7 @@ fn seen(path: &str, kind: Kind, write: bool, data: bool) -> Seen {
         access: Access { write, execute: !data },
         owner: (1001, 1001),
         data,
-        public: false,
+        public: !data,
         why: "a test".to_owned(),
     }
 }
