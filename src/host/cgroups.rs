@@ -10,9 +10,9 @@ use std::path::{Path, PathBuf};
 use super::delegation::{self, Obstacle};
 use super::probe::Failed;
 use super::probe::clues::Clues;
-use super::{Cgroup, NoCgroup, kernel_file};
+use super::{Cgroup, NoCgroup};
 use crate::launch::cgroup;
-use crate::sys::{Errno, attribute, descriptor, identity, process};
+use crate::sys::{Errno, attribute, descriptor, identity, kernel_file, process};
 
 /// The controllers that a full cell needs.
 pub const NEEDED: [&str; 3] = ["memory", "pids", "cpu"];

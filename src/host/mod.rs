@@ -5,7 +5,6 @@
 
 pub mod cgroups;
 mod delegation;
-pub mod kernel_file;
 pub mod probe;
 pub mod runtime;
 pub mod view;

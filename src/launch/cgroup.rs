@@ -12,9 +12,8 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::LaunchError;
-use crate::host::kernel_file;
 use crate::plan::step::CgroupDirectory;
-use crate::sys::{Errno, descriptor, process};
+use crate::sys::{Errno, descriptor, kernel_file, process};
 
 /// Every directory of ours starts so; the process id of its maker and that process's start time follow.
 pub const PREFIX: &str = "toolcell-";

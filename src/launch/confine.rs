@@ -6,11 +6,10 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
 use super::init::{State, tie_to_launcher};
 use super::{LaunchError, root};
-use crate::host::kernel_file;
 use crate::plan::step::{Kind, LandlockRule, Resource};
 use crate::sys::landlock::{self, access};
 use crate::sys::mount::{self, Beneath};
-use crate::sys::{Errno, Result, capability, descriptor, identity, process};
+use crate::sys::{Errno, Result, capability, descriptor, identity, kernel_file, process};
 
 /// Enters each cgroup, looks that it is there, and makes it the root of a cgroup namespace.
 pub(super) fn join_cgroup(name: &str, joins: &[OwnedFd]) -> Result<()> {

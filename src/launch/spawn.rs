@@ -37,9 +37,12 @@ pub struct Prepared {
     pub(super) image: Image,
     pub(super) idmaps: IdMaps,
     pub(super) launcher: OwnedFd,
-    /// The launcher's own, as `/proc` names it; empty on a kernel that has none.
-    pub(super) cgroup_namespace: PathBuf,
+    /// The launcher's own, as `/proc` names them; without the kinds that the kernel does not have.
+    pub(super) namespaces: Vec<(&'static str, PathBuf)>,
 }
+
+/// The namespaces of a process, by their names in `/proc/PID/ns` (`namespaces(7)`).
+const KINDS: [&str; 8] = ["user", "mnt", "pid", "net", "ipc", "uts", "time", "cgroup"];
 
 impl Prepared {
     /// Lays out the filter and the arguments of exec, and makes the user namespaces that idmapped mounts need.
@@ -74,8 +77,11 @@ impl Prepared {
             image.ok_or_else(|| LaunchError::new("exec", "no program in the plan", Errno(libc::EINVAL)))?;
         let launcher = process::pidfd_open(process::pid().cast_signed())
             .map_err(|errno| LaunchError::new("clone", "descriptor of the launcher", errno))?;
-        let cgroup_namespace = std::fs::read_link("/proc/self/ns/cgroup").unwrap_or_default();
-        Ok(Self { plan, filter, image, idmaps, launcher, cgroup_namespace })
+        let namespaces = KINDS
+            .into_iter()
+            .filter_map(|kind| Some((kind, std::fs::read_link(format!("/proc/self/ns/{kind}")).ok()?)))
+            .collect();
+        Ok(Self { plan, filter, image, idmaps, launcher, namespaces })
     }
 }
 

@@ -7,10 +7,9 @@ use std::collections::BTreeMap;
 
 use super::LaunchError;
 use super::init::State;
-use crate::host::kernel_file;
 use crate::outcome::{Layer, Receipt};
 use crate::plan::step::{CANARY, Step};
-use crate::sys::{Errno, network, process};
+use crate::sys::{Errno, kernel_file, mount, network, process};
 
 /// What a check saw, or what was wrong.
 type Check = Result<String, (String, Errno)>;
@@ -24,7 +23,7 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Receipt, Launch
         .map_err(|error| failed(Layer::Root, "/proc/self/status".to_owned(), Errno::from(error)))?;
     for layer in layers {
         let check = match layer {
-            Layer::Namespaces => namespaces(),
+            Layer::Namespaces => namespaces(state),
             Layer::Root => private_root(),
             Layer::Landlock => landlock(state),
             Layer::Seccomp => field(&status, "Seccomp", "2").map(|_mode| "filter".to_owned()),
@@ -92,8 +91,23 @@ fn landlock(state: &State<'_>) -> Check {
     Ok(format!("abi {}", abi.unwrap_or(0)))
 }
 
-/// Pid 1, and no interface but a loopback of its own that is up.
-fn namespaces() -> Check {
+/// A namespace of this kind that is not the launcher's.
+fn own_namespace(state: &State<'_>, kind: &str) -> Result<(), (String, Errno)> {
+    let path = format!("/proc/self/ns/{kind}");
+    let here = std::fs::read_link(&path).map_err(|error| (path, Errno::from(error)))?;
+    match state.prepared.namespaces.iter().find(|(known, _)| *known == kind) {
+        Some((_, launchers)) if *launchers == here => {
+            Err((format!("the {kind} namespace is the launcher's"), Errno(libc::EPROTO)))
+        }
+        _ => Ok(()),
+    }
+}
+
+/// None of the launcher's, pid 1, and no interface that is up but a loopback.
+fn namespaces(state: &State<'_>) -> Check {
+    for kind in ["user", "mnt", "pid", "net", "ipc", "uts", "time"] {
+        own_namespace(state, kind)?;
+    }
     if process::pid() != 1 {
         return Err(("process id is not 1".to_owned(), Errno(libc::EPROTO)));
     }
@@ -105,32 +119,29 @@ fn namespaces() -> Check {
             return Err((format!("interface `{name}` is up"), Errno(libc::EPROTO)));
         }
     }
-    Ok("pid 1, only lo".to_owned())
+    Ok("user, mnt, pid, net, ipc, uts, time; pid 1, only lo".to_owned())
 }
 
-/// What every host has and no cell gets.
+/// A read-only tmpfs is the root, and what every host has and no cell gets is not there.
 fn private_root() -> Check {
-    for path in ["/sys", "/boot", "/root/.ssh", "/proc/sys"] {
+    let root = mount::kind(c"/").map_err(|errno| ("/".to_owned(), errno))?;
+    if !root.tmpfs || !root.read_only {
+        return Err((format!("the root is not a read-only tmpfs: {root:?}"), Errno(libc::EPROTO)));
+    }
+    for path in ["/sys", "/proc/sys", "/proc/kcore"] {
         match std::fs::symlink_metadata(path) {
             Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::EACCES)) => {}
             Err(error) => return Err((path.to_owned(), Errno::from(error))),
             Ok(_) => return Err((format!("`{path}` is visible"), Errno(libc::EPROTO))),
         }
     }
-    match std::fs::File::create("/.toolcell/new") {
-        Err(_) => Ok("private, read-only".to_owned()),
-        Ok(_) => Err(("the private root is writable".to_owned(), Errno(libc::EPROTO))),
-    }
+    Ok("tmpfs, read-only".to_owned())
 }
 
 /// Seen from inside a cgroup namespace that is not the launcher's, the cell is at the root of each hierarchy that
 /// limits it.
 fn cgroup(state: &State<'_>) -> Check {
-    let own = "/proc/self/ns/cgroup";
-    let namespace = std::fs::read_link(own).map_err(|error| (own.to_owned(), Errno::from(error)))?;
-    if namespace == state.prepared.cgroup_namespace {
-        return Err(("the cgroup namespace is the launcher's".to_owned(), Errno(libc::EPROTO)));
-    }
+    own_namespace(state, "cgroup")?;
     let membership = read("/proc/self/cgroup")?;
     let path = |wanted: &dyn Fn(&str) -> bool| {
         membership.lines().find_map(|line| {

@@ -8,6 +8,7 @@ pub mod capability;
 pub mod descriptor;
 pub mod filter;
 pub mod identity;
+pub mod kernel_file;
 pub mod landlock;
 pub mod mount;
 pub mod network;

@@ -281,3 +281,29 @@ pub struct Space {
     /// Inodes left.
     pub inodes_free: u64,
 }
+
+/// What is mounted at a path (statfs(2), statvfs(3)).
+///
+/// # Errors
+/// The kernel's errno.
+pub fn kind(path: &CStr) -> Result<Mounted> {
+    // SAFETY: statfs is a plain C struct for which all zeroes is a value.
+    let mut stat: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is a NUL-terminated text; `stat` is live and of the type that statfs fills.
+    check(libc::c_long::from(unsafe { libc::statfs(path.as_ptr(), &raw mut stat) }))?;
+    // SAFETY: statvfs is a plain C struct for which all zeroes is a value.
+    let mut flags: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: the path is a NUL-terminated text; `flags` is live and of the type that statvfs fills.
+    check(libc::c_long::from(unsafe { libc::statvfs(path.as_ptr(), &raw mut flags) }))?;
+    let read_only = flags.f_flag & libc::ST_RDONLY != 0;
+    Ok(Mounted { tmpfs: stat.f_type == libc::TMPFS_MAGIC, read_only })
+}
+
+/// The kind of a mount, as far as `verify` asks.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Mounted {
+    /// A tmpfs.
+    pub tmpfs: bool,
+    /// Nothing on it can be changed through this mount.
+    pub read_only: bool,
+}

@@ -148,9 +148,6 @@ const EXCEPTIONS: &[(&str, &str, &str)] = &[
         "a trial launch is what is looked at, and its failed step is the answer",
     ),
     ("src/host/probe/kernel.rs", "launch", "whether owners can be mapped is found out by mapping one"),
-    ("src/launch/cgroup.rs", "host", "files of the kernel are read in one place"),
-    ("src/launch/confine.rs", "host", "files of the kernel are read in one place"),
-    ("src/launch/verify.rs", "host", "files of the kernel are read in one place"),
     (
         "src/launch/supervisor.rs",
         "watch",
