@@ -24,7 +24,7 @@ pub enum Status {
         /// Which one.
         limit: Limit,
     },
-    /// The client cancelled the call, or went away.
+    /// The client cancelled the call, went away, or did not answer the server's question.
     Cancelled,
     /// The call was refused before a payload ran.
     Refused {

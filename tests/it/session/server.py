@@ -14,8 +14,8 @@ def write(text):
     sys.stdout.flush()
 
 
-def send(message):
-    write(json.dumps(message) + "\n")
+def send(*messages):
+    write("".join(json.dumps(message) + "\n" for message in messages))
 
 
 def read():
@@ -29,9 +29,10 @@ def answer(id, text="ok"):
     send({"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": text}], "odd": 1.0}})
 
 
-def question(id, **state):
+def question(id, *more, **state):
     asked = {"name": {"method": "elicitation/create", "params": {"message": "Your name?"}}}
-    send({"jsonrpc": "2.0", "id": id, "result": {"resultType": "input_required", "inputRequests": asked, **state}})
+    result = {"resultType": "input_required", "inputRequests": asked, **state}
+    send({"jsonrpc": "2.0", "id": id, "result": result}, *more)
 
 
 def ask(id, name, params):
@@ -47,17 +48,19 @@ def ask(id, name, params):
         if "slowly" in name:
             # Its input ends while it is at work.
             time.sleep(0.2)
-        question(id, requestState="%s %d" % (WHO, int(asked) + 1))
+        # In one write, so that nothing of it comes after the client's answer.
+        talk = [
+            {"jsonrpc": "2.0", "id": id, "result": {"content": []}},
+            {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "hi"}},
+            {"jsonrpc": "2.0", "method": "notifications/progress",
+             "params": {"progressToken": params["_meta"]["progressToken"], "progress": 1}},
+        ] if "talk" in name else []
+        question(id, *talk, requestState="%s %d" % (WHO, int(asked) + 1))
         if "die" in name:
             sys.stderr.write("last words")
             sys.exit(3)
         if "stay" in name:
             time.sleep(60)
-        if "talk" in name:
-            answer(id, "again")
-            send({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "hi"}})
-            send({"jsonrpc": "2.0", "method": "notifications/progress",
-                  "params": {"progressToken": params["_meta"]["progressToken"], "progress": 1}})
 
 
 def call(id, params):
