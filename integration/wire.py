@@ -206,7 +206,11 @@ class Wire:
             self.process.wait(timeout)
         except subprocess.TimeoutExpired as error:
             raise TimedOut(f"process still there after {timeout} s") from error
-        return time.monotonic() - start
+        took = time.monotonic() - start
+        # What it wrote last is in the pipes; a descendant that holds one must not hold the test.
+        for thread in self._threads:
+            thread.join(1)
+        return took
 
     def close(self, timeout=5):
         """As an SDK does: end of input, then a signal, then a kill. Gives the exit status."""

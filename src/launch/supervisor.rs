@@ -93,6 +93,8 @@ pub struct Cell {
     policy: Arc<Policy>,
     ended: Option<oneshot::Receiver<End>>,
     end: End,
+    /// Every process of the cell is gone.
+    dead: bool,
     began: Instant,
     /// When init is killed, if it has been asked to end.
     kill_at: Option<Instant>,
@@ -195,6 +197,7 @@ impl Launcher {
             policy: Arc::clone(policy),
             ended: Some(end),
             end: None,
+            dead: false,
             began,
             kill_at: None,
         };
@@ -304,7 +307,7 @@ async fn clear(pidfd: OwnedFd, traces: Traces) {
 
 impl Drop for Cell {
     fn drop(&mut self) {
-        if self.ended.is_none() {
+        if self.dead {
             return;
         }
         self.signal(libc::SIGKILL);
@@ -346,27 +349,31 @@ impl Cell {
         }
     }
 
-    /// Resolves when init, hence every process of the cell, is dead.
+    /// Resolves when init, hence every process of the cell, is dead. Given up at any point, it can be begun again.
     async fn gone(&mut self) {
-        let Some(ended) = self.ended.as_mut() else { return };
-        let answer = match self.kill_at {
-            None => ended.await,
-            Some(at) => match timeout_at(at, &mut *ended).await {
-                Ok(answer) => answer,
-                Err(_late) => {
-                    let _gone =
-                        process::pidfd_send_signal(self.pidfd.get_ref().as_fd(), libc::SIGKILL).is_err();
-                    ended.await
-                }
-            },
-        };
-        self.end = answer.unwrap_or_default();
-        if self.end.is_none() {
+        if let Some(ended) = self.ended.as_mut() {
+            let answer = match self.kill_at {
+                None => ended.await,
+                Some(at) => match timeout_at(at, &mut *ended).await {
+                    Ok(answer) => answer,
+                    Err(_late) => {
+                        let pidfd = self.pidfd.get_ref().as_fd();
+                        let _gone = process::pidfd_send_signal(pidfd, libc::SIGKILL).is_err();
+                        ended.await
+                    }
+                },
+            };
+            // A receiver must not be asked again once it has answered.
+            self.ended = None;
+            self.end = answer.unwrap_or_default();
+            self.dead = self.end.is_some();
+        }
+        if !self.dead {
             // The launcher died: its children got SIGKILL from the kernel.
             self.signal(libc::SIGKILL);
             let _ended = self.pidfd.readable().await.is_ok();
+            self.dead = true;
         }
-        self.ended = None;
     }
 
     /// Resolves when every process of the cell is dead and its cgroup is gone. A wait that was given up may be begun
