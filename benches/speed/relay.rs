@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -98,8 +98,13 @@ impl Drop for Session {
 pub(crate) fn behind(toolcell: &Path, files: &Path) -> Command {
     let mut command = Command::new(toolcell);
     command.arg("run").arg("--profile").arg(files.join("large-output.toml"));
-    command.arg("--audit").arg("/dev/null").arg("--").arg(files.join("server"));
+    command.arg("--audit").arg(audit_log()).arg("--").arg(files.join("server"));
     command
+}
+
+/// Each user's own, because a log is its owner's alone.
+fn audit_log() -> PathBuf {
+    std::env::temp_dir().join(format!("toolcell-bench-{}.log", std::process::id()))
 }
 
 /// A field of `/proc/PID/status`, in KiB.
@@ -121,7 +126,8 @@ fn drain(mut from: impl Read) -> Result<usize> {
     }
 }
 
-fn answers(toolcell: &Path, files: &Path, rounds: usize) -> Result<Row> {
+/// What `run` adds to an answer.
+pub(crate) fn answers(toolcell: &Path, files: &Path, rounds: usize) -> Result<Row> {
     let mut session = Session::start(&mut behind(toolcell, files))?;
     let mut ours = || {
         measure::rest(REST);
@@ -142,7 +148,8 @@ fn answers(toolcell: &Path, files: &Path, rounds: usize) -> Result<Row> {
     Ok(measure::difference("one call through run against the server's start and answer", &ours, &bare, ADDED))
 }
 
-fn large(toolcell: &Path, files: &Path) -> Result<Vec<Row>> {
+/// How fast a large result comes, and what the supervisor holds meanwhile.
+pub(crate) fn large(toolcell: &Path, files: &Path) -> Result<Vec<Row>> {
     let mut session = Session::start(&mut behind(toolcell, files))?;
     session.call("small")?;
     measure::rest(REST);
@@ -175,8 +182,7 @@ fn large(toolcell: &Path, files: &Path) -> Result<Vec<Row>> {
     ])
 }
 
-pub(crate) fn rows(toolcell: &Path, files: &Path, rounds: usize) -> Result<Vec<Row>> {
-    let mut rows = vec![answers(toolcell, files, rounds)?];
-    rows.extend(large(toolcell, files)?);
-    Ok(rows)
+/// Removes the log of all sessions.
+pub(crate) fn clean() -> Result<()> {
+    Ok(fs::remove_file(audit_log())?)
 }
