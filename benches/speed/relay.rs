@@ -58,18 +58,32 @@ impl Session {
         self.next += 1;
         let id = self.next;
         self.say(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#))?;
-        let mut line = Vec::new();
         loop {
-            line.clear();
-            if self.stdout.read_until(b'\n', &mut line)? == 0 {
-                return Err("the server ended".into());
-            }
-            let head = String::from_utf8_lossy(line.get(..256.min(line.len())).unwrap_or_default()).into_owned();
+            let (head, length) = self.line()?;
             if head.contains("\"isError\":true") || head.contains("\"error\":") {
                 return Err(head.into());
             }
             if head.contains("\"id\":") {
-                return Ok(line.len());
+                return Ok(length);
+            }
+        }
+    }
+
+    /// The beginning of a line, and its length; the rest is thrown away as it comes.
+    fn line(&mut self) -> Result<(String, usize)> {
+        let (mut head, mut length) = (Vec::new(), 0);
+        loop {
+            let part = self.stdout.fill_buf()?;
+            if part.is_empty() {
+                return Err("the server ended".into());
+            }
+            let end = memchr::memchr(b'\n', part);
+            let count = end.map_or(part.len(), |end| end + 1);
+            head.extend(part.iter().take(count).take(256_usize.saturating_sub(head.len())));
+            self.stdout.consume(count);
+            length += count;
+            if end.is_some() {
+                return Ok((String::from_utf8_lossy(&head).into_owned(), length));
             }
         }
     }
