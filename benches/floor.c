@@ -305,7 +305,8 @@ static void init(int stdio[3], int channel, int *joins, int join_count)
 			ok("setsid", setsid());
 			ok("keyring", syscall(SYS_keyctl, 1, NULL));
 		} else if (!strcmp(what, "close-descriptors")) {
-			int copies[6], count = scratch >= 0 ? 6 : 5, from[6] = { stdio[0], stdio[1], stdio[2], channel, proc, scratch };
+			int copies[7], count = scratch >= 0 ? 7 : 6;
+			int from[7] = { stdio[0], stdio[1], stdio[2], channel, proc, self_pidfd, scratch };
 			for (int j = 0; j < count; j++)
 				copies[j] = (int)ok("dup", fcntl(from[j], F_DUPFD_CLOEXEC, 16));
 			for (int j = 0; j < 3; j++)
@@ -314,7 +315,7 @@ static void init(int stdio[3], int channel, int *joins, int join_count)
 				ok("dup3", dup3(copies[j], j, j > 2 ? O_CLOEXEC : 0));
 			close(root);
 			ok("close_range", syscall(SYS_close_range, count, ~0U, 0));
-			channel = 3, proc = 4, scratch = count > 5 ? 5 : -1;
+			channel = 3, proc = 4, self_pidfd = 5, scratch = count > 6 ? 6 : -1;
 		} else if (!strcmp(what, "set-ids")) {
 			unsigned uid = (unsigned)number(f[1]), gid = (unsigned)number(f[2]);
 			ok("setgroups", syscall(SYS_setgroups, 0, NULL));

@@ -29,10 +29,18 @@ fn rows() -> Result<Vec<Row>> {
     };
     let toolcell = files.join("toolcell");
     let root = toolcell::sys::identity::effective().0 == 0;
+    let measuring = |what: &str| eprintln!("measuring {what}");
+    measuring("whole processes");
     let mut rows = whole::rows(&toolcell, &files, root, rounds)?;
+    measuring("launches");
     rows.extend(floor::rows(&files, rounds)?);
-    rows.extend(relay::rows(&toolcell, &files, rounds)?);
+    measuring("answers through run");
+    rows.push(relay::answers(&toolcell, &files, rounds)?);
+    measuring("large results through run");
+    rows.extend(relay::large(&toolcell, &files)?);
+    measuring("what a thousand calls leave");
     rows.extend(leaks::rows(&toolcell, &files)?);
+    relay::clean()?;
     Ok(rows)
 }
 

@@ -4,7 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead, BufReader, Read, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -31,7 +31,8 @@ pub(crate) struct Session {
 impl Session {
     /// Starts it and shakes hands.
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
-        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut child =
+            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take().ok_or("no stdout")?);
         let mut session = Self { child, stdin, stdout: BufReader::with_capacity(1 << 20, stdout), next: 0 };
         session.ask(
@@ -57,19 +58,32 @@ impl Session {
         self.next += 1;
         let id = self.next;
         self.say(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#))?;
-        let mut line = Vec::new();
         loop {
-            line.clear();
-            if self.stdout.read_until(b'\n', &mut line)? == 0 {
-                return Err("the server ended".into());
-            }
-            let head =
-                String::from_utf8_lossy(line.get(..256.min(line.len())).unwrap_or_default()).into_owned();
+            let (head, length) = self.line()?;
             if head.contains("\"isError\":true") || head.contains("\"error\":") {
                 return Err(head.into());
             }
             if head.contains("\"id\":") {
-                return Ok(line.len());
+                return Ok(length);
+            }
+        }
+    }
+
+    /// The beginning of a line, and its length; the rest is thrown away as it comes.
+    fn line(&mut self) -> Result<(String, usize)> {
+        let (mut head, mut length) = (Vec::new(), 0);
+        loop {
+            let part = self.stdout.fill_buf()?;
+            if part.is_empty() {
+                return Err("the server ended".into());
+            }
+            let end = memchr::memchr(b'\n', part);
+            let count = end.map_or(part.len(), |end| end + 1);
+            head.extend(part.iter().take(count).take(256_usize.saturating_sub(head.len())));
+            self.stdout.consume(count);
+            length += count;
+            if end.is_some() {
+                return Ok((String::from_utf8_lossy(&head).into_owned(), length));
             }
         }
     }
@@ -98,8 +112,13 @@ impl Drop for Session {
 pub(crate) fn behind(toolcell: &Path, files: &Path) -> Command {
     let mut command = Command::new(toolcell);
     command.arg("run").arg("--profile").arg(files.join("large-output.toml"));
-    command.arg("--audit").arg("/dev/null").arg("--").arg(files.join("server"));
+    command.arg("--audit").arg(audit_log()).arg("--").arg(files.join("server"));
     command
+}
+
+/// Each user's own, because a log is its owner's alone.
+fn audit_log() -> PathBuf {
+    std::env::temp_dir().join(format!("toolcell-bench-{}.log", std::process::id()))
 }
 
 /// A field of `/proc/PID/status`, in KiB.
@@ -121,7 +140,8 @@ fn drain(mut from: impl Read) -> Result<usize> {
     }
 }
 
-fn answers(toolcell: &Path, files: &Path, rounds: usize) -> Result<Row> {
+/// What `run` adds to an answer.
+pub(crate) fn answers(toolcell: &Path, files: &Path, rounds: usize) -> Result<Row> {
     let mut session = Session::start(&mut behind(toolcell, files))?;
     let mut ours = || {
         measure::rest(REST);
@@ -142,7 +162,8 @@ fn answers(toolcell: &Path, files: &Path, rounds: usize) -> Result<Row> {
     Ok(measure::difference("one call through run against the server's start and answer", &ours, &bare, ADDED))
 }
 
-fn large(toolcell: &Path, files: &Path) -> Result<Vec<Row>> {
+/// How fast a large result comes, and what the supervisor holds meanwhile.
+pub(crate) fn large(toolcell: &Path, files: &Path) -> Result<Vec<Row>> {
     let mut session = Session::start(&mut behind(toolcell, files))?;
     session.call("small")?;
     measure::rest(REST);
@@ -175,8 +196,7 @@ fn large(toolcell: &Path, files: &Path) -> Result<Vec<Row>> {
     ])
 }
 
-pub(crate) fn rows(toolcell: &Path, files: &Path, rounds: usize) -> Result<Vec<Row>> {
-    let mut rows = vec![answers(toolcell, files, rounds)?];
-    rows.extend(large(toolcell, files)?);
-    Ok(rows)
+/// Removes the log of all sessions.
+pub(crate) fn clean() -> Result<()> {
+    Ok(fs::remove_file(audit_log())?)
 }

@@ -25,7 +25,7 @@ struct Hierarchy {
     options: Option<String>,
 }
 
-/// What is in the way on one of the two roads; only when both are closed is it worth to look for an explanation.
+/// What is in the way.
 struct Closed {
     why: String,
     failed: Option<Failed>,
@@ -54,22 +54,20 @@ pub fn find() -> Result<Cgroup, NoCgroup> {
     };
     let hierarchies = hierarchies(&read("/proc/self/mountinfo")?);
     let membership = read("/proc/self/cgroup")?;
+    // A controller lives in one hierarchy only: where v1 has all three, v2 has none of them.
+    if let Some(over_v1) = find_v1(&hierarchies, &membership) {
+        return over_v1.map_err(NoCgroup::from);
+    }
     let unified =
         hierarchies.iter().find(|h| h.options.is_none()).and_then(|h| Some(own(h, v2_path(&membership)?)));
-    let over_v2 = match unified {
-        Some(directory) => find_v2(&directory),
+    match unified {
+        Some(directory) => find_v2(&directory).map_err(NoCgroup::from),
         None => Err(Closed {
             why: "no hierarchy with the controllers memory, pids and cpu is mounted".to_owned(),
             failed: None,
             obstacle: Obstacle::NoHierarchy,
-        }),
-    };
-    match over_v2 {
-        Ok(found) => Ok(found),
-        Err(v2) => match find_v1(&hierarchies, &membership) {
-            Some(answer) => answer.map_err(NoCgroup::from),
-            None => Err(v2.into()),
-        },
+        }
+        .into()),
     }
 }
 
