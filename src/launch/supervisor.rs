@@ -348,25 +348,27 @@ impl Cell {
 
     /// Resolves when init, hence every process of the cell, is dead.
     async fn gone(&mut self) {
-        let Some(ended) = self.ended.as_mut() else { return };
-        let answer = match self.kill_at {
-            None => ended.await,
-            Some(at) => match timeout_at(at, &mut *ended).await {
-                Ok(answer) => answer,
-                Err(_late) => {
-                    let _gone =
-                        process::pidfd_send_signal(self.pidfd.get_ref().as_fd(), libc::SIGKILL).is_err();
-                    ended.await
-                }
-            },
-        };
-        self.end = answer.unwrap_or_default();
+        if let Some(ended) = self.ended.as_mut() {
+            let answer = match self.kill_at {
+                None => ended.await,
+                Some(at) => match timeout_at(at, &mut *ended).await {
+                    Ok(answer) => answer,
+                    Err(_late) => {
+                        let _gone =
+                            process::pidfd_send_signal(self.pidfd.get_ref().as_fd(), libc::SIGKILL).is_err();
+                        ended.await
+                    }
+                },
+            };
+            self.end = answer.unwrap_or_default();
+            // An answer is given once; a wait that was given up below must not ask for it again.
+            self.ended = None;
+        }
         if self.end.is_none() {
             // The launcher died: its children got SIGKILL from the kernel.
             self.signal(libc::SIGKILL);
             let _ended = self.pidfd.readable().await.is_ok();
         }
-        self.ended = None;
     }
 
     /// Resolves when every process of the cell is dead and its cgroup is gone. A wait that was given up may be begun
