@@ -58,7 +58,10 @@ fn held(pid: u32, parents: &[PathBuf]) -> Result<Held> {
         processes: all.len(),
         mounts: fs::read_to_string(format!("/proc/{pid}/mountinfo"))?.lines().count(),
         cgroups: parents.iter().map(|parent| entries(parent, PREFIX)).sum(),
-        files: [std::env::temp_dir(), PathBuf::from("/dev/shm")].iter().map(|place| entries(place, "toolcell")).sum(),
+        files: [std::env::temp_dir(), PathBuf::from("/dev/shm")]
+            .iter()
+            .map(|place| entries(place, "toolcell"))
+            .sum(),
     })
 }
 

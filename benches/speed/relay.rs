@@ -31,8 +31,7 @@ pub(crate) struct Session {
 impl Session {
     /// Starts it and shakes hands.
     pub(crate) fn start(command: &mut Command) -> Result<Self> {
-        let mut child =
-            command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
+        let mut child = command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn()?;
         let (stdin, stdout) = (child.stdin.take(), child.stdout.take().ok_or("no stdout")?);
         let mut session = Self { child, stdin, stdout: BufReader::with_capacity(1 << 20, stdout), next: 0 };
         session.ask(
