@@ -131,6 +131,10 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     /// When the stream cannot be read.
     pub async fn piece(&mut self, piece: &mut Vec<u8>) -> io::Result<Piece> {
         if self.start == self.end && !self.ended {
+            // The buffer that came back in exchange is as long as its last piece was.
+            if self.buffer.len() < READ {
+                self.buffer.resize(READ, 0);
+            }
             self.read().await?;
         }
         piece.clear();

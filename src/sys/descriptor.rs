@@ -154,6 +154,15 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> Result<()> {
     check(libc::c_long::from(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) })).map(drop)
 }
 
+/// `F_SETPIPE_SZ`: room for so many bytes in a pipe.
+///
+/// # Errors
+/// The kernel's errno; `EPERM` when the user's pipes together would exceed `pipe-user-pages-soft`.
+pub fn set_pipe_size(fd: BorrowedFd<'_>, size: libc::c_int) -> Result<()> {
+    // SAFETY: F_SETPIPE_SZ takes an integer.
+    check(libc::c_long::from(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, size) })).map(drop)
+}
+
 /// `memfd_create(2)`, close-on-exec: an anonymous file to hand over something larger than a message.
 ///
 /// # Errors
