@@ -227,7 +227,7 @@ mod tests {
     fn variables() -> Variables<'static> {
         Variables {
             home: Some(Path::new("/home/u")),
-            workspace: Path::new("/work/p"),
+            workspace: Path::new("/srv/p"),
             config: Some(Path::new("/etc/cells")),
         }
     }
@@ -236,7 +236,7 @@ mod tests {
     fn variables_are_replaced_at_the_beginning_of_a_path() {
         let path = |text: &str| variables().path(text).unwrap().display().to_string();
         assert_eq!(path("{home}"), "/home/u");
-        assert_eq!(path("{workspace}/src//x/"), "/work/p/src/x");
+        assert_eq!(path("{workspace}/src//x/"), "/srv/p/src/x");
         assert_eq!(path("{config}/data"), "/etc/cells/data");
         assert_eq!(path("{scratch}"), "/tmp");
         assert_eq!(path("/a/{{b}}"), "/a/{b}");

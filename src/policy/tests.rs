@@ -18,7 +18,7 @@ use super::{Floor, PathRule, Policy, Source, config, limits, profile};
 use crate::outcome::Limit;
 
 fn world() -> World<'static> {
-    World { home: Some(Path::new("/home/u")), workspace: Path::new("/work/p") }
+    World { home: Some(Path::new("/home/u")), workspace: Path::new("/srv/p") }
 }
 
 fn known(name: &str) -> bool {
@@ -181,7 +181,7 @@ set = { A = "{workspace}/{{x}}" }
     assert_eq!((policy.limits.memory, policy.limits.tasks, policy.filesystem.scratch), (1 << 30, 7, 1 << 20));
     assert_eq!(policy.environment.pass, ["LANG", "B"]);
     let set: Vec<_> = policy.environment.set.iter().map(|(k, v)| (k.as_str(), v.as_str())).collect();
-    assert_eq!(set, [("A", "/work/p/{x}"), ("C", "1")]);
+    assert_eq!(set, [("A", "/srv/p/{x}"), ("C", "1")]);
     assert_eq!(policy.syscalls.deny, ["ptrace"]);
 }
 
@@ -304,7 +304,7 @@ fn examples_of_the_reference_are_right() {
 fn options_add_to_a_profile_and_win_over_it() {
     let policy = resolved("offline", &[]).unwrap();
     let additions = Additions {
-        read: vec!["/data/".into(), "/work/p".into()],
+        read: vec!["/data/".into(), "/srv/p".into()],
         write: vec!["/out".into()],
         env: vec![parse_env("HOME").unwrap(), parse_env("LANG=C").unwrap()],
         memory: Some(1 << 30),
@@ -330,7 +330,7 @@ fn options_add_to_a_profile_and_win_over_it() {
     assert!(matches!(read("data"), AddError::Path { option: "--read", .. }));
     assert!(matches!(read("/proc/1"), AddError::Path { .. }));
     assert!(matches!(read("/a/../b"), AddError::Path { .. }));
-    assert!(matches!(read("/work/p/.env"), AddError::Denied(_)));
+    assert!(matches!(read("/srv/p/.env"), AddError::Denied(_)));
     assert!(matches!(refused(Additions { tasks: Some(0), ..Additions::default() }), AddError::Limit { .. }));
     assert!(matches!(parse_env("A B=1"), Err(AddError::Variable(_))));
     assert!(matches!(parse_env("A=\0"), Err(AddError::Value(_))));

@@ -78,7 +78,7 @@ impl Tally {
             count: 1,
             value: None,
             peak: None,
-            rule: "the rules of MCP over stdio".to_owned(),
+            rule: "MCP over stdio".to_owned(),
             allow: None,
             evidence: Evidence::Supervisor,
         };

@@ -107,8 +107,9 @@ pub(super) fn floor() -> Arg {
             PossibleValue::new(Floor::Full.name()).help("Every layer"),
             PossibleValue::new(Floor::NoCgroup.name())
                 .help("Every layer but cgroup limits: no limit on memory, CPU and tasks together"),
-            PossibleValue::new(Floor::Landlock.name())
-                .help("No namespaces: paths are denied, but their names can be seen"),
+            PossibleValue::new(Floor::Landlock.name()).help(
+                "No namespaces either; no cell can be made without them yet, so such a host is refused",
+            ),
         ])
         .help("The weakest isolation to accept; below it nothing runs [default: the profile's]")
 }

@@ -81,7 +81,7 @@ impl Error {
         match self {
             Self::Refused { .. } => Some(
                 "`toolcell doctor` says what this host lacks; `toolcell demo --floor no-cgroup` accepts a host without \
-                 cgroup limits, `--floor landlock` one without namespaces"
+                 cgroup limits"
                     .to_owned(),
             ),
             Self::Prepare { .. } | Self::Lost { .. } | Self::Write(_) => None,
