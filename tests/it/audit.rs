@@ -131,3 +131,25 @@ fn several_processes_leave_whole_lines_in_one_log() {
         .collect();
     assert_eq!(records.len(), usize::try_from(WRITERS * RECORDS).unwrap());
 }
+
+#[test]
+fn a_cell_cannot_read_change_or_remove_the_records_about_it() {
+    let directory = std::path::PathBuf::from(format!("/var/tmp/toolcell-own-records-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    let [log, report] = ["log", "report"].map(|name| directory.join(name).display().to_string());
+    let tries = format!(
+        "cat {log} {report}; echo x >> {log}; mv {log} {log}.old; rm {report}; echo made > {log}.new"
+    );
+    let output = std::process::Command::new(crate::binary())
+        .args(["exec", "--floor", "no-cgroup", "--write", directory.to_str().unwrap()])
+        .args(["--audit", &log, "--report", &report, "--", "/bin/sh", "-c", &tries])
+        .output()
+        .unwrap();
+    let (records, written) =
+        (std::fs::read_to_string(&log).unwrap(), std::fs::read_to_string(directory.join("log.new")).unwrap());
+    assert_eq!(String::from_utf8(output.stdout).unwrap(), "", "something of the records was read");
+    assert_eq!(records.lines().count(), 2, "{records}");
+    assert!(std::fs::read_to_string(&report).unwrap().contains("finished"));
+    assert_eq!(written, "made\n", "the grant itself works");
+    std::fs::remove_dir_all(directory).unwrap();
+}
