@@ -140,7 +140,7 @@ fn a_cell_cannot_read_change_or_remove_the_records_about_it() {
     let tries = format!(
         "cat {log} {report}; echo x >> {log}; mv {log} {log}.old; rm {report}; echo made > {log}.new"
     );
-    let output = std::process::Command::new(crate::binary())
+    let output = Command::new(crate::binary())
         .args(["exec", "--floor", "no-cgroup", "--write", directory.to_str().unwrap()])
         .args(["--audit", &log, "--report", &report, "--", "/bin/sh", "-c", &tries])
         .output()
