@@ -271,7 +271,7 @@ const FOREIGN: &[&str] = &[
     concat!("registry.", "npmjs"),
     concat!("npmjs", ".com"),
     concat!("pypi", ".org"),
-    concat!("pythonhosted", ".org"),
+    concat!("python", "hosted.", "org"),
     concat!("issue ", "#"),
 ];
 
