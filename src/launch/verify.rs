@@ -88,7 +88,25 @@ fn landlock(state: &State<'_>) -> Check {
         Step::Landlock { abi, .. } => Some(*abi),
         _ => None,
     });
-    Ok(format!("abi {}", abi.unwrap_or(0)))
+    let abi = abi.unwrap_or(0);
+    let ports = [
+        (4, "TCP connect", network::connect as fn(bool) -> Result<(), Errno>, true),
+        (4, "TCP bind", network::bind, true),
+        (10, "UDP connect", network::connect, false),
+        (10, "UDP bind", network::bind, false),
+    ];
+    let mut refused = vec!["files"];
+    for (since, name, call, stream) in ports.into_iter().filter(|(since, ..)| abi >= *since) {
+        match call(stream) {
+            // Nothing else in a cell gives this answer.
+            Err(Errno(libc::EACCES)) => refused.push(name),
+            // The filter of this profile, or a kernel without these sockets, leaves Landlock nothing to refuse.
+            Err(Errno(libc::EPERM | libc::EAFNOSUPPORT)) => {}
+            Err(errno) => return Err((format!("{name} (abi {since})"), errno)),
+            Ok(()) => return Err((format!("{name} is not refused (abi {since})"), Errno(libc::EPROTO))),
+        }
+    }
+    Ok(format!("abi {abi}; refused: {}", refused.join(", ")))
 }
 
 /// A namespace of this kind that is not the launcher's.
