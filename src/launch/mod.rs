@@ -14,6 +14,8 @@ pub(crate) mod idmap;
 mod init;
 
 pub mod launcher;
+pub mod orphans;
+pub mod private;
 pub mod reserve;
 mod root;
 pub mod spawn;

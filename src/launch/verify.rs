@@ -4,9 +4,10 @@
 //! step which returned 0 had its effect.
 
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 
-use super::LaunchError;
 use super::init::State;
+use super::{LaunchError, private};
 use crate::outcome::{Layer, Receipt};
 use crate::plan::step::{CANARY, Step};
 use crate::sys::{Errno, kernel_file, mount, network, process};
@@ -19,15 +20,19 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Receipt, Launch
     let failed = |layer: Layer, object: String, errno| {
         LaunchError::new("verify", format!("{}: {object}", layer.name()), errno)
     };
-    let status = kernel_file::read("/proc/self/status")
-        .map_err(|error| failed(Layer::Root, "/proc/self/status".to_owned(), Errno::from(error)))?;
+    let status = match &state.hold {
+        None => kernel_file::read("/proc/self/status"),
+        Some(hold) => std::io::read_to_string(&hold.status),
+    };
+    let status =
+        status.map_err(|error| failed(Layer::Root, "/proc/self/status".to_owned(), Errno::from(error)))?;
     for layer in layers {
         let check = match layer {
             Layer::Namespaces => namespaces(state),
             Layer::Root => private_root(),
             Layer::Landlock => landlock(state),
             Layer::Seccomp => field(&status, "Seccomp", "2").map(|_mode| "filter".to_owned()),
-            Layer::Capabilities => capabilities(&status),
+            Layer::Capabilities => capabilities(&status, state),
             Layer::Cgroup => cgroup(state),
             Layer::Rlimit | Layer::Deadline | Layer::Output | Layer::Protocol => continue,
         };
@@ -39,7 +44,12 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Receipt, Launch
         "identity".to_owned(),
         format!("uid {} gid {} groups {}", first(&ids[0]), first(&ids[1]), groups(&ids[2])),
     );
-    seen.insert("descriptors".to_owned(), descriptors().map_err(|(o, e)| failed(Layer::Root, o, e))?);
+    if state.hold.is_some() {
+        let saw = processes().map_err(|(object, errno)| failed(Layer::Landlock, object, errno))?;
+        seen.insert("processes".to_owned(), saw);
+    } else {
+        seen.insert("descriptors".to_owned(), descriptors().map_err(|(o, e)| failed(Layer::Root, o, e))?);
+    }
     Ok(Receipt { floor: state.prepared.plan.floor, layers: seen })
 }
 
@@ -69,20 +79,35 @@ fn field(status: &str, name: &str, wanted: &str) -> Check {
     }
 }
 
-fn capabilities(status: &str) -> Check {
-    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+/// A process without any cannot empty the bounding set, which alone gives nothing.
+fn capabilities(status: &str, state: &State<'_>) -> Check {
+    let held = state.hold.is_some();
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd"].into_iter().take(if held { 4 } else { 5 }) {
         field(status, set, "0000000000000000")?;
     }
     field(status, "NoNewPrivs", "1")?;
-    Ok("all five sets empty, no_new_privs".to_owned())
+    let sets = if held { "all sets but the bounding one" } else { "all five sets" };
+    Ok(format!("{sets} empty, no_new_privs"))
+}
+
+/// Without a pid namespace the launcher can be named, and only Landlock's scope, or another user id, keeps it from being
+/// signalled. Init may end "all others" only after this.
+fn processes() -> Check {
+    match process::signal_parent() {
+        Err(Errno(libc::EPERM)) => Ok("no signal leaves, init ends what is left".to_owned()),
+        Err(errno) => Err(("the launcher".to_owned(), errno)),
+        Ok(()) => Err(("the launcher can be signalled".to_owned(), Errno(libc::EPROTO))),
+    }
 }
 
 /// The canary is readable by mode and mount; only Landlock refuses it.
 fn landlock(state: &State<'_>) -> Check {
-    match std::fs::File::open(CANARY) {
+    let canary = state.private.map_or_else(|| PathBuf::from(CANARY), private::canary);
+    let shown = canary.display();
+    match std::fs::File::open(&canary) {
         Err(error) if error.raw_os_error() == Some(libc::EACCES) => {}
-        Err(error) => return Err((CANARY.to_owned(), Errno::from(error))),
-        Ok(_) => return Err((format!("`{CANARY}` can be read"), Errno(libc::EPROTO))),
+        Err(error) => return Err((shown.to_string(), Errno::from(error))),
+        Ok(_) => return Err((format!("`{shown}` can be read"), Errno(libc::EPROTO))),
     }
     let abi = state.prepared.plan.steps.iter().find_map(|step| match step {
         Step::Landlock { abi, .. } => Some(*abi),
@@ -157,10 +182,16 @@ fn private_root() -> Check {
 }
 
 /// Seen from inside a cgroup namespace that is not the launcher's, the cell is at the root of each hierarchy that
-/// limits it.
+/// limits it; without such a namespace, in the directory that was made for it.
 fn cgroup(state: &State<'_>) -> Check {
-    own_namespace(state, "cgroup")?;
-    let membership = read("/proc/self/cgroup")?;
+    let membership = match &state.hold {
+        None => {
+            own_namespace(state, "cgroup")?;
+            read("/proc/self/cgroup")?
+        }
+        Some(hold) => std::io::read_to_string(&hold.membership)
+            .map_err(|error| ("/proc/self/cgroup".to_owned(), Errno::from(error)))?,
+    };
     let path = |wanted: &dyn Fn(&str) -> bool| {
         membership.lines().find_map(|line| {
             let mut parts = line.splitn(3, ':').skip(1);
@@ -170,7 +201,11 @@ fn cgroup(state: &State<'_>) -> Check {
     // A controller that no v1 hierarchy has is one of v2, whose line names none.
     let at_root = |controller: &str| {
         let listed = path(&|list: &str| list.split(',').any(|name| name == controller));
-        listed.or_else(|| path(&str::is_empty)) == Some("/")
+        let found = listed.or_else(|| path(&str::is_empty));
+        match &state.hold {
+            None => found == Some("/"),
+            Some(_) => found.is_some_and(|found| found.rsplit('/').next() == Some(state.name)),
+        }
     };
     for controller in ["memory", "pids", "cpu"] {
         if !at_root(controller) {

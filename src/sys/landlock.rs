@@ -5,7 +5,7 @@
 //! The `landlock` crate is built around best effort by ABI; here a right is either handled or the launch fails,
 //! and the whole is one ruleset, so the three calls are made directly.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use super::{Errno, Result, check, check_fd};
@@ -117,8 +117,14 @@ pub fn create_ruleset(abi: u32) -> Result<OwnedFd> {
         4 | 5 => 16,
         _ => size_of::<RulesetAttr>(),
     };
+    create(&attr, size)
+}
+
+fn create(attr: &RulesetAttr, size: usize) -> Result<OwnedFd> {
+    let size = size.min(size_of::<RulesetAttr>());
     // SAFETY: the kernel reads `size` bytes of `attr`, which has at least as many.
-    let fd = check_fd(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, &raw const attr, size, 0) })?;
+    let fd =
+        check_fd(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::from_ref(attr), size, 0) })?;
     // SAFETY: the call returned a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -143,8 +149,20 @@ pub fn add_path(ruleset: BorrowedFd<'_>, path: BorrowedFd<'_>, rights: u64) -> R
     .map(drop)
 }
 
-/// Restricts the calling thread for good; needs `no_new_privs`. `LANDLOCK_RESTRICT_SELF_TSYNC` (ABI 8) would take other
-/// threads along; the callers have none.
+/// A ruleset whose only effect is that the processes in it send no signal outside (ABI 6). Moving files between
+/// directories is refused by every ruleset that does not allow it, so `root`, the root directory, gets that right.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn create_signal_scope(root: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let attr = RulesetAttr { handled_access_fs: access::REFER, handled_access_net: 0, scoped: 0b10 };
+    let ruleset = create(&attr, size_of::<RulesetAttr>())?;
+    add_path(ruleset.as_fd(), root, access::REFER)?;
+    Ok(ruleset)
+}
+
+/// Restricts the calling thread for good; needs `no_new_privs`, which `LANDLOCK_RESTRICT_SELF_NO_NEW_PRIVS` (ABI 11) would
+/// set too. `LANDLOCK_RESTRICT_SELF_TSYNC` (ABI 8) would take other threads along; the callers have none.
 ///
 /// # Errors
 /// The kernel's errno; `E2BIG` after 16 layers.
