@@ -4,13 +4,15 @@
 //! step which returned 0 had its effect.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsRawFd as _;
 use std::path::PathBuf;
 
+use super::confine::Hold;
 use super::init::State;
 use super::{LaunchError, private};
 use crate::outcome::{Layer, Receipt};
 use crate::plan::step::{CANARY, Step};
-use crate::sys::{Errno, kernel_file, mount, network, process};
+use crate::sys::{Errno, descriptor, kernel_file, mount, network, process};
 
 /// What a check saw, or what was wrong.
 type Check = Result<String, (String, Errno)>;
@@ -44,12 +46,15 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Receipt, Launch
         "identity".to_owned(),
         format!("uid {} gid {} groups {}", first(&ids[0]), first(&ids[1]), groups(&ids[2])),
     );
-    if state.hold.is_some() {
-        let saw = processes().map_err(|(object, errno)| failed(Layer::Landlock, object, errno))?;
-        seen.insert("processes".to_owned(), saw);
-    } else {
-        seen.insert("descriptors".to_owned(), descriptors().map_err(|(o, e)| failed(Layer::Root, o, e))?);
-    }
+    let closed = match &state.hold {
+        None => descriptors(),
+        Some(hold) => {
+            let saw = processes().map_err(|(object, errno)| failed(Layer::Landlock, object, errno))?;
+            seen.insert("processes".to_owned(), saw);
+            descriptors_by_number(hold)
+        }
+    };
+    seen.insert("descriptors".to_owned(), closed.map_err(|(o, e)| failed(Layer::Root, o, e))?);
     Ok(Receipt { floor: state.prepared.plan.floor, layers: seen })
 }
 
@@ -224,6 +229,16 @@ fn descriptors() -> Check {
     numbers.sort_unstable();
     // 4 is the directory that is being read, 6 the scratch directory.
     match numbers.iter().find(|number| **number == 5 || **number > 6) {
+        None => Ok("stdin, stdout, stderr".to_owned()),
+        Some(number) => Err((format!("descriptor {number} is open"), Errno(libc::EPROTO))),
+    }
+}
+
+/// The same where `/proc` is not granted: every number is asked for.
+fn descriptors_by_number(hold: &Hold) -> Check {
+    const MOST: i32 = 4096;
+    let kept = [hold.scope.as_raw_fd(), hold.status.as_raw_fd(), hold.membership.as_raw_fd()];
+    match (4..MOST).find(|number| !kept.contains(number) && descriptor::is_open(*number)) {
         None => Ok("stdin, stdout, stderr".to_owned()),
         Some(number) => Err((format!("descriptor {number} is open"), Errno(libc::EPROTO))),
     }

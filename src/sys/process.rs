@@ -189,7 +189,9 @@ extern "C" fn run(argument: *mut libc::c_void) -> libc::c_int {
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, ptr::null::<u64>(), 8)
     };
     // SAFETY: `argument` is the `Shared` of `spawn`, alive while its thread sleeps.
-    let (image, scope) = unsafe { ((*shared).image, (*shared).scope) };
+    let image = unsafe { (*shared).image };
+    // SAFETY: as above.
+    let scope = unsafe { (*shared).scope };
     let entered = scope.map_or(Ok(()), |ruleset| die_with_parent().and_then(|()| enter(ruleset)));
     if entered.is_ok() {
         execute(image);
