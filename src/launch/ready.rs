@@ -182,7 +182,9 @@ impl<T> Shelf<T> {
 
 #[cfg(test)]
 mod tests {
+    use std::io::{Read as _, Write as _};
     use std::os::unix::fs::symlink;
+    use std::process::{Command, Stdio};
 
     use super::*;
     use crate::plan::step::{Access, Kind};
@@ -289,5 +291,24 @@ mod tests {
         std::fs::create_dir(&source).unwrap();
         assert_ne!(Sources::look(&plan, &mut mounts).unwrap().binds, before);
         std::fs::remove_dir_all(&place).unwrap();
+    }
+
+    #[test]
+    fn a_mount_is_a_change_once() {
+        let script = "echo; read mount; mount -t tmpfs none /mnt; echo; read end";
+        let mut unshare = Command::new("unshare");
+        unshare.args(["--user", "--map-root-user", "--mount", "sh", "-c", script]);
+        let mut child = unshare.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+        let (mut input, mut output) = (child.stdin.take().unwrap(), child.stdout.take().unwrap());
+        let mut turn = [0];
+        output.read_exact(&mut turn).unwrap();
+        let table = File::open(format!("/proc/{}/mountinfo", child.id())).unwrap();
+        let mut mounts = Mounts { table, changes: 0 };
+        assert_eq!(mounts.changes(), Ok(0));
+        input.write_all(b"\n").unwrap();
+        output.read_exact(&mut turn).unwrap();
+        assert_eq!((mounts.changes(), mounts.changes()), (Ok(1), Ok(1)));
+        drop(input);
+        child.wait().unwrap();
     }
 }
