@@ -188,10 +188,9 @@ mod tests {
 
     use super::*;
     use crate::plan::step::{Access, Kind};
-    use crate::policy::Floor;
 
     fn plan(steps: Vec<Step>) -> Arc<Plan> {
-        Arc::new(Plan { floor: Floor::Full, steps })
+        Arc::new(Plan { floor: serde_json::from_str("\"full\"").unwrap(), steps })
     }
 
     fn binding(source: &Path) -> Arc<Plan> {
