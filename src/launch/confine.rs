@@ -90,7 +90,7 @@ pub(super) fn drop_capabilities(bounding: bool) -> Result<()> {
 
 /// What init needs to answer for the cell's processes without a pid namespace, opened before Landlock keeps it from it.
 #[derive(Debug)]
-pub(super) struct Hold {
+pub(super) struct Alone {
     /// A Landlock ruleset for the payload alone, so that it cannot signal init.
     pub(super) scope: OwnedFd,
     /// The program with the cell's own directory in its environment.
@@ -101,7 +101,7 @@ pub(super) struct Hold {
     pub(super) membership: File,
 }
 
-impl Hold {
+impl Alone {
     pub(super) fn new(state: &State<'_>) -> Result<Self> {
         process::become_subreaper()?;
         process::hear_of_parents_end()?;

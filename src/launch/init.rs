@@ -6,7 +6,9 @@
 //! ```text
 //! building ──a step fails──► Failed, exit(1)
 //!    │ all steps done
-//!  Ready ──exec fails──► Failed, exit(127)
+//!  Ready ──held: the channel ends, or SIGTERM──► exit(143)
+//!    │ not held, or told to go on
+//!  starting ──exec fails──► Failed, exit(127)
 //!    │ exec done
 //! reaping ──payload ends──► Exited, exit(its status); the kernel kills what is left in the pid namespace
 //!    └──────SIGTERM────────► kill all, reap all (so that their CPU time is counted), exit(143)
@@ -18,7 +20,7 @@ use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
-use super::confine::Hold;
+use super::confine::Alone;
 use super::root::Root;
 use super::spawn::{Prepared, Stdio};
 use super::{LaunchError, Report, confine, private, root, verify};
@@ -33,6 +35,9 @@ const CHANNEL: i32 = 3;
 const PROC: i32 = 4;
 const LAUNCHER: i32 = 5;
 const SCRATCH: i32 = 6;
+
+/// What a held init waits for, from who has the other end of its channel.
+pub(super) const GO: &[u8] = b"go";
 
 /// What steps hand to later ones.
 #[derive(Debug)]
@@ -52,7 +57,7 @@ pub(super) struct State<'p> {
     /// The cell's directory on the host, without a private root.
     pub(super) private: Option<&'p Path>,
     /// Without a pid namespace.
-    pub(super) hold: Option<Hold>,
+    pub(super) alone: Option<Alone>,
 }
 
 impl State<'_> {
@@ -82,6 +87,7 @@ pub(super) fn main(
     joins: Vec<OwnedFd>,
     name: &str,
     private: Option<&Path>,
+    hold: bool,
 ) -> ! {
     let _guard = ExitOnUnwind;
     let mut state = State {
@@ -96,10 +102,15 @@ pub(super) fn main(
         scratch: None,
         receipt: None,
         private,
-        hold: None,
+        alone: None,
     };
-    let status = match build(&mut state) {
-        Ok(()) => run_payload(state),
+    let built = build(&mut state).and_then(|()| match hold {
+        // What cannot be seen to be covered now could not be when the cell goes on.
+        true => verify::covers(&prepared.plan.steps),
+        false => Ok(()),
+    });
+    let status = match built {
+        Ok(()) => run_payload(state, hold),
         Err(error) => {
             report(&state.channel, &Report::Failed(error), None);
             1
@@ -187,7 +198,7 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
             process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map(drop).map_err(fail("no_new_privs"))
         }
         Step::HoldProcesses => {
-            state.hold = Some(Hold::new(state).map_err(fail("init"))?);
+            state.alone = Some(Alone::new(state).map_err(fail("init"))?);
             Ok(())
         }
         Step::Landlock { abi, rules } => confine::landlock(*abi, rules, state),
@@ -260,19 +271,34 @@ fn report(channel: &OwnedFd, report: &Report, descriptor: Option<&OwnedFd>) {
 }
 
 /// Starts the payload and waits for it; the result is init's own exit status.
-fn run_payload(mut state: State<'_>) -> i32 {
+fn run_payload(mut state: State<'_>, hold: bool) -> i32 {
     let channel = state.channel.as_raw_fd();
     debug_assert_eq!(channel, CHANNEL, "the payload closes the channel by its close-on-exec flag");
+    // Outside of a pid namespace "all others" would be the host, but for Landlock's scope, which was verified.
+    let all_mine = process::pid() == 1 || state.alone.is_some();
+    // The payload gets the default back: its signals are all reset before exec.
+    let handled = process::notice_termination(all_mine);
+    if hold {
+        process::set_name(c"toolcell-ready");
+    }
     if let Some(receipt) = state.receipt.take() {
         report(&state.channel, &Report::Ready(receipt), state.scratch.as_ref());
     }
     state.scratch = None;
-    // Outside of a pid namespace "all others" would be the host, but for Landlock's scope, which was verified.
-    let alone = process::pid() == 1 || state.hold.is_some();
-    // The payload gets the default back: its signals are all reset before exec.
-    let handled = process::notice_termination(alone);
-    let image = state.hold.as_ref().and_then(|hold| hold.image.as_ref()).unwrap_or(&state.prepared.image);
-    let scope = state.hold.as_ref().map(|hold| hold.scope.as_fd());
+    if hold {
+        // An error here is SIGTERM: there is nothing of a payload to be counted yet.
+        if !matches!(descriptor::read(state.channel.as_fd(), &mut [0; GO.len()]), Ok(1..)) {
+            return 128 + libc::SIGTERM;
+        }
+        process::set_name(c"toolcell-init");
+        // The host may have taken a cover away by what it did to the covered name meanwhile.
+        if let Err(error) = verify::covers(&state.prepared.plan.steps) {
+            report(&state.channel, &Report::Failed(error), None);
+            return 1;
+        }
+    }
+    let image = state.alone.as_ref().and_then(|own| own.image.as_ref()).unwrap_or(&state.prepared.image);
+    let scope = state.alone.as_ref().map(|own| own.scope.as_fd());
     let payload = match handled.and_then(|()| process::spawn(image, scope)) {
         Ok(pid) => pid,
         Err(errno) => {
@@ -296,8 +322,8 @@ fn run_payload(mut state: State<'_>) -> i32 {
         match process::wait_unless_terminated() {
             Ok(Some(reaped)) if reaped.pid == payload => {
                 report(&state.channel, &Report::Exited(reaped.exit), None);
-                if state.hold.is_some() {
-                    end_all(alone);
+                if state.alone.is_some() {
+                    end_all(all_mine);
                 }
                 return match reaped.exit {
                     Exit::Code(code) => code,
@@ -305,15 +331,15 @@ fn run_payload(mut state: State<'_>) -> i32 {
                 };
             }
             Ok(Some(_)) => {}
-            Ok(None) => return end_all(alone),
+            Ok(None) => return end_all(all_mine),
             Err(_) => return 1,
         }
     }
 }
 
 /// What the kernel kills with init is never waited for, and its CPU time is lost; so it is killed before.
-fn end_all(alone: bool) -> i32 {
-    if alone {
+fn end_all(all_mine: bool) -> i32 {
+    if all_mine {
         let _none_left = process::kill_all_others().is_err();
         while process::wait(-1).is_ok() {}
     }

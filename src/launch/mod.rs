@@ -16,6 +16,7 @@ mod init;
 pub mod launcher;
 pub mod orphans;
 pub mod private;
+mod ready;
 pub mod reserve;
 mod root;
 pub mod spawn;

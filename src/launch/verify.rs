@@ -5,13 +5,14 @@
 
 use std::collections::BTreeMap;
 use std::os::fd::AsRawFd as _;
-use std::path::PathBuf;
+use std::os::unix::fs::MetadataExt;
+use std::path::{Path, PathBuf};
 
-use super::confine::Hold;
+use super::confine::Alone;
 use super::init::State;
 use super::{LaunchError, private};
-use crate::outcome::{Layer, Receipt};
-use crate::plan::step::{CANARY, Step};
+use crate::outcome::{Built, Layer, Receipt};
+use crate::plan::step::{CANARY, EMPTY_DIRECTORY, EMPTY_FILE, Step};
 use crate::sys::{Errno, descriptor, kernel_file, mount, network, process};
 
 /// What a check saw, or what was wrong.
@@ -22,9 +23,9 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Receipt, Launch
     let failed = |layer: Layer, object: String, errno| {
         LaunchError::new("verify", format!("{}: {object}", layer.name()), errno)
     };
-    let status = match &state.hold {
+    let status = match &state.alone {
         None => kernel_file::read("/proc/self/status"),
-        Some(hold) => std::io::read_to_string(&hold.status),
+        Some(alone) => std::io::read_to_string(&alone.status),
     };
     let status =
         status.map_err(|error| failed(Layer::Root, "/proc/self/status".to_owned(), Errno::from(error)))?;
@@ -46,16 +47,38 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Receipt, Launch
         "identity".to_owned(),
         format!("uid {} gid {} groups {}", first(&ids[0]), first(&ids[1]), groups(&ids[2])),
     );
-    let closed = match &state.hold {
+    let closed = match &state.alone {
         None => descriptors(),
-        Some(hold) => {
+        Some(alone) => {
             let saw = processes().map_err(|(object, errno)| failed(Layer::Landlock, object, errno))?;
             seen.insert("processes".to_owned(), saw);
-            descriptors_by_number(hold)
+            descriptors_by_number(alone)
         }
     };
     seen.insert("descriptors".to_owned(), closed.map_err(|(o, e)| failed(Layer::Root, o, e))?);
-    Ok(Receipt { floor: state.prepared.plan.floor, layers: seen })
+    Ok(Receipt { floor: state.prepared.plan.floor, cell: Built::OnDemand, layers: seen })
+}
+
+/// What the plan hides is covered now, while a cell waits as well as when it goes on.
+pub(super) fn covers(steps: &[Step]) -> Result<(), LaunchError> {
+    let look = |path: &Path| {
+        let seen = std::fs::symlink_metadata(path);
+        let seen =
+            seen.map_err(|error| LaunchError::new("hide", path.to_string_lossy(), Errno::from(error)))?;
+        Ok((seen.dev(), seen.ino()))
+    };
+    if !steps.iter().any(|step| matches!(step, Step::Hide { .. })) {
+        return Ok(());
+    }
+    let empty = [look(Path::new(EMPTY_FILE))?, look(Path::new(EMPTY_DIRECTORY))?];
+    for step in steps {
+        if let Step::Hide { path } = step
+            && !empty.contains(&look(path)?)
+        {
+            return Err(LaunchError::new("hide", path.to_string_lossy(), Errno(libc::EPROTO)));
+        }
+    }
+    Ok(())
 }
 
 fn first(list: &str) -> &str {
@@ -86,7 +109,7 @@ fn field(status: &str, name: &str, wanted: &str) -> Check {
 
 /// A process without any cannot empty the bounding set, which alone gives nothing.
 fn capabilities(status: &str, state: &State<'_>) -> Check {
-    let held = state.hold.is_some();
+    let held = state.alone.is_some();
     for set in ["CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd"].into_iter().take(if held { 4 } else { 5 }) {
         field(status, set, "0000000000000000")?;
     }
@@ -189,12 +212,12 @@ fn private_root() -> Check {
 /// Seen from inside a cgroup namespace that is not the launcher's, the cell is at the root of each hierarchy that
 /// limits it; without such a namespace, in the directory that was made for it.
 fn cgroup(state: &State<'_>) -> Check {
-    let membership = match &state.hold {
+    let membership = match &state.alone {
         None => {
             own_namespace(state, "cgroup")?;
             read("/proc/self/cgroup")?
         }
-        Some(hold) => std::io::read_to_string(&hold.membership)
+        Some(alone) => std::io::read_to_string(&alone.membership)
             .map_err(|error| ("/proc/self/cgroup".to_owned(), Errno::from(error)))?,
     };
     let path = |wanted: &dyn Fn(&str) -> bool| {
@@ -207,7 +230,7 @@ fn cgroup(state: &State<'_>) -> Check {
     let at_root = |controller: &str| {
         let listed = path(&|list: &str| list.split(',').any(|name| name == controller));
         let found = listed.or_else(|| path(&str::is_empty));
-        match &state.hold {
+        match &state.alone {
             None => found == Some("/"),
             Some(_) => found.is_some_and(|found| found.rsplit('/').next() == Some(state.name)),
         }
@@ -235,9 +258,9 @@ fn descriptors() -> Check {
 }
 
 /// The same where `/proc` is not granted: every number is asked for.
-fn descriptors_by_number(hold: &Hold) -> Check {
+fn descriptors_by_number(alone: &Alone) -> Check {
     const MOST: i32 = 4096;
-    let kept = [hold.scope.as_raw_fd(), hold.status.as_raw_fd(), hold.membership.as_raw_fd()];
+    let kept = [alone.scope.as_raw_fd(), alone.status.as_raw_fd(), alone.membership.as_raw_fd()];
     match (4..MOST).find(|number| !kept.contains(number) && descriptor::is_open(*number)) {
         None => Ok("stdin, stdout, stderr".to_owned()),
         Some(number) => Err((format!("descriptor {number} is open"), Errno(libc::EPROTO))),
