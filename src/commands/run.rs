@@ -1,12 +1,13 @@
 //! `toolcell run`: what a client launches in place of a server.
 //!
-//! Neighbours: starts the launcher, composes grants, opens the audit log, and hands over to `session`. Never: touches
-//! stdin or stdout itself.
+//! Neighbours: starts the launcher, composes grants, opens the audit log, and hands over to `session`. Never: reads
+//! stdin or writes stdout itself.
 
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
+use std::os::fd::AsFd as _;
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
@@ -28,7 +29,7 @@ use crate::mcp::stdio;
 use crate::policy::add::Additions;
 use crate::policy::{Floor, Policy, config};
 use crate::session::{self, Finished, Grant, Options, Profiles, Records};
-use crate::sys::{identity, process};
+use crate::sys::{descriptor, identity, process};
 
 /// Serves until the client closes its side.
 pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure> {
@@ -74,6 +75,8 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
             records: Box::new(Recording { log }),
             notice: Box::new(move |text| diag::warn(color, text, None)),
         };
+        // The client made this pipe and may know nothing of large results. One that cannot grow, or is none, stays.
+        let _as_it_is = descriptor::widen_pipe(io::stdout().as_fd(), ANSWER_PIPE).is_err();
         let stdin = stdio::stdin().map_err(|error| Failure::new(Ending::Other, error))?;
         let stdout = stdio::stdout().map_err(|error| Failure::new(Ending::Other, error))?;
         session::serve(options, stdin, stdout).await.map_err(|error| Failure::new(Ending::Other, error))
@@ -237,6 +240,9 @@ fn open_log(named: Option<&PathBuf>) -> Result<Log, Failure> {
 struct Recording {
     log: Log,
 }
+
+/// Bytes in the pipe to the client, at least: as many as in the one from a payload.
+const ANSWER_PIPE: libc::c_int = 256 * 1024;
 
 /// Parameters of a call whose policy is not known are not written.
 const EVERYTHING: &str = "";

@@ -259,7 +259,7 @@ impl Launcher {
         let (stdout, payload_out) = descriptor::pipe().map_err(failed)?;
         let (stderr, payload_err) = descriptor::pipe().map_err(failed)?;
         // Large results in fewer steps; a user who has used up his pipes' share gets them in more.
-        let _as_it_is = descriptor::set_pipe_size(stdout.as_fd(), RESULT_PIPE).is_err();
+        let _as_it_is = descriptor::widen_pipe(stdout.as_fd(), RESULT_PIPE).is_err();
         {
             let mut shared = self.lock();
             if shared.gone {

@@ -131,11 +131,11 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     /// When the stream cannot be read.
     pub async fn piece(&mut self, piece: &mut Vec<u8>) -> io::Result<Piece> {
         if self.start == self.end && !self.ended {
-            // The buffer that came back in exchange is as long as its last piece was.
-            if self.buffer.len() < READ {
-                self.buffer.resize(READ, 0);
-            }
-            self.read().await?;
+            // The buffer that came back in exchange is empty. It is filled where it has room, not zeroed first.
+            self.buffer.clear();
+            self.buffer.reserve(READ);
+            let count = self.reader.read_buf(&mut self.buffer).await?;
+            self.count(count);
         }
         piece.clear();
         if self.total > self.budget {
@@ -172,10 +172,15 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         let room = room.len().min(READ);
         let count =
             self.reader.read(self.buffer.get_mut(self.end..self.end + room).unwrap_or_default()).await?;
+        self.count(count);
+        Ok(())
+    }
+
+    /// So many bytes were read behind `end`; none is the end of the stream.
+    fn count(&mut self, count: usize) {
         self.end += count;
         self.total = self.total.saturating_add(u64::try_from(count).unwrap_or(u64::MAX));
         self.ended = count == 0;
-        Ok(())
     }
 
     fn advance(&mut self, to: usize) {

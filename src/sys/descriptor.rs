@@ -154,11 +154,17 @@ pub fn set_nonblocking(fd: BorrowedFd<'_>, on: bool) -> Result<()> {
     check(libc::c_long::from(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETFL, flags) })).map(drop)
 }
 
-/// `F_SETPIPE_SZ`: room for so many bytes in a pipe.
+/// `F_SETPIPE_SZ`: room for at least so many bytes in a pipe. One that has more keeps it.
 ///
 /// # Errors
-/// The kernel's errno; `EPERM` when the user's pipes together would exceed `pipe-user-pages-soft`.
-pub fn set_pipe_size(fd: BorrowedFd<'_>, size: libc::c_int) -> Result<()> {
+/// The kernel's errno; `EBADF` for what is no pipe, `EPERM` when the user's pipes together would exceed
+/// `pipe-user-pages-soft`.
+pub fn widen_pipe(fd: BorrowedFd<'_>, size: libc::c_int) -> Result<()> {
+    // SAFETY: F_GETPIPE_SZ takes nothing more.
+    let now = check_fd(libc::c_long::from(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_GETPIPE_SZ) }))?;
+    if now >= size {
+        return Ok(());
+    }
     // SAFETY: F_SETPIPE_SZ takes an integer.
     check(libc::c_long::from(unsafe { libc::fcntl(fd.as_raw_fd(), libc::F_SETPIPE_SZ, size) })).map(drop)
 }
@@ -235,4 +241,21 @@ pub fn is_directory(fd: BorrowedFd<'_>) -> Result<bool> {
     // SAFETY: `stat` is live and of the type that fstat fills.
     check(libc::c_long::from(unsafe { libc::fstat(fd.as_raw_fd(), &raw mut stat) }))?;
     Ok(stat.st_mode & libc::S_IFMT == libc::S_IFDIR)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+
+    #[test]
+    fn a_pipe_gets_wider_and_never_narrower() {
+        let (read, write) = pipe().unwrap();
+        set_nonblocking(write.as_fd(), true).unwrap();
+        widen_pipe(write.as_fd(), 128 * 1024).unwrap();
+        widen_pipe(read.as_fd(), 4096).unwrap();
+        let bytes = vec![0; 256 * 1024];
+        assert_eq!(super::write(write.as_fd(), &bytes), Ok(128 * 1024));
+    }
 }
