@@ -152,7 +152,7 @@ impl Launcher {
                     None => Err(LaunchError::new("clone", "unknown plan", Errno(libc::EPROTO))),
                     Some(Err(error)) => Err(error.clone()),
                     Some(Ok(prepared)) => {
-                        spawn::spawn(prepared, Stdio { stdin, stdout, stderr }, &cell_name(cell))
+                        spawn::spawn(prepared, Stdio { stdin, stdout, stderr }, &cell_name(cell), None)
                     }
                 };
                 match started {
@@ -201,7 +201,7 @@ impl Launcher {
     }
 }
 
-fn read_plan(mut file: File) -> Result<Plan> {
+pub(super) fn read_plan(mut file: File) -> Result<Plan> {
     let mut text = Vec::new();
     std::io::Seek::rewind(&mut file)?;
     file.read_to_end(&mut text)?;

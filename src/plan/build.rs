@@ -64,24 +64,23 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     let program = seccomp::compile(&policy.syscalls).map_err(Refusal::Syscall)?;
     let root = request.facts.uid == 0;
     let mut steps = Vec::new();
-    if let (Floor::Full, Ok(cgroup)) = (floor, &request.facts.cgroup) {
-        let (directories, unified) = cgroup_directories(cgroup, &policy.limits);
-        steps.push(Step::CreateCgroup { directories, unified });
-    }
+    let cgroup = match (floor, &request.facts.cgroup) {
+        (Floor::Full, Ok(cgroup)) => Some(cgroup_directories(cgroup, &policy.limits)),
+        _ => None,
+    };
+    let create = |unified| {
+        let (directories, _) = cgroup.clone().filter(|made| made.1 == unified)?;
+        Some(Step::CreateCgroup { directories, unified })
+    };
+    steps.extend(create(true));
     steps.extend(tree.reserved.iter().map(|path| Step::ReserveName { path: path.clone() }));
-    steps.push(Step::Clone { namespaces: namespaces(root) });
+    let (uid, gid) = request.facts.payload;
+    steps.extend(prelude(root, (uid, gid)).steps);
+    tree.steps(request, &mut steps);
+    steps.extend(create(false));
     if floor == Floor::Full {
         steps.push(Step::JoinCgroup);
     }
-    let (uid, gid) = request.facts.payload;
-    if !root {
-        steps.push(Step::MapIds { inside: INSIDE, outside_uid: uid, outside_gid: gid });
-        steps.push(Step::ForbidUserNamespaces);
-    }
-    tree.steps(request, &mut steps);
-    steps.push(Step::LoopbackUp);
-    steps.push(Step::SetHostname { name: "cell".to_owned() });
-    steps.push(Step::NewSession);
     steps.push(Step::CloseDescriptors);
     // After it, because the child of a launcher with many cells may hold more descriptors than the payload may.
     rlimits(&policy.limits, floor, &mut steps);
@@ -107,6 +106,43 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
         cwd: request.cwd.to_owned(),
     });
     Ok(Plan { floor, steps })
+}
+
+/// The clone and what every cell of this user begins with, whatever its policy: an init can be at work on it while the
+/// rest of the plan is still being made.
+#[must_use]
+pub fn prelude(root: bool, payload: (u32, u32)) -> Plan {
+    let mut steps = vec![Step::Clone { namespaces: namespaces(root) }];
+    if !root {
+        let (outside_uid, outside_gid) = payload;
+        steps.push(Step::MapIds { inside: INSIDE, outside_uid, outside_gid });
+        steps.push(Step::ForbidUserNamespaces);
+    }
+    steps.extend([
+        Step::IsolateMounts,
+        Step::LoopbackUp,
+        Step::SetHostname { name: "cell".to_owned() },
+        Step::NewSession,
+        Step::MountRoot,
+    ]);
+    let directories =
+        [(OWN, 0o711), (EMPTY_DIRECTORY, 0), ("/dev", 0o755), ("/etc", 0o755), ("/proc", 0o755)];
+    steps.extend(directories.map(|(path, mode)| Step::MakeDirectory { path: PathBuf::from(path), mode }));
+    file(&mut steps, EMPTY_FILE, "", 0);
+    file(&mut steps, CANARY, "", 0o444);
+    for name in DEVICES {
+        let path = PathBuf::from("/dev").join(name);
+        file(&mut steps, &path.to_string_lossy(), "", 0);
+        steps.push(Step::Bind {
+            source: path.clone(),
+            target: path,
+            kind: Kind::File,
+            access: Access { write: false, execute: false },
+            devices: true,
+            owner: None,
+        });
+    }
+    Plan { floor: Floor::Full, steps }
 }
 
 /// The rung that the host gives, if the policy accepts it.
@@ -352,21 +388,18 @@ impl Tree {
 
     /// Mount steps: the root, its directories, binds from the top down, what is hidden, /proc, the pivot.
     fn steps(&self, request: &Request<'_>, steps: &mut Vec<Step>) {
-        steps.push(Step::IsolateMounts);
-        steps.push(Step::MountRoot);
-        let mut made = BTreeSet::new();
+        let mut made: BTreeSet<PathBuf> = steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::MakeDirectory { path, .. } => Some(path.clone()),
+                _ => None,
+            })
+            .collect();
         let directory = |steps: &mut Vec<Step>, made: &mut BTreeSet<PathBuf>, path: &Path, mode: u32| {
             if made.insert(path.to_owned()) {
                 steps.push(Step::MakeDirectory { path: path.to_owned(), mode });
             }
         };
-        directory(steps, &mut made, Path::new(OWN), 0o711);
-        directory(steps, &mut made, Path::new(EMPTY_DIRECTORY), 0);
-        file(steps, EMPTY_FILE, "", 0);
-        file(steps, CANARY, "", 0o444);
-        for path in ["/dev", "/etc", "/proc"] {
-            directory(steps, &mut made, Path::new(path), 0o755);
-        }
         for (path, content) in MADE {
             if !self.mounts.contains_key(Path::new(path)) {
                 file(steps, path, content, 0o444);
@@ -395,18 +428,6 @@ impl Tree {
             for ancestor in ancestors(cwd).into_iter().chain([cwd]) {
                 directory(steps, &mut made, ancestor, 0o755);
             }
-        }
-        for name in DEVICES {
-            let path = PathBuf::from("/dev").join(name);
-            file(steps, &path.to_string_lossy(), "", 0);
-            steps.push(Step::Bind {
-                source: path.clone(),
-                target: path,
-                kind: Kind::File,
-                access: Access { write: false, execute: false },
-                devices: true,
-                owner: None,
-            });
         }
         for (target, mounted) in &self.mounts {
             if self.above(target).is_none() {

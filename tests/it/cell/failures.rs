@@ -122,7 +122,8 @@ fn a_cgroup_that_cannot_be_made() {
         return skip("this user has no cgroup to make another in");
     }
     refused(|steps| {
-        if let Step::CreateCgroup { directories, .. } = &mut steps[0] {
+        let index = at(steps, "create-cgroup");
+        if let Step::CreateCgroup { directories, .. } = &mut steps[index] {
             directories.push(CgroupDirectory {
                 parent: "/nonexistent".into(),
                 controllers: vec![],
@@ -132,7 +133,8 @@ fn a_cgroup_that_cannot_be_made() {
     })
     .refused_at("create-cgroup", libc::ENOENT);
     refused(|steps| {
-        if let Step::CreateCgroup { directories, .. } = &mut steps[0] {
+        let index = at(steps, "create-cgroup");
+        if let Step::CreateCgroup { directories, .. } = &mut steps[index] {
             directories[0].settings[0].value = "much".to_owned();
         }
     })
