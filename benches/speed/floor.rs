@@ -60,7 +60,7 @@ fn launch(prepared: &Prepared, number: u64) -> Result<Duration> {
     let (stdin, into) = descriptor::pipe()?;
     let (out, stdout) = descriptor::pipe()?;
     let (err, stderr) = descriptor::pipe()?;
-    let started = spawn::spawn(prepared, spawn::Stdio { stdin, stdout, stderr }, &cell_name(number), None)?;
+    let started = spawn::spawn(prepared, spawn::Stdio { stdin, stdout, stderr }, &cell_name(number))?;
     drop(into);
     let Started { pid, pidfd, channel, cgroup, .. } = started;
     let mut buffer = vec![0; REPORT_LIMIT];

@@ -18,7 +18,7 @@ use crate::host::{Facts, probe};
 use crate::launch::LaunchError;
 use crate::launch::cgroup::cell_name;
 use crate::launch::early::Early;
-use crate::launch::spawn::{self, Prepared, Started, Stdio};
+use crate::launch::spawn::{self, Init, Prepared, Started, Stdio};
 use crate::outcome::{Limit, Receipt, Status, Usage, Violation};
 use crate::policy::{Policy, limits};
 use crate::sys::process::Exit;
@@ -30,7 +30,7 @@ use crate::watch::{reported, usage};
 /// Runs the command; the result is the whole process's.
 pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure> {
     let arrived = Instant::now();
-    let early = Early::begin();
+    let init = Early::begin().map_or(Init::New, Init::Early);
     let surroundings = Surroundings::of_process(None)?;
     let additions = compose::additions(&args.shared, &surroundings.world.cwd)?;
     let profile = args.shared.profile.as_ref().map_or(DEFAULT_PROFILE, |typed| &typed.text);
@@ -77,7 +77,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure
         stderr: vec![],
     };
     let launched = Instant::now();
-    let ending = run.cell(&prepared, early, &facts, &call);
+    let ending = run.cell(&prepared, init, &facts, &call);
     run.usage.wall_us = u64::try_from(launched.elapsed().as_micros()).unwrap_or(u64::MAX);
     if log.is_some() || report.is_some() {
         let record = Finished::new(
@@ -146,7 +146,7 @@ impl Run<'_> {
     fn cell(
         &mut self,
         prepared: &Prepared,
-        early: Option<Early>,
+        init: Init,
         facts: &Facts,
         call: &Call,
     ) -> Result<Ending, Failure> {
@@ -155,7 +155,7 @@ impl Run<'_> {
         let (out, stdout) = descriptor::pipe().map_err(broken)?;
         let (err, stderr) = descriptor::pipe().map_err(broken)?;
         let stdio = Stdio { stdin, stdout, stderr };
-        let started = match spawn::spawn(prepared, stdio, &cell_name(0), early) {
+        let started = match spawn::start(prepared, stdio, &cell_name(0), init) {
             Ok(started) => started,
             Err(error) => return self.refused(&error, call),
         };

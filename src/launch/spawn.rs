@@ -150,12 +150,26 @@ impl Started {
 ///
 /// # Errors
 /// The step that failed on this side; what init meets comes over the channel.
-pub fn spawn(
-    prepared: &Prepared,
-    stdio: Stdio,
-    name: &str,
-    early: Option<Early>,
-) -> Result<Started, LaunchError> {
+pub fn spawn(prepared: &Prepared, stdio: Stdio, name: &str) -> Result<Started, LaunchError> {
+    start(prepared, stdio, name, Init::New)
+}
+
+/// Where a cell's init comes from, and what it does when all is built.
+#[derive(Debug)]
+pub enum Init {
+    /// Cloned now.
+    New,
+    /// Cloned now; it waits between its report and the payload's start until it is told to go on.
+    Held,
+    /// At work already on what every plan begins with; one for a plan that begins otherwise is ended, and another cloned.
+    Early(Early),
+}
+
+/// As [`spawn`], with a choice of init.
+///
+/// # Errors
+/// As for [`spawn`].
+pub fn start(prepared: &Prepared, stdio: Stdio, name: &str, init: Init) -> Result<Started, LaunchError> {
     let mut unfinished = Unfinished::default();
     let mut flags = None;
     for step in &prepared.plan.steps {
@@ -173,8 +187,9 @@ pub fn spawn(
     }
     let clone_error = |errno| LaunchError::new("clone", "new namespaces", errno);
     let flags = flags.ok_or_else(|| clone_error(Errno(libc::EINVAL)))?;
-    let begun = match early {
-        Some(early) if early.fits(&prepared.plan) => early.order(prepared, &stdio, name)?,
+    let hold = matches!(init, Init::Held);
+    let begun = match init {
+        Init::Early(early) if early.fits(&prepared.plan) => early.order(prepared, &stdio, name)?,
         _ => None,
     };
     let (pid, pidfd, channel) = match begun {
@@ -183,7 +198,7 @@ pub fn spawn(
             let (channel, inner) = socket::pair().map_err(clone_error)?;
             let into = unfinished.cgroup.as_ref().and_then(CellCgroup::directory_descriptor);
             match process::clone3(flags, into.as_ref().map(AsFd::as_fd)).map_err(clone_error)? {
-                Cloned::Child => init::main(prepared, stdio, inner, name),
+                Cloned::Child => init::main(prepared, stdio, inner, name, hold),
                 Cloned::Parent(pid, pidfd) => (pid, pidfd, channel),
             }
         }

@@ -87,7 +87,7 @@ fn run(plan: Plan) -> Result<Tried, LaunchError> {
     let (err, stderr) = descriptor::pipe().map_err(broken)?;
     let prepared = Prepared::new(plan)?;
     let launched = Instant::now();
-    let started = spawn::spawn(&prepared, Stdio { stdin, stdout, stderr }, &cell_name(0), None)?;
+    let started = spawn::spawn(&prepared, Stdio { stdin, stdout, stderr }, &cell_name(0))?;
     let passed = passthrough::pass(&started, Ends { stdin: into, stdout: out, stderr: err }, TIME, 1 << 20);
     let took = launched.elapsed();
     let Started { cgroup, reserved, .. } = started;

@@ -134,9 +134,8 @@ fn launch(plan: Plan, number: u64) -> Result<Outcome> {
     let (stdin, into) = descriptor::pipe()?;
     let (out, stdout) = descriptor::pipe()?;
     let (err, stderr) = descriptor::pipe()?;
-    let started = Prepared::new(plan).and_then(|prepared| {
-        spawn::spawn(&prepared, Ends { stdin, stdout, stderr }, &cell_name(number), None)
-    });
+    let started = Prepared::new(plan)
+        .and_then(|prepared| spawn::spawn(&prepared, Ends { stdin, stdout, stderr }, &cell_name(number)));
     let started = match started {
         Ok(started) => started,
         Err(error) => return Ok(Outcome { failed: Some(error), ..none }),
