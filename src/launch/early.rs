@@ -21,7 +21,7 @@ use super::launcher::read_plan;
 use super::spawn::{Prepared, Stdio, bits};
 use super::{LaunchError, init};
 use crate::plan::Plan;
-use crate::plan::build::prelude;
+use crate::plan::prelude::prelude;
 use crate::plan::step::Step;
 use crate::sys::process::{self, Cloned};
 use crate::sys::scheduler::Processors;

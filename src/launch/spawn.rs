@@ -10,8 +10,9 @@ use std::time::Duration;
 use super::cgroup::CellCgroup;
 use super::early::Early;
 use super::idmap::IdMaps;
+use super::private::Private;
 use super::reserve::Reserved;
-use super::{LaunchError, init};
+use super::{LaunchError, init, orphans};
 use crate::plan::Plan;
 use crate::plan::step::{Namespace, Step};
 use crate::sys::descriptor::Interest;
@@ -119,11 +120,28 @@ pub struct Started {
     pub cgroup: Option<CellCgroup>,
     /// Places of denied names, given back when this is dropped.
     pub reserved: Reserved,
+    /// The directory on the host of a cell without a private root, removed when this is dropped.
+    pub private: Option<Private>,
+    /// Every process of the cell ends with init.
+    pub ends_with_init: bool,
+    /// What else was a child of this process before, where it is not.
+    pub others: Vec<libc::pid_t>,
 }
 
 impl Started {
     /// How long init may take to end the cell in order.
     pub const PATIENCE: Duration = Duration::from_millis(100);
+
+    /// After init: ends what a pid namespace would have ended with it. `keep` are this process's other children.
+    pub fn end_the_rest(&self, keep: &[libc::pid_t]) {
+        if self.ends_with_init {
+            return;
+        }
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill();
+        }
+        orphans::end(keep);
+    }
 
     /// Ends every process of the cell: init counts their CPU time, or is killed when it takes too long.
     ///
@@ -172,14 +190,19 @@ pub enum Init {
 pub fn start(prepared: &Prepared, stdio: Stdio, name: &str, init: Init) -> Result<Started, LaunchError> {
     let mut unfinished = Unfinished::default();
     let mut flags = None;
+    let mut ends_with_init = false;
     for step in &prepared.plan.steps {
         match step {
             Step::CreateCgroup { directories, unified } => {
                 unfinished.cgroup = Some(CellCgroup::create(directories, *unified, name)?);
             }
             Step::ReserveName { path } => unfinished.reserved.add(path)?,
+            Step::MakePrivateDirectory { parent, owner } => {
+                unfinished.private = Some(Private::create(parent, name, *owner)?);
+            }
             Step::Clone { namespaces } => {
                 flags = Some(bits(namespaces));
+                ends_with_init = namespaces.contains(&Namespace::Pid);
                 break;
             }
             _ => break,
@@ -187,18 +210,30 @@ pub fn start(prepared: &Prepared, stdio: Stdio, name: &str, init: Init) -> Resul
     }
     let clone_error = |errno| LaunchError::new("clone", "new namespaces", errno);
     let flags = flags.ok_or_else(|| clone_error(Errno(libc::EINVAL)))?;
-    let hold = matches!(init, Init::Held);
-    let begun = match init {
-        Init::Early(early) if early.fits(&prepared.plan) => early.order(prepared, &stdio, name)?,
-        _ => None,
+    let (hold, early) = match init {
+        Init::New => (false, None),
+        Init::Held => (true, None),
+        Init::Early(early) => (false, early.fits(&prepared.plan).then_some(early)),
     };
+    let begun = match early {
+        Some(early) => early.order(prepared, &stdio, name)?,
+        None => None,
+    };
+    let mut others = Vec::new();
+    if !ends_with_init {
+        process::become_subreaper().map_err(clone_error)?;
+        others = orphans::children();
+    }
     let (pid, pidfd, channel) = match begun {
         Some(begun) => begun,
         None => {
             let (channel, inner) = socket::pair().map_err(clone_error)?;
             let into = unfinished.cgroup.as_ref().and_then(CellCgroup::directory_descriptor);
             match process::clone3(flags, into.as_ref().map(AsFd::as_fd)).map_err(clone_error)? {
-                Cloned::Child => init::main(prepared, stdio, inner, name, hold),
+                Cloned::Child => {
+                    let private = unfinished.private.as_ref().map(Private::path);
+                    init::main(prepared, stdio, inner, name, private, hold)
+                }
                 Cloned::Parent(pid, pidfd) => (pid, pidfd, channel),
             }
         }
@@ -219,7 +254,7 @@ pub fn start(prepared: &Prepared, stdio: Stdio, name: &str, init: Init) -> Resul
             Err(errno) => return Err(LaunchError::new("create-cgroup", name, errno)),
         }
     }
-    unfinished.finish(channel).ok_or_else(|| clone_error(Errno(libc::ECHILD)))
+    unfinished.finish(channel, ends_with_init, others).ok_or_else(|| clone_error(Errno(libc::ECHILD)))
 }
 
 /// What a launch that fails on this side must not leave behind: taken back when dropped.
@@ -228,13 +263,15 @@ struct Unfinished {
     init: Option<(libc::pid_t, OwnedFd)>,
     cgroup: Option<CellCgroup>,
     reserved: Reserved,
+    private: Option<Private>,
 }
 
 impl Unfinished {
-    fn finish(mut self, channel: OwnedFd) -> Option<Started> {
+    fn finish(mut self, channel: OwnedFd, ends_with_init: bool, others: Vec<libc::pid_t>) -> Option<Started> {
         let (pid, pidfd) = self.init.take()?;
-        let (cgroup, reserved) = (self.cgroup.take(), std::mem::take(&mut self.reserved));
-        Some(Started { pid, pidfd, channel, cgroup, reserved })
+        let (cgroup, private) = (self.cgroup.take(), self.private.take());
+        let reserved = std::mem::take(&mut self.reserved);
+        Some(Started { pid, pidfd, channel, cgroup, reserved, private, ends_with_init, others })
     }
 }
 

@@ -5,11 +5,10 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::step::{
-    Access, CANARY, CgroupDirectory, CgroupSetting, EMPTY_DIRECTORY, EMPTY_FILE, Kind, LandlockRule,
-    Namespace, OWN, Resource, Step,
-};
+use super::prelude::{DEVICES, file, prelude};
+use super::step::{Access, CgroupDirectory, CgroupSetting, Kind, LandlockRule, Resource, SCRATCH, Step};
 use super::{Plan, Refusal, seccomp};
+use crate::host::probe::Failed;
 use crate::host::view::{Seen, View};
 use crate::host::{Cgroup, Facts};
 use crate::outcome::Layer;
@@ -17,9 +16,6 @@ use crate::policy::{Floor, Limits, Policy};
 
 /// User and group id of the payload inside its user namespace.
 pub const INSIDE: u32 = 1000;
-
-/// Where the private writable directory is.
-pub const SCRATCH: &str = "/tmp";
 
 /// What one plan is made from.
 #[derive(Debug, Clone)]
@@ -61,25 +57,21 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
         return Err(Refusal::NoLandlock);
     }
     let tree = Tree::new(request)?;
+    if let (Floor::Landlock, Some(failed)) = (floor, &request.facts.no_namespaces) {
+        return without_root(request, &tree, failed);
+    }
     let program = seccomp::compile(&policy.syscalls).map_err(Refusal::Syscall)?;
     let root = request.facts.uid == 0;
     let mut steps = Vec::new();
-    let cgroup = match (floor, &request.facts.cgroup) {
-        (Floor::Full, Ok(cgroup)) => Some(cgroup_directories(cgroup, &policy.limits)),
-        _ => None,
-    };
-    let create = |unified| {
-        let (directories, _) = cgroup.clone().filter(|made| made.1 == unified)?;
-        Some(Step::CreateCgroup { directories, unified })
-    };
-    steps.extend(create(true));
+    let cgroup = request.facts.cgroup.as_ref().ok().filter(|_| floor == Floor::Full);
+    steps.extend(create_cgroup(cgroup, &policy.limits, true));
     steps.extend(tree.reserved.iter().map(|path| Step::ReserveName { path: path.clone() }));
     let (uid, gid) = request.facts.payload;
     steps.extend(prelude(root, (uid, gid)).steps);
     tree.steps(request, &mut steps);
-    steps.extend(create(false));
-    if floor == Floor::Full {
-        steps.push(Step::JoinCgroup);
+    steps.extend(create_cgroup(cgroup, &policy.limits, false));
+    if cgroup.is_some() {
+        steps.push(Step::JoinCgroup { namespace: true });
     }
     steps.push(Step::CloseDescriptors);
     // After it, because the child of a launcher with many cells may hold more descriptors than the payload may.
@@ -89,7 +81,7 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
         steps.push(Step::UnshareUser { inside: INSIDE });
         steps.push(Step::ForbidUserNamespaces);
     }
-    steps.push(Step::DropCapabilities);
+    steps.push(Step::DropCapabilities { bounding: true });
     steps.push(Step::NoNewPrivileges);
     steps.push(Step::Landlock { abi: request.facts.landlock_abi, rules: tree.landlock(policy) });
     steps.push(Step::Seccomp { program });
@@ -99,75 +91,84 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
         layers.push(Layer::Cgroup);
     }
     steps.push(Step::Verify { layers });
-    steps.push(Step::Exec {
+    steps.push(exec(request));
+    Ok(Plan { floor, steps })
+}
+
+fn exec(request: &Request<'_>) -> Step {
+    Step::Exec {
         program: request.program.to_owned(),
         argv: request.argv.to_vec(),
         env: environment(request),
         cwd: request.cwd.to_owned(),
-    });
-    Ok(Plan { floor, steps })
+    }
 }
 
-/// The clone and what every cell of this user begins with, whatever its policy: an init can be at work on it while the
-/// rest of the plan is still being made.
-#[must_use]
-pub fn prelude(root: bool, payload: (u32, u32)) -> Plan {
-    let mut steps = vec![Step::Clone { namespaces: namespaces(root) }];
-    if !root {
-        let (outside_uid, outside_gid) = payload;
-        steps.push(Step::MapIds { inside: INSIDE, outside_uid, outside_gid });
-        steps.push(Step::ForbidUserNamespaces);
+/// The first ABI that keeps signals inside: an older one leaves nothing between the payload and the user's processes.
+const SIGNALS_SCOPED: u32 = 6;
+
+/// The plan of the lowest rung: no namespace and no private root. Landlock is the only wall around files, so what it
+/// cannot see must be refused by the filter, and what it cannot express by us.
+fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<Plan, Refusal> {
+    let (policy, facts) = (request.policy, request.facts);
+    if facts.landlock_abi < SIGNALS_SCOPED {
+        return Err(Refusal::OldLandlock { abi: facts.landlock_abi });
     }
-    steps.extend([
-        Step::IsolateMounts,
-        Step::LoopbackUp,
-        Step::SetHostname { name: "cell".to_owned() },
-        Step::NewSession,
-        Step::MountRoot,
-    ]);
-    let directories =
-        [(OWN, 0o711), (EMPTY_DIRECTORY, 0), ("/dev", 0o755), ("/etc", 0o755), ("/proc", 0o755)];
-    steps.extend(directories.map(|(path, mode)| Step::MakeDirectory { path: PathBuf::from(path), mode }));
-    file(&mut steps, EMPTY_FILE, "", 0);
-    file(&mut steps, CANARY, "", 0o444);
-    for name in DEVICES {
-        let path = PathBuf::from("/dev").join(name);
-        file(&mut steps, &path.to_string_lossy(), "", 0);
-        steps.push(Step::Bind {
-            source: path.clone(),
-            target: path,
-            kind: Kind::File,
-            access: Access { write: false, execute: false },
-            devices: true,
-            owner: None,
-        });
+    if let Some((path, what)) = tree.narrowed(request) {
+        return Err(Refusal::NeedsRoot { path, what, failed: failed.clone() });
     }
-    Plan { floor: Floor::Full, steps }
+    let mut syscalls = policy.syscalls.clone();
+    syscalls.deny.extend(seccomp::PAST_LANDLOCK.iter().map(|name| (*name).to_owned()));
+    let program = seccomp::compile(&syscalls).map_err(Refusal::Syscall)?;
+    let root = facts.uid == 0;
+    let mut steps = Vec::new();
+    let cgroup = facts.cgroup.as_ref().ok();
+    steps.extend(create_cgroup(cgroup, &policy.limits, true));
+    steps.push(Step::MakePrivateDirectory {
+        parent: facts.temporary.clone(),
+        owner: root.then_some(facts.payload),
+    });
+    steps.push(Step::Clone { namespaces: vec![] });
+    steps.push(Step::NewSession);
+    let mut layers = vec![Layer::Landlock, Layer::Seccomp, Layer::Capabilities];
+    steps.extend(create_cgroup(cgroup, &policy.limits, false));
+    if cgroup.is_some() {
+        steps.push(Step::JoinCgroup { namespace: false });
+        layers.push(Layer::Cgroup);
+    }
+    steps.push(Step::CloseDescriptors);
+    let limited = if cgroup.is_some() { Floor::Full } else { Floor::Landlock };
+    rlimits(&policy.limits, limited, &mut steps);
+    if root {
+        let (uid, gid) = facts.payload;
+        // The number counts what the user runs anywhere; only the payload of root is a user of its own.
+        steps.push(Step::SetRlimit { resource: Resource::Nproc, value: policy.limits.tasks.into() });
+        steps.push(Step::SetIds { uid, gid });
+    }
+    steps.push(Step::DropCapabilities { bounding: false });
+    steps.push(Step::NoNewPrivileges);
+    steps.push(Step::HoldProcesses);
+    steps.push(Step::Landlock { abi: facts.landlock_abi, rules: tree.landlock_on_host(policy) });
+    steps.push(Step::Seccomp { program });
+    steps.push(Step::Verify { layers });
+    steps.push(exec(request));
+    Ok(Plan { floor: Floor::Landlock, steps })
 }
 
 /// The rung that the host gives, if the policy accepts it.
 fn reached(facts: &Facts, floor: Floor) -> Result<Floor, Refusal> {
     match &facts.cgroup {
+        _ if floor == Floor::Landlock && facts.no_namespaces.is_some() => Ok(Floor::Landlock),
         Ok(_) => Ok(Floor::Full),
         Err(_) if floor <= Floor::NoCgroup => Ok(Floor::NoCgroup),
         Err(why) => Err(Refusal::Floor { wanted: floor, reached: Floor::NoCgroup, why: why.clone() }),
     }
 }
 
-/// Started by root, the user namespace comes last and owns none of the others; else it must come first.
-fn namespaces(root: bool) -> Vec<Namespace> {
-    let mut list = vec![
-        Namespace::Mount,
-        Namespace::Pid,
-        Namespace::Net,
-        Namespace::Ipc,
-        Namespace::Uts,
-        Namespace::Time,
-    ];
-    if !root {
-        list.insert(0, Namespace::User);
-    }
-    list
+/// The step that makes the cgroup, if it is of this version: v2 needs it for the clone, v1 for the joining only.
+fn create_cgroup(cgroup: Option<&Cgroup>, limits: &Limits, before_clone: bool) -> Option<Step> {
+    let (directories, unified) = cgroup_directories(cgroup?, limits);
+    (unified == before_clone).then_some(Step::CreateCgroup { directories, unified })
 }
 
 fn cgroup_directories(cgroup: &Cgroup, limits: &Limits) -> (Vec<CgroupDirectory>, bool) {
@@ -229,8 +230,10 @@ fn rlimits(limits: &Limits, floor: Floor, steps: &mut Vec<Step>) {
     add(Resource::Memlock, 64 * 1024);
     add(Resource::Msgqueue, 0);
     if floor != Floor::Full {
-        // Without a cgroup: each process for itself, and tasks by the cell's own user namespace.
+        // Without a cgroup: each process for itself, and tasks by the cell's own user namespace, if it has one.
         add(Resource::Data, limits.memory);
+    }
+    if floor == Floor::NoCgroup {
         add(Resource::Nproc, limits.tasks.into());
     }
 }
@@ -453,6 +456,39 @@ impl Tree {
         steps.push(Step::PivotRoot);
     }
 
+    /// What Landlock cannot express: it only ever adds to what is allowed above.
+    fn narrowed(&self, request: &Request<'_>) -> Option<(PathBuf, &'static str)> {
+        let asked = request.view.hidden.iter().map(|seen| &seen.source);
+        let denied = asked.chain(request.view.absent.iter().map(|rule| &rule.path));
+        for path in denied {
+            if self.mounts.values().any(|mounted| path.starts_with(&mounted.source)) {
+                return Some((path.clone(), "less visible"));
+            }
+        }
+        self.mounts.values().find_map(|inner| {
+            let narrower = |outer: &Mounted| {
+                inner.source != outer.source
+                    && inner.source.starts_with(&outer.source)
+                    && (outer.access.write && !inner.access.write
+                        || outer.access.execute
+                            && !inner.access.execute
+                            // Data among a program's own files is not the worse for being executable there.
+                            && (inner.access.write || !outer.program))
+            };
+            self.mounts.values().any(narrower).then(|| (inner.source.clone(), "more restricted"))
+        })
+    }
+
+    /// The view by the paths of the host, for a cell that has no other.
+    fn landlock_on_host(&self, policy: &Policy) -> Vec<LandlockRule> {
+        let on_host = |path: &Path| self.mounts.get(path).map_or(path, |mounted| &mounted.source).to_owned();
+        self.landlock(policy)
+            .into_iter()
+            .filter(|rule| !OF_THE_ROOT.iter().any(|own| rule.path == Path::new(own)))
+            .map(|rule| LandlockRule { path: on_host(&rule.path), ..rule })
+            .collect()
+    }
+
     /// The same view once more, as rules.
     fn landlock(&self, policy: &Policy) -> Vec<LandlockRule> {
         let read = Access { write: false, execute: false };
@@ -463,8 +499,7 @@ impl Tree {
             .collect();
         let mut add =
             |path: &str, access, kind| rules.push(LandlockRule { path: PathBuf::from(path), access, kind });
-        add("/etc", read, Kind::Directory);
-        add("/proc", read, Kind::Directory);
+        OF_THE_ROOT.iter().for_each(|path| add(path, read, Kind::Directory));
         if policy.filesystem.scratch > 0 {
             add(SCRATCH, Access { write: true, execute: policy.filesystem.scratch_execute }, Kind::Directory);
         }
@@ -474,10 +509,6 @@ impl Tree {
         }
         rules
     }
-}
-
-fn file(steps: &mut Vec<Step>, path: &str, content: &str, mode: u32) {
-    steps.push(Step::MakeFile { path: PathBuf::from(path), content: content.to_owned(), mode });
 }
 
 /// A grant whose path leads through a link of the root is put where the link leads, or it could not be reached.
@@ -496,8 +527,8 @@ fn ancestors(path: &Path) -> Vec<&Path> {
     list
 }
 
-/// The nodes of the cell's `/dev`.
-const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+/// Directories that a private root has of its own; on the host they hold what no cell is to see.
+const OF_THE_ROOT: [&str; 2] = ["/etc", "/proc"];
 
 /// Files of `/etc` that say nothing of the host.
 const MADE: [(&str, &str); 6] = [
