@@ -128,24 +128,32 @@ impl Started {
 /// The caller must be single-threaded: the child is a copy of it.
 ///
 /// # Errors
-/// The step that failed on this side; what init meets comes over the channel.
+/// The step that failed on this side, with nothing left of the cell; what init meets comes over the channel.
 pub fn spawn(prepared: &Prepared, stdio: Stdio, name: &str) -> Result<Started, LaunchError> {
     let mut cgroup = None;
+    let started = attempt(prepared, stdio, name, &mut cgroup);
+    // A cell that has started has it.
+    if let Some(made) = cgroup {
+        made.remove();
+    }
+    started
+}
+
+/// The same, for a caller who removes the cgroup when it fails.
+fn attempt(
+    prepared: &Prepared,
+    stdio: Stdio,
+    name: &str,
+    cgroup: &mut Option<CellCgroup>,
+) -> Result<Started, LaunchError> {
     let mut namespaces = None;
     let mut reserved = Reserved::default();
     for step in &prepared.plan.steps {
         match step {
             Step::CreateCgroup { directories, unified } => {
-                cgroup = Some(CellCgroup::create(directories, *unified, name)?);
+                *cgroup = Some(CellCgroup::create(directories, *unified, name)?);
             }
-            Step::ReserveName { path } => {
-                if let Err(error) = reserved.add(path) {
-                    if let Some(made) = cgroup {
-                        made.remove();
-                    }
-                    return Err(error);
-                }
-            }
+            Step::ReserveName { path } => reserved.add(path)?,
             Step::Clone { namespaces: list } => {
                 namespaces = Some(bits(list));
                 break;
@@ -156,20 +164,14 @@ pub fn spawn(prepared: &Prepared, stdio: Stdio, name: &str) -> Result<Started, L
     let clone_error = |errno| LaunchError::new("clone", "new namespaces", errno);
     let flags = namespaces.ok_or_else(|| clone_error(Errno(libc::EINVAL)))?;
     let (channel, inner) = socket::pair().map_err(clone_error)?;
-    let joins = match &cgroup {
+    let joins = match cgroup {
         Some(made) => made.join_descriptors()?,
         None => Vec::new(),
     };
     let into = cgroup.as_ref().and_then(CellCgroup::directory_descriptor);
-    match process::clone3(flags, into.as_ref().map(AsFd::as_fd)) {
-        Ok(Cloned::Child) => init::main(prepared, stdio, inner, joins, name),
-        Ok(Cloned::Parent(pid, pidfd)) => Ok(Started { pid, pidfd, channel, cgroup, reserved }),
-        Err(errno) => {
-            if let Some(made) = cgroup {
-                made.remove();
-            }
-            Err(clone_error(errno))
-        }
+    match process::clone3(flags, into.as_ref().map(AsFd::as_fd)).map_err(clone_error)? {
+        Cloned::Child => init::main(prepared, stdio, inner, joins, name),
+        Cloned::Parent(pid, pidfd) => Ok(Started { pid, pidfd, channel, cgroup: cgroup.take(), reserved }),
     }
 }
 
