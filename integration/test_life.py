@@ -6,6 +6,7 @@ Never: waits longer than the promise allows.
 
 import json
 import os
+import pathlib
 import resource
 import signal
 import subprocess
@@ -103,6 +104,12 @@ class Life(case.Case):
             self.assertEqual(case.text_of(peer.call("after", "echo", {"text": "fine"}, timeout=10)), "fine")
             self.assertTrue(host.children(self.family(peer)[1]), "the other call's cell is gone")
         self.assert_clean_start()
+
+    def test_supervisor_gains_no_privileges(self):
+        with self.open_celled(fixtures.tiny()) as peer:
+            peer.open()
+            status = pathlib.Path(f"/proc/{self.family(peer)[0]}/status").read_text(encoding="ascii")
+            self.assertIn("\nNoNewPrivs:\t1\n", status)
 
     def test_descriptors_run_out(self):
         with self.open_celled(fixtures.tiny(), "--jobs=8") as peer:

@@ -6,13 +6,15 @@
 //! ```text
 //! building ──a step fails──► Failed, exit(1)
 //!    │ all steps done
-//!  Ready ──exec fails──► Failed, exit(127)
+//!  Ready ──held: the channel ends, or SIGTERM──► exit(143)
+//!    │ not held, or told to go on
+//!  starting ──exec fails──► Failed, exit(127)
 //!    │ exec done
 //! reaping ──payload ends──► Exited, exit(its status); the kernel kills what is left in the pid namespace
 //!    └──────SIGTERM────────► kill all, reap all (so that their CPU time is counted), exit(143)
 //! ```
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::Duration;
 
@@ -30,6 +32,9 @@ const CHANNEL: i32 = 3;
 const PROC: i32 = 4;
 const LAUNCHER: i32 = 5;
 const SCRATCH: i32 = 6;
+
+/// What a held init waits for, from who has the other end of its channel.
+pub(super) const GO: &[u8] = b"go";
 
 /// What steps hand to later ones.
 #[derive(Debug)]
@@ -64,6 +69,7 @@ pub(super) fn main(
     channel: OwnedFd,
     joins: Vec<OwnedFd>,
     name: &str,
+    hold: bool,
 ) -> ! {
     let _guard = ExitOnUnwind;
     let mut state = State {
@@ -78,8 +84,13 @@ pub(super) fn main(
         scratch: None,
         receipt: None,
     };
-    let status = match build(&mut state) {
-        Ok(()) => run_payload(state),
+    let built = build(&mut state).and_then(|()| match hold {
+        // What cannot be seen to be covered now could not be when the cell goes on.
+        true => verify::covers(&prepared.plan.steps),
+        false => Ok(()),
+    });
+    let status = match built {
+        Ok(()) => run_payload(state, hold),
         Err(error) => {
             report(&state.channel, &Report::Failed(error), None);
             1
@@ -105,14 +116,18 @@ fn build(state: &mut State<'_>) -> Result<(), LaunchError> {
 
 /// Killed with the launcher from here on; and dead already if the launcher died before that took effect.
 pub(super) fn tie_to_launcher(state: &State<'_>) -> Result<(), Errno> {
+    tie_to(state.launcher.as_ref().unwrap_or(&state.prepared.launcher).as_fd())
+}
+
+/// The same for any child of a process, by a descriptor of that process.
+pub(super) fn tie_to(parent: BorrowedFd<'_>) -> Result<(), Errno> {
     process::die_with_parent()?;
-    let launcher = state.launcher.as_ref().unwrap_or(&state.prepared.launcher).as_fd();
-    let mut interest = [Interest { fd: Some(launcher), events: libc::POLLIN, ready: 0 }];
+    let mut interest = [Interest { fd: Some(parent), events: libc::POLLIN, ready: 0 }];
     descriptor::poll(&mut interest, Some(Duration::ZERO))?;
     match interest.map(|i| i.ready) {
         [0] => Ok(()),
         [libc::POLLIN] => process::exit_now(1),
-        // Not a pidfd of a process that lives or has ended: nothing can be said about the launcher.
+        // Not a pidfd of a process that lives or has ended: nothing can be said about the parent.
         _ => Err(Errno(libc::EBADF)),
     }
 }
@@ -232,15 +247,30 @@ fn report(channel: &OwnedFd, report: &Report, descriptor: Option<&OwnedFd>) {
 }
 
 /// Starts the payload and waits for it; the result is init's own exit status.
-fn run_payload(mut state: State<'_>) -> i32 {
+fn run_payload(mut state: State<'_>, hold: bool) -> i32 {
     let channel = state.channel.as_raw_fd();
     debug_assert_eq!(channel, CHANNEL, "the payload closes the channel by its close-on-exec flag");
+    // The payload gets the default back: its signals are all reset before exec.
+    let handled = process::notice_termination();
+    if hold {
+        process::set_name(c"toolcell-ready");
+    }
     if let Some(receipt) = state.receipt.take() {
         report(&state.channel, &Report::Ready(receipt), state.scratch.as_ref());
     }
     state.scratch = None;
-    // The payload gets the default back: its signals are all reset before exec.
-    let handled = process::notice_termination();
+    if hold {
+        // An error here is SIGTERM: there is nothing of a payload to be counted yet.
+        if !matches!(descriptor::read(state.channel.as_fd(), &mut [0; GO.len()]), Ok(1..)) {
+            return 128 + libc::SIGTERM;
+        }
+        process::set_name(c"toolcell-init");
+        // The host may have taken a cover away by what it did to the covered name meanwhile.
+        if let Err(error) = verify::covers(&state.prepared.plan.steps) {
+            report(&state.channel, &Report::Failed(error), None);
+            return 1;
+        }
+    }
     let payload = match handled.and_then(|()| process::spawn(&state.prepared.image)) {
         Ok(pid) => pid,
         Err(errno) => {

@@ -4,7 +4,8 @@
 //! profile, opens the client's stdin or stdout, outlives the supervisor by more than it takes to end the cells.
 //!
 //! ```text
-//! poll ── Prepare ──► lay out, answer Prepared
+//! poll ── Prepare ──► lay out
+//!   │ ─── Forget ───► drop what was laid out
 //!   │ ─── Launch ───► spawn, answer Launched (init's pidfd and channel) or Refused
 //!   │ ─── a cell's init is gone ──► wait, answer Ended
 //!   └─── the supervisor is gone ──► kill every cell, wait, remove their cgroups, exit
@@ -36,8 +37,10 @@ use crate::sys::{Errno, Result, socket};
 pub enum Request {
     /// With one descriptor: a file that holds the plan.
     Prepare { plan: u64 },
-    /// With three: the payload's stdin, stdout, stderr.
-    Launch { cell: u64, plan: u64 },
+    /// No more cells of this plan are wanted.
+    Forget { plan: u64 },
+    /// With three: the payload's stdin, stdout, stderr. A held cell is built, and its payload started when init is told.
+    Launch { cell: u64, plan: u64, hold: bool },
 }
 
 /// To the supervisor.
@@ -149,14 +152,18 @@ impl Launcher {
                 self.plans.insert(plan, prepared);
                 Ok(())
             }
-            Request::Launch { cell, plan } => {
+            Request::Forget { plan } => {
+                self.plans.remove(&plan);
+                Ok(())
+            }
+            Request::Launch { cell, plan, hold } => {
                 let mut descriptors = descriptors.into_iter();
                 let stdio = (descriptors.next(), descriptors.next(), descriptors.next());
                 let started = match (self.plans.get(&plan), stdio) {
                     (None, _) => Err(LaunchError::new("clone", "unknown plan", Errno(libc::EPROTO))),
                     (Some(Err(error)), _) => Err(error.clone()),
                     (Some(Ok(prepared)), (Some(stdin), Some(stdout), Some(stderr))) => {
-                        spawn::spawn(prepared, Stdio { stdin, stdout, stderr }, &cell_name(cell))
+                        spawn::start(prepared, Stdio { stdin, stdout, stderr }, &cell_name(cell), hold)
                     }
                     (Some(Ok(_)), _) => Err(no_room("the pipes of the cell")),
                 };

@@ -130,8 +130,18 @@ impl Started {
 /// # Errors
 /// The step that failed on this side, with nothing left of the cell; what init meets comes over the channel.
 pub fn spawn(prepared: &Prepared, stdio: Stdio, name: &str) -> Result<Started, LaunchError> {
+    start(prepared, stdio, name, false)
+}
+
+/// The same; a held init waits between its report and the payload's start until it is told to go on.
+pub(super) fn start(
+    prepared: &Prepared,
+    stdio: Stdio,
+    name: &str,
+    hold: bool,
+) -> Result<Started, LaunchError> {
     let mut cgroup = None;
-    let started = attempt(prepared, stdio, name, &mut cgroup);
+    let started = attempt(prepared, stdio, name, hold, &mut cgroup);
     // A cell that has started has it.
     if let Some(made) = cgroup {
         made.remove();
@@ -144,6 +154,7 @@ fn attempt(
     prepared: &Prepared,
     stdio: Stdio,
     name: &str,
+    hold: bool,
     cgroup: &mut Option<CellCgroup>,
 ) -> Result<Started, LaunchError> {
     let mut namespaces = None;
@@ -170,7 +181,7 @@ fn attempt(
     };
     let into = cgroup.as_ref().and_then(CellCgroup::directory_descriptor);
     match process::clone3(flags, into.as_ref().map(AsFd::as_fd)).map_err(clone_error)? {
-        Cloned::Child => init::main(prepared, stdio, inner, joins, name),
+        Cloned::Child => init::main(prepared, stdio, inner, joins, name, hold),
         Cloned::Parent(pid, pidfd) => Ok(Started { pid, pidfd, channel, cgroup: cgroup.take(), reserved }),
     }
 }
