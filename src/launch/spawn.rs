@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::cgroup::CellCgroup;
 use super::idmap::IdMaps;
+use super::private::Private;
 use super::reserve::Reserved;
-use super::{LaunchError, init};
+use super::{LaunchError, init, orphans};
 use crate::plan::Plan;
 use crate::plan::step::{Namespace, Step};
 use crate::sys::descriptor::Interest;
@@ -98,11 +99,28 @@ pub struct Started {
     pub cgroup: Option<CellCgroup>,
     /// Places of denied names, given back when this is dropped.
     pub reserved: Reserved,
+    /// The directory on the host of a cell without a private root, removed when this is dropped.
+    pub private: Option<Private>,
+    /// Every process of the cell ends with init.
+    pub ends_with_init: bool,
+    /// What else was a child of this process before, where it is not.
+    pub others: Vec<libc::pid_t>,
 }
 
 impl Started {
     /// How long init may take to end the cell in order.
     pub const PATIENCE: Duration = Duration::from_millis(100);
+
+    /// After init: ends what a pid namespace would have ended with it. `keep` are this process's other children.
+    pub fn end_the_rest(&self, keep: &[libc::pid_t]) {
+        if self.ends_with_init {
+            return;
+        }
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill();
+        }
+        orphans::end(keep);
+    }
 
     /// Ends every process of the cell: init counts their CPU time, or is killed when it takes too long.
     ///
@@ -158,15 +176,21 @@ fn attempt(
     cgroup: &mut Option<CellCgroup>,
 ) -> Result<Started, LaunchError> {
     let mut namespaces = None;
+    let mut ends_with_init = false;
     let mut reserved = Reserved::default();
+    let mut private = None;
     for step in &prepared.plan.steps {
         match step {
             Step::CreateCgroup { directories, unified } => {
                 *cgroup = Some(CellCgroup::create(directories, *unified, name)?);
             }
             Step::ReserveName { path } => reserved.add(path)?,
+            Step::MakePrivateDirectory { parent, owner } => {
+                private = Some(Private::create(parent, name, *owner)?);
+            }
             Step::Clone { namespaces: list } => {
                 namespaces = Some(bits(list));
+                ends_with_init = list.contains(&Namespace::Pid);
                 break;
             }
             _ => break,
@@ -174,6 +198,11 @@ fn attempt(
     }
     let clone_error = |errno| LaunchError::new("clone", "new namespaces", errno);
     let flags = namespaces.ok_or_else(|| clone_error(Errno(libc::EINVAL)))?;
+    let mut others = Vec::new();
+    if !ends_with_init {
+        process::become_subreaper().map_err(clone_error)?;
+        others = orphans::children();
+    }
     let (channel, inner) = socket::pair().map_err(clone_error)?;
     let joins = match cgroup {
         Some(made) => made.join_descriptors()?,
@@ -181,8 +210,13 @@ fn attempt(
     };
     let into = cgroup.as_ref().and_then(CellCgroup::directory_descriptor);
     match process::clone3(flags, into.as_ref().map(AsFd::as_fd)).map_err(clone_error)? {
-        Cloned::Child => init::main(prepared, stdio, inner, joins, name, hold),
-        Cloned::Parent(pid, pidfd) => Ok(Started { pid, pidfd, channel, cgroup: cgroup.take(), reserved }),
+        Cloned::Child => {
+            init::main(prepared, stdio, inner, joins, name, private.as_ref().map(Private::path), hold)
+        }
+        Cloned::Parent(pid, pidfd) => {
+            let cgroup = cgroup.take();
+            Ok(Started { pid, pidfd, channel, cgroup, reserved, private, ends_with_init, others })
+        }
     }
 }
 

@@ -13,6 +13,7 @@
 mod groups;
 #[cfg(test)]
 mod model;
+mod past;
 mod rules;
 mod suggest;
 mod table;
@@ -25,6 +26,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use groups::{GROUPS, Group};
+pub use past::PAST_LANDLOCK;
 use rules::{Action, Entry, Errno};
 use table::TABLE;
 pub use table::{is_known, name, names, number};
