@@ -96,7 +96,7 @@ impl Early {
     fn meet(&mut self) -> Option<(libc::pid_t, OwnedFd)> {
         if self.init.is_none() && self.helper > 0 {
             let mut number = [0; size_of::<libc::pid_t>()];
-            if let Ok(Some((_, descriptors))) = socket::receive(self.told.as_fd(), &mut number, true) {
+            if let Ok(Some((_, descriptors))) = socket::receive_what_fits(self.told.as_fd(), &mut number) {
                 self.init = descriptors.into_iter().next().map(|fd| (libc::pid_t::from_ne_bytes(number), fd));
             }
             let _reaped = process::wait(self.helper).is_ok();
@@ -161,7 +161,7 @@ fn hand_over(channel: &OwnedFd, prepared: &Prepared, stdio: &Stdio, name: &str) 
 /// Init's side: waits for the plan. `None` when the caller went away or did without.
 pub(super) fn receive(channel: &OwnedFd) -> Result<Option<(Plan, IdMaps, Stdio, String)>> {
     let mut buffer = vec![0; MESSAGE_LIMIT];
-    let Some((count, descriptors)) = socket::receive(channel.as_fd(), &mut buffer, true)? else {
+    let Some((count, descriptors)) = socket::receive_what_fits(channel.as_fd(), &mut buffer)? else {
         return Ok(None);
     };
     let order: Order = serde_json::from_slice(buffer.get(..count).unwrap_or_default())
@@ -171,7 +171,9 @@ pub(super) fn receive(channel: &OwnedFd) -> Result<Option<(Plan, IdMaps, Stdio, 
     };
     let mut idmaps = IdMaps::default();
     for owner in order.owners {
-        let Some((_, maps)) = socket::receive(channel.as_fd(), &mut buffer, true)? else { return Ok(None) };
+        let Some((_, maps)) = socket::receive_what_fits(channel.as_fd(), &mut buffer)? else {
+            return Ok(None);
+        };
         idmaps.put(owner, maps.into_iter().next().ok_or(Errno(libc::EPROTO))?);
     }
     debug_assert!(channel.as_raw_fd() > 2, "the standard descriptors are not used yet");

@@ -16,7 +16,7 @@
 //!
 //! Without a pid namespace init kills what is left itself: what it can signal is, by Landlock, the cell.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -184,14 +184,18 @@ fn run_from(first: usize, state: &mut State<'_>) -> Result<(), LaunchError> {
 
 /// Killed with the launcher from here on; and dead already if the launcher died before that took effect.
 pub(super) fn tie_to_launcher(state: &State<'_>) -> Result<(), Errno> {
+    tie_to(state.launcher.as_ref().unwrap_or(&state.prepared.launcher).as_fd())
+}
+
+/// The same for any child of a process, by a descriptor of that process.
+pub(super) fn tie_to(parent: BorrowedFd<'_>) -> Result<(), Errno> {
     process::die_with_parent()?;
-    let launcher = state.launcher.as_ref().unwrap_or(&state.prepared.launcher).as_fd();
-    let mut interest = [Interest { fd: Some(launcher), events: libc::POLLIN, ready: 0 }];
+    let mut interest = [Interest { fd: Some(parent), events: libc::POLLIN, ready: 0 }];
     descriptor::poll(&mut interest, Some(Duration::ZERO))?;
     match interest.map(|i| i.ready) {
         [0] => Ok(()),
         [libc::POLLIN] => process::exit_now(1),
-        // Not a pidfd of a process that lives or has ended: nothing can be said about the launcher.
+        // Not a pidfd of a process that lives or has ended: nothing can be said about the parent.
         _ => Err(Errno(libc::EBADF)),
     }
 }
@@ -211,10 +215,14 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
             Err(fail("a step of the launcher")(Errno(libc::EINVAL)))
         }
         // The launcher has made it meanwhile, or has ended this process.
-        Step::CreateCgroup { unified: false, .. } => {
-            let received =
-                socket::receive(state.channel.as_fd(), &mut [0; 16], true).map_err(fail(state.name))?;
-            let (_, joins) = received.ok_or(Errno(libc::EPIPE)).map_err(fail(state.name))?;
+        Step::CreateCgroup { directories, unified: false } => {
+            let received = socket::receive_what_fits(state.channel.as_fd(), &mut [0; 16]);
+            let (_, joins) =
+                received.and_then(|got| got.ok_or(Errno(libc::EPIPE))).map_err(fail(state.name))?;
+            // A hierarchy whose descriptor got lost would be one that is not joined.
+            if joins.len() != directories.len() {
+                return Err(fail(state.name)(Errno(libc::EMFILE)));
+            }
             state.joins = joins;
             Ok(())
         }

@@ -167,7 +167,7 @@ impl Started {
 /// cell was begun early. The caller must be single-threaded: the child is a copy of it.
 ///
 /// # Errors
-/// The step that failed on this side; what init meets comes over the channel.
+/// The step that failed on this side, with nothing left of the cell; what init meets comes over the channel.
 pub fn spawn(prepared: &Prepared, stdio: Stdio, name: &str) -> Result<Started, LaunchError> {
     start(prepared, stdio, name, Init::New)
 }
