@@ -7,6 +7,7 @@ pub mod build;
 pub mod explain;
 pub mod seccomp;
 pub mod step;
+pub mod why;
 
 use std::path::PathBuf;
 

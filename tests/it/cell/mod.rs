@@ -15,3 +15,4 @@ mod probe;
 mod runner;
 mod scene;
 mod shape;
+mod why;
