@@ -119,7 +119,7 @@ pub fn file(policy: &Policy, plan: &Plan, view: &View, asked: File<'_>) -> Answe
             refused(by)
         }
     };
-    match &reach.place {
+    let shown = match &reach.place {
         Place::NotShown => {
             refused(of_the_cell("the private root", "no rule grants it, so it does not exist in the cell"))
         }
