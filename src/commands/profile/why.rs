@@ -16,8 +16,8 @@ use crate::exit_codes::Ending;
 use crate::host::reach::{self, Place, Reach};
 use crate::host::{Facts, probe};
 use crate::plan::why::{self, Answer, Decision, File, Operation};
-use crate::policy::Policy;
 use crate::policy::add::Additions;
+use crate::policy::{Floor, Policy};
 use crate::sys::Errno;
 use crate::text::{escape, escape_lines};
 
@@ -93,6 +93,11 @@ fn file(
     let runtime = surroundings.runtime(if command.is_empty() { &standing_in } else { &command })?;
     let facts = if args.prove { compose::facts() } else { Facts::gather() };
     let composed = surroundings.plan(policy, &runtime, &facts)?;
+    if composed.plan.floor == Floor::Landlock {
+        let why =
+            "this host reaches the floor `landlock`: paths of a cell without a private root are not answered";
+        return Err(Failure::new(Ending::Floor, why));
+    }
     let reach = reach::walk(&composed.plan, path, facts.payload.0);
     let answer = why::file(policy, &composed.plan, &composed.view, File { operation, path, reach: &reach });
     if !args.prove {
