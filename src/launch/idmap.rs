@@ -7,6 +7,7 @@
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::init::tie_to;
 use crate::sys::process::{self, Cloned};
 use crate::sys::{Errno, Result};
 
@@ -22,6 +23,15 @@ impl IdMaps {
             self.0.push((owner, namespace(owner, payload)?));
         }
         Ok(())
+    }
+
+    /// Takes one that was made elsewhere.
+    pub(super) fn put(&mut self, owner: Ids, namespace: OwnedFd) {
+        self.0.push((owner, namespace));
+    }
+
+    pub(super) fn owners(&self) -> Vec<Ids> {
+        self.0.iter().map(|(owner, _)| *owner).collect()
     }
 
     pub(super) fn get(&self, owner: Ids) -> Option<BorrowedFd<'_>> {
@@ -44,9 +54,10 @@ fn map(owner: u32, payload: u32) -> String {
 
 /// Makes a user namespace with the two maps by way of a child that does nothing but exist.
 pub(crate) fn namespace(owner: Ids, payload: Ids) -> Result<OwnedFd> {
+    let parent = process::pidfd_open(process::pid().cast_signed())?;
     let (pid, pidfd) = match process::clone3(process::namespace_bits(libc::CLONE_NEWUSER), None)? {
         Cloned::Child => {
-            if process::die_with_parent().is_err() {
+            if tie_to(parent.as_fd()).is_err() {
                 process::exit_now(1);
             }
             // Until the parent kills it; no signal has a handler here, so it does not return.

@@ -5,8 +5,10 @@
 
 pub mod build;
 pub mod explain;
+pub mod prelude;
 pub mod seccomp;
 pub mod step;
+pub mod why;
 
 use std::path::PathBuf;
 
