@@ -1,0 +1,108 @@
+//! What is expected of this host, and whether the doctor and a command find just that.
+//!
+//! `TOOLCELL_EXPECT_HOST` is the name of the strongest floor that the user of the tests reaches, or
+//! `none:LAYER:CALL:ERRNO` where no cell can be made: the layer that is missing, and the call that fails with an errno.
+//! Then a test that is skipped for another reason fails. Neighbours: `integration/vm/lanes.py` says what each of its
+//! hosts is. Never: looks at the version of the kernel.
+
+use std::process::Command;
+
+use serde_json::Value;
+use toolcell::plan::seccomp;
+use toolcell::policy::Syscalls;
+use toolcell::sys::{filter, process};
+
+/// What is expected, if anything.
+pub(crate) fn expected() -> Option<String> {
+    std::env::var("TOOLCELL_EXPECT_HOST").ok()
+}
+
+/// How many times longer than usual things may take, where the whole machine is emulated.
+pub(crate) fn patience() -> u32 {
+    std::env::var("TOOLCELL_TEST_PATIENCE").map_or(1, |times| times.parse().unwrap())
+}
+
+fn toolcell(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(crate::binary()).args(arguments).current_dir("/").output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_host_is_what_is_expected() {
+    let Some(expected) = expected() else { return };
+    let (_, report, _) = toolcell(&["doctor", "--json"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let who = if report["caller"]["uid"] == 0 { "root" } else { "user" };
+    let (code, stdout, stderr) = toolcell(&["exec", "--", "echo", "ran"]);
+    let told = format!("{report:#}\n{stdout}{stderr}");
+    if expected == "full" {
+        assert_eq!(
+            (code, stdout.as_str(), report[who]["floor"].as_str()),
+            (Some(0), "ran\n", Some("full")),
+            "{told}"
+        );
+        return;
+    }
+    // Below its floor nothing runs, and what to do about it is said.
+    assert_eq!(stdout, "", "{told}");
+    assert_eq!(code, Some(121), "{told}");
+    assert!(stderr.contains("hint: "), "{told}");
+    let Some(missing) = expected.strip_prefix("none:") else {
+        assert_eq!(report[who]["floor"], *expected, "{told}");
+        let (code, stdout, _) = toolcell(&["exec", "--floor", &expected, "--", "echo", "ran"]);
+        assert_eq!((code, stdout.as_str()), (Some(0), "ran\n"), "{told}");
+        return;
+    };
+    let parts: Vec<&str> = missing.split(':').collect();
+    let [layer, call, errno] = parts[..] else { panic!("`{expected}` is not none:LAYER:CALL:ERRNO") };
+    assert_eq!(report[who]["floor"], Value::Null, "{told}");
+    let failed = &report[who]["layers"][layer]["failed"];
+    assert_eq!((failed["call"].as_str(), failed["errno"].as_str()), (Some(call), Some(errno)), "{told}");
+    assert!(stderr.contains(errno), "the refusal does not name the errno\n{told}");
+    let findings = report["findings"].as_array().unwrap();
+    let finding = findings.iter().find(|finding| finding["layer"] == layer).unwrap();
+    assert_ne!(finding["cause"], "", "{told}");
+    assert_ne!(finding["fix"], "", "{told}");
+}
+
+/// What Docker's default profile refuses to a container without capabilities, of what a cell needs or attacks.
+/// `clone` with namespaces and `clone3` are refused by the compiler's own rules for them: EPERM and ENOSYS.
+const REFUSED_BY_DOCKER: &[&str] = &[
+    "bpf",
+    "fsconfig",
+    "fsmount",
+    "fsopen",
+    "fspick",
+    "mount",
+    "mount_setattr",
+    "move_mount",
+    "open_tree",
+    "perf_event_open",
+    "pidfd_getfd",
+    "pivot_root",
+    "quotactl",
+    "reboot",
+    "setdomainname",
+    "sethostname",
+    "setns",
+    "swapon",
+    "umount2",
+    "unshare",
+    "userfaultfd",
+];
+
+/// Not a test of its own: becomes the program that a lane names, under a filter like Docker's.
+#[test]
+fn as_in_a_container_of_docker() {
+    let Some(command) = std::env::var_os("TOOLCELL_TEST_IN_DOCKER") else { return };
+    let names = |refused: bool| {
+        let chosen = move |name: &&str| REFUSED_BY_DOCKER.contains(name) == refused;
+        seccomp::names().filter(chosen).filter(|name| !name.starts_with("clone")).map(str::to_owned).collect()
+    };
+    let program = seccomp::compile(&Syscalls { allow: names(false), deny: names(true) }).unwrap();
+    process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).unwrap();
+    filter::install(&filter::assemble(&program)).unwrap();
+    let ended = Command::new("/bin/sh").arg("-c").arg(command).env_remove("TOOLCELL_TEST_IN_DOCKER").status();
+    assert!(ended.unwrap().success());
+}
