@@ -197,11 +197,25 @@ pub struct Violation {
     pub evidence: Evidence,
 }
 
+/// When a cell was built.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Built {
+    /// For the call, after its `started` record.
+    #[default]
+    OnDemand,
+    /// Before the call, up to but not including the start of its payload.
+    Ahead,
+}
+
 /// What was really enforced for one call, verified from inside the cell by init before exec.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {
     /// The rung that the verified layers amount to.
     pub floor: Floor,
+    /// When the cell was built, and its layers verified.
+    #[serde(default)]
+    pub cell: Built,
     /// Layer name → what was seen, e.g. `seccomp` → "filter, 1 program".
     pub layers: BTreeMap<String, String>,
 }

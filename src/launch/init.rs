@@ -6,7 +6,9 @@
 //! ```text
 //! building ──a step fails──► Failed, exit(1)
 //!    │ all steps done
-//!  Ready ──exec fails──► Failed, exit(127)
+//!  Ready ──held: the channel ends, or SIGTERM──► exit(143)
+//!    │ not held, or told to go on
+//!  starting ──exec fails──► Failed, exit(127)
 //!    │ exec done
 //! reaping ──payload ends──► Exited, exit(its status); the kernel kills what is left in the pid namespace
 //!    └──────SIGTERM────────► kill all, reap all (so that their CPU time is counted), exit(143)
@@ -30,6 +32,9 @@ const CHANNEL: i32 = 3;
 const PROC: i32 = 4;
 const LAUNCHER: i32 = 5;
 const SCRATCH: i32 = 6;
+
+/// What a held init waits for, from who has the other end of its channel.
+pub(super) const GO: &[u8] = b"go";
 
 /// What steps hand to later ones.
 #[derive(Debug)]
@@ -64,6 +69,7 @@ pub(super) fn main(
     channel: OwnedFd,
     joins: Vec<OwnedFd>,
     name: &str,
+    hold: bool,
 ) -> ! {
     let _guard = ExitOnUnwind;
     let mut state = State {
@@ -78,8 +84,13 @@ pub(super) fn main(
         scratch: None,
         receipt: None,
     };
-    let status = match build(&mut state) {
-        Ok(()) => run_payload(state),
+    let built = build(&mut state).and_then(|()| match hold {
+        // What cannot be seen to be covered now could not be when the cell goes on.
+        true => verify::covers(&prepared.plan.steps),
+        false => Ok(()),
+    });
+    let status = match built {
+        Ok(()) => run_payload(state, hold),
         Err(error) => {
             report(&state.channel, &Report::Failed(error), None);
             1
@@ -232,15 +243,30 @@ fn report(channel: &OwnedFd, report: &Report, descriptor: Option<&OwnedFd>) {
 }
 
 /// Starts the payload and waits for it; the result is init's own exit status.
-fn run_payload(mut state: State<'_>) -> i32 {
+fn run_payload(mut state: State<'_>, hold: bool) -> i32 {
     let channel = state.channel.as_raw_fd();
     debug_assert_eq!(channel, CHANNEL, "the payload closes the channel by its close-on-exec flag");
+    // The payload gets the default back: its signals are all reset before exec.
+    let handled = process::notice_termination();
+    if hold {
+        process::set_name(c"toolcell-ready");
+    }
     if let Some(receipt) = state.receipt.take() {
         report(&state.channel, &Report::Ready(receipt), state.scratch.as_ref());
     }
     state.scratch = None;
-    // The payload gets the default back: its signals are all reset before exec.
-    let handled = process::notice_termination();
+    if hold {
+        // An error here is SIGTERM: there is nothing of a payload to be counted yet.
+        if !matches!(descriptor::read(state.channel.as_fd(), &mut [0; GO.len()]), Ok(1..)) {
+            return 128 + libc::SIGTERM;
+        }
+        process::set_name(c"toolcell-init");
+        // The host may have taken a cover away by what it did to the covered name meanwhile.
+        if let Err(error) = verify::covers(&state.prepared.plan.steps) {
+            report(&state.channel, &Report::Failed(error), None);
+            return 1;
+        }
+    }
     let payload = match handled.and_then(|()| process::spawn(&state.prepared.image)) {
         Ok(pid) => pid,
         Err(errno) => {

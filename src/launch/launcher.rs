@@ -4,7 +4,8 @@
 //! profile, opens the client's stdin or stdout, outlives the supervisor by more than it takes to end the cells.
 //!
 //! ```text
-//! poll ── Prepare ──► lay out, answer Prepared
+//! poll ── Prepare ──► lay out
+//!   │ ─── Forget ───► drop what was laid out
 //!   │ ─── Launch ───► spawn, answer Launched (init's pidfd and channel) or Refused
 //!   │ ─── a cell's init is gone ──► wait, answer Ended
 //!   └─── the supervisor is gone ──► kill every cell, wait, remove their cgroups, exit
@@ -32,8 +33,10 @@ use crate::sys::{Errno, Result, socket};
 pub(super) enum Request {
     /// With one descriptor: a file that holds the plan.
     Prepare { plan: u64 },
-    /// With three: the payload's stdin, stdout, stderr.
-    Launch { cell: u64, plan: u64 },
+    /// No more cells of this plan are wanted.
+    Forget { plan: u64 },
+    /// With three: the payload's stdin, stdout, stderr. A held cell is built, and its payload started when init is told.
+    Launch { cell: u64, plan: u64, hold: bool },
 }
 
 /// To the supervisor.
@@ -141,7 +144,11 @@ impl Launcher {
                 self.plans.insert(plan, Prepared::new(read_plan(File::from(file))?));
                 Ok(())
             }
-            Request::Launch { cell, plan } => {
+            Request::Forget { plan } => {
+                self.plans.remove(&plan);
+                Ok(())
+            }
+            Request::Launch { cell, plan, hold } => {
                 let mut descriptors = descriptors.into_iter();
                 let (Some(stdin), Some(stdout), Some(stderr)) =
                     (descriptors.next(), descriptors.next(), descriptors.next())
@@ -152,7 +159,7 @@ impl Launcher {
                     None => Err(LaunchError::new("clone", "unknown plan", Errno(libc::EPROTO))),
                     Some(Err(error)) => Err(error.clone()),
                     Some(Ok(prepared)) => {
-                        spawn::spawn(prepared, Stdio { stdin, stdout, stderr }, &cell_name(cell))
+                        spawn::start(prepared, Stdio { stdin, stdout, stderr }, &cell_name(cell), hold)
                     }
                 };
                 match started {

@@ -14,6 +14,7 @@ pub(crate) mod idmap;
 mod init;
 
 pub mod launcher;
+mod ready;
 pub mod reserve;
 mod root;
 pub mod spawn;

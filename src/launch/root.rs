@@ -37,7 +37,7 @@ fn relative(path: &Path) -> Result<CString> {
 }
 
 /// `O_PATH` on an absolute path of the host, no link followed.
-fn open_path(path: &Path, flags: i32) -> Result<OwnedFd> {
+pub(super) fn open_path(path: &Path, flags: i32) -> Result<OwnedFd> {
     let cwd = descriptor::working_directory();
     mount::open_without_links(cwd, &text(path)?, libc::O_PATH | flags, 0, Beneath::Plain)
 }

@@ -130,6 +130,16 @@ impl Started {
 /// # Errors
 /// The step that failed on this side; what init meets comes over the channel.
 pub fn spawn(prepared: &Prepared, stdio: Stdio, name: &str) -> Result<Started, LaunchError> {
+    start(prepared, stdio, name, false)
+}
+
+/// The same; a held init waits between its report and the payload's start until it is told to go on.
+pub(super) fn start(
+    prepared: &Prepared,
+    stdio: Stdio,
+    name: &str,
+    hold: bool,
+) -> Result<Started, LaunchError> {
     let mut cgroup = None;
     let mut namespaces = None;
     let mut reserved = Reserved::default();
@@ -162,7 +172,7 @@ pub fn spawn(prepared: &Prepared, stdio: Stdio, name: &str) -> Result<Started, L
     };
     let into = cgroup.as_ref().and_then(CellCgroup::directory_descriptor);
     match process::clone3(flags, into.as_ref().map(AsFd::as_fd)) {
-        Ok(Cloned::Child) => init::main(prepared, stdio, inner, joins, name),
+        Ok(Cloned::Child) => init::main(prepared, stdio, inner, joins, name, hold),
         Ok(Cloned::Parent(pid, pidfd)) => Ok(Started { pid, pidfd, channel, cgroup, reserved }),
         Err(errno) => {
             if let Some(made) = cgroup {

@@ -1,4 +1,5 @@
-//! The supervisor's side of the launcher: asks for cells, hands out their pipes, tells when they have ended.
+//! The supervisor's side of the launcher: asks for cells, hands out their pipes, tells when they have ended. It has
+//! cells built ahead of the calls that will use them ([`Launcher::build_ahead`]).
 //!
 //! Neighbours: `session` uses it; `launch::launcher` answers. Never: blocks the runtime for longer than a small write.
 
@@ -6,19 +7,20 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, timeout, timeout_at};
 
 use super::cgroup::CellCgroup;
 use super::launcher::{Answer, Handle, MESSAGE_LIMIT, Request};
+use super::ready::{self, Mounts, Shelf, Sources};
 use super::spawn::Started;
-use super::{LaunchError, REPORT_LIMIT, Report, reserve};
-use crate::outcome::{Receipt, Usage, Violation};
+use super::{LaunchError, REPORT_LIMIT, Report, init, reserve};
+use crate::outcome::{Built, Receipt, Usage, Violation};
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::sys::process::{self, Exit};
@@ -59,11 +61,23 @@ struct Waiting {
     ended: oneshot::Sender<End>,
 }
 
+/// A cell that waits for its call, and what it shows of the host.
+#[derive(Debug)]
+struct Ready {
+    cell: Cell,
+    sources: Sources,
+}
+
 #[derive(Debug, Default)]
 struct Shared {
     waiting: BTreeMap<u64, Waiting>,
-    plans: Vec<Arc<Plan>>,
+    /// Those that the launcher has, by its numbers for them.
+    plans: BTreeMap<u64, Weak<Plan>>,
+    next_plan: u64,
     next_cell: u64,
+    ready: Shelf<Ready>,
+    /// Without it nothing is built ahead.
+    mounts: Option<Mounts>,
     gone: bool,
 }
 
@@ -127,7 +141,9 @@ impl Launcher {
     /// The kernel's errno.
     pub fn new(handle: Handle) -> Result<Self> {
         let socket = readiness::readable(handle.socket)?;
-        let launcher = Self { socket: Arc::new(socket), pid: handle.pid, shared: Arc::default() };
+        let shared = Shared { mounts: Mounts::of_host().ok(), ..Shared::default() };
+        let launcher =
+            Self { socket: Arc::new(socket), pid: handle.pid, shared: Arc::new(Mutex::new(shared)) };
         let listener = launcher.clone();
         tokio::spawn(async move {
             listener.listen().await;
@@ -141,7 +157,8 @@ impl Launcher {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Runs a plan and waits until the cell is verified, or a step has failed.
+    /// Starts a plan's payload in a cell that nobody has used: one that was built ahead, if it still shows what one
+    /// built now would; else one that is built now.
     ///
     /// # Errors
     /// The step that failed.
@@ -149,6 +166,85 @@ impl Launcher {
         &self,
         plan: &Arc<Plan>,
         policy: &Arc<Policy>,
+    ) -> std::result::Result<Cell, LaunchError> {
+        let began = Instant::now();
+        self.forget_unwanted();
+        if let Some(cell) = self.take_ready(plan, policy, began).await {
+            return Ok(cell);
+        }
+        let number = self.next_cell();
+        self.build(plan, policy, number, false).await
+    }
+
+    /// Builds a cell that the next call of this plan takes; at most one for each plan, and `most` in all. A call that
+    /// comes before it is there waits for it. When it cannot be built, the next call learns why.
+    pub async fn build_ahead(&self, plan: &Arc<Plan>, policy: &Arc<Policy>, most: usize) {
+        if !ready::may_wait(plan) {
+            return;
+        }
+        self.forget_unwanted();
+        let number = self.next_cell();
+        let Some(place) = self.lock().ready.put(plan, number, most) else { return };
+        let built = async {
+            // Before it is built: what changes meanwhile has changed when the cell is taken.
+            let sources = self.sources(plan)?;
+            let cell = self.build(plan, policy, number, true).await.ok()?;
+            Some(Ready { cell, sources })
+        };
+        match timeout(policy.limits.time, built).await {
+            Ok(Some(ready)) => {
+                if let Err(unwanted) = place.send(ready) {
+                    unwanted.end().await;
+                }
+            }
+            Ok(None) | Err(_) => self.lock().ready.remove(number),
+        }
+    }
+
+    /// Ends every cell that waits for a call, and builds none ahead any more.
+    pub async fn end_ready(&self) {
+        let places = self.lock().ready.close();
+        for mut place in places {
+            // One that is still coming finds the place gone.
+            place.close();
+            if let Ok(ready) = place.try_recv() {
+                ready.end().await;
+            }
+        }
+    }
+
+    /// The ready cell of a plan, told to go on; `None` when there is none that is alive and true.
+    async fn take_ready(&self, plan: &Arc<Plan>, policy: &Arc<Policy>, began: Instant) -> Option<Cell> {
+        let place = self.lock().ready.take(plan)?;
+        let Ready { mut cell, sources } = place.await.ok()?;
+        if self.sources(plan)? != sources {
+            return None;
+        }
+        cell.policy = Arc::clone(policy);
+        cell.receipt.cell = Built::Ahead;
+        cell.began = began;
+        // Fails when init is dead.
+        socket::send(cell.channel.get_ref().as_fd(), init::GO, &[]).ok()?;
+        Some(cell)
+    }
+
+    fn sources(&self, plan: &Plan) -> Option<Sources> {
+        Sources::look(plan, self.lock().mounts.as_mut()?).ok()
+    }
+
+    fn next_cell(&self) -> u64 {
+        let mut shared = self.lock();
+        shared.next_cell += 1;
+        shared.next_cell
+    }
+
+    /// Has a cell built, and waits until it is verified, or a step has failed.
+    async fn build(
+        &self,
+        plan: &Arc<Plan>,
+        policy: &Arc<Policy>,
+        cell: u64,
+        hold: bool,
     ) -> std::result::Result<Cell, LaunchError> {
         let began = Instant::now();
         let failed = |errno| LaunchError::new("clone", "launcher", errno);
@@ -165,10 +261,8 @@ impl Launcher {
             if shared.gone {
                 return Err(failed(Errno(libc::EPIPE)));
             }
-            let cell = shared.next_cell;
-            shared.next_cell += 1;
             shared.waiting.insert(cell, Waiting { launched: Some(launched), ended });
-            let request = Request::Launch { cell, plan: number };
+            let request = Request::Launch { cell, plan: number, hold };
             let descriptors = [payload_in.as_fd(), payload_out.as_fd(), payload_err.as_fd()];
             if let Err(errno) = self.send(&request, &descriptors) {
                 shared.waiting.remove(&cell);
@@ -194,7 +288,7 @@ impl Launcher {
             stdin: Some(stdin),
             stdout: Some(stdout),
             stderr: Some(stderr),
-            receipt: Receipt { floor: plan.floor, layers: BTreeMap::new() },
+            receipt: Receipt { floor: plan.floor, cell: Built::OnDemand, layers: BTreeMap::new() },
             pidfd,
             channel,
             traces: made.traces,
@@ -228,17 +322,31 @@ impl Launcher {
     /// Sends each plan once.
     fn plan_number(&self, plan: &Arc<Plan>) -> Result<u64> {
         let mut shared = self.lock();
-        if let Some(known) = shared.plans.iter().position(|p| Arc::ptr_eq(p, plan)) {
-            return Ok(known as u64);
+        // An address is not given out again while there is a `Weak` for it.
+        let known = shared.plans.iter().find(|(_, known)| Weak::as_ptr(known) == Arc::as_ptr(plan));
+        if let Some((number, _)) = known {
+            return Ok(*number);
         }
-        let number = shared.plans.len() as u64;
+        let number = shared.next_plan;
+        shared.next_plan += 1;
         let text = serde_json::to_vec(&**plan).map_err(|_unprintable| Errno(libc::EPROTO))?;
         let file = descriptor::anonymous_file()?;
         let mut file = std::fs::File::from(file);
         file.write_all(&text)?;
         self.send(&Request::Prepare { plan: number }, &[file.as_fd()])?;
-        shared.plans.push(Arc::clone(plan));
+        shared.plans.insert(number, Arc::downgrade(plan));
         Ok(number)
+    }
+
+    /// Drops what is kept of plans that no grant and no call has any more.
+    fn forget_unwanted(&self) {
+        let mut shared = self.lock();
+        shared.ready.drop_unwanted();
+        let unwanted = shared.plans.extract_if(.., |_, plan| plan.strong_count() == 0);
+        for (plan, _) in unwanted {
+            // A launcher that is gone has forgotten everything.
+            let _gone = self.send(&Request::Forget { plan }, &[]).is_err();
+        }
     }
 
     fn send(&self, request: &Request, descriptors: &[std::os::fd::BorrowedFd<'_>]) -> Result<()> {
@@ -280,6 +388,8 @@ impl Launcher {
                 }
             }
             Answer::Ended { cell, exit, cpu_us } => {
+                // Whoever killed a ready cell: it is not given out.
+                shared.ready.remove(cell);
                 if let Some(waiting) = shared.waiting.remove(&cell) {
                     let _unwanted = waiting.ended.send(Some((exit, cpu_us))).is_err();
                 }
@@ -293,6 +403,7 @@ impl Launcher {
         let mut shared = self.lock();
         shared.gone = true;
         shared.waiting.clear();
+        drop(shared.ready.close());
     }
 
     /// Is the launcher gone? Then no cell can be made any more.
@@ -308,6 +419,14 @@ async fn clear(pidfd: OwnedFd, traces: Traces) {
         let _ended = pidfd.readable().await.is_ok();
     }
     drop(traces);
+}
+
+impl Ready {
+    /// There is no payload whose CPU time would have to be counted.
+    async fn end(mut self) {
+        self.cell.signal(libc::SIGKILL);
+        self.cell.gone().await;
+    }
 }
 
 impl Drop for Cell {

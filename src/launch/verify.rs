@@ -4,11 +4,13 @@
 //! step which returned 0 had its effect.
 
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 
 use super::LaunchError;
 use super::init::State;
-use crate::outcome::{Layer, Receipt};
-use crate::plan::step::{CANARY, Step};
+use crate::outcome::{Built, Layer, Receipt};
+use crate::plan::step::{CANARY, EMPTY_DIRECTORY, EMPTY_FILE, Step};
 use crate::sys::{Errno, kernel_file, mount, network, process};
 
 /// What a check saw, or what was wrong.
@@ -40,7 +42,26 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Receipt, Launch
         format!("uid {} gid {} groups {}", first(&ids[0]), first(&ids[1]), groups(&ids[2])),
     );
     seen.insert("descriptors".to_owned(), descriptors().map_err(|(o, e)| failed(Layer::Root, o, e))?);
-    Ok(Receipt { floor: state.prepared.plan.floor, layers: seen })
+    Ok(Receipt { floor: state.prepared.plan.floor, cell: Built::OnDemand, layers: seen })
+}
+
+/// What the plan hides is covered now, while a cell waits as well as when it goes on.
+pub(super) fn covers(steps: &[Step]) -> Result<(), LaunchError> {
+    let look = |path: &Path| {
+        let seen = std::fs::symlink_metadata(path);
+        let seen =
+            seen.map_err(|error| LaunchError::new("hide", path.to_string_lossy(), Errno::from(error)))?;
+        Ok((seen.dev(), seen.ino()))
+    };
+    let empty = [look(Path::new(EMPTY_FILE))?, look(Path::new(EMPTY_DIRECTORY))?];
+    for step in steps {
+        if let Step::Hide { path } = step
+            && !empty.contains(&look(path)?)
+        {
+            return Err(LaunchError::new("hide", path.to_string_lossy(), Errno(libc::EPROTO)));
+        }
+    }
+    Ok(())
 }
 
 fn first(list: &str) -> &str {

@@ -309,7 +309,7 @@ pub(super) fn obituary(remains: &Remains, policy: &Policy, tally: &super::tally:
     (Status::Died { detail }, told)
 }
 
-/// Writes the last record.
+/// Writes the last record. What the call has used of cells built ahead is made good behind it.
 pub(super) fn finish(
     session: &Session,
     (call, grant, began): (&Call, &Grant, Instant),
@@ -329,6 +329,7 @@ pub(super) fn finish(
     let finished =
         Finished { status, usage: ended.usage, violations, receipt, stderr, duration: began.elapsed() };
     session.record(call, Some(&grant.policy), &finished);
+    session.build_ahead(grant);
 }
 
 /// The answer to a request that has none: for the model where it can read one, else an error.

@@ -207,6 +207,9 @@ impl Catalogue {
             self.session.forget(&ask.id);
             self.session.reply(line);
         }
+        if let Some(running) = &self.running {
+            self.session.build_ahead(&running.grant);
+        }
         if error && ask.method == "server/discover" {
             // A server that does not know the question may have fixed its era by it.
             self.end(Status::Completed, LEAVE).await;

@@ -350,6 +350,13 @@ impl Session {
         drop(sender.send(job));
     }
 
+    /// Lets the next call of the same grant find its cell built. As many wait as calls can run at once.
+    fn build_ahead(&self, grant: &Grant) {
+        let (launcher, Grant { plan, policy }) = (self.options.launcher.clone(), grant.clone());
+        let most = self.options.jobs;
+        self.spawn(async move { launcher.build_ahead(&plan, &policy, most).await });
+    }
+
     fn record(&self, call: &Call, policy: Option<&Policy>, finished: &Finished) {
         if let Err(error) = self.options.records.finished(call, policy, finished) {
             (self.options.notice)(&format!("cannot record the end of call `{}`: {error}", call.id));
@@ -431,6 +438,8 @@ async fn wind_up(session: &Rc<Session>) {
     session.closed.set(true);
     session.catalogues.take();
     session.chains.borrow_mut().close();
+    let launcher = session.options.launcher.clone();
+    session.spawn(async move { launcher.end_ready().await });
     let mut tasks = session.tasks.subscribe();
     let until = Instant::now() + LAST_ANSWERS;
     tokio::select! {

@@ -1,4 +1,5 @@
 """A server for the session tests: what the tool's name says, it does. Standard library only."""
+import errno
 import json
 import os
 import sys
@@ -67,6 +68,14 @@ def call(id, params):
     name, args = params["name"], params.get("arguments", {})
     if name == "who":
         answer(id, WHO)
+    elif name == "list":
+        answer(id, " ".join(sorted(os.listdir(args["path"]))))
+    elif name == "read":
+        try:
+            with open(args["path"]) as file:
+                answer(id, file.read())
+        except OSError as error:
+            answer(id, errno.errorcode[error.errno])
     elif name == "verbatim":
         write('{ "result":{"content":[],"odd":1.0,"z":1e2,"a":"\\u0061"} ,"id":%s,"jsonrpc":"2.0","extra":[]}\n' % json.dumps(id))
     elif name == "state":

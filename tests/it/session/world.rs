@@ -20,12 +20,14 @@ pub(crate) struct Setup {
     pub(crate) jobs: usize,
     pub(crate) time: &'static str,
     pub(crate) output: &'static str,
+    /// The lists of `[filesystem]` in its profile.
+    pub(crate) filesystem: String,
     pub(crate) options: Vec<String>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { jobs: 2, time: "20s", output: "64MiB", options: vec![] }
+        Self { jobs: 2, time: "20s", output: "64MiB", filesystem: String::new(), options: vec![] }
     }
 }
 
@@ -98,7 +100,8 @@ impl Client {
     fn start(setup: &Setup, scratch: &Scratch) -> Self {
         let profile = scratch.0.join("test.toml");
         let limits = format!("[limits]\ntime = \"{}\"\noutput = \"{}\"\n", setup.time, setup.output);
-        fs::write(&profile, format!("extends = \"default\"\n{limits}")).unwrap();
+        let filesystem = format!("[filesystem]\n{}\n", setup.filesystem);
+        fs::write(&profile, format!("extends = \"default\"\n{filesystem}{limits}")).unwrap();
         let audit = scratch.0.join("audit.jsonl");
         let server = crate::project().join("tests/it/session/server.py");
         let mut child = Command::new(crate::binary())
@@ -128,6 +131,11 @@ impl Client {
         File::open(&self.audit).unwrap()
     }
 
+    /// The supervisor's process id.
+    pub(crate) fn supervisor(&self) -> u32 {
+        self.child.as_ref().unwrap().id()
+    }
+
     /// What has been recorded so far.
     pub(crate) fn log(&self) -> String {
         fs::read_to_string(&self.audit).unwrap()
@@ -143,6 +151,13 @@ impl Client {
     pub(crate) fn hang_up(&mut self) {
         self.input = None;
         self.hung_up.get_or_insert_with(Instant::now);
+    }
+
+    /// Ends the supervisor, and nobody else, at once.
+    pub(crate) fn kill(&mut self) {
+        let mut child = self.child.take().unwrap();
+        child.kill().unwrap();
+        child.wait().unwrap();
     }
 
     /// How long the session has lived since its input ended, without a line being read.
