@@ -11,6 +11,8 @@ import programs
 ALL_TESTS = ("unit", "it")
 # Where no cell can be made, that is what is looked at.
 REFUSAL = ("it host:: doctor::",)
+# All that is about cells, and not about a protocol.
+CELLS = ("it cell:: host:: doctor::",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -37,21 +39,23 @@ class Lane:
         return self.user in ("session", "scope")
 
 
-def refusing(kernel, user, missing, **others):
-    """A host on which no cell can be made: the layer, the call that fails, and its errno."""
-    return Lane(kernel, user, f"none:{missing}", tests=REFUSAL, **others)
+def refusing(kernel, user, missing, launch=None, **others):
+    """A host on which no cell can be made: the layer, the call that fails alone, its errno, and the launch's if another."""
+    return Lane(kernel, user, f"none:{missing}:{launch or missing.split(':')[-1]}", tests=REFUSAL, **others)
 
 
 LANES = {
-    "root": Lane("6.12", "root", "full", quick=True),
-    "scope": Lane("6.12", "scope", "full", quick=True, tests=("it cell:: host:: doctor::",)),
+    "root": Lane("6.12", "root", "full", quick=True, tests=CELLS),
+    "root-6.12": Lane("6.12", "root", "full"),
+    "scope": Lane("6.12", "scope", "full", quick=True, tests=CELLS),
+    "scope-6.12": Lane("6.12", "scope", "full"),
     "session": Lane("6.12", "session", "no-cgroup", quick=True, tests=REFUSAL),
-    "plain": Lane("6.12", "plain", "no-cgroup", tests=("it cell:: host:: doctor::",)),
+    "plain": Lane("6.12", "plain", "no-cgroup", tests=CELLS),
     "no-user-namespaces": refusing("6.12", "plain", "user-namespace:clone3:ENOSPC", quick=True,
                                    sysctls=("user.max_user_namespaces=0",)),
     "no-unprivileged-user-namespaces": refusing("6.12", "plain", "user-namespace:clone3:EPERM",
                                                 sysctls=("kernel.unprivileged_userns_clone=0",)),
-    "ubuntu-24.04": refusing("6.12", "plain", "user-namespace:write:EPERM", quick=True, apparmor="apparmor-24.04"),
+    "ubuntu-24.04": refusing("6.12", "plain", "user-namespace:write:EACCES", "EPERM", quick=True, apparmor="apparmor-24.04"),
     "ubuntu-23.10": refusing("6.12", "plain", "user-namespace:clone3:EACCES", quick=True, apparmor="apparmor-23.10"),
     "docker": refusing("6.12", "plain", "user-namespace:clone3:ENOSYS", quick=True, docker=True),
     "docker-root": refusing("6.12", "root", "mount-namespace:clone3:ENOSYS", docker=True),
