@@ -15,7 +15,7 @@ use crate::host::probe::{Failed, Part, causes};
 use crate::host::runtime::{self, NotFound, Runtime, World, unseen_arguments};
 use crate::host::view::{self, Seen, View};
 use crate::host::{Facts, cgroups};
-use crate::launch::cgroup;
+use crate::launch::{cgroup, private};
 use crate::outcome::Limit;
 use crate::plan::build::{Request, build};
 use crate::plan::{Plan, Refusal, seccomp};
@@ -160,7 +160,7 @@ impl Surroundings {
         match &runtime.cwd {
             _ if shown => self.world.cwd.clone(),
             Some(wanted) => wanted.clone(),
-            None if policy.filesystem.scratch > 0 => PathBuf::from(crate::plan::build::SCRATCH),
+            None if policy.filesystem.scratch > 0 => PathBuf::from(crate::plan::step::SCRATCH),
             None => PathBuf::from("/"),
         }
     }
@@ -177,7 +177,10 @@ pub(super) struct Composed {
 
 fn refused(error: Refusal) -> Failure {
     let ending = match &error {
-        Refusal::Floor { .. } | Refusal::NoLandlock => Ending::Floor,
+        Refusal::Floor { .. }
+        | Refusal::NoLandlock
+        | Refusal::OldLandlock { .. }
+        | Refusal::NeedsRoot { .. } => Ending::Floor,
         Refusal::Syscall(_) | Refusal::GrantedAndDenied { .. } => Ending::Configuration,
     };
     if let (Refusal::NoLandlock, Err(errno)) = (&error, landlock::version()) {
@@ -201,6 +204,7 @@ pub(super) fn sweep(facts: &Facts) {
     for parent in facts.cgroup.iter().flat_map(cgroups::parents) {
         cgroup::sweep(&parent);
     }
+    private::sweep(&facts.temporary);
 }
 
 /// The plan only knows that there is none.

@@ -124,6 +124,9 @@ fn column(facts: &Facts) -> Column {
             let (why, hint) = ("not asked for".to_owned(), String::new());
             facts.cgroup = Err(NoCgroup { why, failed: None, hint });
         }
+        if floor == Floor::Landlock {
+            facts.try_namespaces();
+        }
         // What `host::cgroups` found out needs no second trial to be told.
         if facts.cgroup.is_err() && floor == Floor::Full {
             continue;

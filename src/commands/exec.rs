@@ -19,7 +19,7 @@ use crate::launch::LaunchError;
 use crate::launch::cgroup::cell_name;
 use crate::launch::spawn::{self, Prepared, Started, Stdio};
 use crate::outcome::{Limit, Receipt, Status, Usage, Violation};
-use crate::policy::{Policy, limits};
+use crate::policy::{Floor, Policy, limits};
 use crate::sys::process::Exit;
 use crate::sys::{Errno, descriptor, identity, process};
 use crate::text::escape;
@@ -43,7 +43,10 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure
     let policy = surroundings.policy_without(profile, &additions, &own)?;
     let command = compose::texts(&args.command)?;
     let runtime = surroundings.runtime(&command)?;
-    let facts = Facts::gather();
+    let mut facts = Facts::gather();
+    if policy.floor == Floor::Landlock {
+        facts.try_namespaces();
+    }
     let composed = surroundings.plan(&policy, &runtime, &facts)?;
     let call = Call {
         id: CallIds::new(SystemTime::now(), process::pid()).next(),
@@ -151,8 +154,8 @@ impl Run<'_> {
         let limits = &self.policy.limits;
         let ends = Ends { stdin: into, stdout: out, stderr: err };
         let passed = passthrough::pass(&started, ends, limits.time, limits.output);
-        let Started { cgroup, reserved, .. } = started;
-        drop(reserved);
+        let Started { cgroup, reserved, private, .. } = started;
+        drop((reserved, private));
         let answer = passed.map_err(broken).and_then(|passed| {
             let ended = usage::Ended {
                 cgroup: cgroup.as_ref(),

@@ -11,7 +11,7 @@ use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
 use crate::plan::explain;
 use crate::policy::add::Additions;
-use crate::policy::{Policy, check, print};
+use crate::policy::{Floor, Policy, check, print};
 use crate::text::escape;
 
 /// Runs one of the subcommands.
@@ -75,7 +75,11 @@ fn explain_plan(
     let policy: Policy = surroundings.policy(profile, &Additions::default())?;
     let standing_in = [NO_COMMAND.to_owned()];
     let runtime = surroundings.runtime(if command.is_empty() { &standing_in } else { command })?;
-    let composed = surroundings.plan(&policy, &runtime, &compose::facts())?;
+    let mut facts = compose::facts();
+    if policy.floor == Floor::Landlock {
+        facts.try_namespaces();
+    }
+    let composed = surroundings.plan(&policy, &runtime, &facts)?;
     for remark in &composed.remarks {
         diag::warn(color, remark, None);
     }

@@ -26,7 +26,7 @@ use crate::launch::launcher;
 use crate::launch::supervisor::Launcher;
 use crate::mcp::stdio;
 use crate::policy::add::Additions;
-use crate::policy::{Policy, config};
+use crate::policy::{Floor, Policy, config};
 use crate::session::{self, Finished, Grant, Options, Profiles, Records};
 use crate::sys::{identity, process};
 
@@ -46,8 +46,9 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let runtime = surroundings.runtime(&served.command)?;
     let log = open_log(args.shared.audit.as_ref())?;
     let kept = log.path().to_owned();
-    let profiles =
+    let mut profiles =
         Granting { surroundings, runtime, facts, additions, served, log: kept, made: RefCell::default() };
+    profiles.look_for_namespaces()?;
     // What cannot work is refused now, not at the first call.
     for profile in profiles.served.profiles() {
         let (_, remarks) = profiles.resolve(profile)?;
@@ -172,6 +173,17 @@ struct Granting {
 }
 
 impl Granting {
+    /// Only a profile that accepts to do without asks for it; now, because it takes a process with one thread.
+    fn look_for_namespaces(&mut self) -> Result<(), Failure> {
+        for profile in self.served.profiles() {
+            if self.surroundings.policy(profile, &self.additions)?.floor == Floor::Landlock {
+                self.facts.try_namespaces();
+                break;
+            }
+        }
+        Ok(())
+    }
+
     fn resolve(&self, profile: &str) -> Result<(Grant, Vec<String>), Failure> {
         let policy: Policy =
             self.surroundings.policy_without(profile, &self.additions, &[("the audit log", &self.log)])?;

@@ -9,6 +9,8 @@ pub mod probe;
 pub mod runtime;
 pub mod view;
 
+use std::fs;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
 
 use crate::sys::{identity, landlock, process};
@@ -26,6 +28,10 @@ pub struct Facts {
     pub landlock_abi: u32,
     /// cgroup limits: where, or why not.
     pub cgroup: Result<Cgroup, NoCgroup>,
+    /// Why no cell can have namespaces and a private root, if that was tried and failed.
+    pub no_namespaces: Option<probe::Failed>,
+    /// Where directories of cells without a private root are made.
+    pub temporary: PathBuf,
 }
 
 /// Where the cell's cgroup directories can be made.
@@ -65,6 +71,30 @@ impl Facts {
         } else {
             (uid, gid)
         };
-        Self { uid, gid, payload, landlock_abi: landlock::abi(), cgroup: cgroups::find() }
+        Self {
+            uid,
+            gid,
+            payload,
+            landlock_abi: landlock::abi(),
+            cgroup: cgroups::find(),
+            no_namespaces: None,
+            temporary: temporary(uid),
+        }
     }
+
+    /// Tries namespaces and the private root in children of their own, for a policy that accepts to do without.
+    pub fn try_namespaces(&mut self) {
+        self.no_namespaces = probe::namespaces(self).err();
+    }
+}
+
+/// Where directories of cells without a private root are made: the user's own runtime directory, if there is one. The payload of root is somebody else, who
+/// could not reach into root's.
+fn temporary(uid: u32) -> PathBuf {
+    let own = std::env::var_os("XDG_RUNTIME_DIR").filter(|_| uid != 0).map(PathBuf::from);
+    let private = |path: &PathBuf| {
+        fs::metadata(path).is_ok_and(|found| found.uid() == uid && found.mode() & 0o777 == 0o700)
+    };
+    let parent = own.filter(private).unwrap_or_else(|| PathBuf::from("/tmp"));
+    fs::canonicalize(&parent).unwrap_or(parent)
 }

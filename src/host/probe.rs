@@ -162,6 +162,22 @@ pub fn run(facts: &Facts, clues: &clues::Clues) -> Vec<(Part, State)> {
     found
 }
 
+/// Tries what a cell with namespaces and a private root rests on.
+///
+/// # Errors
+/// The first call that fails.
+pub(super) fn namespaces(facts: &Facts) -> Result<(), Failed> {
+    let caller = kernel::Caller { root: facts.uid == 0, payload: facts.payload };
+    let parts = [
+        Part::UserNamespace,
+        Part::MountNamespace,
+        Part::PidNamespace,
+        Part::NetNamespace,
+        Part::OtherNamespaces,
+    ];
+    parts.into_iter().try_for_each(|part| kernel::probe(caller, part).map(drop))
+}
+
 fn try_part(caller: kernel::Caller, part: Part, clues: &clues::Clues, found: &[(Part, State)]) -> State {
     // A cell of an ordinary user has its user namespace first, and everything else through it.
     let rests_on_user = matches!(

@@ -3,6 +3,7 @@
 //! Neighbours: `launch::spawn` makes it, `watch` reads it, `host` finds its parent and sweeps what a killed supervisor
 //! left. Never: moves a process that toolcell did not start.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, OpenOptions};
 use std::os::fd::OwnedFd;
 use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
@@ -100,6 +101,11 @@ impl CellCgroup {
         kernel_file::read(path.join(file)).ok()
     }
 
+    /// Kills what is in them, where no pid namespace has done so.
+    pub fn kill(&self) {
+        self.directories.iter().for_each(|(path, _)| kill_members(path));
+    }
+
     /// Removes the directories. Call it when the last process is dead; a directory that stays busy for a second
     /// is left to the next start's sweep, and its path returned.
     pub fn remove(&self) -> Vec<PathBuf> {
@@ -153,22 +159,26 @@ fn start_time(pid: u32) -> Option<u64> {
     stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
 }
 
+/// Is it the name of a cell whose maker lived in this pid namespace and is gone?
+pub(super) fn is_abandoned(name: &OsStr) -> bool {
+    let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { return false };
+    let mut parts = rest.split('-').map(str::parse::<u64>);
+    let (Some(Ok(pid)), Some(Ok(start)), Some(Ok(_)), Some(Ok(namespace))) =
+        (parts.next(), parts.next(), parts.next(), parts.next())
+    else {
+        return false;
+    };
+    let Ok(pid) = u32::try_from(pid) else { return false };
+    pid_namespace() == Some(namespace) && start_time(pid) != Some(start)
+}
+
 /// Ends and removes the cells beneath `parent` whose maker is gone. Returns what it removed.
 pub fn sweep(parent: &Path) -> Vec<PathBuf> {
     let Ok(entries) = fs::read_dir(parent) else { return Vec::new() };
-    let here = pid_namespace();
     let mut removed = Vec::new();
     for entry in entries.flatten() {
         let name = entry.file_name();
-        let Some(rest) = name.to_str().and_then(|name| name.strip_prefix(PREFIX)) else { continue };
-        let mut parts = rest.split('-').map(str::parse::<u64>);
-        let (Some(Ok(pid)), Some(Ok(start)), Some(Ok(_)), Some(Ok(namespace))) =
-            (parts.next(), parts.next(), parts.next(), parts.next())
-        else {
-            continue;
-        };
-        let Ok(pid) = u32::try_from(pid) else { continue };
-        if here != Some(namespace) || start_time(pid) == Some(start) {
+        if !is_abandoned(&name) {
             continue;
         }
         let path = entry.path();

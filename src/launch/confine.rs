@@ -2,17 +2,20 @@
 //!
 //! Neighbours: `launch::init` runs them in order. Never: looks for a weaker way when one fails.
 
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::path::Path;
 
 use super::init::{State, tie_to_launcher};
 use super::{LaunchError, root};
-use crate::plan::step::{Kind, LandlockRule, Resource};
+use crate::plan::step::{Kind, LandlockRule, Resource, Step};
 use crate::sys::landlock::{self, access};
 use crate::sys::mount::{self, Beneath};
+use crate::sys::process::Image;
 use crate::sys::{Errno, Result, capability, descriptor, identity, kernel_file, process};
 
-/// Enters each cgroup, looks that it is there, and makes it the root of a cgroup namespace.
-pub(super) fn join_cgroup(name: &str, joins: &[OwnedFd]) -> Result<()> {
+/// Enters each cgroup, looks that it is there, and makes it the root of a cgroup namespace where it may.
+pub(super) fn join_cgroup(name: &str, joins: &[OwnedFd], namespace: bool) -> Result<()> {
     for procs in joins {
         descriptor::write(procs.as_fd(), b"0")?;
     }
@@ -22,7 +25,7 @@ pub(super) fn join_cgroup(name: &str, joins: &[OwnedFd]) -> Result<()> {
     if inside < wanted {
         return Err(Errno(libc::ESRCH));
     }
-    process::unshare(libc::CLONE_NEWCGROUP)
+    if namespace { process::unshare(libc::CLONE_NEWCGROUP) } else { Ok(()) }
 }
 
 /// Writes a file of the host's `/proc`, which stays reachable by descriptor after the pivot.
@@ -73,16 +76,54 @@ pub(super) fn forbid_user_namespaces(state: &State<'_>) -> Result<()> {
 pub(super) fn new_session() -> Result<()> {
     process::setsid()?;
     match process::join_session_keyring() {
-        // A kernel without keyrings has none to inherit.
-        Ok(()) | Err(Errno(libc::ENOSYS)) => Ok(()),
+        // A kernel without keyrings has none to inherit, and a container's filter keeps them from the payload too.
+        Ok(()) | Err(Errno(libc::ENOSYS | libc::EPERM)) => Ok(()),
         Err(errno) => Err(errno),
     }
 }
 
 /// Not dumpable either: the payload has the same user id, and may not look into init.
-pub(super) fn drop_capabilities() -> Result<()> {
+pub(super) fn drop_capabilities(bounding: bool) -> Result<()> {
     process::prctl(libc::PR_SET_DUMPABLE, 0)?;
-    capability::drop_all()
+    if bounding { capability::drop_all() } else { capability::drop_held() }
+}
+
+/// What init needs to answer for the cell's processes without a pid namespace, opened before Landlock keeps it from it.
+#[derive(Debug)]
+pub(super) struct Alone {
+    /// A Landlock ruleset for the payload alone, so that it cannot signal init.
+    pub(super) scope: OwnedFd,
+    /// The program with the cell's own directory in its environment.
+    pub(super) image: Option<Image>,
+    /// Init's own `/proc/self/status`.
+    pub(super) status: File,
+    /// Init's own `/proc/self/cgroup`.
+    pub(super) membership: File,
+}
+
+impl Alone {
+    pub(super) fn new(state: &State<'_>) -> Result<Self> {
+        process::become_subreaper()?;
+        process::hear_of_parents_end()?;
+        let root = root::open_directory(Path::new("/"))?;
+        Ok(Self {
+            scope: landlock::create_signal_scope(root.as_fd())?,
+            image: image(state)?,
+            status: File::open("/proc/self/status")?,
+            membership: File::open("/proc/self/cgroup")?,
+        })
+    }
+}
+
+fn image(state: &State<'_>) -> Result<Option<Image>> {
+    let exec = state.prepared.plan.steps.iter().find_map(|step| match step {
+        Step::Exec { program, argv, env, .. } => Some((program, argv, env)),
+        _ => None,
+    });
+    let Some((program, argv, env)) = exec else { return Ok(None) };
+    let value = |value: &String| state.place(Path::new(value)).to_string_lossy().into_owned();
+    let env: Vec<_> = env.iter().map(|(name, text)| (name.clone(), value(text))).collect();
+    Image::new(&program.to_string_lossy(), argv, &env).map(Some)
 }
 
 pub(super) const fn resource(resource: Resource) -> libc::__rlimit_resource_t {
@@ -99,7 +140,11 @@ pub(super) const fn resource(resource: Resource) -> libc::__rlimit_resource_t {
 }
 
 /// Every rule must hold; a path that is missing fails the launch instead of dropping a rule.
-pub(super) fn landlock(abi: u32, rules: &[LandlockRule]) -> std::result::Result<(), LaunchError> {
+pub(super) fn landlock(
+    abi: u32,
+    rules: &[LandlockRule],
+    state: &State<'_>,
+) -> std::result::Result<(), LaunchError> {
     let fail = |object: &str| {
         let object = object.to_owned();
         move |errno| LaunchError::new("landlock", object, errno)
@@ -107,7 +152,7 @@ pub(super) fn landlock(abi: u32, rules: &[LandlockRule]) -> std::result::Result<
     let ruleset = landlock::create_ruleset(abi).map_err(fail("ruleset"))?;
     for rule in rules {
         let object = rule.path.to_string_lossy();
-        let path = root::text(&rule.path).and_then(|path| {
+        let path = root::text(&state.place(&rule.path)).and_then(|path| {
             mount::open_without_links(descriptor::working_directory(), &path, libc::O_PATH, 0, Beneath::Plain)
         });
         let path = path.map_err(fail(&object))?;

@@ -13,16 +13,19 @@
 //! reaping ──payload ends──► Exited, exit(its status); the kernel kills what is left in the pid namespace
 //!    └──────SIGTERM────────► kill all, reap all (so that their CPU time is counted), exit(143)
 //! ```
+//!
+//! Without a pid namespace init kills what is left itself: what it can signal is, by Landlock, the cell.
 
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use super::confine::Alone;
 use super::root::Root;
 use super::spawn::{Prepared, Stdio};
-use super::{LaunchError, Report, confine, root, verify};
+use super::{LaunchError, Report, confine, private, root, verify};
 use crate::outcome::Receipt;
-use crate::plan::step::Step;
+use crate::plan::step::{self, Step};
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::process::{self, Exit};
 use crate::sys::{Errno, socket};
@@ -51,6 +54,20 @@ pub(super) struct State<'p> {
     pub(super) root: Option<Root>,
     pub(super) scratch: Option<OwnedFd>,
     pub(super) receipt: Option<Receipt>,
+    /// The cell's directory on the host, without a private root.
+    pub(super) private: Option<&'p Path>,
+    /// Without a pid namespace.
+    pub(super) alone: Option<Alone>,
+}
+
+impl State<'_> {
+    /// Where a path of the plan is: without a private root, `/tmp` is a directory on the host.
+    pub(super) fn place(&self, path: &Path) -> PathBuf {
+        match self.private {
+            Some(directory) if path == Path::new(step::SCRATCH) => private::scratch(directory),
+            _ => path.to_owned(),
+        }
+    }
 }
 
 /// Dropped only by an unwinding panic, which must not run on into a copy of the parent's stack.
@@ -69,6 +86,7 @@ pub(super) fn main(
     channel: OwnedFd,
     joins: Vec<OwnedFd>,
     name: &str,
+    private: Option<&Path>,
     hold: bool,
 ) -> ! {
     let _guard = ExitOnUnwind;
@@ -83,6 +101,8 @@ pub(super) fn main(
         root: None,
         scratch: None,
         receipt: None,
+        private,
+        alone: None,
     };
     let built = build(&mut state).and_then(|()| match hold {
         // What cannot be seen to be covered now could not be when the cell goes on.
@@ -136,11 +156,13 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
         move |errno| LaunchError::new(name, object, errno)
     };
     match step {
-        Step::CreateCgroup { .. } | Step::ReserveName { .. } | Step::Clone { .. } => {
-            Err(fail("a step of the launcher")(Errno(libc::EINVAL)))
-        }
-        Step::JoinCgroup => {
-            confine::join_cgroup(state.name, &std::mem::take(&mut state.joins)).map_err(fail(state.name))
+        Step::CreateCgroup { .. }
+        | Step::ReserveName { .. }
+        | Step::MakePrivateDirectory { .. }
+        | Step::Clone { .. } => Err(fail("a step of the launcher")(Errno(libc::EINVAL))),
+        Step::JoinCgroup { namespace } => {
+            confine::join_cgroup(state.name, &std::mem::take(&mut state.joins), *namespace)
+                .map_err(fail(state.name))
         }
         Step::MapIds { inside, outside_uid, outside_gid } => {
             confine::map_ids(state, *inside, *outside_uid, *outside_gid).map_err(fail(&format!("{inside}")))
@@ -169,11 +191,17 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
         Step::ForbidUserNamespaces => {
             confine::forbid_user_namespaces(state).map_err(fail("/proc/sys/user/max_user_namespaces"))
         }
-        Step::DropCapabilities => confine::drop_capabilities().map_err(fail("capability sets")),
+        Step::DropCapabilities { bounding } => {
+            confine::drop_capabilities(*bounding).map_err(fail("capability sets"))
+        }
         Step::NoNewPrivileges => {
             process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map(drop).map_err(fail("no_new_privs"))
         }
-        Step::Landlock { abi, rules } => confine::landlock(*abi, rules),
+        Step::HoldProcesses => {
+            state.alone = Some(Alone::new(state).map_err(fail("init"))?);
+            Ok(())
+        }
+        Step::Landlock { abi, rules } => confine::landlock(*abi, rules, state),
         Step::Seccomp { .. } => crate::sys::filter::install(&state.prepared.filter).map_err(fail("filter")),
         Step::Verify { layers } => {
             state.proc = None;
@@ -181,7 +209,7 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
             state.receipt = Some(verify::run(layers, state)?);
             Ok(())
         }
-        Step::Exec { cwd, .. } => enter(cwd).map_err(fail(&cwd.to_string_lossy())),
+        Step::Exec { cwd, .. } => enter(&state.place(cwd)).map_err(fail(&cwd.to_string_lossy())),
     }
 }
 
@@ -246,8 +274,10 @@ fn report(channel: &OwnedFd, report: &Report, descriptor: Option<&OwnedFd>) {
 fn run_payload(mut state: State<'_>, hold: bool) -> i32 {
     let channel = state.channel.as_raw_fd();
     debug_assert_eq!(channel, CHANNEL, "the payload closes the channel by its close-on-exec flag");
+    // Outside of a pid namespace "all others" would be the host, but for Landlock's scope, which was verified.
+    let all_mine = process::pid() == 1 || state.alone.is_some();
     // The payload gets the default back: its signals are all reset before exec.
-    let handled = process::notice_termination();
+    let handled = process::notice_termination(all_mine);
     if hold {
         process::set_name(c"toolcell-ready");
     }
@@ -267,7 +297,9 @@ fn run_payload(mut state: State<'_>, hold: bool) -> i32 {
             return 1;
         }
     }
-    let payload = match handled.and_then(|()| process::spawn(&state.prepared.image)) {
+    let image = state.alone.as_ref().and_then(|own| own.image.as_ref()).unwrap_or(&state.prepared.image);
+    let scope = state.alone.as_ref().map(|own| own.scope.as_fd());
+    let payload = match handled.and_then(|()| process::spawn(image, scope)) {
         Ok(pid) => pid,
         Err(errno) => {
             let object = state.prepared.plan.steps.iter().find_map(|step| match step {
@@ -290,22 +322,24 @@ fn run_payload(mut state: State<'_>, hold: bool) -> i32 {
         match process::wait_unless_terminated() {
             Ok(Some(reaped)) if reaped.pid == payload => {
                 report(&state.channel, &Report::Exited(reaped.exit), None);
+                if state.alone.is_some() {
+                    end_all(all_mine);
+                }
                 return match reaped.exit {
                     Exit::Code(code) => code,
                     Exit::Signal(signal) => 128 + signal,
                 };
             }
             Ok(Some(_)) => {}
-            Ok(None) => return end_all(),
+            Ok(None) => return end_all(all_mine),
             Err(_) => return 1,
         }
     }
 }
 
 /// What the kernel kills with init is never waited for, and its CPU time is lost; so it is killed before.
-fn end_all() -> i32 {
-    // Outside a pid namespace (a plan without one) "all others" would be the host.
-    if process::pid() == 1 {
+fn end_all(all_mine: bool) -> i32 {
+    if all_mine {
         let _none_left = process::kill_all_others().is_err();
         while process::wait(-1).is_ok() {}
     }

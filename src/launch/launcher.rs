@@ -44,7 +44,7 @@ pub(super) enum Request {
 #[serde(rename_all = "kebab-case")]
 pub(super) enum Answer {
     /// With two descriptors: init's pidfd and its channel.
-    Launched { cell: u64, cgroup: Option<CellCgroup>, reserved: Vec<PathBuf> },
+    Launched { cell: u64, cgroup: Option<CellCgroup>, reserved: Vec<PathBuf>, private: Option<PathBuf> },
     /// A step on the launcher's side failed; nothing is left of the cell.
     Refused { cell: u64, error: LaunchError },
     /// Every process of the cell is dead; its cgroup is still there to be read.
@@ -168,6 +168,7 @@ impl Launcher {
                             cell,
                             cgroup: started.cgroup.clone(),
                             reserved: started.reserved.paths(),
+                            private: started.private.as_ref().map(|made| made.path().to_owned()),
                         };
                         send(socket, &answer, &[started.pidfd.as_fd(), started.channel.as_fd()])?;
                         self.cells.insert(cell, started);
@@ -179,10 +180,15 @@ impl Launcher {
         }
     }
 
+    fn inits(&self) -> Vec<libc::pid_t> {
+        self.cells.values().map(|started| started.pid).collect()
+    }
+
     fn reap(&mut self, cell: u64, socket: BorrowedFd<'_>) -> Result<()> {
         let Some(started) = self.cells.remove(&cell) else { return Ok(()) };
         let reaped = process::wait(started.pid)?;
-        drop(started.reserved);
+        started.end_the_rest(&self.inits());
+        drop((started.reserved, started.private));
         let ended = Answer::Ended { cell, exit: reaped.exit, cpu_us: reaped.cpu_us };
         let sent = send(socket, &ended, &[]);
         if sent.is_err() {
@@ -197,10 +203,14 @@ impl Launcher {
     /// The supervisor is gone: nothing may be left of its cells.
     fn end_all(&mut self) {
         for started in self.cells.values() {
-            let _gone = process::pidfd_send_signal(started.pidfd.as_fd(), libc::SIGKILL).is_err();
+            // Init ends what the kernel does not end with it.
+            let signal = if started.ends_with_init { libc::SIGKILL } else { libc::SIGTERM };
+            let _gone = process::pidfd_send_signal(started.pidfd.as_fd(), signal).is_err();
         }
-        for (_, started) in std::mem::take(&mut self.cells) {
+        while let Some((_, started)) = self.cells.pop_first() {
+            let _gone = started.end().is_err();
             let _reaped = process::wait(started.pid).is_ok();
+            started.end_the_rest(&self.inits());
             if let Some(cgroup) = started.cgroup {
                 cgroup.remove();
             }

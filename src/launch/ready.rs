@@ -26,9 +26,13 @@ use crate::sys::{Errno, Result};
 /// May a cell of this plan be built before it is called for?
 ///
 /// Not when it denies a name that does not exist: that is an empty directory on the host for as long as the cell is
-/// there, which is right for the time of a call only.
+/// there, which is right for the time of a call only. And not without a private root, where what is granted is held by
+/// rules that cannot be looked at again.
 pub(super) fn may_wait(plan: &Plan) -> bool {
-    !plan.steps.iter().any(|step| matches!(step, Step::ReserveName { .. }))
+    !plan
+        .steps
+        .iter()
+        .any(|step| matches!(step, Step::ReserveName { .. } | Step::MakePrivateDirectory { .. }))
 }
 
 /// What a file or directory is, whatever it is called.

@@ -9,8 +9,9 @@ use std::time::Duration;
 
 use super::cgroup::CellCgroup;
 use super::idmap::IdMaps;
+use super::private::Private;
 use super::reserve::Reserved;
-use super::{LaunchError, init};
+use super::{LaunchError, init, orphans};
 use crate::plan::Plan;
 use crate::plan::step::{Namespace, Step};
 use crate::sys::descriptor::Interest;
@@ -98,11 +99,28 @@ pub struct Started {
     pub cgroup: Option<CellCgroup>,
     /// Places of denied names, given back when this is dropped.
     pub reserved: Reserved,
+    /// The directory on the host of a cell without a private root, removed when this is dropped.
+    pub private: Option<Private>,
+    /// Every process of the cell ends with init.
+    pub ends_with_init: bool,
+    /// What else was a child of this process before, where it is not.
+    pub others: Vec<libc::pid_t>,
 }
 
 impl Started {
     /// How long init may take to end the cell in order.
     pub const PATIENCE: Duration = Duration::from_millis(100);
+
+    /// After init: ends what a pid namespace would have ended with it. `keep` are this process's other children.
+    pub fn end_the_rest(&self, keep: &[libc::pid_t]) {
+        if self.ends_with_init {
+            return;
+        }
+        if let Some(cgroup) = &self.cgroup {
+            cgroup.kill();
+        }
+        orphans::end(keep);
+    }
 
     /// Ends every process of the cell: init counts their CPU time, or is killed when it takes too long.
     ///
@@ -142,7 +160,9 @@ pub(super) fn start(
 ) -> Result<Started, LaunchError> {
     let mut cgroup = None;
     let mut namespaces = None;
+    let mut ends_with_init = false;
     let mut reserved = Reserved::default();
+    let mut private = None;
     for step in &prepared.plan.steps {
         match step {
             Step::CreateCgroup { directories, unified } => {
@@ -156,8 +176,18 @@ pub(super) fn start(
                     return Err(error);
                 }
             }
+            Step::MakePrivateDirectory { parent, owner } => match Private::create(parent, name, *owner) {
+                Ok(made) => private = Some(made),
+                Err(error) => {
+                    if let Some(made) = cgroup {
+                        made.remove();
+                    }
+                    return Err(error);
+                }
+            },
             Step::Clone { namespaces: list } => {
                 namespaces = Some(bits(list));
+                ends_with_init = list.contains(&Namespace::Pid);
                 break;
             }
             _ => break,
@@ -165,6 +195,11 @@ pub(super) fn start(
     }
     let clone_error = |errno| LaunchError::new("clone", "new namespaces", errno);
     let flags = namespaces.ok_or_else(|| clone_error(Errno(libc::EINVAL)))?;
+    let mut others = Vec::new();
+    if !ends_with_init {
+        process::become_subreaper().map_err(clone_error)?;
+        others = orphans::children();
+    }
     let (channel, inner) = socket::pair().map_err(clone_error)?;
     let joins = match &cgroup {
         Some(made) => made.join_descriptors()?,
@@ -172,8 +207,12 @@ pub(super) fn start(
     };
     let into = cgroup.as_ref().and_then(CellCgroup::directory_descriptor);
     match process::clone3(flags, into.as_ref().map(AsFd::as_fd)) {
-        Ok(Cloned::Child) => init::main(prepared, stdio, inner, joins, name, hold),
-        Ok(Cloned::Parent(pid, pidfd)) => Ok(Started { pid, pidfd, channel, cgroup, reserved }),
+        Ok(Cloned::Child) => {
+            init::main(prepared, stdio, inner, joins, name, private.as_ref().map(Private::path), hold)
+        }
+        Ok(Cloned::Parent(pid, pidfd)) => {
+            Ok(Started { pid, pidfd, channel, cgroup, reserved, private, ends_with_init, others })
+        }
         Err(errno) => {
             if let Some(made) = cgroup {
                 made.remove();

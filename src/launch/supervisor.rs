@@ -19,7 +19,7 @@ use super::cgroup::CellCgroup;
 use super::launcher::{Answer, Handle, MESSAGE_LIMIT, Request};
 use super::ready::{self, Mounts, Shelf, Sources};
 use super::spawn::Started;
-use super::{LaunchError, REPORT_LIMIT, Report, init, reserve};
+use super::{LaunchError, REPORT_LIMIT, Report, init, private, reserve};
 use crate::outcome::{Built, Receipt, Usage, Violation};
 use crate::plan::Plan;
 use crate::policy::Policy;
@@ -40,6 +40,7 @@ struct Made {
 struct Traces {
     cgroup: Option<CellCgroup>,
     reserved: Vec<PathBuf>,
+    private: Option<PathBuf>,
 }
 
 impl Drop for Traces {
@@ -49,6 +50,9 @@ impl Drop for Traces {
         }
         // The launcher gives the names back itself; what is left here is left by one that was killed.
         reserve::release(&self.reserved);
+        if let Some(private) = self.private.take() {
+            private::remove(&private);
+        }
     }
 }
 
@@ -371,11 +375,11 @@ impl Launcher {
     fn hand_out(&self, answer: Answer, descriptors: Vec<OwnedFd>) {
         let mut shared = self.lock();
         match answer {
-            Answer::Launched { cell, cgroup, reserved } => {
+            Answer::Launched { cell, cgroup, reserved, private } => {
                 let mut descriptors = descriptors.into_iter();
                 let (Some(pidfd), Some(channel)) = (descriptors.next(), descriptors.next()) else { return };
                 let waiting = shared.waiting.get_mut(&cell).and_then(|w| w.launched.take());
-                let made = Made { pidfd, channel, traces: Traces { cgroup, reserved } };
+                let made = Made { pidfd, channel, traces: Traces { cgroup, reserved, private } };
                 if let Some(Err(Ok(unwanted))) = waiting.map(|waiting| waiting.send(Ok(made))) {
                     // The call was given up meanwhile. Its cgroup can go when the cell has.
                     let _gone = process::pidfd_send_signal(unwanted.pidfd.as_fd(), libc::SIGKILL).is_err();
@@ -527,6 +531,7 @@ impl Cell {
         usage.wall_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         if end.is_some() {
             traces.reserved.clear();
+            traces.private = None;
         }
         drop(traces);
         Ended { exit: exit.or(end.map(|(exit, _)| exit)), failed, usage, violations }

@@ -4,14 +4,16 @@
 //! step which returned 0 had its effect.
 
 use std::collections::BTreeMap;
+use std::os::fd::AsRawFd as _;
 use std::os::unix::fs::MetadataExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
-use super::LaunchError;
+use super::confine::Alone;
 use super::init::State;
+use super::{LaunchError, private};
 use crate::outcome::{Built, Layer, Receipt};
 use crate::plan::step::{CANARY, EMPTY_DIRECTORY, EMPTY_FILE, Step};
-use crate::sys::{Errno, kernel_file, mount, network, process};
+use crate::sys::{Errno, descriptor, kernel_file, mount, network, process};
 
 /// What a check saw, or what was wrong.
 type Check = Result<String, (String, Errno)>;
@@ -21,15 +23,19 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Receipt, Launch
     let failed = |layer: Layer, object: String, errno| {
         LaunchError::new("verify", format!("{}: {object}", layer.name()), errno)
     };
-    let status = kernel_file::read("/proc/self/status")
-        .map_err(|error| failed(Layer::Root, "/proc/self/status".to_owned(), Errno::from(error)))?;
+    let status = match &state.alone {
+        None => kernel_file::read("/proc/self/status"),
+        Some(alone) => std::io::read_to_string(&alone.status),
+    };
+    let status =
+        status.map_err(|error| failed(Layer::Root, "/proc/self/status".to_owned(), Errno::from(error)))?;
     for layer in layers {
         let check = match layer {
             Layer::Namespaces => namespaces(state),
             Layer::Root => private_root(),
             Layer::Landlock => landlock(state),
             Layer::Seccomp => field(&status, "Seccomp", "2").map(|_mode| "filter".to_owned()),
-            Layer::Capabilities => capabilities(&status),
+            Layer::Capabilities => capabilities(&status, state),
             Layer::Cgroup => cgroup(state),
             Layer::Rlimit | Layer::Deadline | Layer::Output | Layer::Protocol => continue,
         };
@@ -41,7 +47,15 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Receipt, Launch
         "identity".to_owned(),
         format!("uid {} gid {} groups {}", first(&ids[0]), first(&ids[1]), groups(&ids[2])),
     );
-    seen.insert("descriptors".to_owned(), descriptors().map_err(|(o, e)| failed(Layer::Root, o, e))?);
+    let closed = match &state.alone {
+        None => descriptors(),
+        Some(alone) => {
+            let saw = processes().map_err(|(object, errno)| failed(Layer::Landlock, object, errno))?;
+            seen.insert("processes".to_owned(), saw);
+            descriptors_by_number(alone)
+        }
+    };
+    seen.insert("descriptors".to_owned(), closed.map_err(|(o, e)| failed(Layer::Root, o, e))?);
     Ok(Receipt { floor: state.prepared.plan.floor, cell: Built::OnDemand, layers: seen })
 }
 
@@ -53,6 +67,9 @@ pub(super) fn covers(steps: &[Step]) -> Result<(), LaunchError> {
             seen.map_err(|error| LaunchError::new("hide", path.to_string_lossy(), Errno::from(error)))?;
         Ok((seen.dev(), seen.ino()))
     };
+    if !steps.iter().any(|step| matches!(step, Step::Hide { .. })) {
+        return Ok(());
+    }
     let empty = [look(Path::new(EMPTY_FILE))?, look(Path::new(EMPTY_DIRECTORY))?];
     for step in steps {
         if let Step::Hide { path } = step
@@ -90,26 +107,59 @@ fn field(status: &str, name: &str, wanted: &str) -> Check {
     }
 }
 
-fn capabilities(status: &str) -> Check {
-    for set in ["CapInh", "CapPrm", "CapEff", "CapBnd", "CapAmb"] {
+/// A process without any cannot empty the bounding set, which alone gives nothing.
+fn capabilities(status: &str, state: &State<'_>) -> Check {
+    let held = state.alone.is_some();
+    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd"].into_iter().take(if held { 4 } else { 5 }) {
         field(status, set, "0000000000000000")?;
     }
     field(status, "NoNewPrivs", "1")?;
-    Ok("all five sets empty, no_new_privs".to_owned())
+    let sets = if held { "all sets but the bounding one" } else { "all five sets" };
+    Ok(format!("{sets} empty, no_new_privs"))
+}
+
+/// Without a pid namespace the launcher can be named, and only Landlock's scope, or another user id, keeps it from being
+/// signalled. Init may end "all others" only after this.
+fn processes() -> Check {
+    match process::signal_parent() {
+        Err(Errno(libc::EPERM)) => Ok("no signal leaves, init ends what is left".to_owned()),
+        Err(errno) => Err(("the launcher".to_owned(), errno)),
+        Ok(()) => Err(("the launcher can be signalled".to_owned(), Errno(libc::EPROTO))),
+    }
 }
 
 /// The canary is readable by mode and mount; only Landlock refuses it.
 fn landlock(state: &State<'_>) -> Check {
-    match std::fs::File::open(CANARY) {
+    let canary = state.private.map_or_else(|| PathBuf::from(CANARY), private::canary);
+    let shown = canary.display();
+    match std::fs::File::open(&canary) {
         Err(error) if error.raw_os_error() == Some(libc::EACCES) => {}
-        Err(error) => return Err((CANARY.to_owned(), Errno::from(error))),
-        Ok(_) => return Err((format!("`{CANARY}` can be read"), Errno(libc::EPROTO))),
+        Err(error) => return Err((shown.to_string(), Errno::from(error))),
+        Ok(_) => return Err((format!("`{shown}` can be read"), Errno(libc::EPROTO))),
     }
     let abi = state.prepared.plan.steps.iter().find_map(|step| match step {
         Step::Landlock { abi, .. } => Some(*abi),
         _ => None,
     });
-    Ok(format!("abi {}", abi.unwrap_or(0)))
+    let abi = abi.unwrap_or(0);
+    let ports = [
+        (4, "TCP connect", network::connect as fn(bool) -> Result<(), Errno>, true),
+        (4, "TCP bind", network::bind, true),
+        (10, "UDP connect", network::connect, false),
+        (10, "UDP bind", network::bind, false),
+    ];
+    let mut refused = vec!["files"];
+    for (since, name, call, stream) in ports.into_iter().filter(|(since, ..)| abi >= *since) {
+        match call(stream) {
+            // Nothing else in a cell gives this answer.
+            Err(Errno(libc::EACCES)) => refused.push(name),
+            // The filter of this profile, or a kernel without these sockets, leaves Landlock nothing to refuse.
+            Err(Errno(libc::EPERM | libc::EAFNOSUPPORT)) => {}
+            Err(errno) => return Err((format!("{name} (abi {since})"), errno)),
+            Ok(()) => return Err((format!("{name} is not refused (abi {since})"), Errno(libc::EPROTO))),
+        }
+    }
+    Ok(format!("abi {abi}; refused: {}", refused.join(", ")))
 }
 
 /// A namespace of this kind that is not the launcher's.
@@ -160,10 +210,16 @@ fn private_root() -> Check {
 }
 
 /// Seen from inside a cgroup namespace that is not the launcher's, the cell is at the root of each hierarchy that
-/// limits it.
+/// limits it; without such a namespace, in the directory that was made for it.
 fn cgroup(state: &State<'_>) -> Check {
-    own_namespace(state, "cgroup")?;
-    let membership = read("/proc/self/cgroup")?;
+    let membership = match &state.alone {
+        None => {
+            own_namespace(state, "cgroup")?;
+            read("/proc/self/cgroup")?
+        }
+        Some(alone) => std::io::read_to_string(&alone.membership)
+            .map_err(|error| ("/proc/self/cgroup".to_owned(), Errno::from(error)))?,
+    };
     let path = |wanted: &dyn Fn(&str) -> bool| {
         membership.lines().find_map(|line| {
             let mut parts = line.splitn(3, ':').skip(1);
@@ -173,7 +229,11 @@ fn cgroup(state: &State<'_>) -> Check {
     // A controller that no v1 hierarchy has is one of v2, whose line names none.
     let at_root = |controller: &str| {
         let listed = path(&|list: &str| list.split(',').any(|name| name == controller));
-        listed.or_else(|| path(&str::is_empty)) == Some("/")
+        let found = listed.or_else(|| path(&str::is_empty));
+        match &state.alone {
+            None => found == Some("/"),
+            Some(_) => found.is_some_and(|found| found.rsplit('/').next() == Some(state.name)),
+        }
     };
     for controller in ["memory", "pids", "cpu"] {
         if !at_root(controller) {
@@ -192,6 +252,16 @@ fn descriptors() -> Check {
     numbers.sort_unstable();
     // 4 is the directory that is being read, 6 the scratch directory.
     match numbers.iter().find(|number| **number == 5 || **number > 6) {
+        None => Ok("stdin, stdout, stderr".to_owned()),
+        Some(number) => Err((format!("descriptor {number} is open"), Errno(libc::EPROTO))),
+    }
+}
+
+/// The same where `/proc` is not granted: every number is asked for.
+fn descriptors_by_number(alone: &Alone) -> Check {
+    const MOST: i32 = 4096;
+    let kept = [alone.scope.as_raw_fd(), alone.status.as_raw_fd(), alone.membership.as_raw_fd()];
+    match (4..MOST).find(|number| !kept.contains(number) && descriptor::is_open(*number)) {
         None => Ok("stdin, stdout, stderr".to_owned()),
         Some(number) => Err((format!("descriptor {number} is open"), Errno(libc::EPROTO))),
     }

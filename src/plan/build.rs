@@ -7,9 +7,10 @@ use std::path::{Path, PathBuf};
 
 use super::step::{
     Access, CANARY, CgroupDirectory, CgroupSetting, EMPTY_DIRECTORY, EMPTY_FILE, Kind, LandlockRule,
-    Namespace, OWN, Resource, Step,
+    Namespace, OWN, Resource, SCRATCH, Step,
 };
 use super::{Plan, Refusal, seccomp};
+use crate::host::probe::Failed;
 use crate::host::view::{Seen, View};
 use crate::host::{Cgroup, Facts};
 use crate::outcome::Layer;
@@ -17,9 +18,6 @@ use crate::policy::{Floor, Limits, Policy};
 
 /// User and group id of the payload inside its user namespace.
 pub const INSIDE: u32 = 1000;
-
-/// Where the private writable directory is.
-pub const SCRATCH: &str = "/tmp";
 
 /// What one plan is made from.
 #[derive(Debug, Clone)]
@@ -61,6 +59,9 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
         return Err(Refusal::NoLandlock);
     }
     let tree = Tree::new(request)?;
+    if let (Floor::Landlock, Some(failed)) = (floor, &request.facts.no_namespaces) {
+        return without_root(request, &tree, failed);
+    }
     let program = seccomp::compile(&policy.syscalls).map_err(Refusal::Syscall)?;
     let root = request.facts.uid == 0;
     let mut steps = Vec::new();
@@ -71,7 +72,7 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     steps.extend(tree.reserved.iter().map(|path| Step::ReserveName { path: path.clone() }));
     steps.push(Step::Clone { namespaces: namespaces(root) });
     if floor == Floor::Full {
-        steps.push(Step::JoinCgroup);
+        steps.push(Step::JoinCgroup { namespace: true });
     }
     let (uid, gid) = request.facts.payload;
     if !root {
@@ -90,7 +91,7 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
         steps.push(Step::UnshareUser { inside: INSIDE });
         steps.push(Step::ForbidUserNamespaces);
     }
-    steps.push(Step::DropCapabilities);
+    steps.push(Step::DropCapabilities { bounding: true });
     steps.push(Step::NoNewPrivileges);
     steps.push(Step::Landlock { abi: request.facts.landlock_abi, rules: tree.landlock(policy) });
     steps.push(Step::Seccomp { program });
@@ -100,18 +101,75 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
         layers.push(Layer::Cgroup);
     }
     steps.push(Step::Verify { layers });
-    steps.push(Step::Exec {
+    steps.push(exec(request));
+    Ok(Plan { floor, steps })
+}
+
+fn exec(request: &Request<'_>) -> Step {
+    Step::Exec {
         program: request.program.to_owned(),
         argv: request.argv.to_vec(),
         env: environment(request),
         cwd: request.cwd.to_owned(),
+    }
+}
+
+/// The first ABI that keeps signals inside: an older one leaves nothing between the payload and the user's processes.
+const SIGNALS_SCOPED: u32 = 6;
+
+/// The plan of the lowest rung: no namespace and no private root. Landlock is the only wall around files, so what it
+/// cannot see must be refused by the filter, and what it cannot express by us.
+fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<Plan, Refusal> {
+    let (policy, facts) = (request.policy, request.facts);
+    if facts.landlock_abi < SIGNALS_SCOPED {
+        return Err(Refusal::OldLandlock { abi: facts.landlock_abi });
+    }
+    if let Some((path, what)) = tree.narrowed(request) {
+        return Err(Refusal::NeedsRoot { path, what, failed: failed.clone() });
+    }
+    let mut syscalls = policy.syscalls.clone();
+    syscalls.deny.extend(seccomp::PAST_LANDLOCK.iter().map(|name| (*name).to_owned()));
+    let program = seccomp::compile(&syscalls).map_err(Refusal::Syscall)?;
+    let root = facts.uid == 0;
+    let mut steps = Vec::new();
+    if let Ok(cgroup) = &facts.cgroup {
+        let (directories, unified) = cgroup_directories(cgroup, &policy.limits);
+        steps.push(Step::CreateCgroup { directories, unified });
+    }
+    steps.push(Step::MakePrivateDirectory {
+        parent: facts.temporary.clone(),
+        owner: root.then_some(facts.payload),
     });
-    Ok(Plan { floor, steps })
+    steps.push(Step::Clone { namespaces: vec![] });
+    let mut layers = vec![Layer::Landlock, Layer::Seccomp, Layer::Capabilities];
+    if facts.cgroup.is_ok() {
+        steps.push(Step::JoinCgroup { namespace: false });
+        layers.push(Layer::Cgroup);
+    }
+    steps.push(Step::NewSession);
+    steps.push(Step::CloseDescriptors);
+    let limited = if facts.cgroup.is_ok() { Floor::Full } else { Floor::Landlock };
+    rlimits(&policy.limits, limited, &mut steps);
+    if root {
+        let (uid, gid) = facts.payload;
+        // The number counts what the user runs anywhere; only the payload of root is a user of its own.
+        steps.push(Step::SetRlimit { resource: Resource::Nproc, value: policy.limits.tasks.into() });
+        steps.push(Step::SetIds { uid, gid });
+    }
+    steps.push(Step::DropCapabilities { bounding: false });
+    steps.push(Step::NoNewPrivileges);
+    steps.push(Step::HoldProcesses);
+    steps.push(Step::Landlock { abi: facts.landlock_abi, rules: tree.landlock_on_host(policy) });
+    steps.push(Step::Seccomp { program });
+    steps.push(Step::Verify { layers });
+    steps.push(exec(request));
+    Ok(Plan { floor: Floor::Landlock, steps })
 }
 
 /// The rung that the host gives, if the policy accepts it.
 fn reached(facts: &Facts, floor: Floor) -> Result<Floor, Refusal> {
     match &facts.cgroup {
+        _ if floor == Floor::Landlock && facts.no_namespaces.is_some() => Ok(Floor::Landlock),
         Ok(_) => Ok(Floor::Full),
         Err(_) if floor <= Floor::NoCgroup => Ok(Floor::NoCgroup),
         Err(why) => Err(Refusal::Floor { wanted: floor, reached: Floor::NoCgroup, why: why.clone() }),
@@ -193,8 +251,10 @@ fn rlimits(limits: &Limits, floor: Floor, steps: &mut Vec<Step>) {
     add(Resource::Memlock, 64 * 1024);
     add(Resource::Msgqueue, 0);
     if floor != Floor::Full {
-        // Without a cgroup: each process for itself, and tasks by the cell's own user namespace.
+        // Without a cgroup: each process for itself, and tasks by the cell's own user namespace, if it has one.
         add(Resource::Data, limits.memory);
+    }
+    if floor == Floor::NoCgroup {
         add(Resource::Nproc, limits.tasks.into());
     }
 }
@@ -432,6 +492,39 @@ impl Tree {
         steps.push(Step::PivotRoot);
     }
 
+    /// What Landlock cannot express: it only ever adds to what is allowed above.
+    fn narrowed(&self, request: &Request<'_>) -> Option<(PathBuf, &'static str)> {
+        let asked = request.view.hidden.iter().map(|seen| &seen.source);
+        let denied = asked.chain(request.view.absent.iter().map(|rule| &rule.path));
+        for path in denied {
+            if self.mounts.values().any(|mounted| path.starts_with(&mounted.source)) {
+                return Some((path.clone(), "less visible"));
+            }
+        }
+        self.mounts.values().find_map(|inner| {
+            let narrower = |outer: &Mounted| {
+                inner.source != outer.source
+                    && inner.source.starts_with(&outer.source)
+                    && (outer.access.write && !inner.access.write
+                        || outer.access.execute
+                            && !inner.access.execute
+                            // Data among a program's own files is not the worse for being executable there.
+                            && (inner.access.write || !outer.program))
+            };
+            self.mounts.values().any(narrower).then(|| (inner.source.clone(), "more restricted"))
+        })
+    }
+
+    /// The view by the paths of the host, for a cell that has no other.
+    fn landlock_on_host(&self, policy: &Policy) -> Vec<LandlockRule> {
+        let on_host = |path: &Path| self.mounts.get(path).map_or(path, |mounted| &mounted.source).to_owned();
+        self.landlock(policy)
+            .into_iter()
+            .filter(|rule| !OF_THE_ROOT.iter().any(|own| rule.path == Path::new(own)))
+            .map(|rule| LandlockRule { path: on_host(&rule.path), ..rule })
+            .collect()
+    }
+
     /// The same view once more, as rules.
     fn landlock(&self, policy: &Policy) -> Vec<LandlockRule> {
         let read = Access { write: false, execute: false };
@@ -442,8 +535,7 @@ impl Tree {
             .collect();
         let mut add =
             |path: &str, access, kind| rules.push(LandlockRule { path: PathBuf::from(path), access, kind });
-        add("/etc", read, Kind::Directory);
-        add("/proc", read, Kind::Directory);
+        OF_THE_ROOT.iter().for_each(|path| add(path, read, Kind::Directory));
         if policy.filesystem.scratch > 0 {
             add(SCRATCH, Access { write: true, execute: policy.filesystem.scratch_execute }, Kind::Directory);
         }
@@ -474,6 +566,9 @@ fn ancestors(path: &Path) -> Vec<&Path> {
     list.reverse();
     list
 }
+
+/// Directories that a private root has of its own; on the host they hold what no cell is to see.
+const OF_THE_ROOT: [&str; 2] = ["/etc", "/proc"];
 
 /// The nodes of the cell's `/dev`.
 const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];

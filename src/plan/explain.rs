@@ -56,6 +56,10 @@ fn words(step: &Step) -> String {
             format!("{version}: {each}")
         }
         Step::ReserveName { path } => format!("{} (denied, and does not exist)", path.display()),
+        Step::MakePrivateDirectory { parent, .. } => {
+            format!("in {}: what `/tmp` stands for, and a canary", parent.display())
+        }
+        Step::Clone { namespaces } if namespaces.is_empty() => "no namespace".to_owned(),
         Step::Clone { namespaces } => list(namespaces, |n| format!("{n:?}").to_lowercase()),
         Step::MapIds { inside, outside_uid, outside_gid } => {
             format!("{inside} inside is user {outside_uid}, group {outside_gid} outside")
@@ -86,7 +90,8 @@ fn words(step: &Step) -> String {
             let names = list(env, |(name, _)| name.clone());
             format!("{} {:?} in {}, environment: {names}", program.display(), argv, cwd.display())
         }
-        Step::JoinCgroup => "and a cgroup namespace with it as root".to_owned(),
+        Step::JoinCgroup { namespace: false } => "without a cgroup namespace".to_owned(),
+        Step::JoinCgroup { namespace: true } => "and a cgroup namespace with it as root".to_owned(),
         Step::IsolateMounts => "no mount from here on reaches the host".to_owned(),
         Step::MountRoot => "an empty tmpfs".to_owned(),
         Step::MountProc => "/proc, process directories only, others' hidden".to_owned(),
@@ -95,7 +100,11 @@ fn words(step: &Step) -> String {
         Step::NewSession => "no terminal, an empty session keyring".to_owned(),
         Step::CloseDescriptors => "all but stdin, stdout, stderr".to_owned(),
         Step::ForbidUserNamespaces => "max_user_namespaces = 0 below this one".to_owned(),
-        Step::DropCapabilities => "all five sets empty, securebits locked, not dumpable".to_owned(),
+        Step::DropCapabilities { bounding: false } => "held sets empty, not dumpable".to_owned(),
+        Step::DropCapabilities { bounding: true } => {
+            "all five sets empty, securebits locked, not dumpable".to_owned()
+        }
+        Step::HoldProcesses => "init ends what is left, and cannot be signalled by the payload".to_owned(),
         Step::NoNewPrivileges => "for good".to_owned(),
     }
 }

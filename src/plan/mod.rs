@@ -14,6 +14,7 @@ use serde::{Deserialize, Serialize};
 use step::Step;
 
 use crate::host::NoCgroup;
+use crate::host::probe::Failed;
 use crate::policy::Floor;
 
 /// What the launcher runs for one cell.
@@ -42,6 +43,22 @@ pub enum Refusal {
     /// No Landlock at all.
     #[error("this kernel has no Landlock, or does not name it in its `lsm=` list")]
     NoLandlock,
+    /// The only rung that this host reaches needs a newer one.
+    #[error("without namespaces, Landlock's ABI must be 6 or newer, and this kernel has {abi}")]
+    OldLandlock {
+        /// What there is.
+        abi: u32,
+    },
+    /// The only rung that this host reaches cannot take something out of what is granted.
+    #[error("without a private root, `{}` cannot be {what} than the grant above it allows", path.display())]
+    NeedsRoot {
+        /// Which path.
+        path: PathBuf,
+        /// In what.
+        what: &'static str,
+        /// Why there is no private root.
+        failed: Failed,
+    },
     /// An unknown system call.
     #[error("cannot compile the system call filter")]
     Syscall(#[source] seccomp::UnknownSyscall),
@@ -62,6 +79,14 @@ impl Refusal {
             Self::NoLandlock => {
                 Some("boot with `landlock` in `lsm=`; `toolcell doctor` shows the list".to_owned())
             }
+            Self::OldLandlock { .. } => Some(
+                "Linux 6.12 and newer have it; or let this host make namespaces: see `toolcell doctor`"
+                    .to_owned(),
+            ),
+            Self::NeedsRoot { failed, .. } => Some(format!(
+                "grant narrower directories, or let this host make namespaces ({} failed: {}): see `toolcell doctor`",
+                failed.call, failed.errno
+            )),
             Self::Syscall(error) => error.hint(),
             Self::GrantedAndDenied { path } => {
                 Some(format!("take `{}` out of either the grant or `deny`", path.display()))

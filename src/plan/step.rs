@@ -16,6 +16,9 @@ pub const EMPTY_FILE: &str = "/.toolcell/file";
 pub const EMPTY_DIRECTORY: &str = "/.toolcell/directory";
 /// A file that everybody could read if Landlock were off.
 pub const CANARY: &str = "/.toolcell/canary";
+/// Where the private writable directory is. Without a private root this path stands for the directory that
+/// `MakePrivateDirectory` made, in Landlock's rules, as the working directory and as a value of the environment.
+pub const SCRATCH: &str = "/tmp";
 
 /// A namespace, by the kernel's names (namespaces(7)).
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
@@ -116,13 +119,23 @@ pub enum Step {
         /// Path on the host.
         path: PathBuf,
     },
+    /// Launcher: a directory of the cell's own on the host, with the scratch directory and a canary in it.
+    MakePrivateDirectory {
+        /// Where.
+        parent: PathBuf,
+        /// User and group of the payload, if they are not the launcher's.
+        owner: Option<(u32, u32)>,
+    },
     /// Launcher: clone3 with these namespaces; the steps after it run in the child, pid 1 of the cell.
     Clone {
         /// Namespaces made at once.
         namespaces: Vec<Namespace>,
     },
     /// Child: enter the cgroup (v1), check that it did, then make a cgroup namespace with it as root.
-    JoinCgroup,
+    JoinCgroup {
+        /// Make the namespace; without it the payload can see where it is, not change it.
+        namespace: bool,
+    },
     /// Child: map one user and one group id of a user namespace that `Clone` made.
     MapIds {
         /// User and group id inside.
@@ -227,9 +240,15 @@ pub enum Step {
     /// Child: no user namespace can be made below this one.
     ForbidUserNamespaces,
     /// Child: every capability set empty, securebits locked.
-    DropCapabilities,
+    DropCapabilities {
+        /// The bounding set and securebits too, which only a process with capabilities can change.
+        bounding: bool,
+    },
     /// Child: no program can raise privileges again.
     NoNewPrivileges,
+    /// Child: what a pid namespace would do for the cell's processes: those that are left come to init, which the payload
+    /// cannot signal, and init ends all of them when the launcher goes.
+    HoldProcesses,
     /// Child: Landlock.
     Landlock {
         /// The ABI that the host reported and whose every right is handled.
@@ -267,8 +286,9 @@ impl Step {
         match self {
             Self::CreateCgroup { .. } => "create-cgroup",
             Self::ReserveName { .. } => "reserve-name",
+            Self::MakePrivateDirectory { .. } => "make-private-directory",
             Self::Clone { .. } => "clone",
-            Self::JoinCgroup => "join-cgroup",
+            Self::JoinCgroup { .. } => "join-cgroup",
             Self::MapIds { .. } => "map-ids",
             Self::IsolateMounts => "isolate-mounts",
             Self::MountRoot => "mount-root",
@@ -288,8 +308,9 @@ impl Step {
             Self::SetIds { .. } => "set-ids",
             Self::UnshareUser { .. } => "unshare-user",
             Self::ForbidUserNamespaces => "forbid-user-namespaces",
-            Self::DropCapabilities => "drop-capabilities",
+            Self::DropCapabilities { .. } => "drop-capabilities",
             Self::NoNewPrivileges => "no-new-privileges",
+            Self::HoldProcesses => "hold-processes",
             Self::Landlock { .. } => "landlock",
             Self::Seccomp { .. } => "seccomp",
             Self::Verify { .. } => "verify",

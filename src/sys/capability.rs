@@ -24,6 +24,17 @@ struct Data {
 /// Every securebit that takes a privilege away, and every lock; `KEEP_CAPS` stays off and is locked off.
 const SECUREBITS: libc::c_ulong = 0xEF;
 
+/// Empties the three sets of a process, and with them the ambient one. Needs no capability.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn drop_held() -> Result<()> {
+    let header = Header { version: VERSION, pid: 0 };
+    let data = [Data::default(); 2];
+    // SAFETY: version 3 reads one header and two data elements; both are live and laid out as the kernel wants.
+    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) }).map(drop)
+}
+
 /// Locks securebits, empties the bounding and ambient sets, then the other three.
 ///
 /// # Errors
@@ -38,9 +49,5 @@ pub fn drop_all() -> Result<()> {
             Err(errno) => return Err(errno),
         }
     }
-    let header = Header { version: VERSION, pid: 0 };
-    let data = [Data::default(); 2];
-    // SAFETY: version 3 reads one header and two data elements; both are live and laid out as the kernel wants.
-    check(unsafe { libc::syscall(libc::SYS_capset, &raw const header, data.as_ptr()) })?;
-    Ok(())
+    drop_held()
 }

@@ -218,6 +218,13 @@ pub fn writable(path: &std::path::Path) -> Result<()> {
     .map(drop)
 }
 
+/// Is there a descriptor of this number (fcntl(2) `F_GETFD`)?
+#[must_use]
+pub fn is_open(number: RawFd) -> bool {
+    // SAFETY: F_GETFD takes integers and changes nothing.
+    unsafe { libc::fcntl(number, libc::F_GETFD) != -1 }
+}
+
 /// Is it a directory (fstat(2))? Works on `O_PATH` descriptors.
 ///
 /// # Errors

@@ -5,12 +5,17 @@
 //! The `landlock` crate is built around best effort by ABI; here a right is either handled or the launch fails,
 //! and the whole is one ruleset, so the three calls are made directly.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 
 use super::{Errno, Result, check, check_fd};
 
-/// `struct landlock_ruleset_attr`, as of ABI 6.
+/// The newest ABI whose every right is known here. The kernel keeps older ones as they were, so a newer kernel is asked
+/// for this one.
+pub const NEWEST: u32 = 11;
+
+/// `struct landlock_ruleset_attr`, as of ABI 6. ABI 10 adds masks of what not to log, which are left out: a refusal that
+/// is not logged is of use to nobody.
 #[repr(C)]
 struct RulesetAttr {
     handled_access_fs: u64,
@@ -44,7 +49,7 @@ pub mod access {
     /// Those that apply to a file; the rest are for directories and give `EINVAL` on a file.
     pub const OF_FILES: u64 = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE;
 
-    /// Every right that an ABI handles.
+    /// Every right on files that an ABI handles: the last two are `IOCTL_DEV` (ABI 5) and `RESOLVE_UNIX` (ABI 9).
     #[must_use]
     pub const fn handled(abi: u32) -> u64 {
         let bits = match abi {
@@ -52,19 +57,34 @@ pub mod access {
             1 => 13,
             2 => 14,
             3 | 4 => 15,
-            _ => 16,
+            5..=8 => 16,
+            _ => 17,
         };
         (1 << bits) - 1
     }
 }
 
-/// The ABI of the running kernel; 0 when Landlock is not built in or not enabled at boot (`lsm=`).
+/// `LANDLOCK_ACCESS_NET_*`: bind and connect for TCP (ABI 4), bind and connect or send for UDP (ABI 10).
+const fn handled_net(abi: u32) -> u64 {
+    match abi {
+        0..=3 => 0,
+        4..=9 => 0b11,
+        _ => 0b1111,
+    }
+}
+
+/// `LANDLOCK_SCOPE_*`: abstract sockets and signals (ABI 6).
+const fn scoped(abi: u32) -> u64 {
+    if abi >= 6 { 0b11 } else { 0 }
+}
+
+/// The ABI to use; 0 when Landlock is not built in or not enabled at boot (`lsm=`).
 #[must_use]
 pub fn abi() -> u32 {
     version().unwrap_or(0)
 }
 
-/// The ABI of the running kernel, or why there is none.
+/// The newest ABI that the running kernel and this program know, or why there is none.
 ///
 /// # Errors
 /// `ENOSYS` when Landlock is not built in, `EOPNOTSUPP` when it was not enabled at boot (`lsm=`).
@@ -79,26 +99,32 @@ pub fn version() -> Result<u32> {
             LANDLOCK_CREATE_RULESET_VERSION,
         )
     })?;
-    u32::try_from(answer).map_err(|_overflow| Errno(libc::EOVERFLOW))
+    u32::try_from(answer).map(|abi| abi.min(NEWEST)).map_err(|_overflow| Errno(libc::EOVERFLOW))
 }
 
-/// A ruleset that handles every file right, TCP bind and connect (ABI 4), abstract sockets and signals (ABI 6).
+/// A ruleset that handles every right of an ABI and allows none.
 ///
 /// # Errors
 /// The kernel's errno.
 pub fn create_ruleset(abi: u32) -> Result<OwnedFd> {
     let attr = RulesetAttr {
         handled_access_fs: access::handled(abi),
-        handled_access_net: if abi >= 4 { 3 } else { 0 },
-        scoped: if abi >= 6 { 3 } else { 0 },
+        handled_access_net: handled_net(abi),
+        scoped: scoped(abi),
     };
     let size = match abi {
         0..=3 => 8,
         4 | 5 => 16,
         _ => size_of::<RulesetAttr>(),
     };
+    create(&attr, size)
+}
+
+fn create(attr: &RulesetAttr, size: usize) -> Result<OwnedFd> {
+    let size = size.min(size_of::<RulesetAttr>());
     // SAFETY: the kernel reads `size` bytes of `attr`, which has at least as many.
-    let fd = check_fd(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, &raw const attr, size, 0) })?;
+    let fd =
+        check_fd(unsafe { libc::syscall(libc::SYS_landlock_create_ruleset, ptr::from_ref(attr), size, 0) })?;
     // SAFETY: the call returned a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -123,11 +149,41 @@ pub fn add_path(ruleset: BorrowedFd<'_>, path: BorrowedFd<'_>, rights: u64) -> R
     .map(drop)
 }
 
-/// Restricts the calling thread for good; needs `no_new_privs`.
+/// A ruleset whose only effect is that the processes in it send no signal outside (ABI 6). Moving files between
+/// directories is refused by every ruleset that does not allow it, so `root`, the root directory, gets that right.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn create_signal_scope(root: BorrowedFd<'_>) -> Result<OwnedFd> {
+    let attr = RulesetAttr { handled_access_fs: access::REFER, handled_access_net: 0, scoped: 0b10 };
+    let ruleset = create(&attr, size_of::<RulesetAttr>())?;
+    add_path(ruleset.as_fd(), root, access::REFER)?;
+    Ok(ruleset)
+}
+
+/// Restricts the calling thread for good; needs `no_new_privs`, which `LANDLOCK_RESTRICT_SELF_NO_NEW_PRIVS` (ABI 11) would
+/// set too. `LANDLOCK_RESTRICT_SELF_TSYNC` (ABI 8) would take other threads along; the callers have none.
 ///
 /// # Errors
 /// The kernel's errno; `E2BIG` after 16 layers.
 pub fn restrict_self(ruleset: BorrowedFd<'_>) -> Result<()> {
     // SAFETY: the call takes integers.
     check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) }).map(drop)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The kernel refuses a right that it does not know, so the numbers of the running one are exact.
+    #[test]
+    fn what_an_abi_handles_is_what_the_kernel_takes() {
+        let Ok(abi) = version() else { return };
+        create_ruleset(abi).unwrap();
+        if abi < NEWEST
+            && (access::handled(NEWEST), handled_net(NEWEST)) != (access::handled(abi), handled_net(abi))
+        {
+            assert_eq!(create_ruleset(NEWEST).unwrap_err(), Errno(libc::EINVAL));
+        }
+    }
 }

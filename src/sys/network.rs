@@ -1,10 +1,10 @@
-//! Network interfaces of the current namespace (netdevice(7)).
+//! Network interfaces of the current namespace (netdevice(7)), and sockets that only ask whether they may be used.
 //!
-//! Neighbours: `launch::init`. Never: touches anything but interface flags.
+//! Neighbours: `launch::init`. Never: changes anything but interface flags, sends anything.
 
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
-use super::{Result, check, check_fd};
+use super::{Errno, Result, check, check_fd};
 
 #[repr(C)]
 struct Ifreq {
@@ -34,10 +34,13 @@ const fn request(name: &[u8]) -> Ifreq {
 /// # Errors
 /// The kernel's errno.
 fn control() -> Result<OwnedFd> {
+    internet(libc::SOCK_DGRAM)
+}
+
+fn internet(kind: libc::c_int) -> Result<OwnedFd> {
     // SAFETY: socket takes integers.
-    let fd = check_fd(libc::c_long::from(unsafe {
-        libc::socket(libc::AF_INET, libc::SOCK_DGRAM | libc::SOCK_CLOEXEC, 0)
-    }))?;
+    let fd =
+        check_fd(libc::c_long::from(unsafe { libc::socket(libc::AF_INET, kind | libc::SOCK_CLOEXEC, 0) }))?;
     // SAFETY: the call returned a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -70,4 +73,37 @@ pub fn is_up(name: &str) -> Result<bool> {
         libc::ioctl(socket.as_raw_fd(), libc::SIOCGIFFLAGS, &raw mut ifreq)
     }))?;
     Ok(ifreq.flags & 0x1 != 0)
+}
+
+type Call = unsafe extern "C" fn(libc::c_int, *const libc::sockaddr, libc::socklen_t) -> libc::c_int;
+
+/// connect(2) to port 9 of the own loopback, where nothing listens; `stream` for TCP, else UDP, which sends nothing.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn connect(stream: bool) -> Result<()> {
+    on_loopback(stream, libc::connect, 9)
+}
+
+/// bind(2) to any free port of the own loopback, given back at once.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn bind(stream: bool) -> Result<()> {
+    on_loopback(stream, libc::bind, 0)
+}
+
+fn on_loopback(stream: bool, call: Call, port: u16) -> Result<()> {
+    let socket = internet(if stream { libc::SOCK_STREAM } else { libc::SOCK_DGRAM })?;
+    let address = libc::sockaddr_in {
+        sin_family: libc::sa_family_t::try_from(libc::AF_INET).map_err(|_overflow| Errno(libc::EOVERFLOW))?,
+        sin_port: port.to_be(),
+        sin_addr: libc::in_addr { s_addr: u32::from_ne_bytes([127, 0, 0, 1]) },
+        sin_zero: [0; 8],
+    };
+    let length =
+        libc::socklen_t::try_from(size_of_val(&address)).map_err(|_overflow| Errno(libc::EOVERFLOW))?;
+    // SAFETY: bind and connect read `length` bytes of an address, which `address` has and which lives through the call.
+    check(libc::c_long::from(unsafe { call(socket.as_raw_fd(), (&raw const address).cast(), length) }))
+        .map(drop)
 }

@@ -22,16 +22,6 @@ pub fn watch_writes(path: &CStr) -> Result<OwnedFd> {
     Ok(watcher)
 }
 
-/// From now on a process whose parent ends becomes a child of the caller, if it descends from it.
-///
-/// # Errors
-/// The kernel's errno.
-pub fn become_subreaper() -> Result<()> {
-    const ON: libc::c_ulong = 1;
-    // SAFETY: PR_SET_CHILD_SUBREAPER takes one integer.
-    check(unsafe { libc::prctl(libc::PR_SET_CHILD_SUBREAPER, ON) }.into()).map(drop)
-}
-
 /// kill(2).
 ///
 /// # Errors

@@ -35,7 +35,8 @@ pub enum Cloned {
     Parent(libc::pid_t, OwnedFd),
 }
 
-/// clone3(2) without shared memory, like a fork, with `CLONE_PIDFD`; `cgroup` adds `CLONE_INTO_CGROUP`.
+/// clone3(2) without shared memory, like a fork, with `CLONE_PIDFD`; `cgroup` adds `CLONE_INTO_CGROUP`. Where clone3 is
+/// hidden and neither is asked for, clone(2).
 ///
 /// # Errors
 /// The kernel's errno.
@@ -55,11 +56,21 @@ pub fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned>
     // SAFETY: clone3 wants a pointer to clone_args and its size: `args` is one, initialised, and lives
     // through the call. `pidfd` points to a live c_int. Without CLONE_VM the child has a copy of memory
     // and its own stack; the callers are single-threaded, so no lock is held by a thread the child lacks.
-    let pid = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) })?;
+    let cloned = check(unsafe { libc::syscall(libc::SYS_clone3, &raw mut args, size_of::<CloneArgs>()) });
+    let pid = match cloned {
+        // Filters of containers hide clone3, whose flags they cannot see; without flags beyond these two clone does.
+        Err(Errno(libc::ENOSYS)) if namespaces == 0 && cgroup.is_none() => {
+            let flags = libc::CLONE_PIDFD | libc::SIGCHLD;
+            // SAFETY: without CLONE_VM and with a null stack clone is like fork, for which the callers are as above;
+            // with CLONE_PIDFD the kernel stores a descriptor where the third argument points, to a live c_int.
+            check(unsafe { libc::syscall(libc::SYS_clone, flags, 0, &raw mut pidfd, 0, 0) })?
+        }
+        answer => answer?,
+    };
     if pid == 0 {
         return Ok(Cloned::Child);
     }
-    // SAFETY: with CLONE_PIDFD a successful clone3 stored a new descriptor that nobody else owns.
+    // SAFETY: with CLONE_PIDFD a successful clone stored a new descriptor that nobody else owns.
     let pidfd = unsafe { OwnedFd::from_raw_fd(pidfd) };
     Ok(Cloned::Parent(libc::pid_t::try_from(pid).map_err(|_overflow| Errno(libc::EOVERFLOW))?, pidfd))
 }
@@ -126,18 +137,21 @@ impl Image {
 /// What [`spawn`]'s child works on, in memory that parent and child share until exec.
 struct Shared<'a> {
     image: &'a Image,
+    scope: Option<i32>,
     errno: i32,
 }
 
 /// Starts `image` as a child, as vfork(2) and execve(2) would: the caller sleeps until exec has
-/// happened or failed, so no page table is copied. Signals are at their defaults in the program.
+/// happened or failed, so no page table is copied. Signals are at their defaults in the program. With a `scope`, a
+/// Landlock ruleset, the child enters it and is killed when the caller ends.
 ///
 /// # Errors
 /// The errno of clone or of execve.
-pub fn spawn(image: &Image) -> Result<libc::pid_t> {
+pub fn spawn(image: &Image, scope: Option<BorrowedFd<'_>>) -> Result<libc::pid_t> {
     const STACK: usize = 32 * 1024;
     let mut stack = vec![0_u64; STACK / 8];
-    let mut shared = Shared { image, errno: 0 };
+    let scope = scope.map(|ruleset| ruleset.as_raw_fd());
+    let mut shared = Shared { image, scope, errno: 0 };
     let top = stack.as_mut_ptr_range().end;
     // SAFETY: clone wants the top of a stack that stays mapped: `stack` outlives the call, and CLONE_VFORK
     // keeps this thread asleep until the child has left it by exec or exit. `run` matches the signature.
@@ -176,14 +190,30 @@ extern "C" fn run(argument: *mut libc::c_void) -> libc::c_int {
     };
     // SAFETY: `argument` is the `Shared` of `spawn`, alive while its thread sleeps.
     let image = unsafe { (*shared).image };
-    // SAFETY: path, argv and envp are NUL-terminated texts and null-terminated arrays owned by `image`.
-    unsafe { libc::execve(image.path.as_ptr(), image.argv_pointers.as_ptr(), image.envp_pointers.as_ptr()) };
-    let errno = Errno::last().0;
+    // SAFETY: as above.
+    let scope = unsafe { (*shared).scope };
+    let entered = scope.map_or(Ok(()), |ruleset| die_with_parent().and_then(|()| enter(ruleset)));
+    if entered.is_ok() {
+        execute(image);
+    }
+    let errno = entered.err().unwrap_or_else(Errno::last).0;
     // SAFETY: `shared` is as above, so the address of its field is inside it.
     let slot = unsafe { &raw mut (*shared).errno };
     // SAFETY: the parent sleeps and nobody else reads the field.
     unsafe { ptr::write_volatile(slot, errno) };
     exit_now(127)
+}
+
+/// `landlock_restrict_self(2)`, without anything that allocates.
+fn enter(ruleset: i32) -> Result<()> {
+    // SAFETY: the call takes integers.
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0) }).map(drop)
+}
+
+/// execve(2); returns only when it fails.
+fn execute(image: &Image) {
+    // SAFETY: path, argv and envp are NUL-terminated texts and null-terminated arrays owned by `image`.
+    unsafe { libc::execve(image.path.as_ptr(), image.argv_pointers.as_ptr(), image.envp_pointers.as_ptr()) };
 }
 
 /// _exit(2): no destructor, no buffer of the parent's is flushed a second time.
@@ -213,16 +243,24 @@ impl Exit {
 }
 
 static TERMINATED: AtomicBool = AtomicBool::new(false);
+static ALONE: AtomicBool = AtomicBool::new(false);
 
+/// Kills as well: a signal that comes between a look at the flag and a wait must not be waited out.
 extern "C" fn note_termination(_signal: libc::c_int) {
     TERMINATED.store(true, Ordering::Relaxed);
+    if ALONE.load(Ordering::Relaxed) {
+        // SAFETY: kill takes integers, and may be called in a signal handler.
+        unsafe { libc::kill(-1, libc::SIGKILL) };
+    }
 }
 
 /// From here on SIGTERM interrupts [`wait_unless_terminated`]. Without a handler, pid 1 of a namespace never gets it.
+/// `alone` says that whatever this process can signal is its own to kill, by a pid namespace or a Landlock domain.
 ///
 /// # Errors
 /// The kernel's errno.
-pub fn notice_termination() -> Result<()> {
+pub fn notice_termination(alone: bool) -> Result<()> {
+    ALONE.store(alone, Ordering::Relaxed);
     // SAFETY: sigaction is a plain C struct for which all zeroes is a value: no flags, hence no restart, empty mask.
     let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
     action.sa_sigaction = note_termination as *const () as usize;
@@ -405,6 +443,33 @@ pub fn prctl(option: libc::c_int, value: libc::c_ulong) -> Result<libc::c_long> 
 /// The kernel's errno.
 pub fn die_with_parent() -> Result<()> {
     prctl(libc::PR_SET_PDEATHSIG, libc::c_ulong::from(libc::SIGKILL.cast_unsigned())).map(drop)
+}
+
+/// prctl(2) `PR_SET_PDEATHSIG` with SIGTERM, for a process that has something to end before itself.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn hear_of_parents_end() -> Result<()> {
+    prctl(libc::PR_SET_PDEATHSIG, libc::c_ulong::from(libc::SIGTERM.cast_unsigned())).map(drop)
+}
+
+/// May the parent be signalled (kill(2) with signal 0)?
+///
+/// # Errors
+/// The kernel's errno.
+pub fn signal_parent() -> Result<()> {
+    // SAFETY: getppid takes nothing and cannot fail.
+    let parent = unsafe { libc::getppid() };
+    // SAFETY: kill takes integers.
+    check(libc::c_long::from(unsafe { libc::kill(parent, 0) })).map(drop)
+}
+
+/// prctl(2) `PR_SET_CHILD_SUBREAPER`: a descendant whose parent ends becomes a child of the caller.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn become_subreaper() -> Result<()> {
+    prctl(libc::PR_SET_CHILD_SUBREAPER, 1).map(drop)
 }
 
 /// prctl(2) `PR_SET_NAME`: the name in `/proc/PID/comm`, at most 15 bytes.

@@ -129,6 +129,7 @@ pub fn pass(started: &Started, ends: Ends, time: Duration, output: u64) -> Resul
         started.end()?;
     }
     let reaped = process::wait(started.pid)?;
+    started.end_the_rest(&started.others);
     passed.cpu_us = Some(reaped.cpu_us);
     drain_channel(started, &mut passed)?;
     if passed.exit.is_none() && passed.stopped.is_none() {
@@ -172,8 +173,11 @@ fn relay(started: &Started, ends: Ends, time: Duration, output: u64, passed: &mu
         if channel {
             reporting = drain_channel(started, passed)?;
         }
-        if init {
+        if init && alive {
             alive = false;
+            // What is left would keep the pipes open.
+            let keep: Vec<_> = started.others.iter().copied().chain([started.pid]).collect();
+            started.end_the_rest(&keep);
         }
         if reader {
             sink = None;

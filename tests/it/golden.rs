@@ -5,12 +5,14 @@
 use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
 
+use toolcell::host::probe::Failed;
 use toolcell::host::view::{Seen, View};
 use toolcell::host::{Cgroup, Facts, NoCgroup};
 use toolcell::plan::build::{Request, build};
 use toolcell::plan::step::{Access, Kind, Step};
 use toolcell::plan::{Plan, Refusal, explain};
 use toolcell::policy::{Floor, PathRule, Policy};
+use toolcell::sys::Errno;
 
 fn policy() -> Policy {
     let mut policy = Policy::nothing("golden");
@@ -57,7 +59,15 @@ fn view() -> View {
 
 fn facts(uid: u32, cgroup: Result<Cgroup, NoCgroup>) -> Facts {
     let payload = if uid == 0 { (0x7000_1234, 0x7000_1234) } else { (uid, uid) };
-    Facts { uid, gid: uid, payload, landlock_abi: 7, cgroup }
+    Facts {
+        uid,
+        gid: uid,
+        payload,
+        landlock_abi: 7,
+        cgroup,
+        no_namespaces: None,
+        temporary: "/run/user/1001".into(),
+    }
 }
 
 fn v1() -> Cgroup {
@@ -74,6 +84,10 @@ fn no_cgroup() -> NoCgroup {
 }
 
 fn plan(policy: &Policy, facts: &Facts) -> Result<Plan, Refusal> {
+    plan_of(policy, facts, &view())
+}
+
+fn plan_of(policy: &Policy, facts: &Facts, view: &View) -> Result<Plan, Refusal> {
     let environment =
         BTreeMap::from([("LANG", "C.UTF-8"), ("OTHER", "x")].map(|(n, v)| (n.to_owned(), v.to_owned())));
     let mut manager = seen("/usr/bin/apt", Kind::File, false, false);
@@ -81,7 +95,7 @@ fn plan(policy: &Policy, facts: &Facts) -> Result<Plan, Refusal> {
     build(&Request {
         policy,
         facts,
-        view: &view(),
+        view,
         runtime: &[seen("/usr", Kind::Directory, false, false)],
         hidden: &[manager],
         links: &[("/lib".into(), "usr/lib".into())],
@@ -98,6 +112,18 @@ fn accepting(floor: Floor) -> Policy {
     Policy { floor, ..policy() }
 }
 
+/// A host without namespaces.
+fn alone(cgroup: Result<Cgroup, NoCgroup>) -> Facts {
+    let failed = Failed { call: "clone3".into(), object: String::new(), errno: Errno(libc::EPERM) };
+    Facts { no_namespaces: Some(failed), ..facts(1001, cgroup) }
+}
+
+/// What Landlock alone can hold.
+fn plain() -> View {
+    let granted = view().granted.into_iter().filter(|seen| !seen.target.ends_with("config")).collect();
+    View { granted, hidden: vec![], absent: vec![] }
+}
+
 /// One plan of each kind of host.
 pub(crate) fn plans() -> Vec<Plan> {
     let (full, less) = (policy(), accepting(Floor::NoCgroup));
@@ -106,6 +132,7 @@ pub(crate) fn plans() -> Vec<Plan> {
         plan(&full, &facts(0, Ok(Cgroup::V2("/sys/fs/cgroup/own".into())))),
         plan(&full, &facts(1001, Ok(v1()))),
         plan(&less, &facts(1001, Err(no_cgroup()))),
+        plan_of(&accepting(Floor::Landlock), &alone(Ok(v1())), &plain()),
     ]
     .map(Result::unwrap)
     .into()
@@ -124,7 +151,7 @@ fn text(mut plan: Plan) -> String {
 
 #[test]
 fn plans_are_as_they_were_reviewed() {
-    let [root_v1, root_v2, user_v1, user_alone] = plans().try_into().unwrap();
+    let [root_v1, root_v2, user_v1, user_alone, no_namespaces] = plans().try_into().unwrap();
     insta::assert_snapshot!("plan_root_v1", text(root_v1.clone()));
     insta::assert_snapshot!("explain_root_v1", explain::text(&policy(), &root_v1));
     insta::assert_snapshot!("explain_root_v2", explain::text(&policy(), &root_v2));
@@ -132,6 +159,10 @@ fn plans_are_as_they_were_reviewed() {
     insta::assert_snapshot!(
         "explain_user_no_cgroup",
         explain::text(&accepting(Floor::NoCgroup), &user_alone)
+    );
+    insta::assert_snapshot!(
+        "explain_user_no_namespaces",
+        explain::text(&accepting(Floor::Landlock), &no_namespaces)
     );
 }
 
@@ -149,6 +180,30 @@ fn a_host_below_the_floor_is_refused() {
     assert_eq!(refusal.hint().as_deref(), Some("mount one"));
     let blind = Facts { landlock_abi: 0, ..facts(1001, Ok(v1())) };
     assert!(matches!(plan(&policy(), &blind), Err(Refusal::NoLandlock)));
+}
+
+#[test]
+fn what_only_a_private_root_can_hold_is_refused_without_one() {
+    let lowest = accepting(Floor::Landlock);
+    let host = alone(Err(no_cgroup()));
+    let refused = |view: &View| plan_of(&lowest, &host, view).unwrap_err().to_string();
+    assert_eq!(
+        refused(&view()),
+        "without a private root, `/home/u/p/.git/hooks` cannot be less visible than the grant above it allows"
+    );
+    let narrower = View { granted: view().granted, ..plain() };
+    assert_eq!(
+        refused(&narrower),
+        "without a private root, `/home/u/p/.git/config` cannot be more restricted than the grant above it allows"
+    );
+    let absent = View { absent: view().absent, ..plain() };
+    assert!(refused(&absent).contains("/home/u/p/sub/.mcp.json"));
+    // A profile that does not accept the rung gets a plan with namespaces, and the launch says what is wrong.
+    assert_eq!(plan(&accepting(Floor::NoCgroup), &host).unwrap().floor, Floor::NoCgroup);
+    let old = Facts { landlock_abi: 5, ..host.clone() };
+    assert_eq!(plan_of(&lowest, &old, &plain()).unwrap_err(), Refusal::OldLandlock { abi: 5 });
+    // Where namespaces were found, or not tried, they are used.
+    assert_eq!(plan_of(&lowest, &facts(1001, Ok(v1())), &plain()).unwrap().floor, Floor::Full);
 }
 
 #[test]

@@ -108,7 +108,7 @@ pub(super) fn floor() -> Arg {
             PossibleValue::new(Floor::NoCgroup.name())
                 .help("Every layer but cgroup limits: no limit on memory, CPU and tasks together"),
             PossibleValue::new(Floor::Landlock.name()).help(
-                "No namespaces either; no cell can be made without them yet, so such a host is refused",
+                "No namespaces either, where the host gives none: names stay visible, nothing inside a grant can be denied",
             ),
         ])
         .help("The weakest isolation to accept; below it nothing runs [default: the profile's]")

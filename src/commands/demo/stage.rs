@@ -13,7 +13,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::Error;
 use crate::hostile::CANARY;
-use crate::sys::observe;
+use crate::sys::process;
 
 /// The environment variable with the planted key.
 pub(super) const KEY: &str = "DEMO_API_KEY";
@@ -121,7 +121,7 @@ impl Stage {
         let abstract_socket = prepare(name, abstract_socket)?;
         prepare(
             "subreaper",
-            observe::become_subreaper().map_err(|errno| io::Error::from_raw_os_error(errno.0)),
+            process::become_subreaper().map_err(|errno| io::Error::from_raw_os_error(errno.0)),
         )?;
         let program = program.to_path_buf();
         let marker = None;

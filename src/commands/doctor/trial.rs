@@ -90,8 +90,8 @@ fn run(plan: Plan) -> Result<Tried, LaunchError> {
     let started = spawn::spawn(&prepared, Stdio { stdin, stdout, stderr }, &cell_name(0))?;
     let passed = passthrough::pass(&started, Ends { stdin: into, stdout: out, stderr: err }, TIME, 1 << 20);
     let took = launched.elapsed();
-    let Started { cgroup, reserved, .. } = started;
-    drop(reserved);
+    let Started { cgroup, reserved, private, .. } = started;
+    drop((reserved, private));
     if let Some(cgroup) = cgroup {
         cgroup.remove();
     }

@@ -11,6 +11,7 @@
 //! 4. a number that the table does not have: `ENOSYS`, so that libc falls back as on an older kernel.
 
 mod groups;
+mod past;
 mod rules;
 mod suggest;
 mod table;
@@ -23,6 +24,7 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 use groups::{GROUPS, Group};
+pub use past::PAST_LANDLOCK;
 use rules::{Action, Entry, Errno};
 use table::TABLE;
 pub use table::{is_known, name, names, number};

@@ -173,7 +173,7 @@ fn ids_that_are_mapped_twice() {
             outside_uid: toolcell::sys::identity::effective().0,
             outside_gid: toolcell::sys::identity::effective().1,
         };
-        steps.retain(|step| !matches!(step, Step::MapIds { .. } | Step::JoinCgroup));
+        steps.retain(|step| !matches!(step, Step::MapIds { .. } | Step::JoinCgroup { .. }));
         steps.splice(index + 1..=index, [map.clone(), map]);
     })
     .refused_at("map-ids", libc::EPERM);
@@ -278,8 +278,8 @@ fn makes(layer: Layer, step: &Step) -> bool {
     match layer {
         Layer::Landlock => matches!(step, Step::Landlock { .. }),
         Layer::Seccomp => matches!(step, Step::Seccomp { .. }),
-        Layer::Capabilities => matches!(step, Step::DropCapabilities),
-        Layer::Cgroup => matches!(step, Step::JoinCgroup),
+        Layer::Capabilities => matches!(step, Step::DropCapabilities { .. }),
+        Layer::Cgroup => matches!(step, Step::JoinCgroup { .. }),
         _ => false,
     }
 }

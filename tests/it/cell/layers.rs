@@ -262,7 +262,8 @@ fn dropped_capabilities_alone_leave_root_without_power() {
         "syscall", libc::SYS_setgroups, 0, 0 => "ok";
         "syscall", libc::SYS_unshare, libc::CLONE_NEWNS => "ok";
     ];
-    let plan = only(scene.plan("", &operations(&within)), &[], |step| matches!(step, Step::DropCapabilities));
+    let plan =
+        only(scene.plan("", &operations(&within)), &[], |step| matches!(step, Step::DropCapabilities { .. }));
     pair(&scene, &plan, &without, &within);
 }
 
@@ -371,7 +372,8 @@ fn the_cgroup_alone_limits() {
         return;
     }
     let scene = Scene::new();
-    let steps = |step: &Step| matches!(step, Step::CreateCgroup { .. } | Step::JoinCgroup) || is_user(step);
+    let steps =
+        |step: &Step| matches!(step, Step::CreateCgroup { .. } | Step::JoinCgroup { .. }) || is_user(step);
     let limited = |limits: &str, operation: &str| {
         // A pid namespace, so that what is left of the cell ends with it.
         let plan = scene.plan(limits, &[operation.to_owned()]);

@@ -15,7 +15,7 @@ use super::scene::{Scene, floor};
 use super::{probe, runner};
 
 /// Process ids whose command line holds a text.
-fn holding(text: &str) -> Vec<i32> {
+pub(super) fn holding(text: &str) -> Vec<i32> {
     let entries = fs::read_dir("/proc").unwrap().flatten();
     let pids = entries.filter_map(|entry| entry.file_name().to_str()?.parse().ok());
     pids.filter(|pid: &i32| {
@@ -27,7 +27,7 @@ fn holding(text: &str) -> Vec<i32> {
 
 /// Waits until processes are gone, each by a descriptor of its own.
 #[track_caller]
-fn wait_for_end(pids: &[i32]) {
+pub(super) fn wait_for_end(pids: &[i32]) {
     for pid in pids {
         let Ok(pidfd) = process::pidfd_open(*pid) else { continue };
         let mut gone =

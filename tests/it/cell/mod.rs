@@ -4,6 +4,7 @@
 //! Neighbours: `scene` has the directories and the ways to run a probe, `probe` compiles it, `runner` launches plans
 //! that no profile leads to. Never: trusts a probe that was not seen to succeed where the layer is missing.
 
+mod alone;
 mod differential;
 mod failures;
 mod identity;

@@ -142,8 +142,8 @@ fn launch(plan: Plan, number: u64) -> Result<Outcome> {
     };
     let ends = Ours { stdin: into, stdout: out, stderr: err };
     let passed = passthrough::pass(&started, ends, Duration::from_secs(60), 16 << 20);
-    let Started { cgroup, reserved, .. } = started;
-    drop(reserved);
+    let Started { cgroup, reserved, private, .. } = started;
+    drop((reserved, private));
     if let Some(cgroup) = cgroup {
         cgroup.remove();
     }
