@@ -39,9 +39,9 @@ class Lane:
         return self.user in ("session", "scope")
 
 
-def refusing(kernel, user, missing, launch=None, **others):
-    """A host on which no cell can be made: the layer, the call that fails alone, its errno, and the launch's if another."""
-    return Lane(kernel, user, f"none:{missing}:{launch or missing.split(':')[-1]}", tests=REFUSAL, **others)
+def refusing(kernel, user, missing, launch=None, floor="landlock", **others):
+    """A host without a cell of the usual kind: the layer, the call that fails alone, its errno, the launch's if another."""
+    return Lane(kernel, user, f"{floor}:{missing}:{launch or missing.split(':')[-1]}", tests=REFUSAL, **others)
 
 
 LANES = {
@@ -59,10 +59,10 @@ LANES = {
     "ubuntu-23.10": refusing("6.12", "plain", "user-namespace:clone3:EACCES", quick=True, apparmor="apparmor-23.10"),
     "docker": refusing("6.12", "plain", "user-namespace:clone3:ENOSYS", quick=True, docker=True),
     "docker-root": refusing("6.12", "root", "mount-namespace:clone3:ENOSYS", docker=True),
-    "no-landlock": refusing("6.12", "root", "landlock:landlock_create_ruleset:EOPNOTSUPP", quick=True,
+    "no-landlock": refusing("6.12", "root", "landlock:landlock_create_ruleset:EOPNOTSUPP", floor="none", quick=True,
                             arguments="lsm=lockdown,yama,apparmor"),
-    "root-5.10": refusing("5.10", "root", "landlock:landlock_create_ruleset:ENOSYS"),
-    "scope-5.10": refusing("5.10", "scope", "landlock:landlock_create_ruleset:ENOSYS"),
+    "root-5.10": refusing("5.10", "root", "landlock:landlock_create_ruleset:ENOSYS", floor="none"),
+    "scope-5.10": refusing("5.10", "scope", "landlock:landlock_create_ruleset:ENOSYS", floor="none"),
     "root-6.1": Lane("6.1", "root", "full"),
     "scope-6.1": Lane("6.1", "scope", "full"),
     "root-6.18": Lane("6.18", "root", "full"),

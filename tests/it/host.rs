@@ -1,8 +1,8 @@
 //! What is expected of this host, and whether the doctor and a command find just that.
 //!
-//! `TOOLCELL_EXPECT_HOST` is the name of the strongest floor that the user of the tests reaches, or
-//! `none:LAYER:CALL:ERRNO:LAUNCH` where no cell can be made: the layer that is missing, the call that fails when it is
-//! tried alone, its errno, and that of the launch, which may ask for more at once and be refused earlier.
+//! `TOOLCELL_EXPECT_HOST` is the name of the strongest floor that the user of the tests reaches, or `none`. What keeps the
+//! next one from being reached may follow, as `:LAYER:CALL:ERRNO:LAUNCH`: the layer that is missing, the call that fails
+//! when it is tried alone, its errno, and that of the launch, which may ask for more at once and be refused earlier.
 //! Then a test that is skipped for another reason fails. Neighbours: `integration/vm/lanes.py` says what each of its
 //! hosts is. Never: looks at the version of the kernel.
 
@@ -35,27 +35,23 @@ fn the_host_is_what_is_expected() {
     let (_, report, _) = toolcell(&["doctor", "--json"]);
     let report: Value = serde_json::from_str(&report).unwrap();
     let who = if report["caller"]["uid"] == 0 { "root" } else { "user" };
+    let (floor, missing) = expected.split_once(':').unwrap_or((&expected, ""));
     let (code, stdout, stderr) = toolcell(&["exec", "--", "echo", "ran"]);
     let told = format!("{report:#}\n{stdout}{stderr}");
-    if expected == "full" {
-        assert_eq!(
-            (code, stdout.as_str(), report[who]["floor"].as_str()),
-            (Some(0), "ran\n", Some("full")),
-            "{told}"
-        );
+    assert_eq!(report[who]["floor"].as_str().unwrap_or("none"), floor, "{told}");
+    let ran = |code, stdout: &str| code == Some(0) && stdout == "ran\n";
+    if floor == "full" {
+        assert!(ran(code, &stdout), "{told}");
         return;
     }
     // Below its floor nothing runs, and what to do about it is said.
     assert!(code != Some(0) && stdout.is_empty() && stderr.contains("hint: "), "{told}");
-    let Some(missing) = expected.strip_prefix("none:") else {
-        assert_eq!((code, report[who]["floor"].as_str()), (Some(121), Some(expected.as_str())), "{told}");
-        let (code, stdout, _) = toolcell(&["exec", "--floor", &expected, "--", "echo", "ran"]);
-        assert_eq!((code, stdout.as_str()), (Some(0), "ran\n"), "{told}");
-        return;
-    };
+    if floor != "none" {
+        let (code, stdout, stderr) = toolcell(&["exec", "--floor", floor, "--", "echo", "ran"]);
+        assert!(ran(code, &stdout), "{stderr}{told}");
+    }
     let parts: Vec<&str> = missing.split(':').collect();
-    let [layer, call, errno, .., at_launch] = parts[..] else { panic!("`{expected}` has too few parts") };
-    assert_eq!(report[who]["floor"], Value::Null, "{told}");
+    let [layer, call, errno, at_launch] = parts[..] else { return };
     let failed = &report[who]["layers"][layer]["failed"];
     assert_eq!((failed["call"].as_str(), failed["errno"].as_str()), (Some(call), Some(errno)), "{told}");
     // With a cgroup floor a user is refused before that; without one it is the launch that fails.
@@ -64,8 +60,7 @@ fn the_host_is_what_is_expected() {
     assert!(stderr.contains(at_launch) && stderr.contains("hint: "), "{stderr}{told}");
     let findings = report["findings"].as_array().unwrap();
     let finding = findings.iter().find(|finding| finding["layer"] == layer).unwrap();
-    assert_ne!(finding["cause"], "", "{told}");
-    assert_ne!(finding["fix"], "", "{told}");
+    assert!(finding["cause"] != "" && finding["fix"] != "", "{told}");
 }
 
 /// What Docker's default profile refuses to a container without capabilities, of what a cell needs or attacks.
