@@ -47,7 +47,7 @@ def refusing(kernel, user, missing, launch=None, floor="landlock", **others):
 LANES = {
     "root": Lane("6.12", "root", "full", quick=True, tests=CELLS),
     "root-6.12": Lane("6.12", "root", "full"),
-    "scope": Lane("6.12", "scope", "full", quick=True, tests=CELLS),
+    "scope": Lane("6.12", "scope", "full", tests=CELLS),
     "scope-6.12": Lane("6.12", "scope", "full"),
     "session": Lane("6.12", "session", "no-cgroup", quick=True, tests=REFUSAL),
     "plain": Lane("6.12", "plain", "no-cgroup", tests=CELLS),
