@@ -53,6 +53,16 @@ def descendants(pid=None, spare=()):
     return found
 
 
+def at_work(launcher):
+    """The inits of cells that serve a call or the catalogue; others are built, and wait for a call."""
+    return sorted(pid for pid in children(launcher) if descendants(pid))
+
+
+def at_rest(launcher):
+    """Whether nothing is below a launcher but the cell that waits for the next call."""
+    return set(descendants(launcher).values()) <= {"toolcell-ready"}
+
+
 def reap(known=()):
     """Takes the exit status of orphans that were adopted and are dead; `known` are somebody else's to wait for."""
     for pid, (parent, state, _) in processes().items():

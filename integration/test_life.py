@@ -25,12 +25,12 @@ class Life(case.Case):
         peer.wait_for(lambda m: m.get("params", {}).get("progressToken") == ident, what="progress")
 
     def family(self, peer):
-        """Supervisor, launcher, and the init of each cell."""
+        """Supervisor, launcher, and the init of each cell that is in use."""
         table = {pid: each for pid, each in host.processes().items() if each[1] not in "ZX"}
         supervisor = peer.process.pid
         launchers = host.children(supervisor, table)
         self.assertEqual(len(launchers), 1, f"children of the supervisor: {[table[pid] for pid in launchers]}")
-        return supervisor, launchers[0], host.children(launchers[0], table)
+        return supervisor, launchers[0], host.at_work(launchers[0])
 
     def assert_gone(self, timeout=2.0):
         """Nothing runs, is mounted, or is in a cgroup; the directories themselves the next start may remove."""
@@ -100,7 +100,7 @@ class Life(case.Case):
             self.assertTrue(case.is_error(answered), answered)
             # The other cell lives on, and the place of the dead one is free.
             self.assertEqual(case.text_of(peer.call("after", "echo", {"text": "fine"}, timeout=10)), "fine")
-            self.assertTrue(host.children(self.family(peer)[1]), "the other call's cell is gone")
+            self.assertTrue(host.at_work(self.family(peer)[1]), "the other call's cell is gone")
         self.assert_clean_start()
 
     def cancel(self, peer, ident):
@@ -163,10 +163,10 @@ class Life(case.Case):
             self.in_call(peer, "pause", ident="kept", seconds=1.5)
             _, launcher, before = self.family(peer)
             self.in_call(peer, "stubborn", ident="gone")
-            both = host.children(launcher)
+            both = host.at_work(launcher)
             self.cancel(peer, "gone")
-            self.assertTrue(host.until(lambda: len(host.children(launcher)) < len(both), 1), "the cell lives on")
-            self.assertTrue(set(before) & set(host.children(launcher)), "the other call's cell is gone")
+            self.assertTrue(host.until(lambda: len(host.at_work(launcher)) < len(both), 1), "the cell lives on")
+            self.assertTrue(set(before) & set(host.at_work(launcher)), "the other call's cell is gone")
             self.assertEqual(case.text_of(peer.answer("kept")), "slept")
             self.assertEqual([line for line in peer.lines if json.loads(line).get("id") == "gone"], [])
 
@@ -185,9 +185,9 @@ class Life(case.Case):
             peer.open()
             _, launcher, _ = self.family(peer)
             # The process that answered the handshake stays a while, for lists that have pages.
-            self.assertTrue(host.until(lambda: not host.descendants(launcher), 5), host.descendants(launcher))
+            self.assertTrue(host.until(lambda: host.at_rest(launcher), 5), host.descendants(launcher))
             self.assertEqual(case.text_of(peer.call(1, "daemon")), "left one behind")
-            self.assertTrue(host.until(lambda: not host.descendants(launcher), 1), host.descendants(launcher))
+            self.assertTrue(host.until(lambda: host.at_rest(launcher), 1), host.descendants(launcher))
 
     def test_thousand_calls(self):
         with self.open_celled(fixtures.tiny()) as peer:
@@ -195,8 +195,8 @@ class Life(case.Case):
             supervisor, launcher, _ = self.family(peer)
 
             def census():
-                # Cells are reaped behind their answers: what is compared is the state of rest.
-                host.until(lambda: not host.children(launcher), 2)
+                # Cells are reaped behind their answers: what is compared is the state of rest, in which one waits.
+                host.until(lambda: list(host.descendants(launcher).values()) == ["toolcell-ready"], 2)
                 return {"supervisor": host.descriptors(supervisor), "launcher": host.descriptors(launcher),
                         "processes": len(host.descendants()), "mounts": len(host.mounts()),
                         "cgroups": len(host.cgroup_directories()), "files": len(host.files(self.temp, self.home))}

@@ -190,7 +190,21 @@ fn stopper(attack: &Attack, word: &Word, record: Option<&Record>) -> Option<Stop
         };
         return Some(Stopper { layer: violation.layer.name(), rule, known: Known::Record });
     }
-    let (layer, rule) = inferred(attack.wall, word);
+    let (layer, rule) = match inferred(attack.wall, word) {
+        // Where there is no private root, Landlock gives the same answers for the same reason.
+        ("root", _)
+            if word.errno.as_deref() == Some("EACCES") && record.is_some_and(|r| !r.verified("root")) =>
+        {
+            (Layer::Landlock.name(), "not granted".to_owned())
+        }
+        // And init does what a pid namespace would.
+        ("namespaces", rule)
+            if attack.wall == Wall::End && record.is_some_and(|r| r.verified("processes")) =>
+        {
+            ("processes", rule)
+        }
+        found => found,
+    };
     Some(Stopper { layer, rule, known: Known::Inferred })
 }
 
