@@ -36,7 +36,7 @@ def lay_out(scene):
     """Copies of `toolcell`, `unit`, `it` and `probe`, and `project/` with the files that tests compare with."""
     built = build()
     scene.chmod(0o755)
-    for folder in ("src", "tests", "profiles", "docs"):
+    for folder in ("src", "tests", "profiles", "docs", "fuzz/corpus"):
         shutil.copytree(ROOT / folder, scene / "project" / folder)
     for path in (scene / "project").rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)

@@ -6,6 +6,8 @@ Never: waits longer than the promise allows.
 
 import json
 import os
+import pathlib
+import resource
 import signal
 import subprocess
 import time
@@ -102,6 +104,36 @@ class Life(case.Case):
             self.assertEqual(case.text_of(peer.call("after", "echo", {"text": "fine"}, timeout=10)), "fine")
             self.assertTrue(host.at_work(self.family(peer)[1]), "the other call's cell is gone")
         self.assert_clean_start()
+
+    def test_supervisor_gains_no_privileges(self):
+        with self.open_celled(fixtures.tiny()) as peer:
+            peer.open()
+            status = pathlib.Path(f"/proc/{self.family(peer)[0]}/status").read_text(encoding="ascii")
+            self.assertIn("\nNoNewPrivs:\t1\n", status)
+
+    def test_descriptors_run_out(self):
+        with self.open_celled(fixtures.tiny(), "--jobs=8") as peer:
+            peer.open()
+            self.assertEqual(case.text_of(peer.call("first", "echo", {"text": "before"})), "before")
+            supervisor, launcher, _ = self.family(peer)
+            for pid in (supervisor, launcher):
+                before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
+                for room in range(1, 24):
+                    host.until(lambda: not host.descendants(launcher), 5)
+                    used = max(int(number) for number in os.listdir(f"/proc/{pid}/fd")) + 1
+                    resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + room, before[1]))
+                    idents = [f"{pid} {room} {number}" for number in range(4)]
+                    for ident in idents:
+                        peer.post(ident, "tools/call", {"name": "echo", "arguments": {"text": ident}})
+                    for ident in idents:
+                        line = peer.answer(ident, 10)
+                        self.assertTrue(case.is_error(line) or case.text_of(line) == ident, line)
+                resource.prlimit(pid, resource.RLIMIT_NOFILE, before)
+                again = peer.call(f"after {pid}", "echo", {"text": "after"})
+                self.assertEqual(case.text_of(again), "after")
+        records = [json.loads(line) for line in self.audit.read_text(encoding="utf-8").splitlines()]
+        started = {each["call"]["id"] for each in records if each["event"] == "started"}
+        self.assertEqual(started, {each["call"]["id"] for each in records if each["event"] == "finished"})
 
     def cancel(self, peer, ident):
         """Cancels a call."""

@@ -65,7 +65,7 @@ fn launch(prepared: &Prepared, number: u64) -> Result<Duration> {
     let Started { pid, pidfd, channel, cgroup, .. } = started;
     let mut buffer = vec![0; REPORT_LIMIT];
     let mut failed = None;
-    while let Ok(Some((count, _scratch))) = socket::receive(channel.as_fd(), &mut buffer, true) {
+    while let Ok(Some((count, _scratch))) = socket::receive_what_fits(channel.as_fd(), &mut buffer) {
         let message = buffer.get(..count).unwrap_or_default();
         if let Report::Failed(error) = serde_json::from_slice(message)? {
             failed = Some(error);

@@ -35,6 +35,8 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     // The facts come first: in a delegated cgroup they move this process, and the launcher has to move with it.
     let facts = compose::facts();
     let handle = launcher::start().map_err(|errno| Failure::new(Ending::Cell, errno))?;
+    // From here on strangers' bytes are read. The launcher is a process of its own, and not meant.
+    process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(|errno| Failure::new(Ending::Cell, errno))?;
     let config = match &args.server {
         Server::Command(_) => None,
         Server::Configured { config, .. } => Some(config.as_path()),

@@ -7,6 +7,7 @@
 use std::fs;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 
+use super::init::tie_to;
 use crate::sys::process::{self, Cloned};
 use crate::sys::{Errno, Result};
 
@@ -44,9 +45,10 @@ fn map(owner: u32, payload: u32) -> String {
 
 /// Makes a user namespace with the two maps by way of a child that does nothing but exist.
 pub(crate) fn namespace(owner: Ids, payload: Ids) -> Result<OwnedFd> {
+    let parent = process::pidfd_open(process::pid().cast_signed())?;
     let (pid, pidfd) = match process::clone3(process::namespace_bits(libc::CLONE_NEWUSER), None)? {
         Cloned::Child => {
-            if process::die_with_parent().is_err() {
+            if tie_to(parent.as_fd()).is_err() {
                 process::exit_now(1);
             }
             // Until the parent kills it; no signal has a handler here, so it does not return.

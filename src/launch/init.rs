@@ -16,7 +16,7 @@
 //!
 //! Without a pid namespace init kills what is left itself: what it can signal is, by Landlock, the cell.
 
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
@@ -136,14 +136,18 @@ fn build(state: &mut State<'_>) -> Result<(), LaunchError> {
 
 /// Killed with the launcher from here on; and dead already if the launcher died before that took effect.
 pub(super) fn tie_to_launcher(state: &State<'_>) -> Result<(), Errno> {
+    tie_to(state.launcher.as_ref().unwrap_or(&state.prepared.launcher).as_fd())
+}
+
+/// The same for any child of a process, by a descriptor of that process.
+pub(super) fn tie_to(parent: BorrowedFd<'_>) -> Result<(), Errno> {
     process::die_with_parent()?;
-    let launcher = state.launcher.as_ref().unwrap_or(&state.prepared.launcher).as_fd();
-    let mut interest = [Interest { fd: Some(launcher), events: libc::POLLIN, ready: 0 }];
+    let mut interest = [Interest { fd: Some(parent), events: libc::POLLIN, ready: 0 }];
     descriptor::poll(&mut interest, Some(Duration::ZERO))?;
     match interest.map(|i| i.ready) {
         [0] => Ok(()),
         [libc::POLLIN] => process::exit_now(1),
-        // Not a pidfd of a process that lives or has ended: nothing can be said about the launcher.
+        // Not a pidfd of a process that lives or has ended: nothing can be said about the parent.
         _ => Err(Errno(libc::EBADF)),
     }
 }

@@ -30,7 +30,11 @@ use crate::sys::{Errno, Result, socket};
 /// From the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Request {
+#[expect(
+    missing_docs,
+    reason = "plans and cells are told apart by the numbers that the supervisor gives them"
+)]
+pub enum Request {
     /// With one descriptor: a file that holds the plan.
     Prepare { plan: u64 },
     /// No more cells of this plan are wanted.
@@ -42,7 +46,8 @@ pub(super) enum Request {
 /// To the supervisor.
 #[derive(Debug, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
-pub(super) enum Answer {
+#[expect(missing_docs, reason = "the values are those of `spawn::Started` and of `process::wait`")]
+pub enum Answer {
     /// With two descriptors: init's pidfd and its channel.
     Launched { cell: u64, cgroup: Option<CellCgroup>, reserved: Vec<PathBuf>, private: Option<PathBuf> },
     /// A step on the launcher's side failed; nothing is left of the cell.
@@ -123,7 +128,7 @@ impl Launcher {
                 self.reap(*cell, socket)?;
             }
             if ready.first() == Some(&true) {
-                match socket::receive(socket, &mut buffer, true) {
+                match socket::receive_what_fits(socket, &mut buffer) {
                     Ok(None) | Err(Errno(libc::ECONNRESET)) => return Ok(()),
                     Err(errno) => return Err(errno),
                     Ok(Some((count, descriptors))) => {
@@ -140,8 +145,11 @@ impl Launcher {
     fn answer(&mut self, request: Request, descriptors: Vec<OwnedFd>, socket: BorrowedFd<'_>) -> Result<()> {
         match request {
             Request::Prepare { plan } => {
-                let file = descriptors.into_iter().next().ok_or(Errno(libc::EPROTO))?;
-                self.plans.insert(plan, Prepared::new(read_plan(File::from(file))?));
+                let prepared = match descriptors.into_iter().next() {
+                    Some(file) => Prepared::new(read_plan(File::from(file))?),
+                    None => Err(no_room("the plan")),
+                };
+                self.plans.insert(plan, prepared);
                 Ok(())
             }
             Request::Forget { plan } => {
@@ -150,17 +158,14 @@ impl Launcher {
             }
             Request::Launch { cell, plan, hold } => {
                 let mut descriptors = descriptors.into_iter();
-                let (Some(stdin), Some(stdout), Some(stderr)) =
-                    (descriptors.next(), descriptors.next(), descriptors.next())
-                else {
-                    return Err(Errno(libc::EPROTO));
-                };
-                let started = match self.plans.get(&plan) {
-                    None => Err(LaunchError::new("clone", "unknown plan", Errno(libc::EPROTO))),
-                    Some(Err(error)) => Err(error.clone()),
-                    Some(Ok(prepared)) => {
+                let stdio = (descriptors.next(), descriptors.next(), descriptors.next());
+                let started = match (self.plans.get(&plan), stdio) {
+                    (None, _) => Err(LaunchError::new("clone", "unknown plan", Errno(libc::EPROTO))),
+                    (Some(Err(error)), _) => Err(error.clone()),
+                    (Some(Ok(prepared)), (Some(stdin), Some(stdout), Some(stderr))) => {
                         spawn::start(prepared, Stdio { stdin, stdout, stderr }, &cell_name(cell), hold)
                     }
+                    (Some(Ok(_)), _) => Err(no_room("the pipes of the cell")),
                 };
                 match started {
                     Ok(started) => {
@@ -170,9 +175,10 @@ impl Launcher {
                             reserved: started.reserved.paths(),
                             private: started.private.as_ref().map(|made| made.path().to_owned()),
                         };
-                        send(socket, &answer, &[started.pidfd.as_fd(), started.channel.as_fd()])?;
+                        let sent = send(socket, &answer, &[started.pidfd.as_fd(), started.channel.as_fd()]);
+                        // Also when nobody was told: then it is ended with all others.
                         self.cells.insert(cell, started);
-                        Ok(())
+                        sent
                     }
                     Err(error) => send(socket, &Answer::Refused { cell, error }, &[]),
                 }
@@ -216,6 +222,11 @@ impl Launcher {
             }
         }
     }
+}
+
+/// What came with a message got lost, because this process has no room for more descriptors.
+fn no_room(object: &str) -> LaunchError {
+    LaunchError::new("clone", object, Errno(libc::EMFILE))
 }
 
 fn read_plan(mut file: File) -> Result<Plan> {

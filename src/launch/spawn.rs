@@ -146,7 +146,7 @@ impl Started {
 /// The caller must be single-threaded: the child is a copy of it.
 ///
 /// # Errors
-/// The step that failed on this side; what init meets comes over the channel.
+/// The step that failed on this side, with nothing left of the cell; what init meets comes over the channel.
 pub fn spawn(prepared: &Prepared, stdio: Stdio, name: &str) -> Result<Started, LaunchError> {
     start(prepared, stdio, name, false)
 }
@@ -159,6 +159,22 @@ pub(super) fn start(
     hold: bool,
 ) -> Result<Started, LaunchError> {
     let mut cgroup = None;
+    let started = attempt(prepared, stdio, name, hold, &mut cgroup);
+    // A cell that has started has it.
+    if let Some(made) = cgroup {
+        made.remove();
+    }
+    started
+}
+
+/// The same, for a caller who removes the cgroup when it fails.
+fn attempt(
+    prepared: &Prepared,
+    stdio: Stdio,
+    name: &str,
+    hold: bool,
+    cgroup: &mut Option<CellCgroup>,
+) -> Result<Started, LaunchError> {
     let mut namespaces = None;
     let mut ends_with_init = false;
     let mut reserved = Reserved::default();
@@ -166,25 +182,12 @@ pub(super) fn start(
     for step in &prepared.plan.steps {
         match step {
             Step::CreateCgroup { directories, unified } => {
-                cgroup = Some(CellCgroup::create(directories, *unified, name)?);
+                *cgroup = Some(CellCgroup::create(directories, *unified, name)?);
             }
-            Step::ReserveName { path } => {
-                if let Err(error) = reserved.add(path) {
-                    if let Some(made) = cgroup {
-                        made.remove();
-                    }
-                    return Err(error);
-                }
+            Step::ReserveName { path } => reserved.add(path)?,
+            Step::MakePrivateDirectory { parent, owner } => {
+                private = Some(Private::create(parent, name, *owner)?);
             }
-            Step::MakePrivateDirectory { parent, owner } => match Private::create(parent, name, *owner) {
-                Ok(made) => private = Some(made),
-                Err(error) => {
-                    if let Some(made) = cgroup {
-                        made.remove();
-                    }
-                    return Err(error);
-                }
-            },
             Step::Clone { namespaces: list } => {
                 namespaces = Some(bits(list));
                 ends_with_init = list.contains(&Namespace::Pid);
@@ -201,23 +204,18 @@ pub(super) fn start(
         others = orphans::children();
     }
     let (channel, inner) = socket::pair().map_err(clone_error)?;
-    let joins = match &cgroup {
+    let joins = match cgroup {
         Some(made) => made.join_descriptors()?,
         None => Vec::new(),
     };
     let into = cgroup.as_ref().and_then(CellCgroup::directory_descriptor);
-    match process::clone3(flags, into.as_ref().map(AsFd::as_fd)) {
-        Ok(Cloned::Child) => {
+    match process::clone3(flags, into.as_ref().map(AsFd::as_fd)).map_err(clone_error)? {
+        Cloned::Child => {
             init::main(prepared, stdio, inner, joins, name, private.as_ref().map(Private::path), hold)
         }
-        Ok(Cloned::Parent(pid, pidfd)) => {
+        Cloned::Parent(pid, pidfd) => {
+            let cgroup = cgroup.take();
             Ok(Started { pid, pidfd, channel, cgroup, reserved, private, ends_with_init, others })
-        }
-        Err(errno) => {
-            if let Some(made) = cgroup {
-                made.remove();
-            }
-            Err(clone_error(errno))
         }
     }
 }

@@ -61,6 +61,7 @@ type End = Option<(Exit, u64)>;
 
 #[derive(Debug)]
 struct Waiting {
+    plan: u64,
     launched: Option<oneshot::Sender<std::result::Result<Made, LaunchError>>>,
     ended: oneshot::Sender<End>,
 }
@@ -83,7 +84,13 @@ struct Shared {
     /// Without it nothing is built ahead.
     mounts: Option<Mounts>,
     gone: bool,
+    /// Held open for the descriptors that answers will bring: two for each cell that has been asked for. With none
+    /// left, an answer could come without its cell, which nobody could end then.
+    room: Vec<OwnedFd>,
 }
+
+/// Descriptors of an [`Answer::Launched`].
+const OF_A_CELL: usize = 2;
 
 /// Bytes in the pipe of a payload's stdout.
 const RESULT_PIPE: libc::c_int = 256 * 1024;
@@ -132,6 +139,10 @@ pub struct Ended {
     pub usage: Usage,
     /// Limits that the kernel saw hit.
     pub violations: Vec<Violation>,
+}
+
+fn error_of(errno: Errno) -> std::io::Error {
+    std::io::Error::from_raw_os_error(errno.0)
 }
 
 fn io_errno(error: &std::io::Error) -> Errno {
@@ -265,13 +276,12 @@ impl Launcher {
             if shared.gone {
                 return Err(failed(Errno(libc::EPIPE)));
             }
-            shared.waiting.insert(cell, Waiting { launched: Some(launched), ended });
+            let (one, other) = (self.spare().map_err(failed)?, self.spare().map_err(failed)?);
             let request = Request::Launch { cell, plan: number, hold };
             let descriptors = [payload_in.as_fd(), payload_out.as_fd(), payload_err.as_fd()];
-            if let Err(errno) = self.send(&request, &descriptors) {
-                shared.waiting.remove(&cell);
-                return Err(failed(errno));
-            }
+            self.send(&request, &descriptors).map_err(failed)?;
+            shared.room.extend([one, other]);
+            shared.waiting.insert(cell, Waiting { plan: number, launched: Some(launched), ended });
         }
         drop((payload_in, payload_out, payload_err));
         let made = waiting.await.unwrap_or_else(|_gone| Err(failed(Errno(libc::EPIPE))))?;
@@ -358,26 +368,44 @@ impl Launcher {
         socket::send(self.socket.as_fd(), &bytes, descriptors)
     }
 
-    /// Hands every answer to whoever waits for it, until the launcher is gone.
+    /// A descriptor that only takes up a number.
+    fn spare(&self) -> Result<OwnedFd> {
+        self.socket.get_ref().try_clone().map_err(|error| io_errno(&error))
+    }
+
+    /// Hands every answer to whoever waits for it, until the launcher is gone or says what cannot be understood.
     async fn listen(&self) {
         let mut buffer = vec![0; MESSAGE_LIMIT];
         loop {
             let received = self.socket.async_io(Interest::READABLE, |socket| {
-                socket::receive(socket.as_fd(), &mut buffer, false)
-                    .map_err(|errno| std::io::Error::from_raw_os_error(errno.0))
+                // The runtime has one thread: nothing takes the numbers between here and the message.
+                let mut shared = self.lock();
+                let kept = shared.room.len().saturating_sub(OF_A_CELL);
+                let freed = shared.room.split_off(kept).len();
+                let received = socket::receive(socket.as_fd(), &mut buffer);
+                let taken = matches!(&received, Ok(Some((_, descriptors))) if !descriptors.is_empty());
+                if !taken {
+                    for _ in 0..freed {
+                        shared.room.push(self.spare().map_err(error_of)?);
+                    }
+                }
+                received.map_err(error_of)
             });
             let Ok(Some((count, descriptors))) = received.await else { return };
             let Ok(answer) = serde_json::from_slice(buffer.get(..count).unwrap_or_default()) else { return };
-            self.hand_out(answer, descriptors);
+            if self.hand_out(answer, descriptors).is_none() {
+                return;
+            }
         }
     }
 
-    fn hand_out(&self, answer: Answer, descriptors: Vec<OwnedFd>) {
+    /// `None`: an answer came without what belongs to it.
+    fn hand_out(&self, answer: Answer, descriptors: Vec<OwnedFd>) -> Option<()> {
         let mut shared = self.lock();
         match answer {
             Answer::Launched { cell, cgroup, reserved, private } => {
                 let mut descriptors = descriptors.into_iter();
-                let (Some(pidfd), Some(channel)) = (descriptors.next(), descriptors.next()) else { return };
+                let (pidfd, channel) = (descriptors.next()?, descriptors.next()?);
                 let waiting = shared.waiting.get_mut(&cell).and_then(|w| w.launched.take());
                 let made = Made { pidfd, channel, traces: Traces { cgroup, reserved, private } };
                 if let Some(Err(Ok(unwanted))) = waiting.map(|waiting| waiting.send(Ok(made))) {
@@ -387,8 +415,14 @@ impl Launcher {
                 }
             }
             Answer::Refused { cell, error } => {
-                if let Some(launched) = shared.waiting.remove(&cell).and_then(|w| w.launched) {
-                    let _unwanted = launched.send(Err(error)).is_err();
+                let kept = shared.room.len().saturating_sub(OF_A_CELL);
+                shared.room.truncate(kept);
+                if let Some(waiting) = shared.waiting.remove(&cell) {
+                    // What the launcher lacked may be there when it is asked again.
+                    if shared.plans.remove(&waiting.plan).is_some() {
+                        let _gone = self.send(&Request::Forget { plan: waiting.plan }, &[]).is_err();
+                    }
+                    let _unwanted = waiting.launched.map(|launched| launched.send(Err(error))).is_some();
                 }
             }
             Answer::Ended { cell, exit, cpu_us } => {
@@ -399,10 +433,12 @@ impl Launcher {
                 }
             }
         }
+        Some(())
     }
 
-    /// The launcher is gone, and with it every cell; who waits learns it now.
+    /// The launcher is gone, or is told to go, and with it every cell; who waits learns it now.
     fn give_up(&self) {
+        let _gone = socket::shutdown(self.socket.as_fd()).is_err();
         let _reaped = process::wait(self.pid).is_ok();
         let mut shared = self.lock();
         shared.gone = true;
@@ -463,8 +499,7 @@ impl Cell {
     async fn report(&self) -> Result<Option<(Report, Option<OwnedFd>)>> {
         let mut buffer = vec![0; REPORT_LIMIT];
         let received = self.channel.async_io(Interest::READABLE, |channel| {
-            socket::receive(channel.as_fd(), &mut buffer, false)
-                .map_err(|errno| std::io::Error::from_raw_os_error(errno.0))
+            socket::receive(channel.as_fd(), &mut buffer).map_err(error_of)
         });
         match received.await {
             Ok(None) => Ok(None),

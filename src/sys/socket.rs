@@ -80,15 +80,45 @@ pub fn send(socket: BorrowedFd<'_>, bytes: &[u8], descriptors: &[BorrowedFd<'_>]
     }
 }
 
-/// recvmsg(2): one message of at most `buffer` bytes, with its descriptors. `None` when the other side is gone.
+/// shutdown(2), both ways: the other side reads the end, and so does who reads here.
 ///
 /// # Errors
-/// The kernel's errno; `EMSGSIZE` for a message that was longer than the buffer or had more descriptors.
-pub fn receive(
+/// The kernel's errno.
+pub fn shutdown(socket: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: shutdown takes two integers and touches no memory of ours.
+    check(libc::c_long::from(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) })).map(drop)
+}
+
+/// A message's length and its descriptors.
+pub type Message = (usize, Vec<OwnedFd>);
+
+/// recvmsg(2), without waiting: one message of at most `buffer` bytes, with its descriptors. `None` when the other side
+/// is gone.
+///
+/// # Errors
+/// The kernel's errno; `EAGAIN` when there is none; `EMSGSIZE` for a message that was longer than the buffer or had more descriptors than there was
+/// room for.
+pub fn receive(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Option<Message>> {
+    match receive_flagged(socket, buffer, libc::MSG_DONTWAIT)? {
+        Some((_, flags)) if flags & libc::MSG_CTRUNC != 0 => Err(Errno(libc::EMSGSIZE)),
+        received => Ok(received.map(|(message, _)| message)),
+    }
+}
+
+/// The same, but it waits, and descriptors that this process has no room for are missing: who needs them counts.
+///
+/// # Errors
+/// The kernel's errno; `EMSGSIZE` for a message that was longer than the buffer.
+pub fn receive_what_fits(socket: BorrowedFd<'_>, buffer: &mut [u8]) -> Result<Option<Message>> {
+    Ok(receive_flagged(socket, buffer, 0)?.map(|(message, _)| message))
+}
+
+/// One message and the flags that the kernel gave it.
+fn receive_flagged(
     socket: BorrowedFd<'_>,
     buffer: &mut [u8],
-    wait: bool,
-) -> Result<Option<(usize, Vec<OwnedFd>)>> {
+    flags: libc::c_int,
+) -> Result<Option<(Message, libc::c_int)>> {
     let mut slice = libc::iovec { iov_base: buffer.as_mut_ptr().cast(), iov_len: buffer.len() };
     let mut control: MaybeUninit<Control> = MaybeUninit::zeroed();
     // SAFETY: msghdr is a plain C struct for which all zeroes is a value.
@@ -97,7 +127,7 @@ pub fn receive(
     message.msg_iovlen = 1;
     message.msg_control = control.as_mut_ptr().cast();
     message.msg_controllen = size_of::<Control>();
-    let flags = libc::MSG_CMSG_CLOEXEC | if wait { 0 } else { libc::MSG_DONTWAIT };
+    let flags = flags | libc::MSG_CMSG_CLOEXEC;
     let count = loop {
         // SAFETY: every pointer in `message` is to something live and of the length stated.
         let count = unsafe { libc::recvmsg(socket.as_raw_fd(), &raw mut message, flags) };
@@ -132,11 +162,11 @@ pub fn receive(
         // SAFETY: `message` and `header` belong together.
         header = unsafe { libc::CMSG_NXTHDR(&raw const message, header) };
     }
-    if message.msg_flags & (libc::MSG_TRUNC | libc::MSG_CTRUNC) != 0 {
+    if message.msg_flags & libc::MSG_TRUNC != 0 {
         return Err(Errno(libc::EMSGSIZE));
     }
     if count == 0 && descriptors.is_empty() {
         return Ok(None);
     }
-    Ok(Some((count, descriptors)))
+    Ok(Some(((count, descriptors), message.msg_flags)))
 }

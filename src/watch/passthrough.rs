@@ -213,7 +213,7 @@ fn relay(started: &Started, ends: Ends, time: Duration, output: u64, passed: &mu
 fn drain_channel(started: &Started, passed: &mut Passed) -> Result<bool> {
     let mut buffer = vec![0; REPORT_LIMIT];
     loop {
-        match socket::receive(started.channel.as_fd(), &mut buffer, false) {
+        match socket::receive(started.channel.as_fd(), &mut buffer) {
             Ok(None) | Err(Errno(libc::ECONNRESET)) => return Ok(false),
             Err(Errno(libc::EAGAIN)) => return Ok(true),
             Err(errno) => return Err(errno),

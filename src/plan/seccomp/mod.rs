@@ -11,6 +11,8 @@
 //! 4. a number that the table does not have: `ENOSYS`, so that libc falls back as on an older kernel.
 
 mod groups;
+#[cfg(test)]
+mod model;
 mod past;
 mod rules;
 mod suggest;

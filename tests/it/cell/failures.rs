@@ -9,7 +9,7 @@ use toolcell::outcome::Layer;
 use toolcell::plan::step::{CgroupDirectory, Kind, LandlockRule, Namespace, Resource, Step};
 use toolcell::plan::{Plan, seccomp};
 
-use super::runner::Outcome;
+use super::runner::{self, Outcome};
 use super::scene::{Scene, is_root, needs_cgroup, needs_root};
 
 /// A plan whose payload would leave a file behind, and the file.
@@ -72,15 +72,45 @@ const CALLS: &[(&str, &[&str])] = &[
     ("exec", &["chdir"]),
 ];
 
-/// A filter that lets everything through but these calls, which it answers with `EPERM`.
-fn filter(refused: &[&str]) -> Vec<(u16, u8, u8, u32)> {
+/// `SECCOMP_RET_ERRNO` with `EPERM`.
+const REFUSED: u32 = 0x0005_0001;
+/// `SECCOMP_RET_KILL_PROCESS`.
+const KILLED: u32 = 0x8000_0000;
+
+/// A filter that lets everything through but these calls.
+fn filter(calls: &[&str], answer: u32) -> Vec<(u16, u8, u8, u32)> {
     let mut program = vec![(0x20, 0, 0, 0)];
-    for name in refused {
+    for name in calls {
         program.push((0x15, 0, 1, seccomp::number(name).unwrap()));
-        program.push((0x06, 0, 0, 0x0005_0001));
+        program.push((0x06, 0, 0, answer));
     }
     program.push((0x06, 0, 0, 0x7fff_0000));
     program
+}
+
+/// There is one filter in a plan, and here it comes right before the step.
+fn break_before(steps: &mut Vec<Step>, name: &str, program: Vec<(u16, u8, u8, u32)>) {
+    steps.retain(|step| !matches!(step, Step::Seccomp { .. }));
+    // `verify` would miss the filter if it came after it.
+    let index = at(steps, if name == "exec" { "verify" } else { name });
+    steps.splice(index..index, [Step::NoNewPrivileges, Step::Seccomp { program }]);
+}
+
+#[test]
+fn init_killed_in_any_step_leaves_nothing() {
+    let scene = Scene::new();
+    let (plan, sign) = plan(&scene);
+    for (name, calls) in CALLS.iter().filter(|(name, _)| plan.steps.iter().any(|step| step.name() == *name)) {
+        let mut killed = plan.clone();
+        break_before(&mut killed.steps, name, filter(calls, KILLED));
+        let outcome = runner::run_times(Path::new(&scene.path("")), &killed, 2);
+        let failed = outcome.failed.as_ref().unwrap_or_else(|| panic!("`{name}` was survived: {outcome:?}"));
+        assert_eq!((failed.step.as_str(), failed.errno.0), ("verify", libc::ECHILD), "{name}: {failed}");
+        assert_eq!(outcome.census[0], outcome.census[1], "{name}");
+        assert!(!Path::new(&sign).exists() && !Path::new(&scene.path("data/a")).exists(), "{name}");
+    }
+    // The next one works.
+    assert!(scene.run(&plan).failed.is_none() && Path::new(&sign).exists());
 }
 
 #[test]
@@ -97,14 +127,7 @@ fn every_step_of_the_child_that_fails_stops_the_launch() {
             );
             continue;
         }
-        let outcome = refused(|steps| {
-            // There is one filter in a plan, and here it comes right before the step.
-            steps.retain(|step| !matches!(step, Step::Seccomp { .. }));
-            // `verify` would miss the filter if it came after it.
-            let index = at(steps, if *name == "exec" { "verify" } else { name });
-            let broken = [Step::NoNewPrivileges, Step::Seccomp { program: filter(calls) }];
-            steps.splice(index..index, broken);
-        });
+        let outcome = refused(|steps| break_before(steps, name, filter(calls, REFUSED)));
         if *name == "no-new-privileges" {
             // The step that makes room for the filter is the one that is tried a second time.
             continue;

@@ -143,6 +143,44 @@ fn a_supervisor_that_is_killed_takes_the_cell_along() {
     assert!(!name.exists());
 }
 
+/// The children of a process, looked at once.
+fn children(pid: u32) -> Vec<i32> {
+    let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
+    list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
+}
+
+/// The moments are counted in looks at the launch, of which a whole one takes some hundred: each time it gets further.
+#[test]
+fn a_supervisor_killed_at_any_moment_of_a_launch_takes_the_cell_along() {
+    let scene = Scene::new();
+    let (profile, name) = denying(&scene);
+    let mounts = fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count();
+    let mark = scene.path("mark");
+    let mut building = 0;
+    for looks in 0..60 {
+        let mut command = scene.command("exec");
+        command.args(floor()).args(["--profile", &profile, "--"]).arg(probe::program());
+        command.args(["stay", &mark]);
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+        while children(child.id()).is_empty() && child.try_wait().unwrap().is_none() {}
+        for _ in 0..looks * 4 {
+            children(child.id());
+        }
+        building += usize::from(holding(&mark).len() <= 2);
+        child.kill().unwrap();
+        child.wait().unwrap();
+        wait_for_end(&holding(&mark));
+        assert!(holding(&mark).is_empty(), "{looks}");
+        assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count(), mounts, "{looks}");
+    }
+    // The supervisor and its copy, init, have the argument too.
+    assert!(building > 10, "only {building} were killed before their payload ran");
+    let next = scene.exec(&["--profile", &profile], &["ids".to_owned()]);
+    assert_eq!(next.stdout(), "ids 1000:1000\n", "{}", next.stderr());
+    assert!(!name.exists());
+}
+
 #[test]
 fn an_init_that_is_killed_ends_the_cell() {
     let scene = Scene::new();
