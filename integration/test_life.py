@@ -119,7 +119,7 @@ class Life(case.Case):
             for pid in (supervisor, launcher):
                 before = resource.prlimit(pid, resource.RLIMIT_NOFILE)
                 for room in range(1, 24):
-                    host.until(lambda: not host.descendants(launcher), 5)
+                    host.until(lambda: host.at_rest(launcher), 5)
                     used = max(int(number) for number in os.listdir(f"/proc/{pid}/fd")) + 1
                     resource.prlimit(pid, resource.RLIMIT_NOFILE, (used + room, before[1]))
                     idents = [f"{pid} {room} {number}" for number in range(4)]

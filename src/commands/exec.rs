@@ -17,7 +17,8 @@ use crate::exit_codes::Ending;
 use crate::host::{Facts, probe};
 use crate::launch::LaunchError;
 use crate::launch::cgroup::cell_name;
-use crate::launch::spawn::{self, Prepared, Started, Stdio};
+use crate::launch::early::Early;
+use crate::launch::spawn::{self, Init, Prepared, Started, Stdio};
 use crate::outcome::{Limit, Receipt, Status, Usage, Violation};
 use crate::policy::{Floor, Policy, limits};
 use crate::sys::process::Exit;
@@ -29,6 +30,7 @@ use crate::watch::{reported, usage};
 /// Runs the command; the result is the whole process's.
 pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure> {
     let arrived = Instant::now();
+    let init = Early::begin().map_or(Init::New, Init::Early);
     let surroundings = Surroundings::of_process(None)?;
     let additions = compose::additions(&args.shared, &surroundings.world.cwd)?;
     let profile = args.shared.profile.as_ref().map_or(DEFAULT_PROFILE, |typed| &typed.text);
@@ -40,14 +42,17 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure
     let audit = args.shared.audit.as_deref().map(|path| ("`--audit`", path));
     let own: Vec<_> =
         audit.into_iter().chain(args.report.as_deref().map(|path| ("`--report`", path))).collect();
+
     let policy = surroundings.policy_without(profile, &additions, &own)?;
     let command = compose::texts(&args.command)?;
+
     let runtime = surroundings.runtime(&command)?;
     let mut facts = Facts::gather();
     if policy.floor == Floor::Landlock {
         facts.try_namespaces();
     }
     let composed = surroundings.plan(&policy, &runtime, &facts)?;
+
     let call = Call {
         id: CallIds::new(SystemTime::now(), process::pid()).next(),
         server: runtime.program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -57,6 +62,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure
         who: format!("uid {owner}"),
     };
     let prepared = Prepared::new(composed.plan).map_err(|error| cell_failed(&error, &call))?;
+
     if let Some(log) = &log {
         let parameters = serde_json::json!({ "command": command }).to_string();
         let parameters = RawValue::from_string(parameters).ok();
@@ -73,7 +79,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure
         stderr: vec![],
     };
     let launched = Instant::now();
-    let ending = run.cell(&prepared, &facts, &call);
+    let ending = run.cell(&prepared, init, &facts, &call);
     run.usage.wall_us = u64::try_from(launched.elapsed().as_micros()).unwrap_or(u64::MAX);
     if log.is_some() || report.is_some() {
         let record = Finished::new(
@@ -139,13 +145,19 @@ struct Run<'a> {
 }
 
 impl Run<'_> {
-    fn cell(&mut self, prepared: &Prepared, facts: &Facts, call: &Call) -> Result<Ending, Failure> {
+    fn cell(
+        &mut self,
+        prepared: &Prepared,
+        init: Init,
+        facts: &Facts,
+        call: &Call,
+    ) -> Result<Ending, Failure> {
         let broken = |errno: Errno| Failure::new(Ending::Cell, errno);
         let (stdin, into) = descriptor::pipe().map_err(broken)?;
         let (out, stdout) = descriptor::pipe().map_err(broken)?;
         let (err, stderr) = descriptor::pipe().map_err(broken)?;
         let stdio = Stdio { stdin, stdout, stderr };
-        let started = match spawn::spawn(prepared, stdio, &cell_name(0)) {
+        let started = match spawn::start(prepared, stdio, &cell_name(0), init) {
             Ok(started) => started,
             Err(error) => return self.refused(&error, call),
         };

@@ -25,6 +25,15 @@ impl IdMaps {
         Ok(())
     }
 
+    /// Takes one that was made elsewhere.
+    pub(super) fn put(&mut self, owner: Ids, namespace: OwnedFd) {
+        self.0.push((owner, namespace));
+    }
+
+    pub(super) fn owners(&self) -> Vec<Ids> {
+        self.0.iter().map(|(owner, _)| *owner).collect()
+    }
+
     pub(super) fn get(&self, owner: Ids) -> Option<BorrowedFd<'_>> {
         self.0.iter().find(|(ids, _)| *ids == owner).map(|(_, fd)| fd.as_fd())
     }

@@ -23,11 +23,12 @@ use std::time::Duration;
 use super::confine::Alone;
 use super::root::Root;
 use super::spawn::{Prepared, Stdio};
-use super::{LaunchError, Report, confine, private, root, verify};
+use super::{LaunchError, Report, confine, early, private, root, verify};
 use crate::outcome::Receipt;
 use crate::plan::step::{self, Step};
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::process::{self, Exit};
+use crate::sys::scheduler::Processors;
 use crate::sys::{Errno, socket};
 
 /// Descriptor numbers of init after `CloseDescriptors`; the payload inherits 0 to 2 only.
@@ -70,6 +71,25 @@ impl State<'_> {
     }
 }
 
+impl<'p> State<'p> {
+    const fn new(prepared: &'p Prepared, name: &'p str, channel: OwnedFd) -> Self {
+        Self {
+            prepared,
+            name,
+            stdio: None,
+            channel,
+            launcher: None,
+            proc: None,
+            joins: Vec::new(),
+            root: None,
+            scratch: None,
+            receipt: None,
+            private: None,
+            alone: None,
+        }
+    }
+}
+
 /// Dropped only by an unwinding panic, which must not run on into a copy of the parent's stack.
 struct ExitOnUnwind;
 
@@ -84,31 +104,57 @@ pub(super) fn main(
     prepared: &Prepared,
     stdio: Stdio,
     channel: OwnedFd,
-    joins: Vec<OwnedFd>,
     name: &str,
     private: Option<&Path>,
     hold: bool,
 ) -> ! {
     let _guard = ExitOnUnwind;
-    let mut state = State {
-        prepared,
-        name,
-        stdio: Some(stdio),
-        channel,
-        launcher: None,
-        proc: None,
-        joins,
-        root: None,
-        scratch: None,
-        receipt: None,
-        private,
-        alone: None,
-    };
-    let built = build(&mut state).and_then(|()| match hold {
+    let mut state = State::new(prepared, name, channel);
+    (state.stdio, state.private) = (Some(stdio), private);
+    let first =
+        prepared.plan.steps.iter().position(|step| matches!(step, Step::Clone { .. })).map_or(0, |at| at + 1);
+    let built = begin(&mut state).and_then(|()| run_from(first, &mut state)).and_then(|()| match hold {
         // What cannot be seen to be covered now could not be when the cell goes on.
         true => verify::covers(&prepared.plan.steps),
         false => Ok(()),
     });
+    end(built, state, hold)
+}
+
+/// Never returns, like [`main`]: runs what there is of the plan, then waits for the whole of it.
+pub(super) fn wait_for_plan(mut ground: Prepared, channel: OwnedFd, processors: Option<Processors>) -> ! {
+    let _guard = ExitOnUnwind;
+    let mut state = State::new(&ground, "", channel);
+    if let Err(error) = begin(&mut state).and_then(|()| run_from(1, &mut state)) {
+        report(&state.channel, &Report::Failed(error), None);
+        process::exit_now(1);
+    }
+    // It was made on another processor than the caller's, which is of no use to the payload.
+    let _as_it_is = processors.is_some_and(|allowed| allowed.confine().is_err());
+    let State { channel, proc, root, .. } = state;
+    let done = ground.plan.steps.len();
+    let received = early::receive(&channel).map_err(|errno| LaunchError::new("clone", "plan", errno));
+    let ordered = received.and_then(|order| {
+        // Nobody is left to tell, or to build for.
+        let Some((plan, idmaps, stdio, name)) = order else { process::exit_now(1) };
+        ground.complete(plan, idmaps).map(|()| (stdio, name))
+    });
+    let (stdio, name) = match ordered {
+        Ok(ordered) => ordered,
+        Err(error) => {
+            report(&channel, &Report::Failed(error), None);
+            process::exit_now(1)
+        }
+    };
+    let mut state = State::new(&ground, &name, channel);
+    (state.stdio, state.proc, state.root) = (Some(stdio), proc, root);
+    let reserved =
+        ground.plan.steps.iter().take_while(|step| matches!(step, Step::ReserveName { .. })).count();
+    let built = run_from(reserved + done, &mut state);
+    end(built, state, false)
+}
+
+fn end(built: Result<(), LaunchError>, state: State<'_>, hold: bool) -> ! {
     let status = match built {
         Ok(()) => run_payload(state, hold),
         Err(error) => {
@@ -119,16 +165,18 @@ pub(super) fn main(
     process::exit_now(status)
 }
 
-fn build(state: &mut State<'_>) -> Result<(), LaunchError> {
-    let early = |errno| LaunchError::new("clone", "init", errno);
+/// Before any step.
+fn begin(state: &mut State<'_>) -> Result<(), LaunchError> {
     process::set_name(c"toolcell-init");
     process::wipe_environment();
-    tie_to_launcher(state).map_err(early)?;
+    tie_to_launcher(state).map_err(|errno| LaunchError::new("clone", "init", errno))?;
     state.proc =
         Some(root::open_directory(Path::new("/proc")).map_err(|e| LaunchError::new("clone", "/proc", e))?);
-    let steps = &state.prepared.plan.steps;
-    let first = steps.iter().position(|step| matches!(step, Step::Clone { .. })).map_or(0, |at| at + 1);
-    for step in steps.iter().skip(first) {
+    Ok(())
+}
+
+fn run_from(first: usize, state: &mut State<'_>) -> Result<(), LaunchError> {
+    for step in state.prepared.plan.steps.iter().skip(first) {
         run(step, state)?;
     }
     Ok(())
@@ -160,10 +208,24 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
         move |errno| LaunchError::new(name, object, errno)
     };
     match step {
-        Step::CreateCgroup { .. }
-        | Step::ReserveName { .. }
+        Step::ReserveName { .. }
         | Step::MakePrivateDirectory { .. }
-        | Step::Clone { .. } => Err(fail("a step of the launcher")(Errno(libc::EINVAL))),
+        | Step::Clone { .. }
+        | Step::CreateCgroup { unified: true, .. } => {
+            Err(fail("a step of the launcher")(Errno(libc::EINVAL)))
+        }
+        // The launcher has made it meanwhile, or has ended this process.
+        Step::CreateCgroup { directories, unified: false } => {
+            let received = socket::receive_what_fits(state.channel.as_fd(), &mut [0; 16]);
+            let (_, joins) =
+                received.and_then(|got| got.ok_or(Errno(libc::EPIPE))).map_err(fail(state.name))?;
+            // A hierarchy whose descriptor got lost would be one that is not joined.
+            if joins.len() != directories.len() {
+                return Err(fail(state.name)(Errno(libc::EMFILE)));
+            }
+            state.joins = joins;
+            Ok(())
+        }
         Step::JoinCgroup { namespace } => {
             confine::join_cgroup(state.name, &std::mem::take(&mut state.joins), *namespace)
                 .map_err(fail(state.name))
@@ -301,9 +363,10 @@ fn run_payload(mut state: State<'_>, hold: bool) -> i32 {
             return 1;
         }
     }
-    let image = state.alone.as_ref().and_then(|own| own.image.as_ref()).unwrap_or(&state.prepared.image);
+    let own = state.alone.as_ref().and_then(|own| own.image.as_ref());
+    let image = own.or(state.prepared.image.as_ref()).ok_or(Errno(libc::EINVAL));
     let scope = state.alone.as_ref().map(|own| own.scope.as_fd());
-    let payload = match handled.and_then(|()| process::spawn(image, scope)) {
+    let payload = match handled.and(image).and_then(|image| process::spawn(image, scope)) {
         Ok(pid) => pid,
         Err(errno) => {
             let object = state.prepared.plan.steps.iter().find_map(|step| match step {

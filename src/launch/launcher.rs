@@ -21,7 +21,7 @@ use serde::{Deserialize, Serialize};
 
 use super::LaunchError;
 use super::cgroup::{CellCgroup, cell_name};
-use super::spawn::{self, Prepared, Started, Stdio};
+use super::spawn::{self, Init, Prepared, Started, Stdio};
 use crate::plan::Plan;
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::process::{self, Cloned, Exit};
@@ -163,7 +163,8 @@ impl Launcher {
                     (None, _) => Err(LaunchError::new("clone", "unknown plan", Errno(libc::EPROTO))),
                     (Some(Err(error)), _) => Err(error.clone()),
                     (Some(Ok(prepared)), (Some(stdin), Some(stdout), Some(stderr))) => {
-                        spawn::start(prepared, Stdio { stdin, stdout, stderr }, &cell_name(cell), hold)
+                        let init = if hold { Init::Held } else { Init::New };
+                        spawn::start(prepared, Stdio { stdin, stdout, stderr }, &cell_name(cell), init)
                     }
                     (Some(Ok(_)), _) => Err(no_room("the pipes of the cell")),
                 };
@@ -229,7 +230,7 @@ fn no_room(object: &str) -> LaunchError {
     LaunchError::new("clone", object, Errno(libc::EMFILE))
 }
 
-fn read_plan(mut file: File) -> Result<Plan> {
+pub(super) fn read_plan(mut file: File) -> Result<Plan> {
     let mut text = Vec::new();
     std::io::Seek::rewind(&mut file)?;
     file.read_to_end(&mut text)?;

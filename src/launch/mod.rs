@@ -3,13 +3,14 @@
 //! Neighbours: takes a [`crate::plan::Plan`], gives a running cell to `watch`. Never: reads a profile, decides, retries.
 //!
 //! ```text
-//! launcher: spawn ── CreateCgroup, Clone ──► child: init ── every later step ── Verify ──► report Ready ── Exec
+//! launcher: spawn ── Clone, CreateCgroup ──► child: init ── every later step ── Verify ──► report Ready ── Exec
 //!    │                                          │ a step fails: report Failed, exit            │
 //!    └── waits for it, gives status and CPU      └── reaps until the payload ends, reports Exited, exits
 //! ```
 
 pub mod cgroup;
 mod confine;
+pub mod early;
 pub(crate) mod idmap;
 mod init;
 

@@ -8,6 +8,7 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use super::cgroup::CellCgroup;
+use super::early::Early;
 use super::idmap::IdMaps;
 use super::private::Private;
 use super::reserve::Reserved;
@@ -35,7 +36,8 @@ pub struct Stdio {
 pub struct Prepared {
     pub(super) plan: Plan,
     pub(super) filter: Vec<Instruction>,
-    pub(super) image: Image,
+    /// `None` as long as there is no whole plan.
+    pub(super) image: Option<Image>,
     pub(super) idmaps: IdMaps,
     pub(super) launcher: OwnedFd,
     /// The launcher's own, as `/proc` names them; without the kinds that the kernel does not have.
@@ -51,38 +53,57 @@ impl Prepared {
     /// # Errors
     /// The step that cannot be prepared.
     pub fn new(plan: Plan) -> Result<Self, LaunchError> {
-        let mut filter = Vec::new();
-        let mut image = None;
-        let mut idmaps = IdMaps::default();
-        let payload = plan.steps.iter().find_map(|step| match step {
+        let mut prepared = Self::unplanned(plan)?;
+        let payload = prepared.plan.steps.iter().find_map(|step| match step {
             Step::SetIds { uid, gid } => Some((*uid, *gid)),
             _ => None,
         });
-        for step in &plan.steps {
-            match step {
-                Step::Seccomp { program } => filter = filter::assemble(program),
-                Step::Exec { program, argv, env, .. } => {
-                    let path = program.to_string_lossy();
-                    let made = Image::new(&path, argv, env);
-                    image = Some(made.map_err(|errno| LaunchError::new("exec", path.as_ref(), errno))?);
-                }
-                Step::Bind { source, owner: Some(owner), .. } => {
-                    idmaps
-                        .add(*owner, payload.unwrap_or(*owner))
-                        .map_err(|errno| LaunchError::new("bind", source.to_string_lossy(), errno))?;
-                }
-                _ => {}
+        for step in &prepared.plan.steps {
+            if let Step::Bind { source, owner: Some(owner), .. } = step {
+                prepared
+                    .idmaps
+                    .add(*owner, payload.unwrap_or(*owner))
+                    .map_err(|errno| LaunchError::new("bind", source.to_string_lossy(), errno))?;
             }
         }
-        let image =
-            image.ok_or_else(|| LaunchError::new("exec", "no program in the plan", Errno(libc::EINVAL)))?;
+        prepared.lay_out()?;
+        Ok(prepared)
+    }
+
+    /// What can be known of this process before there is a plan; `plan` is what there is of it.
+    pub(super) fn unplanned(plan: Plan) -> Result<Self, LaunchError> {
         let launcher = process::pidfd_open(process::pid().cast_signed())
             .map_err(|errno| LaunchError::new("clone", "descriptor of the launcher", errno))?;
         let namespaces = KINDS
             .into_iter()
             .filter_map(|kind| Some((kind, std::fs::read_link(format!("/proc/self/ns/{kind}")).ok()?)))
             .collect();
-        Ok(Self { plan, filter, image, idmaps, launcher, namespaces })
+        Ok(Self { plan, filter: Vec::new(), image: None, idmaps: IdMaps::default(), launcher, namespaces })
+    }
+
+    /// The whole plan for an init that has begun without it.
+    pub(super) fn complete(&mut self, plan: Plan, idmaps: IdMaps) -> Result<(), LaunchError> {
+        self.plan = plan;
+        self.idmaps = idmaps;
+        self.lay_out()
+    }
+
+    fn lay_out(&mut self) -> Result<(), LaunchError> {
+        for step in &self.plan.steps {
+            match step {
+                Step::Seccomp { program } => self.filter = filter::assemble(program),
+                Step::Exec { program, argv, env, .. } => {
+                    let path = program.to_string_lossy();
+                    let made = Image::new(&path, argv, env);
+                    self.image = Some(made.map_err(|errno| LaunchError::new("exec", path.as_ref(), errno))?);
+                }
+                _ => {}
+            }
+        }
+        match self.image {
+            Some(_) => Ok(()),
+            None => Err(LaunchError::new("exec", "no program in the plan", Errno(libc::EINVAL))),
+        }
     }
 }
 
@@ -142,85 +163,131 @@ impl Started {
     }
 }
 
-/// Runs the plan's steps up to the clone; init runs the rest in the child.
-/// The caller must be single-threaded: the child is a copy of it.
+/// Runs the launcher's steps of the plan; init runs the others in the child of the clone, or is at work already when the
+/// cell was begun early. The caller must be single-threaded: the child is a copy of it.
 ///
 /// # Errors
 /// The step that failed on this side, with nothing left of the cell; what init meets comes over the channel.
 pub fn spawn(prepared: &Prepared, stdio: Stdio, name: &str) -> Result<Started, LaunchError> {
-    start(prepared, stdio, name, false)
+    start(prepared, stdio, name, Init::New)
 }
 
-/// The same; a held init waits between its report and the payload's start until it is told to go on.
-pub(super) fn start(
-    prepared: &Prepared,
-    stdio: Stdio,
-    name: &str,
-    hold: bool,
-) -> Result<Started, LaunchError> {
-    let mut cgroup = None;
-    let started = attempt(prepared, stdio, name, hold, &mut cgroup);
-    // A cell that has started has it.
-    if let Some(made) = cgroup {
-        made.remove();
-    }
-    started
+/// Where a cell's init comes from, and what it does when all is built.
+#[derive(Debug)]
+pub enum Init {
+    /// Cloned now.
+    New,
+    /// Cloned now; it waits between its report and the payload's start until it is told to go on.
+    Held,
+    /// At work already on what every plan begins with; one for a plan that begins otherwise is ended, and another cloned.
+    Early(Early),
 }
 
-/// The same, for a caller who removes the cgroup when it fails.
-fn attempt(
-    prepared: &Prepared,
-    stdio: Stdio,
-    name: &str,
-    hold: bool,
-    cgroup: &mut Option<CellCgroup>,
-) -> Result<Started, LaunchError> {
-    let mut namespaces = None;
+/// As [`spawn`], with a choice of init.
+///
+/// # Errors
+/// As for [`spawn`].
+pub fn start(prepared: &Prepared, stdio: Stdio, name: &str, init: Init) -> Result<Started, LaunchError> {
+    let mut unfinished = Unfinished::default();
+    let mut flags = None;
     let mut ends_with_init = false;
-    let mut reserved = Reserved::default();
-    let mut private = None;
     for step in &prepared.plan.steps {
         match step {
             Step::CreateCgroup { directories, unified } => {
-                *cgroup = Some(CellCgroup::create(directories, *unified, name)?);
+                unfinished.cgroup = Some(CellCgroup::create(directories, *unified, name)?);
             }
-            Step::ReserveName { path } => reserved.add(path)?,
+            Step::ReserveName { path } => unfinished.reserved.add(path)?,
             Step::MakePrivateDirectory { parent, owner } => {
-                private = Some(Private::create(parent, name, *owner)?);
+                unfinished.private = Some(Private::create(parent, name, *owner)?);
             }
-            Step::Clone { namespaces: list } => {
-                namespaces = Some(bits(list));
-                ends_with_init = list.contains(&Namespace::Pid);
+            Step::Clone { namespaces } => {
+                flags = Some(bits(namespaces));
+                ends_with_init = namespaces.contains(&Namespace::Pid);
                 break;
             }
             _ => break,
         }
     }
     let clone_error = |errno| LaunchError::new("clone", "new namespaces", errno);
-    let flags = namespaces.ok_or_else(|| clone_error(Errno(libc::EINVAL)))?;
+    let flags = flags.ok_or_else(|| clone_error(Errno(libc::EINVAL)))?;
+    let (hold, early) = match init {
+        Init::New => (false, None),
+        Init::Held => (true, None),
+        Init::Early(early) => (false, early.fits(&prepared.plan).then_some(early)),
+    };
+    let begun = match early {
+        Some(early) => early.order(prepared, &stdio, name)?,
+        None => None,
+    };
     let mut others = Vec::new();
     if !ends_with_init {
         process::become_subreaper().map_err(clone_error)?;
         others = orphans::children();
     }
-    let (channel, inner) = socket::pair().map_err(clone_error)?;
-    let joins = match cgroup {
-        Some(made) => made.join_descriptors()?,
-        None => Vec::new(),
-    };
-    let into = cgroup.as_ref().and_then(CellCgroup::directory_descriptor);
-    match process::clone3(flags, into.as_ref().map(AsFd::as_fd)).map_err(clone_error)? {
-        Cloned::Child => {
-            init::main(prepared, stdio, inner, joins, name, private.as_ref().map(Private::path), hold)
+    let (pid, pidfd, channel) = match begun {
+        Some(begun) => begun,
+        None => {
+            let (channel, inner) = socket::pair().map_err(clone_error)?;
+            let into = unfinished.cgroup.as_ref().and_then(CellCgroup::directory_descriptor);
+            match process::clone3(flags, into.as_ref().map(AsFd::as_fd)).map_err(clone_error)? {
+                Cloned::Child => {
+                    let private = unfinished.private.as_ref().map(Private::path);
+                    init::main(prepared, stdio, inner, name, private, hold)
+                }
+                Cloned::Parent(pid, pidfd) => (pid, pidfd, channel),
+            }
         }
-        Cloned::Parent(pid, pidfd) => {
-            let cgroup = cgroup.take();
-            Ok(Started { pid, pidfd, channel, cgroup, reserved, private, ends_with_init, others })
+    };
+    unfinished.init = Some((pid, pidfd));
+    let late = prepared.plan.steps.iter().find_map(|step| match step {
+        Step::CreateCgroup { directories, unified: false } => Some(directories),
+        _ => None,
+    });
+    // While init builds the root: it waits at this step.
+    if let Some(directories) = late {
+        let made = unfinished.cgroup.insert(CellCgroup::create(directories, false, name)?);
+        let joins = made.join_descriptors()?;
+        let joins: Vec<_> = joins.iter().map(AsFd::as_fd).collect();
+        match socket::send(channel.as_fd(), b"cgroup", &joins) {
+            // An init that is gone has said why, which is read like any of its reports.
+            Ok(()) | Err(Errno(libc::EPIPE | libc::ECONNRESET)) => {}
+            Err(errno) => return Err(LaunchError::new("create-cgroup", name, errno)),
+        }
+    }
+    unfinished.finish(channel, ends_with_init, others).ok_or_else(|| clone_error(Errno(libc::ECHILD)))
+}
+
+/// What a launch that fails on this side must not leave behind: taken back when dropped.
+#[derive(Debug, Default)]
+struct Unfinished {
+    init: Option<(libc::pid_t, OwnedFd)>,
+    cgroup: Option<CellCgroup>,
+    reserved: Reserved,
+    private: Option<Private>,
+}
+
+impl Unfinished {
+    fn finish(mut self, channel: OwnedFd, ends_with_init: bool, others: Vec<libc::pid_t>) -> Option<Started> {
+        let (pid, pidfd) = self.init.take()?;
+        let (cgroup, private) = (self.cgroup.take(), self.private.take());
+        let reserved = std::mem::take(&mut self.reserved);
+        Some(Started { pid, pidfd, channel, cgroup, reserved, private, ends_with_init, others })
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some((pid, pidfd)) = self.init.take() {
+            let _gone = process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL).is_err();
+            let _reaped = process::wait(pid).is_ok();
+        }
+        if let Some(cgroup) = self.cgroup.take() {
+            cgroup.remove();
         }
     }
 }
 
-fn bits(namespaces: &[Namespace]) -> u64 {
+pub(super) fn bits(namespaces: &[Namespace]) -> u64 {
     namespaces.iter().fold(0, |bits, namespace| {
         bits | process::namespace_bits(match namespace {
             Namespace::User => libc::CLONE_NEWUSER,

@@ -5,10 +5,8 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
-use super::step::{
-    Access, CANARY, CgroupDirectory, CgroupSetting, EMPTY_DIRECTORY, EMPTY_FILE, Kind, LandlockRule,
-    Namespace, OWN, Resource, SCRATCH, Step,
-};
+use super::prelude::{DEVICES, file, prelude};
+use super::step::{Access, CgroupDirectory, CgroupSetting, Kind, LandlockRule, Resource, SCRATCH, Step};
 use super::{Plan, Refusal, seccomp};
 use crate::host::probe::Failed;
 use crate::host::view::{Seen, View};
@@ -65,24 +63,16 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     let program = seccomp::compile(&policy.syscalls).map_err(Refusal::Syscall)?;
     let root = request.facts.uid == 0;
     let mut steps = Vec::new();
-    if let (Floor::Full, Ok(cgroup)) = (floor, &request.facts.cgroup) {
-        let (directories, unified) = cgroup_directories(cgroup, &policy.limits);
-        steps.push(Step::CreateCgroup { directories, unified });
-    }
+    let cgroup = request.facts.cgroup.as_ref().ok().filter(|_| floor == Floor::Full);
+    steps.extend(create_cgroup(cgroup, &policy.limits, true));
     steps.extend(tree.reserved.iter().map(|path| Step::ReserveName { path: path.clone() }));
-    steps.push(Step::Clone { namespaces: namespaces(root) });
-    if floor == Floor::Full {
+    let (uid, gid) = request.facts.payload;
+    steps.extend(prelude(root, (uid, gid)).steps);
+    tree.steps(request, &mut steps);
+    steps.extend(create_cgroup(cgroup, &policy.limits, false));
+    if cgroup.is_some() {
         steps.push(Step::JoinCgroup { namespace: true });
     }
-    let (uid, gid) = request.facts.payload;
-    if !root {
-        steps.push(Step::MapIds { inside: INSIDE, outside_uid: uid, outside_gid: gid });
-        steps.push(Step::ForbidUserNamespaces);
-    }
-    tree.steps(request, &mut steps);
-    steps.push(Step::LoopbackUp);
-    steps.push(Step::SetHostname { name: "cell".to_owned() });
-    steps.push(Step::NewSession);
     steps.push(Step::CloseDescriptors);
     // After it, because the child of a launcher with many cells may hold more descriptors than the payload may.
     rlimits(&policy.limits, floor, &mut steps);
@@ -132,23 +122,22 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     let program = seccomp::compile(&syscalls).map_err(Refusal::Syscall)?;
     let root = facts.uid == 0;
     let mut steps = Vec::new();
-    if let Ok(cgroup) = &facts.cgroup {
-        let (directories, unified) = cgroup_directories(cgroup, &policy.limits);
-        steps.push(Step::CreateCgroup { directories, unified });
-    }
+    let cgroup = facts.cgroup.as_ref().ok();
+    steps.extend(create_cgroup(cgroup, &policy.limits, true));
     steps.push(Step::MakePrivateDirectory {
         parent: facts.temporary.clone(),
         owner: root.then_some(facts.payload),
     });
     steps.push(Step::Clone { namespaces: vec![] });
+    steps.push(Step::NewSession);
     let mut layers = vec![Layer::Landlock, Layer::Seccomp, Layer::Capabilities];
-    if facts.cgroup.is_ok() {
+    steps.extend(create_cgroup(cgroup, &policy.limits, false));
+    if cgroup.is_some() {
         steps.push(Step::JoinCgroup { namespace: false });
         layers.push(Layer::Cgroup);
     }
-    steps.push(Step::NewSession);
     steps.push(Step::CloseDescriptors);
-    let limited = if facts.cgroup.is_ok() { Floor::Full } else { Floor::Landlock };
+    let limited = if cgroup.is_some() { Floor::Full } else { Floor::Landlock };
     rlimits(&policy.limits, limited, &mut steps);
     if root {
         let (uid, gid) = facts.payload;
@@ -176,20 +165,10 @@ fn reached(facts: &Facts, floor: Floor) -> Result<Floor, Refusal> {
     }
 }
 
-/// Started by root, the user namespace comes last and owns none of the others; else it must come first.
-fn namespaces(root: bool) -> Vec<Namespace> {
-    let mut list = vec![
-        Namespace::Mount,
-        Namespace::Pid,
-        Namespace::Net,
-        Namespace::Ipc,
-        Namespace::Uts,
-        Namespace::Time,
-    ];
-    if !root {
-        list.insert(0, Namespace::User);
-    }
-    list
+/// The step that makes the cgroup, if it is of this version: v2 needs it for the clone, v1 for the joining only.
+fn create_cgroup(cgroup: Option<&Cgroup>, limits: &Limits, before_clone: bool) -> Option<Step> {
+    let (directories, unified) = cgroup_directories(cgroup?, limits);
+    (unified == before_clone).then_some(Step::CreateCgroup { directories, unified })
 }
 
 fn cgroup_directories(cgroup: &Cgroup, limits: &Limits) -> (Vec<CgroupDirectory>, bool) {
@@ -412,21 +391,18 @@ impl Tree {
 
     /// Mount steps: the root, its directories, binds from the top down, what is hidden, /proc, the pivot.
     fn steps(&self, request: &Request<'_>, steps: &mut Vec<Step>) {
-        steps.push(Step::IsolateMounts);
-        steps.push(Step::MountRoot);
-        let mut made = BTreeSet::new();
+        let mut made: BTreeSet<PathBuf> = steps
+            .iter()
+            .filter_map(|step| match step {
+                Step::MakeDirectory { path, .. } => Some(path.clone()),
+                _ => None,
+            })
+            .collect();
         let directory = |steps: &mut Vec<Step>, made: &mut BTreeSet<PathBuf>, path: &Path, mode: u32| {
             if made.insert(path.to_owned()) {
                 steps.push(Step::MakeDirectory { path: path.to_owned(), mode });
             }
         };
-        directory(steps, &mut made, Path::new(OWN), 0o711);
-        directory(steps, &mut made, Path::new(EMPTY_DIRECTORY), 0);
-        file(steps, EMPTY_FILE, "", 0);
-        file(steps, CANARY, "", 0o444);
-        for path in ["/dev", "/etc", "/proc"] {
-            directory(steps, &mut made, Path::new(path), 0o755);
-        }
         for (path, content) in MADE {
             if !self.mounts.contains_key(Path::new(path)) {
                 file(steps, path, content, 0o444);
@@ -455,18 +431,6 @@ impl Tree {
             for ancestor in ancestors(cwd).into_iter().chain([cwd]) {
                 directory(steps, &mut made, ancestor, 0o755);
             }
-        }
-        for name in DEVICES {
-            let path = PathBuf::from("/dev").join(name);
-            file(steps, &path.to_string_lossy(), "", 0);
-            steps.push(Step::Bind {
-                source: path.clone(),
-                target: path,
-                kind: Kind::File,
-                access: Access { write: false, execute: false },
-                devices: true,
-                owner: None,
-            });
         }
         for (target, mounted) in &self.mounts {
             if self.above(target).is_none() {
@@ -547,10 +511,6 @@ impl Tree {
     }
 }
 
-fn file(steps: &mut Vec<Step>, path: &str, content: &str, mode: u32) {
-    steps.push(Step::MakeFile { path: PathBuf::from(path), content: content.to_owned(), mode });
-}
-
 /// A grant whose path leads through a link of the root is put where the link leads, or it could not be reached.
 fn through_links(seen: &Seen, links: &[(PathBuf, PathBuf)]) -> PathBuf {
     if links.iter().any(|(link, _)| seen.target.starts_with(link)) {
@@ -569,9 +529,6 @@ fn ancestors(path: &Path) -> Vec<&Path> {
 
 /// Directories that a private root has of its own; on the host they hold what no cell is to see.
 const OF_THE_ROOT: [&str; 2] = ["/etc", "/proc"];
-
-/// The nodes of the cell's `/dev`.
-const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
 /// Files of `/etc` that say nothing of the host.
 const MADE: [(&str, &str); 6] = [

@@ -15,6 +15,7 @@ pub mod network;
 pub mod observe;
 pub mod process;
 pub mod readiness;
+pub mod scheduler;
 pub mod socket;
 
 use std::fmt;

@@ -150,6 +150,20 @@ fn text(mut plan: Plan) -> String {
 }
 
 #[test]
+fn plans_begin_as_an_init_can_without_knowing_them() {
+    let with_namespaces = |plan: &Plan| {
+        !plan.steps.iter().any(|step| matches!(step, Step::Clone { namespaces } if namespaces.is_empty()))
+    };
+    for plan in plans().into_iter().filter(with_namespaces) {
+        let root = plan.steps.iter().any(|step| matches!(step, Step::SetIds { .. }));
+        let beginning = toolcell::plan::prelude::prelude(root, (1001, 1001)).steps;
+        let launchers = |step: &&Step| matches!(step, Step::CreateCgroup { .. } | Step::ReserveName { .. });
+        let rest: Vec<_> = plan.steps.iter().skip_while(launchers).take(beginning.len()).collect();
+        assert_eq!(rest, beginning.iter().collect::<Vec<_>>());
+    }
+}
+
+#[test]
 fn plans_are_as_they_were_reviewed() {
     let [root_v1, root_v2, user_v1, user_alone, no_namespaces] = plans().try_into().unwrap();
     insta::assert_snapshot!("plan_root_v1", text(root_v1.clone()));

@@ -145,7 +145,8 @@ fn a_cgroup_that_cannot_be_made() {
         return;
     }
     refused(|steps| {
-        if let Step::CreateCgroup { directories, .. } = &mut steps[0] {
+        let index = at(steps, "create-cgroup");
+        if let Step::CreateCgroup { directories, .. } = &mut steps[index] {
             directories.push(CgroupDirectory {
                 parent: "/nonexistent".into(),
                 controllers: vec![],
@@ -155,7 +156,8 @@ fn a_cgroup_that_cannot_be_made() {
     })
     .refused_at("create-cgroup", libc::ENOENT);
     refused(|steps| {
-        if let Step::CreateCgroup { directories, .. } = &mut steps[0] {
+        let index = at(steps, "create-cgroup");
+        if let Step::CreateCgroup { directories, .. } = &mut steps[index] {
             directories[0].settings[0].value = "much".to_owned();
         }
     })

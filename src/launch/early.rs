@@ -1,0 +1,181 @@
+//! An init that is made before its plan is: while the caller still works out what the cell is to be, another process
+//! clones the namespaces and builds what every cell begins with ([`prelude`]).
+//!
+//! ```text
+//! caller:  begin ── reads profile, program and host ── makes the plan ──► order: plan, pipes ──► as after any clone
+//! helper:    └─ clone3, tells init's pidfd, exits                            │
+//! init:             └─ prelude ─── waits ◄───────────────────────────────────┘ ── every later step
+//! ```
+//!
+//! Neighbours: `commands::exec` begins, `launch::spawn` orders, `launch::init` is the other side. Never: knows a
+//! policy; is used for a plan that begins otherwise, or for cgroup v2, whose limits hold from the clone on.
+
+use std::fs::File;
+use std::io::Write;
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+
+use serde::{Deserialize, Serialize};
+
+use super::idmap::IdMaps;
+use super::launcher::read_plan;
+use super::spawn::{Prepared, Stdio, bits};
+use super::{LaunchError, init};
+use crate::plan::Plan;
+use crate::plan::prelude::prelude;
+use crate::plan::step::Step;
+use crate::sys::process::{self, Cloned};
+use crate::sys::scheduler::Processors;
+use crate::sys::{Errno, Result, descriptor, identity, mount, socket};
+
+/// What init needs beside the plan. Its descriptors: the plan, stdin, stdout, stderr.
+#[derive(Debug, Serialize, Deserialize)]
+struct Order {
+    name: String,
+    /// Owners on disk whose idmaps follow, one message with one descriptor each.
+    owners: Vec<(u32, u32)>,
+}
+
+/// The longest message to an init.
+const MESSAGE_LIMIT: usize = 4096;
+
+/// An init that waits for its plan. Dropping it ends it.
+#[derive(Debug)]
+pub struct Early {
+    steps: Vec<Step>,
+    channel: Option<OwnedFd>,
+    /// Where the helper tells who init is.
+    told: OwnedFd,
+    helper: libc::pid_t,
+    init: Option<(libc::pid_t, OwnedFd)>,
+}
+
+impl Early {
+    /// Starts one, where that is possible; a failure of the clone shows again, with its step, when the plan is run.
+    /// The caller must be single-threaded.
+    #[must_use]
+    pub fn begin() -> Option<Self> {
+        // On a host of cgroup v2 the clone itself must put init into its cgroup, which is not known yet.
+        if !mount::kind(c"/sys/fs/cgroup").is_ok_and(|kind| kind.tmpfs) {
+            return None;
+        }
+        let (uid, gid) = identity::effective();
+        let beginning = prelude(uid == 0, (uid, gid));
+        let steps = beginning.steps.clone();
+        let Some(Step::Clone { namespaces }) = steps.first() else { return None };
+        let flags = bits(namespaces);
+        let ground = Prepared::unplanned(beginning).ok()?;
+        let (channel, inner) = socket::pair().ok()?;
+        let (told, teller) = socket::pair().ok()?;
+        let processors = Processors::allowed().ok();
+        match process::clone3(0, None).ok()? {
+            Cloned::Child => match clone_beside(flags, processors) {
+                Ok(Cloned::Child) => init::wait_for_plan(ground, inner, processors),
+                Ok(Cloned::Parent(pid, pidfd)) => {
+                    let sent = socket::send(teller.as_fd(), &pid.to_ne_bytes(), &[pidfd.as_fd()]);
+                    process::exit_now(i32::from(sent.is_err()))
+                }
+                Err(_shown_again) => process::exit_now(1),
+            },
+            Cloned::Parent(helper, _) => {
+                // The kernel starts a new process where its parent runs, and may leave it waiting there for as long as
+                // the parent has work; this lets it move on.
+                std::thread::yield_now();
+                Some(Self { steps, channel: Some(channel), told, helper, init: None })
+            }
+        }
+    }
+
+    /// Does the plan begin as this init has?
+    pub(super) fn fits(&self, plan: &Plan) -> bool {
+        let launchers = |step: &&Step| matches!(step, Step::ReserveName { .. });
+        let rest = plan.steps.iter().skip_while(launchers);
+        rest.take(self.steps.len()).eq(&self.steps)
+    }
+
+    /// Waits for the helper's word and takes its leave; `None` when it could not clone.
+    fn meet(&mut self) -> Option<(libc::pid_t, OwnedFd)> {
+        if self.init.is_none() && self.helper > 0 {
+            let mut number = [0; size_of::<libc::pid_t>()];
+            if let Ok(Some((_, descriptors))) = socket::receive_what_fits(self.told.as_fd(), &mut number) {
+                self.init = descriptors.into_iter().next().map(|fd| (libc::pid_t::from_ne_bytes(number), fd));
+            }
+            let _reaped = process::wait(self.helper).is_ok();
+            self.helper = 0;
+        }
+        self.init.take()
+    }
+
+    /// Hands over the plan; init goes on by itself. `None`: there is no init, so it has to be cloned anew.
+    pub(super) fn order(
+        mut self,
+        prepared: &Prepared,
+        stdio: &Stdio,
+        name: &str,
+    ) -> std::result::Result<Option<(libc::pid_t, OwnedFd, OwnedFd)>, LaunchError> {
+        let channel = self.channel.take();
+        let (Some((pid, pidfd)), Some(channel)) = (self.meet(), channel) else { return Ok(None) };
+        let sent = hand_over(&channel, prepared, stdio, name);
+        match sent {
+            // An init that is gone has said why, which is read like any of its reports.
+            Ok(()) | Err(Errno(libc::EPIPE | libc::ECONNRESET)) => Ok(Some((pid, pidfd, channel))),
+            Err(errno) => {
+                self.init = Some((pid, pidfd));
+                Err(LaunchError::new("clone", "plan for init", errno))
+            }
+        }
+    }
+}
+
+impl Drop for Early {
+    fn drop(&mut self) {
+        if let Some((pid, pidfd)) = self.meet() {
+            let _gone = process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL).is_err();
+            let _reaped = process::wait(pid).is_ok();
+        }
+    }
+}
+
+/// The helper's clone, on another processor than the caller's if there is one.
+fn clone_beside(flags: u64, processors: Option<Processors>) -> Result<Cloned> {
+    if let Some(others) = processors.and_then(Processors::others) {
+        let _here_then = others.confine().is_err();
+    }
+    process::clone3_sibling(flags)
+}
+
+fn hand_over(channel: &OwnedFd, prepared: &Prepared, stdio: &Stdio, name: &str) -> Result<()> {
+    let text = serde_json::to_vec(&prepared.plan).map_err(|_unprintable| Errno(libc::EPROTO))?;
+    let mut file = File::from(descriptor::anonymous_file()?);
+    file.write_all(&text)?;
+    let order = Order { name: name.to_owned(), owners: prepared.idmaps.owners() };
+    let bytes = serde_json::to_vec(&order).map_err(|_unprintable| Errno(libc::EPROTO))?;
+    let descriptors = [file.as_fd(), stdio.stdin.as_fd(), stdio.stdout.as_fd(), stdio.stderr.as_fd()];
+    socket::send(channel.as_fd(), &bytes, &descriptors)?;
+    for owner in &order.owners {
+        let map = prepared.idmaps.get(*owner).ok_or(Errno(libc::EINVAL))?;
+        socket::send(channel.as_fd(), b"idmap", &[map])?;
+    }
+    Ok(())
+}
+
+/// Init's side: waits for the plan. `None` when the caller went away or did without.
+pub(super) fn receive(channel: &OwnedFd) -> Result<Option<(Plan, IdMaps, Stdio, String)>> {
+    let mut buffer = vec![0; MESSAGE_LIMIT];
+    let Some((count, descriptors)) = socket::receive_what_fits(channel.as_fd(), &mut buffer)? else {
+        return Ok(None);
+    };
+    let order: Order = serde_json::from_slice(buffer.get(..count).unwrap_or_default())
+        .map_err(|_foreign| Errno(libc::EPROTO))?;
+    let Ok([plan, stdin, stdout, stderr]) = <[OwnedFd; 4]>::try_from(descriptors) else {
+        return Err(Errno(libc::EPROTO));
+    };
+    let mut idmaps = IdMaps::default();
+    for owner in order.owners {
+        let Some((_, maps)) = socket::receive_what_fits(channel.as_fd(), &mut buffer)? else {
+            return Ok(None);
+        };
+        idmaps.put(owner, maps.into_iter().next().ok_or(Errno(libc::EPROTO))?);
+    }
+    debug_assert!(channel.as_raw_fd() > 2, "the standard descriptors are not used yet");
+    Ok(Some((read_plan(File::from(plan))?, idmaps, Stdio { stdin, stdout, stderr }, order.name)))
+}

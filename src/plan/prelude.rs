@@ -1,0 +1,71 @@
+//! The steps that every plan with namespaces begins with, whatever its policy.
+//!
+//! Neighbours: `plan::build` puts the rest behind them; `launch::early` runs them while it does. Never: depends on more
+//! than who the user is.
+
+use std::path::PathBuf;
+
+use super::Plan;
+use super::build::INSIDE;
+use super::step::{Access, CANARY, EMPTY_DIRECTORY, EMPTY_FILE, Kind, Namespace, OWN, Step};
+use crate::policy::Floor;
+
+/// The nodes of the cell's `/dev`.
+pub(super) const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
+
+/// The clone and what every cell of this user begins with, whatever its policy: an init can be at work on it while the
+/// rest of the plan is still being made.
+#[must_use]
+pub fn prelude(root: bool, payload: (u32, u32)) -> Plan {
+    let mut steps = vec![Step::Clone { namespaces: namespaces(root) }];
+    if !root {
+        let (outside_uid, outside_gid) = payload;
+        steps.push(Step::MapIds { inside: INSIDE, outside_uid, outside_gid });
+        steps.push(Step::ForbidUserNamespaces);
+    }
+    steps.extend([
+        Step::IsolateMounts,
+        Step::LoopbackUp,
+        Step::SetHostname { name: "cell".to_owned() },
+        Step::NewSession,
+        Step::MountRoot,
+    ]);
+    let directories =
+        [(OWN, 0o711), (EMPTY_DIRECTORY, 0), ("/dev", 0o755), ("/etc", 0o755), ("/proc", 0o755)];
+    steps.extend(directories.map(|(path, mode)| Step::MakeDirectory { path: PathBuf::from(path), mode }));
+    file(&mut steps, EMPTY_FILE, "", 0);
+    file(&mut steps, CANARY, "", 0o444);
+    for name in DEVICES {
+        let path = PathBuf::from("/dev").join(name);
+        file(&mut steps, &path.to_string_lossy(), "", 0);
+        steps.push(Step::Bind {
+            source: path.clone(),
+            target: path,
+            kind: Kind::File,
+            access: Access { write: false, execute: false },
+            devices: true,
+            owner: None,
+        });
+    }
+    Plan { floor: Floor::Full, steps }
+}
+
+/// Started by root, the user namespace comes last and owns none of the others; else it must come first.
+fn namespaces(root: bool) -> Vec<Namespace> {
+    let mut list = vec![
+        Namespace::Mount,
+        Namespace::Pid,
+        Namespace::Net,
+        Namespace::Ipc,
+        Namespace::Uts,
+        Namespace::Time,
+    ];
+    if !root {
+        list.insert(0, Namespace::User);
+    }
+    list
+}
+
+pub(super) fn file(steps: &mut Vec<Step>, path: &str, content: &str, mode: u32) {
+    steps.push(Step::MakeFile { path: PathBuf::from(path), content: content.to_owned(), mode });
+}
