@@ -63,6 +63,13 @@ pub enum Invocation {
         /// Where to write one page a command; without it the main page goes to stdout.
         directory: Option<PathBuf>,
     },
+    /// What `profile why --prove` runs in the cell.
+    TryAccess {
+        /// `read`, `write` or `exec`.
+        operation: String,
+        /// The path in the cell.
+        path: PathBuf,
+    },
     /// `toolcell hostile-server`, the server that `demo` runs in cells.
     HostileServer,
 }
@@ -174,6 +181,45 @@ pub enum ProfileArgs {
         /// `--json`
         json: bool,
     },
+    /// `toolcell profile why NAME|FILE QUESTION [-- COMMAND...]`
+    Why(WhyArgs),
+}
+
+/// The arguments of `toolcell profile why`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct WhyArgs {
+    /// A profile's name, or a file.
+    pub profile: OsString,
+    /// What is asked.
+    pub question: Question,
+    /// `--prove`
+    pub prove: bool,
+    /// The command that the cell is for; empty when none was typed.
+    pub command: Vec<OsString>,
+    /// `--json`
+    pub json: bool,
+}
+
+/// What `toolcell profile why` is asked about.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Question {
+    /// `--read`, `--write` or `--exec`, and the path.
+    File(Access, PathBuf),
+    /// `--connect`
+    Connect(String),
+    /// `--syscall`
+    Syscall(String),
+}
+
+/// What one wants to do with a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Access {
+    /// `--read`
+    Read,
+    /// `--write`
+    Write,
+    /// `--exec`
+    Exec,
 }
 
 /// Parses a command line, program name first.
@@ -212,6 +258,10 @@ fn invocation(command: &str, matches: &mut ArgMatches) -> Result<Invocation, Cli
         "completions" => Invocation::Completions { shell: required(matches, "shell")? },
         "man" => Invocation::Man { directory: matches.remove_one("directory") },
         "hostile-server" => Invocation::HostileServer,
+        "try-access" => Invocation::TryAccess {
+            operation: required(matches, "operation")?,
+            path: required(matches, "path")?,
+        },
         _ => return Err(incomplete(ErrorKind::InvalidSubcommand)),
     })
 }
@@ -262,8 +312,27 @@ fn profile(matches: &mut ArgMatches) -> Result<ProfileArgs, CliError> {
             command: many(matches, "command"),
             json: matches.get_flag("json"),
         },
+        "why" => ProfileArgs::Why(WhyArgs {
+            profile: required(matches, "profile")?,
+            question: question(matches)?,
+            prove: matches.get_flag("prove"),
+            command: many(matches, "command"),
+            json: matches.get_flag("json"),
+        }),
         _ => return Err(incomplete(ErrorKind::InvalidSubcommand)),
     })
+}
+
+fn question(matches: &mut ArgMatches) -> Result<Question, CliError> {
+    for (id, access) in [("read", Access::Read), ("write", Access::Write), ("exec", Access::Exec)] {
+        if let Some(path) = matches.remove_one(id) {
+            return Ok(Question::File(access, path));
+        }
+    }
+    if let Some(address) = matches.remove_one("connect") {
+        return Ok(Question::Connect(address));
+    }
+    Ok(Question::Syscall(required(matches, "syscall")?))
 }
 
 fn typed(matches: &mut ArgMatches, id: &str, option: &'static str) -> Option<Typed> {

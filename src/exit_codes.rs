@@ -20,6 +20,8 @@ pub enum Ending {
     Other,
     /// The command line is wrong.
     Usage,
+    /// `profile why`: the profile does not allow what was asked about.
+    Refused,
     /// A profile or the configuration is invalid.
     Configuration,
     /// This host does not reach the floor.
@@ -40,10 +42,11 @@ pub enum Ending {
 
 impl Ending {
     /// The endings that are toolcell's own words, in the order of their codes: the rows of the table in the help.
-    pub const OWN: [Self; 11] = [
+    pub const OWN: [Self; 12] = [
         Self::Success,
         Self::Other,
         Self::Usage,
+        Self::Refused,
         Self::Configuration,
         Self::Floor,
         Self::Cell,
@@ -63,6 +66,7 @@ impl Ending {
             Self::Signalled(signal) => signal.saturating_add(128),
             Self::Other => 1,
             Self::Usage => 2,
+            Self::Refused => 119,
             Self::Configuration => 120,
             Self::Floor => 121,
             Self::Cell => 122,
@@ -83,6 +87,7 @@ impl Ending {
             Self::Signalled(_) => "exec: 128 + the signal that ended the command",
             Self::Other => "another failure, such as output that could not be written",
             Self::Usage => "the command line is wrong",
+            Self::Refused => "profile why: what was asked about is not allowed",
             Self::Configuration => "a profile or the configuration is invalid",
             Self::Floor => "this host does not reach the floor",
             Self::Cell => "a cell could not be built",

@@ -9,7 +9,7 @@ use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::path::PathBuf;
 
-use clap::{Arg, Command, value_parser};
+use clap::{Arg, ArgGroup, Command, value_parser};
 use clap_complete::Shell;
 use options::{Takes, flag_json, shared, value};
 
@@ -78,6 +78,25 @@ pub fn command() -> Command {
         .subcommand(Command::new("man").about("Print the manual page").defer(man))
         .subcommand(
             Command::new("hostile-server").about("The hostile server that `demo` runs in cells").hide(true),
+        )
+        .subcommand(
+            Command::new("try-access")
+                .about("What `profile why --prove` runs in a cell")
+                .hide(true)
+                .arg(
+                    Arg::new("operation")
+                        .value_name("OPERATION")
+                        .required(true)
+                        .value_parser(["read", "write", "exec"])
+                        .help("What to try"),
+                )
+                .arg(
+                    Arg::new("path")
+                        .value_name("PATH")
+                        .required(true)
+                        .value_parser(value_parser!(PathBuf))
+                        .help("On which path"),
+                ),
         )
 }
 
@@ -217,9 +236,63 @@ fn profile(command: Command) -> Command {
                      toolcell profile explain ./own.toml --json -- python3 server.py",
                 ),
         )
+        .subcommand(why(Command::new("why")))
         .after_help(
             "Examples:\n  toolcell profile list\n  toolcell profile show node\n  \
-             toolcell profile check ./own.toml\n  toolcell profile explain default -- /bin/true",
+             toolcell profile check ./own.toml\n  toolcell profile explain default -- /bin/true\n  \
+             toolcell profile why workspace --write ./notes",
+        )
+}
+
+fn why(command: Command) -> Command {
+    let question = |name: &'static str, takes, value_name: &'static str| {
+        value(name, takes, value_name).group("question")
+    };
+    command
+        .about("Say whether a profile allows one thing, by which rule, and what would allow it")
+        .long_about(
+            "Say whether a profile allows one thing, by which rule, and what would allow it.\n\n\
+             The answer comes from the plan of a cell. With `--prove` a cell is built and the thing is tried in it, \
+             without creating, changing or executing anything; an answer that the cell contradicts exits with 1. \
+             Exits with 0 when it is allowed, and with 119 when it is refused or depends on more than the profile.",
+        )
+        .override_usage(
+            "toolcell profile why [OPTIONS] NAME|FILE <--read PATH|--write PATH|--exec PATH|--connect HOST:PORT|\
+             --syscall NAME> [-- COMMAND [ARGS]...]",
+        )
+        .arg(
+            Arg::new("profile")
+                .value_name("NAME|FILE")
+                .required(true)
+                .value_parser(value_parser!(OsString))
+                .help("A profile's name, or a profile file"),
+        )
+        .arg(question("read", Takes::Path, "PATH").help("May it read this file, or list this directory?"))
+        .arg(question("write", Takes::Path, "PATH").help("May it change or make this file?"))
+        .arg(question("exec", Takes::Path, "PATH").help("May it execute this file?"))
+        .arg(question("connect", Takes::Text, "HOST:PORT").help("May it connect to this address?"))
+        .arg(question("syscall", Takes::Text, "NAME").help("May it make this system call?"))
+        .group(ArgGroup::new("question").required(true))
+        .arg(
+            Arg::new("prove")
+                .long("prove")
+                .action(clap::ArgAction::SetTrue)
+                .conflicts_with_all(["connect", "syscall"])
+                .help("Try it in a cell as well, changing nothing"),
+        )
+        .arg(
+            Arg::new("command")
+                .value_name("COMMAND")
+                .last(true)
+                .num_args(1..)
+                .value_parser(value_parser!(OsString))
+                .help("The program and its arguments that the cell is for"),
+        )
+        .arg(flag_json())
+        .after_help(
+            "Examples:\n  toolcell profile why default --read ~/.ssh/id_ed25519 --prove\n  \
+             toolcell profile why workspace --write .git/hooks/pre-commit\n  \
+             toolcell profile why strict --syscall socket",
         )
 }
 

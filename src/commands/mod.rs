@@ -9,6 +9,7 @@ mod doctor;
 mod exec;
 mod man;
 mod profile;
+mod quiet;
 mod run;
 
 use std::ffi::OsString;
@@ -51,6 +52,7 @@ fn dispatch(invocation: Invocation, color: ColorChoice) -> Result<Ending, Failur
         Invocation::Profile(args) => profile::run(&args, color),
         Invocation::Run(args) => run::run(&args, color),
         Invocation::Demo(args) => demonstrate(&args, color),
+        Invocation::TryAccess { operation, path } => Ok(profile::prove::try_it(&operation, &path)),
         Invocation::HostileServer => match hostile::serve(io::stdin().lock(), io::stdout().lock()) {
             Ok(()) => Ok(Ending::Success),
             Err(error) => Err(stdout_failed(error)),

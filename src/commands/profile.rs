@@ -1,6 +1,9 @@
-//! `toolcell profile`: lists, shows and checks profiles, and explains the plan that one leads to.
+//! `toolcell profile`: lists, shows and checks profiles, and explains the plan that one leads to. `why` answers one question.
 //!
-//! Neighbours: `policy::files` finds and resolves, `compose` plans, `plan::explain` words the steps. Never: starts a cell.
+//! Neighbours: `policy::files` finds and resolves, `compose` plans, `plan::explain` words the steps. Never: starts a cell, but for `why --prove`.
+
+pub(super) mod prove;
+mod why;
 
 use std::fmt::Write as _;
 use std::path::Path;
@@ -20,6 +23,7 @@ pub(super) fn run(args: &ProfileArgs, color: ColorChoice) -> Result<Ending, Fail
         ProfileArgs::List => list(),
         ProfileArgs::Show { name } => show(name),
         ProfileArgs::Check { file } => check_file(file, color),
+        ProfileArgs::Why(args) => why::run(args),
         ProfileArgs::Explain { profile, command, json } => {
             let profile = compose::texts(std::slice::from_ref(profile))?.concat();
             explain_plan(&profile, &compose::texts(command)?, *json, color)

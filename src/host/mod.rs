@@ -6,6 +6,7 @@
 pub mod cgroups;
 mod delegation;
 pub mod probe;
+pub mod reach;
 pub mod runtime;
 pub mod view;
 

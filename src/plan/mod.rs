@@ -8,6 +8,7 @@ pub mod explain;
 pub mod prelude;
 pub mod seccomp;
 pub mod step;
+pub mod why;
 
 use std::path::PathBuf;
 

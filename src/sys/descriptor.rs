@@ -209,11 +209,19 @@ pub fn working_directory() -> BorrowedFd<'static> {
 /// # Errors
 /// Why the path cannot be written to.
 pub fn writable(path: &std::path::Path) -> Result<()> {
+    access(path, libc::W_OK)
+}
+
+/// faccessat(2) for the effective ids. Landlock is not asked.
+///
+/// # Errors
+/// Why the path cannot be used in this way.
+pub fn access(path: &std::path::Path, mode: libc::c_int) -> Result<()> {
     use std::os::unix::ffi::OsStrExt;
     let path = std::ffi::CString::new(path.as_os_str().as_bytes()).map_err(|_nul| Errno(libc::EINVAL))?;
     // SAFETY: the path is a NUL-terminated text.
     check(libc::c_long::from(unsafe {
-        libc::faccessat(libc::AT_FDCWD, path.as_ptr(), libc::W_OK, libc::AT_EACCESS)
+        libc::faccessat(libc::AT_FDCWD, path.as_ptr(), mode, libc::AT_EACCESS)
     }))
     .map(drop)
 }

@@ -540,3 +540,26 @@ pub fn chdir(path: &CStr) -> Result<()> {
     // SAFETY: the path is a NUL-terminated text.
     check(libc::c_long::from(unsafe { libc::chdir(path.as_ptr()) })).map(drop)
 }
+
+/// execveat(2) with `AT_EXECVE_CHECK`: everything that the kernel asks before it runs a program, and nothing is run.
+///
+/// # Errors
+/// Why it may not be executed; `EINVAL` from a kernel older than 6.14.
+pub fn may_execute(path: &CStr) -> Result<()> {
+    const AT_EXECVE_CHECK: libc::c_int = 0x10000;
+    let argv = [path.as_ptr(), ptr::null()];
+    let environment = [ptr::null::<libc::c_char>()];
+    // SAFETY: path, argv and environment are live, NUL-terminated texts and null-terminated lists of such; with this
+    // flag the call returns, and an older kernel refuses the flag.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_execveat,
+            libc::AT_FDCWD,
+            path.as_ptr(),
+            argv.as_ptr(),
+            environment.as_ptr(),
+            AT_EXECVE_CHECK,
+        )
+    })
+    .map(drop)
+}

@@ -1,28 +1,25 @@
 //! Really runs a cell, the way a call does: the default profile, the whole launch, a harmless program.
 //!
-//! Neighbours: `doctor` asks for one rung at a time; `compose` plans, `launch` and `watch` run it. Never: shares this
+//! Neighbours: `doctor` asks for one rung at a time; `compose` plans, `quiet` runs it. Never: shares this
 //! process's stdin, stdout or stderr with the cell.
 
 use std::fs::File;
-use std::os::fd::AsFd;
 use std::time::{Duration, Instant};
 
 use serde::{Deserialize, Serialize};
 
 use crate::commands::compose::Surroundings;
+use crate::commands::quiet;
 use crate::diag::Failure;
 use crate::host::Facts;
 use crate::host::probe::child;
 use crate::launch::LaunchError;
-use crate::launch::cgroup::cell_name;
-use crate::launch::spawn::{self, Prepared, Started, Stdio};
 use crate::outcome::Receipt;
 use crate::plan::Plan;
 use crate::policy::Floor;
 use crate::policy::add::Additions;
+use crate::sys::Errno;
 use crate::sys::process::Exit;
-use crate::sys::{Errno, descriptor};
-use crate::watch::passthrough::{self, Ends};
 
 /// More than a launch takes on the slowest host.
 const TIME: Duration = Duration::from_secs(30);
@@ -76,26 +73,9 @@ fn plan(facts: &Facts, floor: Floor) -> Result<Plan, Failure> {
 }
 
 fn run(plan: Plan) -> Result<Tried, LaunchError> {
-    let broken = |errno| LaunchError::new("exec", "standard streams", errno);
-    let nowhere = File::options().read(true).write(true).open("/dev/null");
-    let nowhere = nowhere.map_err(|error| broken(Errno::from(error)))?;
-    for number in 0..=2 {
-        descriptor::duplicate_to(nowhere.as_fd(), number, false).map_err(broken)?;
-    }
-    let (stdin, into) = descriptor::pipe().map_err(broken)?;
-    let (out, stdout) = descriptor::pipe().map_err(broken)?;
-    let (err, stderr) = descriptor::pipe().map_err(broken)?;
-    let prepared = Prepared::new(plan)?;
     let launched = Instant::now();
-    let started = spawn::spawn(&prepared, Stdio { stdin, stdout, stderr }, &cell_name(0))?;
-    let passed = passthrough::pass(&started, Ends { stdin: into, stdout: out, stderr: err }, TIME, 1 << 20);
+    let passed = quiet::run(plan, TIME)?;
     let took = launched.elapsed();
-    let Started { cgroup, reserved, private, .. } = started;
-    drop((reserved, private));
-    if let Some(cgroup) = cgroup {
-        cgroup.remove();
-    }
-    let passed = passed.map_err(broken)?;
     match (passed.failed, passed.receipt, passed.exit) {
         (Some(error), _, _) => Err(error),
         (None, Some(receipt), Some(Exit::Code(0))) => Ok(Tried::Ran { receipt, took }),

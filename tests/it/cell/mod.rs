@@ -16,3 +16,4 @@ mod probe;
 mod runner;
 mod scene;
 mod shape;
+mod why;

@@ -1,0 +1,339 @@
+//! Says what a plan lets a process do with one path, address or system call, and by which rule of the policy.
+//!
+//! Neighbours: takes what `host::reach` walked, gives an [`Answer`] to `commands::profile`, which prints it and can have it
+//! proved in a cell. Never: looks at the host.
+
+use std::path::{Path, PathBuf};
+
+use serde::Serialize;
+
+use super::Plan;
+use super::seccomp::{self, UnknownSyscall, Verdict};
+use super::step::{Access, Step};
+use crate::host::reach::{Place, Reach};
+use crate::host::view::View;
+use crate::policy::path::grantable;
+use crate::policy::{PathRule, Policy};
+
+/// What somebody wants to do with a path.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Operation {
+    /// Read a file, or list a directory.
+    Read,
+    /// Change a file, or make one.
+    Write,
+    /// Execute a file.
+    Exec,
+}
+
+impl Operation {
+    /// As the option is called.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::Exec => "exec",
+        }
+    }
+}
+
+/// May it?
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Decision {
+    /// The policy lets it.
+    Allowed,
+    /// It does not.
+    Refused,
+    /// It depends on what the policy does not know.
+    Depends,
+}
+
+/// The rule that decides.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct By {
+    /// What the rule is, e.g. "`filesystem.read` of `/srv`", or what of the cell decides.
+    pub rule: String,
+    /// Where it comes from; empty for what every cell has.
+    pub origin: String,
+    /// The reason that stands with it.
+    pub why: String,
+}
+
+/// The answer to one question.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Answer {
+    /// The verdict.
+    pub decision: Decision,
+    /// By which rule.
+    pub by: By,
+    /// The TOML that would allow it; `None` when it is allowed, or when nothing should allow it.
+    pub allow: Option<String>,
+    /// What else to know, such as why nothing should allow it.
+    pub note: Option<String>,
+}
+
+fn of_the_cell(rule: &str, why: &str) -> By {
+    By { rule: rule.to_owned(), origin: String::new(), why: why.to_owned() }
+}
+
+const fn permits(access: Access, operation: Operation) -> bool {
+    match operation {
+        Operation::Read => true,
+        Operation::Write => access.write,
+        Operation::Exec => access.execute,
+    }
+}
+
+/// The question about a path.
+#[derive(Debug, Clone, Copy)]
+pub struct File<'a> {
+    /// What was asked for.
+    pub operation: Operation,
+    /// The path as it was asked for.
+    pub path: &'a Path,
+    /// Where it leads.
+    pub reach: &'a Reach,
+}
+
+/// What becomes of a path.
+#[must_use]
+pub fn file(policy: &Policy, plan: &Plan, view: &View, asked: File<'_>) -> Answer {
+    let File { operation, reach, .. } = asked;
+    let ruled = plan.steps.iter().any(|step| match step {
+        Step::Landlock { rules, .. } => {
+            rules.iter().any(|rule| reach.path.starts_with(&rule.path) && permits(rule.access, operation))
+        }
+        _ => false,
+    });
+    let refused = |by: By| {
+        let (allow, note) = remedy(operation, asked.path, &reach.place);
+        Answer { decision: Decision::Refused, by, allow, note }
+    };
+    let answer = |allowed: bool, by: By| {
+        if allowed {
+            Answer { decision: Decision::Allowed, by, allow: None, note: None }
+        } else {
+            refused(by)
+        }
+    };
+    let shown = match &reach.place {
+        Place::NotShown => {
+            refused(of_the_cell("the private root", "no rule grants it, so it does not exist in the cell"))
+        }
+        Place::Hidden(path) => Answer { allow: None, ..refused(hidden(policy, plan, view, path)) },
+        Place::Unknown(errno) => Answer {
+            decision: Decision::Depends,
+            by: of_the_cell("the host", &format!("it does not say what is there: {errno}")),
+            allow: None,
+            note: None,
+        },
+        Place::Made => {
+            answer(ruled, of_the_cell("the private root", "made by toolcell, the same in every cell"))
+        }
+        Place::Device => answer(
+            ruled,
+            of_the_cell("the cell's `/dev`", "null, zero, full, random and urandom are in every cell"),
+        ),
+        Place::Proc if operation == Operation::Read => Answer {
+            decision: Decision::Depends,
+            by: of_the_cell(
+                "the cell's `/proc`",
+                "it shows the processes of the cell, and nothing of the host",
+            ),
+            allow: None,
+            note: None,
+        },
+        Place::Proc => refused(of_the_cell("the cell's `/proc`", "it can be read only")),
+        Place::Scratch => answer(
+            ruled,
+            of_the_cell("`filesystem.scratch`", "a private directory, empty when the cell starts"),
+        ),
+        Place::Bound { mount, access, .. } => {
+            let mut told =
+                answer(permits(*access, operation) && ruled, granting(policy, view, mount, operation));
+            if told.decision == Decision::Allowed {
+                told.note = remark(reach);
+            }
+            told
+        }
+    };
+    if operation == Operation::Exec && shown.decision == Decision::Allowed && reach.exists && !reach.program {
+        let by = of_the_cell("what it is", "the kernel executes only regular files with an execute bit");
+        return Answer { decision: Decision::Refused, by, allow: None, note: None };
+    }
+    shown
+}
+
+fn remark(reach: &Reach) -> Option<String> {
+    if !reach.exists {
+        return Some("there is nothing of that name now".to_owned());
+    }
+    let closed = reach.closed.as_ref()?;
+    Some(format!(
+        "the mode of `{}` closes it to others than its owner, and the kernel asks that too",
+        closed.display()
+    ))
+}
+
+/// Every path rule with the name of its list.
+fn rules(policy: &Policy) -> impl Iterator<Item = (&'static str, &PathRule)> {
+    let files = &policy.filesystem;
+    let lists = [("execute", &files.execute), ("write", &files.write), ("read", &files.read)];
+    lists.into_iter().flat_map(|(name, list)| list.iter().map(move |rule| (name, rule)))
+}
+
+fn by_rule(list: &str, rule: &PathRule) -> By {
+    By {
+        rule: format!("`filesystem.{list}` of `{}`", rule.path.display()),
+        origin: rule.origin.clone(),
+        why: rule.why.clone(),
+    }
+}
+
+/// The rule behind a mount: the longest at or above it, and of several for one path the one that allows the most.
+fn granting(policy: &Policy, view: &View, mount: &Path, operation: Operation) -> By {
+    let place = |rule: &PathRule| {
+        let moved = view.granted.iter().any(|seen| seen.target == rule.path && seen.source == mount);
+        if moved {
+            Some(mount.components().count())
+        } else {
+            mount.starts_with(&rule.path).then(|| rule.path.components().count())
+        }
+    };
+    let wanted = |list: &str| match operation {
+        Operation::Read => true,
+        Operation::Write => list == "write",
+        Operation::Exec => list == "execute",
+    };
+    rules(policy)
+        .filter_map(|(list, rule)| Some((place(rule)?, wanted(list), list, rule)))
+        .max_by_key(|(length, wanted, _, _)| (*length, *wanted))
+        .map_or_else(
+            || {
+                of_the_cell(
+                    &format!("what the command needs: `{}`", mount.display()),
+                    "found from the command, read-only",
+                )
+            },
+            |(_, _, list, rule)| by_rule(list, rule),
+        )
+}
+
+/// The rule behind a hidden path: the `deny` of that name, or of what the name leads to.
+fn hidden(policy: &Policy, plan: &Plan, view: &View, path: &Path) -> By {
+    let sources: Vec<PathBuf> = plan
+        .steps
+        .iter()
+        .filter_map(|step| match step {
+            Step::Bind { source, target, .. } => Some(source.join(path.strip_prefix(target).ok()?)),
+            _ => None,
+        })
+        .collect();
+    let denies = |rule: &PathRule| {
+        path == rule.path
+            || view.hidden.iter().any(|seen| seen.target == rule.path && sources.contains(&seen.source))
+    };
+    policy.filesystem.deny.iter().find(|rule| denies(rule)).map_or_else(
+        || {
+            of_the_cell(
+                "what the command does not need",
+                "package managers and credentials beside a program are hidden",
+            )
+        },
+        |rule| by_rule("deny", rule),
+    )
+}
+
+/// The line that would allow it, or why there is none.
+fn remedy(operation: Operation, path: &Path, place: &Place) -> (Option<String>, Option<String>) {
+    let nothing = |why: &str| (None, Some(format!("no line allows it: {why}")));
+    match place {
+        Place::Hidden(_) => return nothing("`deny` is above all grants; the rule itself would have to go"),
+        Place::Made | Place::Device | Place::Proc => {
+            return nothing("toolcell makes it itself, and no rule reaches it");
+        }
+        Place::Scratch => {
+            return match operation {
+                Operation::Exec => (Some("[filesystem]\nexecute = [\"{scratch}\"]".to_owned()), None),
+                Operation::Read | Operation::Write => {
+                    (Some("[filesystem]\nscratch = \"64MiB\"".to_owned()), None)
+                }
+            };
+        }
+        Place::NotShown | Place::Bound { .. } | Place::Unknown(_) => {}
+    }
+    if let Err(error) = grantable(path) {
+        return nothing(&error.to_string());
+    }
+    let list = match operation {
+        Operation::Read => "read",
+        Operation::Write => "write",
+        Operation::Exec => "execute",
+    };
+    let shown = crate::policy::path::escape(&path.to_string_lossy());
+    let line = format!("[filesystem]\n{list} = [{}]", toml_text(&shown));
+    let both = (operation == Operation::Write).then(|| {
+        "a path that does not exist cannot be granted; grant the directory that it is to be made in"
+            .to_owned()
+    });
+    (Some(line), both)
+}
+
+/// A basic string of TOML.
+fn toml_text(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+/// What becomes of a system call.
+///
+/// # Errors
+/// There is none of that name.
+pub fn syscall(policy: &Policy, name: &str) -> Result<Answer, UnknownSyscall> {
+    let explained = seccomp::explain(name, &policy.syscalls)?;
+    let named = |list: &[String]| list.iter().any(|known| known == name);
+    let by = |rule: &str| By {
+        rule: rule.to_owned(),
+        origin: format!("profile `{}`", policy.name),
+        why: explained.why.to_owned(),
+    };
+    let by = if named(&policy.syscalls.deny) {
+        by("`syscalls.deny`")
+    } else if named(&policy.syscalls.allow) {
+        by("`syscalls.allow`")
+    } else {
+        of_the_cell("the built-in system call list", explained.why)
+    };
+    let allow = format!("[syscalls]\nallow = [\"{name}\"]");
+    let denied = named(&policy.syscalls.deny);
+    let refused = |how: String| Answer {
+        decision: Decision::Refused,
+        by: by.clone(),
+        allow: (!denied).then(|| allow.clone()),
+        note: Some(how),
+    };
+    Ok(match explained.verdict {
+        Verdict::Allow => Answer { decision: Decision::Allowed, by, allow: None, note: None },
+        Verdict::Errno(errno) => refused(format!("it returns {errno}")),
+        Verdict::Kill => refused("the process is killed".to_owned()),
+        Verdict::Conditional(text) => {
+            Answer { decision: Decision::Depends, by, allow: None, note: Some(format!("allowed: {text}")) }
+        }
+    })
+}
+
+/// What becomes of a connection: a cell has a network namespace in which there is nothing but its own loopback.
+#[must_use]
+pub fn connect() -> Answer {
+    Answer {
+        decision: Decision::Refused,
+        by: of_the_cell(
+            "the cell's network namespace",
+            "it has a loopback interface of its own and nothing else; Landlock refuses TCP as well from ABI 4 on",
+        ),
+        allow: None,
+        note: Some("no line allows it: this version has no way to allow a destination".to_owned()),
+    }
+}

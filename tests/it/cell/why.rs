@@ -1,0 +1,188 @@
+//! `profile why` says what a cell does: over random rules, its answer, the proof in a cell, and the rules as the test itself
+//! reads them are the same.
+//!
+//! Neighbours: `scene` has the tree. Never: asks the program under test what to expect.
+
+use std::collections::BTreeMap;
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::path::Path;
+
+use proptest::prelude::*;
+use proptest::test_runner::{Config, TestRunner};
+use serde_json::Value;
+
+use super::scene::{Scene, floor};
+
+/// What rules can be about, and questions too: directories, files, and a name that does not exist.
+const PLACES: [&str; 9] = ["a", "a/f", "a/c", "a/c/f", "a/c/d", "a/c/d/f", "b", "b/f", "a/absent"];
+/// What can only be asked about: links, relative and absolute.
+const LINKS: [&str; 3] = ["a/to-b", "b/to-a", "a/nowhere"];
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Rule {
+    Read,
+    Write,
+    Execute,
+    Deny,
+}
+
+const RULES: [(Rule, &str); 4] =
+    [(Rule::Read, "read"), (Rule::Write, "write"), (Rule::Execute, "execute"), (Rule::Deny, "deny")];
+
+fn tree() -> Scene {
+    let scene = Scene::new();
+    for file in ["a/f", "a/c/f", "a/c/d/f", "b/f"] {
+        scene.file(file, 0o755);
+    }
+    symlink("../b/f", scene.path("a/to-b")).unwrap();
+    symlink(scene.path("a/c/f"), scene.path("b/to-a")).unwrap();
+    symlink("nothing", scene.path("a/nowhere")).unwrap();
+    scene
+}
+
+/// Rules that a profile may have: what is granted exists, and nothing beneath a denied path is granted.
+fn consistent(rules: &[(usize, Rule)]) -> BTreeMap<&'static str, Rule> {
+    let mut kept: BTreeMap<&str, Rule> = rules.iter().map(|(place, rule)| (PLACES[*place], *rule)).collect();
+    let denied: Vec<&str> = kept.iter().filter(|(_, rule)| **rule == Rule::Deny).map(|(p, _)| *p).collect();
+    kept.retain(|place, rule| {
+        let below = denied.iter().any(|above| Path::new(place).starts_with(above) && place != above);
+        !below && (*rule == Rule::Deny || *place != "a/absent")
+    });
+    kept
+}
+
+/// Deny above all, else the longest path decides; and a directory is no program.
+fn expected(rules: &BTreeMap<&str, Rule>, place: &str, operation: &str) -> bool {
+    let at = |path: &Path| rules.get(path.to_str().unwrap());
+    if Path::new(place).ancestors().any(|above| at(above) == Some(&Rule::Deny)) {
+        return false;
+    }
+    if operation == "exec" && !place.ends_with("/f") && place != "a/absent" {
+        return false;
+    }
+    match Path::new(place).ancestors().find_map(at) {
+        None | Some(Rule::Deny) => false,
+        Some(Rule::Read) => operation == "read",
+        Some(Rule::Write) => operation != "exec",
+        Some(Rule::Execute) => operation != "write",
+    }
+}
+
+fn profile(scene: &Scene, rules: &BTreeMap<&str, Rule>) -> String {
+    let mut text = format!("floor = \"{}\"\n[filesystem]\n", floor()[1]);
+    for (kind, key) in RULES {
+        let of_kind = rules.iter().filter(|(_, rule)| **rule == kind);
+        let paths: Vec<String> = of_kind.map(|(place, _)| format!("\"{}\"", scene.path(place))).collect();
+        text += &format!("{key} = [{}]\n", paths.join(", "));
+    }
+    scene.profile(&text)
+}
+
+/// The exit status and the answer, proved.
+fn ask(scene: &Scene, profile: &str, place: &str, operation: &str) -> (i32, Value) {
+    let mut command = scene.command("profile");
+    command.args(["why", profile, &format!("--{operation}"), &scene.path(place), "--prove", "--json"]);
+    let output = command.output().unwrap();
+    let said = String::from_utf8_lossy(&output.stderr);
+    let value = serde_json::from_slice(&output.stdout);
+    (output.status.code().unwrap(), value.unwrap_or_else(|error| panic!("{error}: {said}")))
+}
+
+/// Every name below the tree, so that a proof which makes or changes something is found out.
+fn census(scene: &Scene) -> Vec<(String, String, std::time::SystemTime)> {
+    let mut open = vec![scene.path("a"), scene.path("b")];
+    let mut found = Vec::new();
+    while let Some(path) = open.pop() {
+        let metadata = fs::symlink_metadata(&path).unwrap();
+        if metadata.is_dir() {
+            let entries = fs::read_dir(&path).unwrap();
+            open.extend(entries.map(|entry| entry.unwrap().path().to_str().unwrap().to_owned()));
+        }
+        let content = if metadata.is_file() { fs::read_to_string(&path).unwrap() } else { String::new() };
+        // A denied name that is absent has a place for as long as a cell runs, which its directory's time tells of.
+        let changed = if metadata.is_dir() { std::time::UNIX_EPOCH } else { metadata.modified().unwrap() };
+        found.push((path, content, changed));
+    }
+    found.sort();
+    found
+}
+
+#[test]
+fn the_answer_is_what_a_cell_does() {
+    let rules =
+        prop::collection::vec((0..PLACES.len(), prop::sample::select(RULES.map(|(r, _)| r).to_vec())), 1..6);
+    let questions = prop::collection::vec(
+        (0..PLACES.len() + LINKS.len(), prop::sample::select(vec!["read", "write", "exec"])),
+        4,
+    );
+    let scene = tree();
+    let before = census(&scene);
+    let config = Config { cases: 24, failure_persistence: None, ..Config::default() };
+    let outcome = TestRunner::new(config).run(&(rules, questions), |(rules, questions)| {
+        let rules = consistent(&rules);
+        let profile = profile(&scene, &rules);
+        for (place, operation) in questions {
+            let place = *PLACES.iter().chain(&LINKS).nth(place).unwrap();
+            let (status, said) = ask(&scene, &profile, place, operation);
+            let allowed = said["answer"]["decision"] == "allowed";
+            prop_assert_eq!(status, if allowed { 0 } else { 119 }, "{} {}: {:#}", operation, place, said);
+            let absent = matches!(place, "a/absent" | "a/nowhere") && operation != "write";
+            let proof = &said["proof"];
+            if allowed && absent {
+                prop_assert_eq!(&proof["errno"], "ENOENT", "{} {}: {:#}", operation, place, said);
+            } else {
+                prop_assert_eq!(&proof["succeeded"], allowed, "{} {}: {:#}", operation, place, said);
+            }
+            if !LINKS.contains(&place) {
+                let expected = expected(&rules, place, operation);
+                prop_assert_eq!(allowed, expected, "{} {} by {:?}: {:#}", operation, place, rules, said);
+            }
+        }
+        Ok(())
+    });
+    assert_eq!(census(&scene), before, "a proof changed something");
+    if let Err(error) = outcome {
+        panic!("{error}");
+    }
+}
+
+#[test]
+fn each_answer_names_its_rule_and_the_line_that_would_allow_it() {
+    let scene = tree();
+    let profile = scene.profile(&format!(
+        "floor = \"{}\"\n[filesystem]\nread = [{{ path = \"{}\", why = \"what is worked on\" }}]\ndeny = [{{ path = \"{}\", why = \"secret\" }}]\n",
+        floor()[1],
+        scene.path("a"),
+        scene.path("a/c"),
+    ));
+    let (_, allowed) = ask(&scene, &profile, "a/f", "read");
+    assert_eq!(allowed["answer"]["by"]["why"], "what is worked on");
+    assert_eq!(allowed["answer"]["by"]["origin"], "profile `profile`");
+    assert_eq!(allowed["answer"]["allow"], Value::Null);
+    let (_, refused) = ask(&scene, &profile, "a/f", "write");
+    assert_eq!(refused["proof"]["errno"], "EROFS");
+    let line = format!("[filesystem]\nwrite = [\"{}\"]", scene.path("a/f"));
+    assert_eq!(refused["answer"]["allow"], line.as_str());
+    let (_, hidden) = ask(&scene, &profile, "a/c/d/f", "read");
+    assert_eq!(hidden["answer"]["by"]["why"], "secret");
+    assert_eq!(hidden["answer"]["allow"], Value::Null);
+    let (_, ungranted) = ask(&scene, &profile, "b/f", "read");
+    assert_eq!(ungranted["proof"]["errno"], "ENOENT");
+}
+
+#[test]
+fn calls_and_connections_are_answered_without_a_cell() {
+    let scene = Scene::new();
+    let code = |arguments: &[&str]| {
+        let output = scene.command("profile").args(["why", "default"]).args(arguments).output().unwrap();
+        (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
+    };
+    assert_eq!(code(&["--syscall", "read"]).0, 0);
+    let (status, said) = code(&["--syscall", "bpf"]);
+    assert_eq!(status, 119);
+    assert!(said.contains("allow = [\"bpf\"]"), "{said}");
+    assert_eq!(code(&["--syscall", "no_such_call"]).0, 2);
+    assert_eq!(code(&["--connect", "example.com:443"]).0, 119);
+    assert_eq!(code(&["--connect", "example.com:443", "--prove"]).0, 2);
+}
