@@ -22,7 +22,7 @@ use crate::plan::{Plan, Refusal, seccomp};
 use crate::policy::add::{Additions, parse_env};
 use crate::policy::files::{Library, Listed, user_directory};
 use crate::policy::{PathRule, Policy, limits, profile};
-use crate::sys::{identity, landlock};
+use crate::sys::{Errno, identity, landlock};
 
 /// The profile of a command or server for which none was named.
 pub(super) const DEFAULT_PROFILE: &str = "default";
@@ -183,13 +183,12 @@ fn refused(error: Refusal) -> Failure {
         | Refusal::NeedsRoot { .. } => Ending::Floor,
         Refusal::Syscall(_) | Refusal::GrantedAndDenied { .. } => Ending::Configuration,
     };
-    let hint = match (&error, landlock::version()) {
-        (Refusal::NoLandlock, Err(errno)) => {
-            let failed = Failed::new("landlock_create_ruleset", "version", errno);
-            Some(causes::explain(Part::Landlock, &failed, &Clues::read()).sentence())
-        }
-        _ => error.hint(),
-    };
+    if let (Refusal::NoLandlock, Err(errno)) = (&error, landlock::version()) {
+        let failed = Failed::new("landlock_create_ruleset", "version", errno);
+        let hint = causes::explain(Part::Landlock, &failed, &Clues::read()).sentence();
+        return Failure::new(ending, NoLandlock { refusal: error, errno }).hint(Some(hint));
+    }
+    let hint = error.hint();
     Failure::new(ending, error).hint(hint)
 }
 
@@ -206,6 +205,15 @@ pub(super) fn sweep(facts: &Facts) {
         cgroup::sweep(&parent);
     }
     private::sweep(&facts.temporary);
+}
+
+/// The plan only knows that there is none.
+#[derive(Debug, thiserror::Error)]
+#[error("{refusal}: landlock_create_ruleset")]
+struct NoLandlock {
+    refusal: Refusal,
+    #[source]
+    errno: Errno,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -16,9 +16,15 @@ mod doctor;
 mod fuzzed;
 mod golden;
 mod help;
+mod host;
 mod readme;
 mod session;
 mod tidy;
+
+/// The project's files: where the tests were built, or the copy that another user or machine can reach.
+fn project() -> std::path::PathBuf {
+    std::env::var_os("TOOLCELL_TEST_PROJECT").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), Into::into)
+}
 
 /// The binary: where the tests were built, or the copy that an ordinary user can reach.
 fn binary() -> std::path::PathBuf {

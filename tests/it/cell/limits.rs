@@ -4,7 +4,7 @@
 
 use toolcell::outcome::{Evidence, Layer, Limit, Violation};
 
-use super::scene::{Executed, Scene, has_cgroup, skip};
+use super::scene::{Executed, Scene, has_cgroup, needs_cgroup};
 
 /// The violation of one limit, with the fields that do not depend on how far the payload came.
 #[track_caller]
@@ -31,8 +31,8 @@ fn status(run: &Executed) -> &str {
 
 #[test]
 fn memory() {
-    if !has_cgroup() {
-        return skip("this user has no cgroup to make another in");
+    if needs_cgroup() {
+        return;
     }
     let scene = Scene::new();
     let operation = ["allocate,100000000".to_owned()];
@@ -55,8 +55,8 @@ fn memory() {
 
 #[test]
 fn scratch_counts_as_memory() {
-    if !has_cgroup() {
-        return skip("this user has no cgroup to make another in");
+    if needs_cgroup() {
+        return;
     }
     let scene = Scene::new();
     let run =
@@ -67,8 +67,8 @@ fn scratch_counts_as_memory() {
 
 #[test]
 fn cpu() {
-    if !has_cgroup() {
-        return skip("this user has no cgroup to make another in");
+    if needs_cgroup() {
+        return;
     }
     let scene = Scene::new();
     let run = scene.exec(&["--cpu", "0.1"], &["spin,100".to_owned()]);
@@ -81,8 +81,8 @@ fn cpu() {
 
 #[test]
 fn tasks() {
-    if !has_cgroup() {
-        return skip("this user has no cgroup to make another in");
+    if needs_cgroup() {
+        return;
     }
     let scene = Scene::new();
     let run = scene.exec(&["--tasks", "8"], &["forks,100".to_owned()]);

@@ -21,7 +21,7 @@ use toolcell::sys::identity;
 
 use super::probe;
 use super::runner::{self, Outcome};
-use crate::binary;
+use crate::{binary, host};
 
 /// A private directory below `/var/tmp`, removed at the end.
 #[derive(Debug)]
@@ -195,14 +195,23 @@ pub(super) fn floor() -> [&'static str; 2] {
     ["--floor", if has_cgroup() { "full" } else { "no-cgroup" }]
 }
 
-/// Says that the host lacks what a test needs. Where it is expected to have everything, that is a failure.
+/// Says that the host lacks what a test needs. Where it is known what the host has, that is a failure.
 #[track_caller]
 pub(super) fn skip(why: &str) {
-    assert!(
-        std::env::var_os("TOOLCELL_EXPECT_HOST").is_none_or(|expected| expected != "full"),
-        "skipped: {why}"
-    );
+    assert!(host::expected().is_none(), "skipped: {why}");
     note(why);
+}
+
+/// Does this test need a cgroup that there is none for? Then it says so; where the host is expected to have one, that is
+/// a failure.
+#[track_caller]
+pub(super) fn needs_cgroup() -> bool {
+    let lacks = !has_cgroup();
+    if lacks {
+        assert!(host::expected().is_none_or(|expected| expected != "full"), "skipped: no cgroup");
+        note("this user has no cgroup to make another in");
+    }
+    lacks
 }
 
 /// Is this test for root, and not run as root? Then it says so, whatever is expected of the host.

@@ -103,7 +103,7 @@ impl Client {
         let filesystem = format!("[filesystem]\n{}\n", setup.filesystem);
         fs::write(&profile, format!("extends = \"default\"\n{filesystem}{limits}")).unwrap();
         let audit = scratch.0.join("audit.jsonl");
-        let server = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("tests/it/session/server.py");
+        let server = crate::project().join("tests/it/session/server.py");
         let mut child = Command::new(crate::binary())
             .args(["run", "--jobs", &setup.jobs.to_string()])
             .args([&PathBuf::from("--profile"), &profile, &PathBuf::from("--audit"), &audit])

@@ -1,0 +1,89 @@
+"""The kinds of host that toolcell is tested on: what each is, and what is expected of it.
+
+Neighbours: `scripts/vm` runs them, `machine` boots them, `tests/it/host.rs` reads what is expected. Never: skips a lane
+that cannot be made; that is a failure.
+"""
+
+import dataclasses
+
+import programs
+
+ALL_TESTS = ("unit", "it")
+# Where no cell can be made, that is what is looked at.
+REFUSAL = ("it host:: doctor::",)
+# All that is about cells, and not about a protocol.
+CELLS = ("it cell:: host:: doctor::",)
+
+
+@dataclasses.dataclass(frozen=True)
+class Lane:
+    """One kind of host. `expect` is what TOOLCELL_EXPECT_HOST says; `tests` are programs, each with names to choose by.
+
+    Users: `root`; `scope`, in a scope of systemd with delegated controllers; `session`, as after a login; `plain`,
+    without a service manager or a cgroup of one's own.
+    """
+
+    kernel: str
+    user: str
+    expect: str
+    quick: bool = False
+    sysctls: tuple = ()
+    apparmor: str = ""
+    arguments: str = ""
+    docker: bool = False
+    tests: tuple = ALL_TESTS
+
+    @property
+    def systemd(self):
+        """Does this user have a session?"""
+        return self.user in ("session", "scope")
+
+
+def refusing(kernel, user, missing, launch=None, floor="landlock", **others):
+    """A host without a cell of the usual kind: the layer, the call that fails alone, its errno, the launch's if another."""
+    return Lane(kernel, user, f"{floor}:{missing}:{launch or missing.split(':')[-1]}", tests=REFUSAL, **others)
+
+
+LANES = {
+    "root": Lane("6.12", "root", "full", quick=True, tests=CELLS),
+    "root-6.12": Lane("6.12", "root", "full"),
+    "scope": Lane("6.12", "scope", "full", tests=CELLS),
+    "scope-6.12": Lane("6.12", "scope", "full"),
+    "session": Lane("6.12", "session", "no-cgroup", quick=True, tests=REFUSAL),
+    "plain": Lane("6.12", "plain", "no-cgroup", tests=CELLS),
+    "no-user-namespaces": refusing("6.12", "plain", "user-namespace:clone3:ENOSPC", quick=True,
+                                   sysctls=("user.max_user_namespaces=0",)),
+    "no-unprivileged-user-namespaces": refusing("6.12", "plain", "user-namespace:clone3:EPERM",
+                                                sysctls=("kernel.unprivileged_userns_clone=0",)),
+    "ubuntu-24.04": refusing("6.12", "plain", "user-namespace:write:EACCES", "EPERM", quick=True, apparmor="apparmor-24.04"),
+    "ubuntu-23.10": refusing("6.12", "plain", "user-namespace:clone3:EACCES", quick=True, apparmor="apparmor-23.10"),
+    "docker": refusing("6.12", "plain", "user-namespace:clone3:ENOSYS", quick=True, docker=True),
+    "docker-root": refusing("6.12", "root", "mount-namespace:clone3:ENOSYS", docker=True),
+    "no-landlock": refusing("6.12", "root", "landlock:landlock_create_ruleset:EOPNOTSUPP", floor="none", quick=True,
+                            arguments="lsm=lockdown,yama,apparmor"),
+    "root-5.10": refusing("5.10", "root", "landlock:landlock_create_ruleset:ENOSYS", floor="none"),
+    "scope-5.10": refusing("5.10", "scope", "landlock:landlock_create_ruleset:ENOSYS", floor="none"),
+    "root-6.1": Lane("6.1", "root", "full"),
+    "scope-6.1": Lane("6.1", "scope", "full"),
+    "root-6.18": Lane("6.18", "root", "full"),
+    "scope-6.18": Lane("6.18", "scope", "full"),
+    "root-7": Lane("7", "root", "full"),
+    "scope-7": Lane("7", "scope", "full"),
+}
+
+
+def command(lane):
+    """The script that runs a lane's tests, as its user."""
+    variables = {**programs.environment("/project"), "TMPDIR": "/var/tmp", "TOOLCELL_TEST_SKIPS": "/var/tmp/skips",
+                 "TOOLCELL_TEST_PATIENCE": 10, "TOOLCELL_EXPECT_HOST": lane.expect, "PROPTEST_CASES": 32}
+    lines = ["#!/bin/sh", *(f"export {name}='{value}'" for name, value in variables.items()),
+             "export HOME=${HOME:-/root}", "cd /project/project", "worst=0"]
+    for test in lane.tests:
+        program, *names = test.split()
+        run = f"/project/{program} {' '.join(names) or '--skip tidy::'}"
+        if lane.docker:
+            # The test becomes what stands in the variable, under the filter; its own summary is not of interest.
+            run = f"TOOLCELL_TEST_IN_DOCKER='{run}' /project/it --quiet --nocapture --exact host::as_in_a_container_of_docker"
+        lines.append(f"{run} || worst=1")
+    lines += ["sed 's/^/vm-skipped: /' /var/tmp/skips 2> /dev/null | sort -u", "exit $worst"]
+    return "\n".join(lines) + "\n"

@@ -1,0 +1,105 @@
+//! What is expected of this host, and whether the doctor and a command find just that.
+//!
+//! `TOOLCELL_EXPECT_HOST` is the name of the strongest floor that the user of the tests reaches, or `none`. What keeps the
+//! next one from being reached may follow, as `:LAYER:CALL:ERRNO:LAUNCH`: the layer that is missing, the call that fails
+//! when it is tried alone, its errno, and that of the launch, which may ask for more at once and be refused earlier.
+//! Then a test that is skipped for another reason fails. Neighbours: `integration/vm/lanes.py` says what each of its
+//! hosts is. Never: looks at the version of the kernel.
+
+use std::process::Command;
+
+use serde_json::Value;
+use toolcell::plan::seccomp;
+use toolcell::policy::Syscalls;
+use toolcell::sys::{filter, process};
+
+/// What is expected, if anything.
+pub(crate) fn expected() -> Option<String> {
+    std::env::var("TOOLCELL_EXPECT_HOST").ok()
+}
+
+/// How many times longer than usual things may take, where the whole machine is emulated.
+pub(crate) fn patience() -> u32 {
+    std::env::var("TOOLCELL_TEST_PATIENCE").map_or(1, |times| times.parse().unwrap())
+}
+
+fn toolcell(arguments: &[&str]) -> (Option<i32>, String, String) {
+    let output = Command::new(crate::binary()).args(arguments).current_dir("/").output().unwrap();
+    let text = |bytes| String::from_utf8(bytes).unwrap();
+    (output.status.code(), text(output.stdout), text(output.stderr))
+}
+
+#[test]
+fn the_host_is_what_is_expected() {
+    let Some(expected) = expected() else { return };
+    let (_, report, _) = toolcell(&["doctor", "--json"]);
+    let report: Value = serde_json::from_str(&report).unwrap();
+    let who = if report["caller"]["uid"] == 0 { "root" } else { "user" };
+    let (floor, missing) = expected.split_once(':').unwrap_or((&expected, ""));
+    let (code, stdout, stderr) = toolcell(&["exec", "--", "echo", "ran"]);
+    let told = format!("{report:#}\n{stdout}{stderr}");
+    assert_eq!(report[who]["floor"].as_str().unwrap_or("none"), floor, "{told}");
+    let ran = |code, stdout: &str| code == Some(0) && stdout == "ran\n";
+    if floor == "full" {
+        assert!(ran(code, &stdout), "{told}");
+        return;
+    }
+    // Below its floor nothing runs, and what to do about it is said.
+    assert!(code != Some(0) && stdout.is_empty() && stderr.contains("hint: "), "{told}");
+    if floor != "none" {
+        let (code, stdout, stderr) = toolcell(&["exec", "--floor", floor, "--", "echo", "ran"]);
+        assert!(ran(code, &stdout), "{stderr}{told}");
+    }
+    let parts: Vec<&str> = missing.split(':').collect();
+    let [layer, call, errno, at_launch] = parts[..] else { return };
+    let failed = &report[who]["layers"][layer]["failed"];
+    assert_eq!((failed["call"].as_str(), failed["errno"].as_str()), (Some(call), Some(errno)), "{told}");
+    // With a cgroup floor a user is refused before that; without one it is the launch that fails.
+    let (code, stdout, stderr) = toolcell(&["exec", "--floor", "no-cgroup", "--", "echo", "ran"]);
+    assert!(code != Some(0) && stdout.is_empty(), "{told}");
+    assert!(stderr.contains(at_launch) && stderr.contains("hint: "), "{stderr}{told}");
+    let findings = report["findings"].as_array().unwrap();
+    let finding = findings.iter().find(|finding| finding["layer"] == layer).unwrap();
+    assert!(finding["cause"] != "" && finding["fix"] != "", "{told}");
+}
+
+/// What Docker's default profile refuses to a container without capabilities, of what a cell needs or attacks.
+/// `clone` with namespaces and `clone3` are refused by the compiler's own rules for them: EPERM and ENOSYS.
+const REFUSED_BY_DOCKER: &[&str] = &[
+    "bpf",
+    "fsconfig",
+    "fsmount",
+    "fsopen",
+    "fspick",
+    "mount",
+    "mount_setattr",
+    "move_mount",
+    "open_tree",
+    "perf_event_open",
+    "pidfd_getfd",
+    "pivot_root",
+    "quotactl",
+    "reboot",
+    "setdomainname",
+    "sethostname",
+    "setns",
+    "swapon",
+    "umount2",
+    "unshare",
+    "userfaultfd",
+];
+
+/// Not a test of its own: becomes the program that a lane names, under a filter like Docker's.
+#[test]
+fn as_in_a_container_of_docker() {
+    let Some(command) = std::env::var_os("TOOLCELL_TEST_IN_DOCKER") else { return };
+    let names = |refused: bool| {
+        let chosen = move |name: &&str| REFUSED_BY_DOCKER.contains(name) == refused;
+        seccomp::names().filter(chosen).filter(|name| !name.starts_with("clone")).map(str::to_owned).collect()
+    };
+    let program = seccomp::compile(&Syscalls { allow: names(false), deny: names(true) }).unwrap();
+    process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).unwrap();
+    filter::install(&filter::assemble(&program)).unwrap();
+    let ended = Command::new("/bin/sh").arg("-c").arg(command).env_remove("TOOLCELL_TEST_IN_DOCKER").status();
+    assert!(ended.unwrap().success());
+}
