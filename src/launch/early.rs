@@ -137,6 +137,7 @@ impl Drop for Early {
 
 /// The helper's clone, on another processor than the caller's if there is one.
 fn clone_beside(flags: u64, processors: Option<Processors>) -> Result<Cloned> {
+    process::die_with_parent()?;
     if let Some(others) = processors.and_then(Processors::others) {
         let _here_then = others.confine().is_err();
     }

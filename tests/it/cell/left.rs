@@ -170,8 +170,10 @@ fn a_supervisor_killed_at_any_moment_of_a_launch_takes_the_cell_along() {
         building += usize::from(holding(&mark).len() <= 2);
         child.kill().unwrap();
         child.wait().unwrap();
-        wait_for_end(&holding(&mark));
-        assert!(holding(&mark).is_empty(), "{looks}");
+        // The helper of an early init may still be at its clone; until it ends it is one of these, and then its child is.
+        while !holding(&mark).is_empty() {
+            wait_for_end(&holding(&mark));
+        }
         assert_eq!(fs::read_to_string("/proc/self/mountinfo").unwrap().lines().count(), mounts, "{looks}");
     }
     // The supervisor and its copy, init, have the argument too.
