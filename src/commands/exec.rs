@@ -42,17 +42,14 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure
     let audit = args.shared.audit.as_deref().map(|path| ("`--audit`", path));
     let own: Vec<_> =
         audit.into_iter().chain(args.report.as_deref().map(|path| ("`--report`", path))).collect();
-
     let policy = surroundings.policy_without(profile, &additions, &own)?;
     let command = compose::texts(&args.command)?;
-
     let runtime = surroundings.runtime(&command)?;
     let mut facts = Facts::gather();
     if policy.floor == Floor::Landlock {
         facts.try_namespaces();
     }
     let composed = surroundings.plan(&policy, &runtime, &facts)?;
-
     let call = Call {
         id: CallIds::new(SystemTime::now(), process::pid()).next(),
         server: runtime.program.file_name().unwrap_or_default().to_string_lossy().into_owned(),
@@ -62,7 +59,6 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure
         who: format!("uid {owner}"),
     };
     let prepared = Prepared::new(composed.plan).map_err(|error| cell_failed(&error, &call))?;
-
     if let Some(log) = &log {
         let parameters = serde_json::json!({ "command": command }).to_string();
         let parameters = RawValue::from_string(parameters).ok();

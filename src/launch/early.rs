@@ -68,14 +68,18 @@ impl Early {
         let (told, teller) = socket::pair().ok()?;
         let processors = Processors::allowed().ok();
         match process::clone3(0, None).ok()? {
-            Cloned::Child => match clone_beside(flags, processors) {
-                Ok(Cloned::Child) => init::wait_for_plan(ground, inner, processors),
-                Ok(Cloned::Parent(pid, pidfd)) => {
-                    let sent = socket::send(teller.as_fd(), &pid.to_ne_bytes(), &[pidfd.as_fd()]);
-                    process::exit_now(i32::from(sent.is_err()))
+            Cloned::Child => {
+                // Only the caller's own, so that init reads the end when the caller lets go of it.
+                drop((channel, told));
+                match clone_beside(flags, processors) {
+                    Ok(Cloned::Child) => init::wait_for_plan(ground, inner, processors),
+                    Ok(Cloned::Parent(pid, pidfd)) => {
+                        let sent = socket::send(teller.as_fd(), &pid.to_ne_bytes(), &[pidfd.as_fd()]);
+                        process::exit_now(i32::from(sent.is_err()))
+                    }
+                    Err(_shown_again) => process::exit_now(1),
                 }
-                Err(_shown_again) => process::exit_now(1),
-            },
+            }
             Cloned::Parent(helper, _) => {
                 // The kernel starts a new process where its parent runs, and may leave it waiting there for as long as
                 // the parent has work; this lets it move on.
