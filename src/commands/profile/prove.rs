@@ -116,6 +116,8 @@ fn write(path: &Path) -> Result<()> {
 fn execute(path: &Path) -> Result<()> {
     let name = CString::new(path.as_os_str().as_bytes()).map_err(|_nul| Errno(libc::EINVAL))?;
     match process::may_execute(&name) {
+        // Which is true of a directory that can be entered, too; execve(2) answers so for one.
+        Err(Errno(libc::EINVAL)) if path.is_dir() => Err(Errno(libc::EACCES)),
         Err(Errno(libc::EINVAL)) => descriptor::access(path, libc::X_OK),
         answer => answer,
     }
