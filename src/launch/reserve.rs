@@ -4,16 +4,16 @@
 //! Neighbours: `launch::spawn` reserves before the clone; dropping a [`Reserved`] releases. Never: removes a directory
 //! that toolcell did not mark as its own, or that has something in it.
 
-use std::fs::{self, File, OpenOptions};
-use std::os::fd::AsFd;
-use std::os::unix::fs::{MetadataExt, OpenOptionsExt};
+use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::LaunchError;
-use crate::sys::{Errno, attribute};
+use crate::sys::Errno;
 
-/// The mark on a directory of ours.
-const MARK: &std::ffi::CStr = c"user.toolcell.reserved";
+/// The mode that marks a directory of ours: private, and sticky, which means nothing where only the owner may write.
+/// It is there from the first moment on, so whoever is killed in between leaves no directory that is not known again.
+const MARK: u32 = 0o1700;
 
 /// Directories made for one cell, outermost first.
 #[derive(Debug, Default)]
@@ -31,10 +31,15 @@ fn open(path: &Path) -> std::io::Result<File> {
     OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)
 }
 
+fn is_marked(metadata: &Metadata) -> bool {
+    // The set-group-ID bit comes from the directory above (mkdir(2)).
+    metadata.mode() & 0o5777 == MARK
+}
+
 /// Is this one of the directories that hold a denied name's place?
 #[must_use]
 pub fn is_reserved(path: &Path) -> bool {
-    open(path).is_ok_and(|directory| attribute::is_set(directory.as_fd(), MARK))
+    fs::symlink_metadata(path).is_ok_and(|found| found.is_dir() && is_marked(&found))
 }
 
 /// Removes what a killed launcher left of these; what another cell still uses stays.
@@ -48,7 +53,7 @@ pub fn release(paths: &[PathBuf]) {
 
 fn release_one(path: &Path, lock: &File) {
     // Another holder removes it later; a directory with something in it is no longer only ours.
-    if attribute::is_set(lock.as_fd(), MARK) && lock.try_lock().is_ok() {
+    if lock.metadata().is_ok_and(|found| is_marked(&found)) && lock.try_lock().is_ok() {
         let _not_empty = fs::remove_dir(path).is_err();
     }
 }
@@ -82,7 +87,7 @@ impl Reserved {
 fn hold(path: &Path) -> std::io::Result<Option<File>> {
     // The last user may remove the directory between our looking and our locking; then it is made again.
     for _ in 0..100 {
-        let made = match fs::create_dir(path) {
+        let made = match DirBuilder::new().mode(MARK).create(path) {
             Ok(()) => true,
             Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
             Err(error) => return Err(error),
@@ -94,16 +99,12 @@ fn hold(path: &Path) -> std::io::Result<Option<File>> {
             Err(error) => return Err(error),
         };
         directory.lock_shared()?;
-        if directory.metadata()?.nlink() == 0 {
+        let found = directory.metadata()?;
+        if found.nlink() == 0 {
             continue;
         }
-        if made {
-            // A file system without attributes works too; only a place left by a double SIGKILL is not known again.
-            let _unmarked = attribute::set(directory.as_fd(), MARK).is_err();
-        } else if !attribute::is_set(directory.as_fd(), MARK) {
-            return Ok(None);
-        }
-        return Ok(Some(directory));
+        // A file system without modes works too; only a place left by a double SIGKILL is not known again.
+        return Ok((made || is_marked(&found)).then_some(directory));
     }
     Err(std::io::Error::from_raw_os_error(libc::EBUSY))
 }
@@ -129,6 +130,22 @@ mod tests {
         drop(first);
         assert!(path.is_dir(), "the second user still holds it");
         drop(second);
+        assert!(!top.join("a").exists());
+        fs::remove_dir(top).unwrap();
+    }
+
+    #[test]
+    fn what_a_killed_user_left_is_known_again() {
+        let top = directory("killed");
+        let path = top.join("a/b");
+        let mut killed = Reserved::default();
+        killed.add(&path).unwrap();
+        // The kernel closes what a killed process had open, and nobody removes what it made.
+        killed.0.clear();
+        assert!(is_reserved(&path) && is_reserved(&top.join("a")));
+        let mut next = Reserved::default();
+        next.add(&path).unwrap();
+        drop(next);
         assert!(!top.join("a").exists());
         fs::remove_dir(top).unwrap();
     }

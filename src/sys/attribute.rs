@@ -1,22 +1,12 @@
 //! Extended attributes of open files (xattr(7)), without values.
 //!
-//! Neighbours: `launch::reserve`. Never: follows a path.
+//! Neighbours: `host::cgroups`. Never: follows a path.
 
 use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::ptr;
 
-use super::{Errno, Result, check};
-
-/// fsetxattr(2) with an empty value.
-///
-/// # Errors
-/// The kernel's errno; `EOPNOTSUPP` on a file system without attributes.
-pub fn set(file: BorrowedFd<'_>, name: &CStr) -> Result<()> {
-    // SAFETY: the name is a NUL-terminated text; a value of length 0 is not read.
-    check(libc::c_long::from(unsafe { libc::fsetxattr(file.as_raw_fd(), name.as_ptr(), ptr::null(), 0, 0) }))
-        .map(drop)
-}
+use super::{Errno, check};
 
 /// Does fgetxattr(2) find it?
 #[must_use]
