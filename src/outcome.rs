@@ -195,6 +195,35 @@ pub struct Violation {
     pub allow: Option<String>,
     /// How it is known.
     pub evidence: Evidence,
+    /// When it was first seen, in microseconds after the cell was ready; `None` when nobody saw when.
+    #[serde(default)]
+    pub first_us: Option<u64>,
+    /// When it was last seen, in the same way.
+    #[serde(default)]
+    pub last_us: Option<u64>,
+}
+
+impl Violation {
+    /// A refused attempt in one sentence, without a full stop; for what is no limit.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        let about = if self.object.is_empty() { String::new() } else { format!(" ({})", self.object) };
+        let errno = self.errno.as_ref().map_or_else(String::new, |errno| format!(" with {errno}"));
+        let times = if self.count == 1 { "once".to_owned() } else { format!("{} times", self.count) };
+        format!("`{}`{about} was refused{errno}, {times}, by {}", self.operation, self.rule)
+    }
+}
+
+/// How much of what a layer refused stands in the record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Coverage {
+    /// All of it.
+    Complete,
+    /// Some of it: more may have been refused than stands there with what it was about.
+    Sampled,
+    /// The layer tells nobody but the payload: that nothing is in the record means nothing.
+    Blind,
 }
 
 /// When a cell was built.
@@ -218,4 +247,7 @@ pub struct Receipt {
     pub cell: Built,
     /// Layer name → what was seen, e.g. `seccomp` → "filter, 1 program".
     pub layers: BTreeMap<String, String>,
+    /// Layer name → whether the record has all that the layer refused.
+    #[serde(default)]
+    pub coverage: BTreeMap<String, Coverage>,
 }

@@ -196,7 +196,7 @@ fn script(plan: &Plan) -> Result<String> {
                 }
                 writeln!(text, "landlock-restrict")?;
             }
-            Step::Seccomp { program } => {
+            Step::Seccomp { program, .. } => {
                 for (code, jt, jf, k) in program {
                     writeln!(text, "filter\t{code}\t{jt}\t{jf}\t{k}")?;
                 }

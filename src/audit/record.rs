@@ -183,7 +183,9 @@ fn bounded_receipt(receipt: Receipt) -> Receipt {
         .take(LAYERS_MOST)
         .map(|(layer, seen)| (bounded(layer), bounded(seen)))
         .collect();
-    Receipt { layers, ..receipt }
+    let coverage =
+        receipt.coverage.iter().take(LAYERS_MOST).map(|(layer, known)| (bounded(layer), *known)).collect();
+    Receipt { layers, coverage, ..receipt }
 }
 
 fn said(text: &str, hush: bool) -> String {

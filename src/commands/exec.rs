@@ -161,7 +161,7 @@ impl Run<'_> {
         compose::sweep(facts);
         let limits = &self.policy.limits;
         let ends = Ends { stdin: into, stdout: out, stderr: err };
-        let passed = passthrough::pass(&started, ends, limits.time, limits.output);
+        let passed = passthrough::pass(&started, prepared.plan(), ends, limits.time, limits.output);
         let Started { cgroup, reserved, private, .. } = started;
         drop((reserved, private));
         let answer = passed.map_err(broken).and_then(|passed| {
@@ -189,6 +189,7 @@ impl Run<'_> {
         self.usage.bytes_in = passed.bytes_in;
         self.usage.bytes_out = passed.bytes_out;
         self.receipt = passed.receipt;
+        self.violations.extend(passed.refusals.iter().flat_map(|refusals| refusals.violations(self.policy)));
         self.stderr = passed.stderr;
         let words = String::from_utf8_lossy(&self.stderr);
         self.violations.extend(reported::limits(words.lines(), self.policy, &self.violations));
@@ -227,6 +228,13 @@ impl Run<'_> {
     fn explain(&self, color: ColorChoice, remarks: &[String]) {
         for violation in &self.violations {
             let stopped = matches!(self.status, Status::Limit { limit } if violation.limit == Some(limit));
+            if violation.limit.is_none() {
+                // A command that does without what was refused is nobody's concern but the record's.
+                if self.status != Status::Completed {
+                    diag::warn(color, &escape(&violation.sentence()), violation.allow.as_deref());
+                }
+                continue;
+            }
             let waited = violation.limit == Some(Limit::Cpu);
             if !stopped && waited && !std::io::stderr().is_terminal() {
                 continue;

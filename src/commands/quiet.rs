@@ -30,7 +30,8 @@ pub(super) fn run(plan: Plan, time: Duration) -> Result<Passed, LaunchError> {
     let (err, stderr) = descriptor::pipe().map_err(broken)?;
     let prepared = Prepared::new(plan)?;
     let started = spawn::spawn(&prepared, Stdio { stdin, stdout, stderr }, &cell_name(0))?;
-    let passed = passthrough::pass(&started, Ends { stdin: into, stdout: out, stderr: err }, time, 1 << 20);
+    let ends = Ends { stdin: into, stdout: out, stderr: err };
+    let passed = passthrough::pass(&started, prepared.plan(), ends, time, 1 << 20);
     let Started { cgroup, reserved, private, .. } = started;
     drop((reserved, private));
     if let Some(cgroup) = cgroup {

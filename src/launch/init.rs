@@ -29,7 +29,7 @@ use crate::plan::step::{self, Step};
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::process::{self, Exit};
 use crate::sys::scheduler::Processors;
-use crate::sys::{Errno, socket};
+use crate::sys::{Errno, filter, socket};
 
 /// Descriptor numbers of init after `CloseDescriptors`; the payload inherits 0 to 2 only.
 const CHANNEL: i32 = 3;
@@ -55,6 +55,8 @@ pub(super) struct State<'p> {
     pub(super) root: Option<Root>,
     pub(super) scratch: Option<OwnedFd>,
     pub(super) receipt: Option<Receipt>,
+    /// Somebody is told what the filter refuses.
+    pub(super) observed: bool,
     /// The cell's directory on the host, without a private root.
     pub(super) private: Option<&'p Path>,
     /// Without a pid namespace.
@@ -84,6 +86,7 @@ impl<'p> State<'p> {
             root: None,
             scratch: None,
             receipt: None,
+            observed: false,
             private: None,
             alone: None,
         }
@@ -268,7 +271,7 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
             Ok(())
         }
         Step::Landlock { abi, rules } => confine::landlock(*abi, rules, state),
-        Step::Seccomp { .. } => crate::sys::filter::install(&state.prepared.filter).map_err(fail("filter")),
+        Step::Seccomp { .. } => seccomp(state).map_err(fail("filter")),
         Step::Verify { layers } => {
             state.proc = None;
             state.launcher = None;
@@ -277,6 +280,20 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
         }
         Step::Exec { cwd, .. } => enter(&state.place(cwd)).map_err(fail(&cwd.to_string_lossy())),
     }
+}
+
+/// A host where a listener stands above this process already, as in some containers, gets the filter that answers by
+/// itself: it refuses the same, and the receipt says that this layer is blind.
+fn seccomp(state: &mut State<'_>) -> Result<(), Errno> {
+    if !state.prepared.observing.is_empty()
+        && let Ok(listener) = filter::install_observing(&state.prepared.observing)
+    {
+        // Before any call that might be refused: init itself would wait for the answer.
+        tell(&state.channel, &Report::Listener, Some(&listener))?;
+        state.observed = true;
+        return Ok(());
+    }
+    filter::install(&state.prepared.filter)
 }
 
 fn enter(cwd: &Path) -> Result<(), Errno> {
@@ -331,9 +348,13 @@ fn disown(fd: OwnedFd) {
 
 /// Tells the supervisor. It may be gone: then the launcher is too, and the death signal is on its way.
 fn report(channel: &OwnedFd, report: &Report, descriptor: Option<&OwnedFd>) {
-    let Ok(bytes) = serde_json::to_vec(report) else { return };
+    let _gone = tell(channel, report, descriptor).is_err();
+}
+
+fn tell(channel: &OwnedFd, report: &Report, descriptor: Option<&OwnedFd>) -> Result<(), Errno> {
+    let bytes = serde_json::to_vec(report).map_err(|_unprintable| Errno(libc::EPROTO))?;
     let descriptors: Vec<_> = descriptor.iter().map(|fd| fd.as_fd()).collect();
-    let _gone = socket::send(channel.as_fd(), &bytes, &descriptors).is_err();
+    socket::send(channel.as_fd(), &bytes, &descriptors)
 }
 
 /// Starts the payload and waits for it; the result is init's own exit status.
@@ -348,7 +369,10 @@ fn run_payload(mut state: State<'_>, hold: bool) -> i32 {
         process::set_name(c"toolcell-ready");
     }
     if let Some(receipt) = state.receipt.take() {
-        report(&state.channel, &Report::Ready(receipt), state.scratch.as_ref());
+        // No program runs in a cell of which nobody knows what it is. The filter of a policy may refuse the telling.
+        if tell(&state.channel, &Report::Ready(receipt), state.scratch.as_ref()).is_err() {
+            return 1;
+        }
     }
     state.scratch = None;
     if hold {

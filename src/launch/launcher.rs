@@ -49,7 +49,13 @@ pub enum Request {
 #[expect(missing_docs, reason = "the values are those of `spawn::Started` and of `process::wait`")]
 pub enum Answer {
     /// With two descriptors: init's pidfd and its channel.
-    Launched { cell: u64, cgroup: Option<CellCgroup>, reserved: Vec<PathBuf>, private: Option<PathBuf> },
+    Launched {
+        cell: u64,
+        init: libc::pid_t,
+        cgroup: Option<CellCgroup>,
+        reserved: Vec<PathBuf>,
+        private: Option<PathBuf>,
+    },
     /// A step on the launcher's side failed; nothing is left of the cell.
     Refused { cell: u64, error: LaunchError },
     /// Every process of the cell is dead; its cgroup is still there to be read.
@@ -172,6 +178,7 @@ impl Launcher {
                     Ok(started) => {
                         let answer = Answer::Launched {
                             cell,
+                            init: started.pid,
                             cgroup: started.cgroup.clone(),
                             reserved: started.reserved.paths(),
                             private: started.private.as_ref().map(|made| made.path().to_owned()),

@@ -121,6 +121,8 @@ impl LaunchError {
 pub enum Report {
     /// A step failed; the cell is gone. Before `Ready`: nothing of the payload ran. After it: exec failed.
     Failed(LaunchError),
+    /// The filter is on. Carries the descriptor by which it tells of what it refuses; from here on somebody must answer.
+    Listener,
     /// Every layer was verified; exec is next. Carries a descriptor of the scratch directory if there is one.
     Ready(Receipt),
     /// The payload ended.

@@ -13,8 +13,8 @@ use super::idmap::IdMaps;
 use super::private::Private;
 use super::reserve::Reserved;
 use super::{LaunchError, init, orphans};
-use crate::plan::Plan;
 use crate::plan::step::{Namespace, Step};
+use crate::plan::{Plan, seccomp};
 use crate::sys::descriptor::Interest;
 use crate::sys::filter::{self, Instruction};
 use crate::sys::process::{self, Cloned, Image};
@@ -36,6 +36,8 @@ pub struct Stdio {
 pub struct Prepared {
     pub(super) plan: Plan,
     pub(super) filter: Vec<Instruction>,
+    /// The same filter, telling of what it refuses; empty where nobody is to be told.
+    pub(super) observing: Vec<Instruction>,
     /// `None` as long as there is no whole plan.
     pub(super) image: Option<Image>,
     pub(super) idmaps: IdMaps,
@@ -78,7 +80,21 @@ impl Prepared {
             .into_iter()
             .filter_map(|kind| Some((kind, std::fs::read_link(format!("/proc/self/ns/{kind}")).ok()?)))
             .collect();
-        Ok(Self { plan, filter: Vec::new(), image: None, idmaps: IdMaps::default(), launcher, namespaces })
+        Ok(Self {
+            plan,
+            filter: Vec::new(),
+            observing: Vec::new(),
+            image: None,
+            idmaps: IdMaps::default(),
+            launcher,
+            namespaces,
+        })
+    }
+
+    /// What it was made from.
+    #[must_use]
+    pub const fn plan(&self) -> &Plan {
+        &self.plan
     }
 
     /// The whole plan for an init that has begun without it.
@@ -91,7 +107,12 @@ impl Prepared {
     fn lay_out(&mut self) -> Result<(), LaunchError> {
         for step in &self.plan.steps {
             match step {
-                Step::Seccomp { program } => self.filter = filter::assemble(program),
+                Step::Seccomp { program, observe } => {
+                    self.filter = filter::assemble(program);
+                    if *observe && may_hand_over(program) {
+                        self.observing = filter::observing(&self.filter);
+                    }
+                }
                 Step::Exec { program, argv, env, .. } => {
                     let path = program.to_string_lossy();
                     let made = Image::new(&path, argv, env);
@@ -105,6 +126,11 @@ impl Prepared {
             None => Err(LaunchError::new("exec", "no program in the plan", Errno(libc::EINVAL))),
         }
     }
+}
+
+/// A policy may refuse the very call that hands the listener over: nobody would answer it.
+fn may_hand_over(program: &[(u16, u8, u8, u32)]) -> bool {
+    seccomp::number("sendmsg").is_some_and(|call| !seccomp::refuses(program, call, &[0; 6]))
 }
 
 /// A cell that is being built or runs.

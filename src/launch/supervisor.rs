@@ -25,11 +25,14 @@ use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::sys::process::{self, Exit};
 use crate::sys::{Errno, Result, descriptor, readiness, socket};
+use crate::watch::attendant::Attendant;
+use crate::watch::refusals::Refusals;
 use crate::watch::usage;
 
 /// A cell that the launcher has made: init's descriptors and the cell's cgroup.
 #[derive(Debug)]
 struct Made {
+    init: libc::pid_t,
     pidfd: OwnedFd,
     channel: OwnedFd,
     traces: Traces,
@@ -118,6 +121,7 @@ pub struct Cell {
     channel: AsyncFd<OwnedFd>,
     traces: Traces,
     scratch: Option<OwnedFd>,
+    attendant: Attendant,
     policy: Arc<Policy>,
     ended: Option<oneshot::Receiver<End>>,
     end: End,
@@ -238,6 +242,7 @@ impl Launcher {
         cell.policy = Arc::clone(policy);
         cell.receipt.cell = Built::Ahead;
         cell.began = began;
+        cell.attendant.refusals().begin();
         // Fails when init is dead.
         socket::send(cell.channel.get_ref().as_fd(), init::GO, &[]).ok()?;
         Some(cell)
@@ -302,11 +307,17 @@ impl Launcher {
             stdin: Some(stdin),
             stdout: Some(stdout),
             stderr: Some(stderr),
-            receipt: Receipt { floor: plan.floor, cell: Built::OnDemand, layers: BTreeMap::new() },
+            receipt: Receipt {
+                floor: plan.floor,
+                cell: Built::OnDemand,
+                layers: BTreeMap::new(),
+                coverage: BTreeMap::new(),
+            },
             pidfd,
             channel,
             traces: made.traces,
             scratch: None,
+            attendant: Attendant::new(Refusals::new(plan, made.init)),
             policy: Arc::clone(policy),
             ended: Some(end),
             end: None,
@@ -314,10 +325,17 @@ impl Launcher {
             began,
             kill_at: None,
         };
-        match cell.report().await.map_err(failed)? {
+        let mut report = cell.report().await.map_err(failed)?;
+        if let Some((Report::Listener, listener)) = report {
+            let listener = listener.ok_or(Errno(libc::EPROTO));
+            listener.and_then(|listener| cell.attendant.listen(listener)).map_err(failed)?;
+            report = cell.report().await.map_err(failed)?;
+        }
+        match report {
             Some((Report::Ready(receipt), scratch)) => {
                 cell.receipt = receipt;
                 cell.scratch = scratch;
+                cell.attendant.refusals().begin();
                 Ok(cell)
             }
             Some((Report::Failed(error), _)) => {
@@ -325,7 +343,7 @@ impl Launcher {
                 Err(error)
             }
             // Init was killed, or said what it may not say.
-            Some((Report::Exited(_), _)) | None => {
+            Some((Report::Exited(_) | Report::Listener, _)) | None => {
                 cell.signal(libc::SIGKILL);
                 cell.gone().await;
                 Err(LaunchError::unfinished())
@@ -403,11 +421,11 @@ impl Launcher {
     fn hand_out(&self, answer: Answer, descriptors: Vec<OwnedFd>) -> Option<()> {
         let mut shared = self.lock();
         match answer {
-            Answer::Launched { cell, cgroup, reserved, private } => {
+            Answer::Launched { cell, init, cgroup, reserved, private } => {
                 let mut descriptors = descriptors.into_iter();
                 let (pidfd, channel) = (descriptors.next()?, descriptors.next()?);
                 let waiting = shared.waiting.get_mut(&cell).and_then(|w| w.launched.take());
-                let made = Made { pidfd, channel, traces: Traces { cgroup, reserved, private } };
+                let made = Made { init, pidfd, channel, traces: Traces { cgroup, reserved, private } };
                 if let Some(Err(Ok(unwanted))) = waiting.map(|waiting| waiting.send(Ok(made))) {
                     // The call was given up meanwhile. Its cgroup can go when the cell has.
                     let _gone = process::pidfd_send_signal(unwanted.pidfd.as_fd(), libc::SIGKILL).is_err();
@@ -491,6 +509,12 @@ impl Cell {
         self.signal(libc::SIGTERM);
     }
 
+    /// What the filter has refused so far.
+    #[must_use]
+    pub fn refusals(&self) -> Vec<Violation> {
+        self.attendant.refusals().violations(&self.policy)
+    }
+
     fn signal(&self, signal: libc::c_int) {
         let _gone = process::pidfd_send_signal(self.pidfd.get_ref().as_fd(), signal).is_err();
     }
@@ -551,7 +575,7 @@ impl Cell {
             match report {
                 Report::Exited(status) => exit = Some(status),
                 Report::Failed(error) => failed = Some(error),
-                Report::Ready(_) => {}
+                Report::Ready(_) | Report::Listener => {}
             }
         }
         let mut traces = std::mem::take(&mut self.traces);
@@ -562,7 +586,9 @@ impl Cell {
             cpu_us: end.map(|(_, cpu_us)| cpu_us),
             exit,
         };
-        let (mut usage, violations) = usage::collect(&ended, &self.policy);
+        let (mut usage, mut violations) = usage::collect(&ended, &self.policy);
+        violations.extend(self.refusals());
+        self.attendant.refusals().confess(&mut self.receipt);
         usage.wall_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
         if end.is_some() {
             traces.reserved.clear();

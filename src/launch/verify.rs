@@ -11,7 +11,7 @@ use std::path::{Path, PathBuf};
 use super::confine::Alone;
 use super::init::State;
 use super::{LaunchError, private};
-use crate::outcome::{Built, Layer, Receipt};
+use crate::outcome::{Built, Coverage, Layer, Receipt};
 use crate::plan::step::{CANARY, EMPTY_DIRECTORY, EMPTY_FILE, Step};
 use crate::sys::{Errno, descriptor, kernel_file, mount, network, process};
 
@@ -56,7 +56,23 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Receipt, Launch
         }
     };
     seen.insert("descriptors".to_owned(), closed.map_err(|(o, e)| failed(Layer::Root, o, e))?);
-    Ok(Receipt { floor: state.prepared.plan.floor, cell: Built::OnDemand, layers: seen })
+    let floor = state.prepared.plan.floor;
+    Ok(Receipt { floor, cell: Built::OnDemand, layers: seen, coverage: coverage(layers, state.observed) })
+}
+
+/// What will be known of each layer's refusals. Mounts, Landlock and capabilities tell nobody but the payload; of what
+/// resource limits refuse, the payload's own words are the only trace.
+fn coverage(layers: &[Layer], observed: bool) -> BTreeMap<String, Coverage> {
+    let supervisors = [Layer::Rlimit, Layer::Deadline, Layer::Output, Layer::Protocol];
+    let told = |layer: &Layer| match layer {
+        Layer::Seccomp if observed => Coverage::Complete,
+        Layer::Cgroup | Layer::Deadline | Layer::Output | Layer::Protocol => Coverage::Complete,
+        Layer::Rlimit => Coverage::Sampled,
+        Layer::Namespaces | Layer::Root | Layer::Landlock | Layer::Seccomp | Layer::Capabilities => {
+            Coverage::Blind
+        }
+    };
+    layers.iter().chain(&supervisors).map(|layer| (layer.name().to_owned(), told(layer))).collect()
 }
 
 /// What the plan hides is covered now, while a cell waits as well as when it goes on.

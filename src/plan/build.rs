@@ -84,7 +84,7 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     steps.push(Step::DropCapabilities { bounding: true });
     steps.push(Step::NoNewPrivileges);
     steps.push(Step::Landlock { abi: request.facts.landlock_abi, rules: tree.landlock(policy) });
-    steps.push(Step::Seccomp { program });
+    steps.push(Step::Seccomp { program, observe: true });
     let mut layers =
         vec![Layer::Namespaces, Layer::Root, Layer::Landlock, Layer::Seccomp, Layer::Capabilities];
     if floor == Floor::Full {
@@ -149,7 +149,7 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     steps.push(Step::NoNewPrivileges);
     steps.push(Step::HoldProcesses);
     steps.push(Step::Landlock { abi: facts.landlock_abi, rules: tree.landlock_on_host(policy) });
-    steps.push(Step::Seccomp { program });
+    steps.push(Step::Seccomp { program, observe: true });
     steps.push(Step::Verify { layers });
     steps.push(exec(request));
     Ok(Plan { floor: Floor::Landlock, steps })

@@ -84,7 +84,10 @@ fn words(step: &Step) -> String {
         Step::SetIds { uid, gid } => format!("user {uid}, group {gid}, no supplementary groups"),
         Step::UnshareUser { inside } => format!("{inside} inside"),
         Step::Landlock { abi, rules } => format!("abi {abi}: {}", list(rules, rule)),
-        Step::Seccomp { program } => format!("{} instructions", program.len()),
+        Step::Seccomp { program, observe } => {
+            let told = if *observe { ", refusals told to the supervisor" } else { "" };
+            format!("{} instructions{told}", program.len())
+        }
         Step::Verify { layers } => list(layers, |layer| layer.name().to_owned()),
         Step::Exec { program, argv, env, cwd } => {
             let names = list(env, |(name, _)| name.clone());

@@ -260,6 +260,8 @@ pub enum Step {
     Seccomp {
         /// The program.
         program: Vec<(u16, u8, u8, u32)>,
+        /// Its refusals, but for `ENOSYS`, are told to the supervisor, which answers with the program's error.
+        observe: bool,
     },
     /// Child: look at each layer from inside; refuse to go on when one is not on.
     Verify {

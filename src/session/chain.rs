@@ -268,6 +268,8 @@ fn waited_in_vain(rule: String, value: u64) -> Violation {
         rule,
         allow: None,
         evidence: Evidence::Supervisor,
+        first_us: None,
+        last_us: None,
     }
 }
 

@@ -81,6 +81,8 @@ impl Tally {
             rule: "MCP over stdio".to_owned(),
             allow: None,
             evidence: Evidence::Supervisor,
+            first_us: None,
+            last_us: None,
         };
         self.found.push((misdeed, violation));
     }

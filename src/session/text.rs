@@ -62,6 +62,10 @@ pub(super) fn died(remains: &Remains, tally: &Tally) -> String {
     }
     misdeeds(&mut text, tally);
     for violation in &remains.ended.violations {
+        if violation.limit.is_none() {
+            write_to(&mut text, format_args!("\n{}", violation.sentence()));
+            continue;
+        }
         write_to(&mut text, format_args!("\nIt ran into {}", violation.rule));
         if let Some(allow) = &violation.allow {
             write_to(&mut text, format_args!("; to change that:\n{allow}"));

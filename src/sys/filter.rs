@@ -2,6 +2,8 @@
 //!
 //! Neighbours: `plan::seccomp` compiles the program, `launch::init` installs it. Never: changes it.
 
+use std::os::fd::{FromRawFd, OwnedFd};
+
 use super::{Errno, Result, check};
 
 /// One instruction of classic BPF (`struct sock_filter`).
@@ -18,9 +20,46 @@ pub fn assemble(program: &[(u16, u8, u8, u32)]) -> Vec<Instruction> {
 /// # Errors
 /// The kernel's errno; `EINVAL` for a program that it does not accept.
 pub fn install(program: &[Instruction]) -> Result<()> {
+    set(program, 0).map(drop)
+}
+
+/// The same program, whose refusals are told to a listener instead of answered by the kernel. `ENOSYS` stays the
+/// kernel's: it sends programs to an older call, as often as they start a thread.
+#[must_use]
+pub fn observing(program: &[Instruction]) -> Vec<Instruction> {
+    const RETURN: u16 = 0x06;
+    const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
+    let told = |instruction: &Instruction| {
+        let refusal = instruction.code == RETURN
+            && instruction.k & libc::SECCOMP_RET_ACTION == libc::SECCOMP_RET_ERRNO
+            && instruction.k != ENOSYS;
+        Instruction { k: if refusal { libc::SECCOMP_RET_USER_NOTIF } else { instruction.k }, ..*instruction }
+    };
+    program.iter().map(told).collect()
+}
+
+/// `SECCOMP_FILTER_FLAG_NEW_LISTENER`: installs a program that tells, close-on-exec listener included. Once a call was
+/// taken, only a signal that kills interrupts it, where the kernel knows how (5.19).
+///
+/// # Errors
+/// The kernel's errno, and then nothing is installed; `EBUSY` when another listener stands above this process.
+pub fn install_observing(program: &[Instruction]) -> Result<OwnedFd> {
+    const WAIT_KILLABLE_RECV: libc::c_ulong = 1 << 5;
+    let flags = libc::SECCOMP_FILTER_FLAG_NEW_LISTENER;
+    let answer = match set(program, flags | WAIT_KILLABLE_RECV) {
+        Err(Errno(libc::EINVAL)) => set(program, flags),
+        answer => answer,
+    };
+    let number = i32::try_from(answer?).map_err(|_overflow| Errno(libc::EOVERFLOW))?;
+    // SAFETY: with this flag the call returns a new descriptor, which nobody else owns.
+    Ok(unsafe { OwnedFd::from_raw_fd(number) })
+}
+
+fn set(program: &[Instruction], flags: libc::c_ulong) -> Result<libc::c_long> {
     let length = libc::c_ushort::try_from(program.len()).map_err(|_overflow| Errno(libc::EINVAL))?;
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
     // SAFETY: the kernel copies `len` instructions from `filter` and writes nothing; both outlive the call.
-    check(unsafe { libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, 0, &raw const program) })
-        .map(drop)
+    check(unsafe {
+        libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
+    })
 }

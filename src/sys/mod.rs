@@ -12,6 +12,7 @@ pub mod kernel_file;
 pub mod landlock;
 pub mod mount;
 pub mod network;
+pub mod notify;
 pub mod observe;
 pub mod process;
 pub mod readiness;
@@ -61,6 +62,7 @@ const NAMES: &[(i32, &str, &str)] = &[
     (libc::ELOOP, "ELOOP", "symbolic link where none may be"),
     (libc::EOVERFLOW, "EOVERFLOW", "value too large"),
     (libc::EUSERS, "EUSERS", "too many users or namespaces"),
+    (libc::EPROTONOSUPPORT, "EPROTONOSUPPORT", "protocol not supported"),
     (libc::EOPNOTSUPP, "EOPNOTSUPP", "not supported"),
     (libc::ESOCKTNOSUPPORT, "ESOCKTNOSUPPORT", "socket type not supported"),
     (libc::EAFNOSUPPORT, "EAFNOSUPPORT", "address family not supported"),

@@ -3,6 +3,8 @@
 //! Neighbours: takes a cell from `launch`, gives [`crate::outcome`] values to `mcp`, `commands` and `audit`.
 //! Never: outlives the call.
 
+pub mod attendant;
 pub mod passthrough;
+pub mod refusals;
 pub mod reported;
 pub mod usage;

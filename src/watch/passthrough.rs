@@ -9,9 +9,11 @@ use std::time::{Duration, Instant};
 use crate::launch::spawn::Started;
 use crate::launch::{LaunchError, REPORT_LIMIT, Report};
 use crate::outcome::{Limit, Receipt};
+use crate::plan::Plan;
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::process::{self, Exit};
 use crate::sys::{Errno, Result, socket};
+use crate::watch::refusals::{Look, Refusals};
 
 /// The supervisor's ends of the three pipes.
 #[derive(Debug)]
@@ -33,6 +35,9 @@ pub struct Passed {
     pub failed: Option<LaunchError>,
     /// What was enforced.
     pub receipt: Option<Receipt>,
+    /// Calls that the filter refused.
+    pub refusals: Option<Refusals>,
+    listener: Option<OwnedFd>,
     /// The scratch directory, for its usage.
     pub scratch: Option<OwnedFd>,
     /// The limit that stopped it: time or output.
@@ -122,8 +127,8 @@ impl<'a> Stream<'a> {
 ///
 /// # Errors
 /// A failing system call of the supervisor itself; the cell is killed then.
-pub fn pass(started: &Started, ends: Ends, time: Duration, output: u64) -> Result<Passed> {
-    let mut passed = Passed::default();
+pub fn pass(started: &Started, plan: &Plan, ends: Ends, time: Duration, output: u64) -> Result<Passed> {
+    let mut passed = Passed { refusals: Some(Refusals::new(plan, started.pid)), ..Passed::default() };
     let answer = relay(started, ends, time, output, &mut passed);
     if answer.is_err() || passed.stopped.is_some() {
         started.end()?;
@@ -131,7 +136,11 @@ pub fn pass(started: &Started, ends: Ends, time: Duration, output: u64) -> Resul
     let reaped = process::wait(started.pid)?;
     started.end_the_rest(&started.others);
     passed.cpu_us = Some(reaped.cpu_us);
+    passed.listener = None;
     drain_channel(started, &mut passed)?;
+    if let (Some(refusals), Some(receipt)) = (&passed.refusals, &mut passed.receipt) {
+        refusals.confess(receipt);
+    }
     if passed.exit.is_none() && passed.stopped.is_none() {
         if passed.receipt.is_none() && passed.failed.is_none() {
             // Nothing of the payload ran, so this is not the payload's exit.
@@ -151,6 +160,8 @@ fn relay(started: &Started, ends: Ends, time: Duration, output: u64, passed: &mu
     let mut err = Stream { splice: false, ..Stream::new(ends.stderr.as_fd(), stderr.as_fd()) };
     let mut into_splice = true;
     let (mut alive, mut reporting) = (true, true);
+    // When the filter's listener is looked at again, if that is not now.
+    let mut look_at: Option<Instant> = None;
     'streams: while alive || out.open || err.open {
         let left = deadline.saturating_duration_since(Instant::now());
         if left.is_zero() {
@@ -166,12 +177,18 @@ fn relay(started: &Started, ends: Ends, time: Duration, output: u64, passed: &mu
             (wanted(err.open, err.from), libc::POLLIN),
             // Nobody reads the payload's stdin any more: an event (POLLERR) without being asked for.
             (sink.as_ref().map(AsFd::as_fd), 0),
+            (passed.listener.as_ref().map(AsFd::as_fd).filter(|_| look_at.is_none()), libc::POLLIN),
         ]
         .map(|(fd, events)| Interest { fd, events, ready: 0 });
-        descriptor::poll(&mut interests, Some(left))?;
-        let [channel, init, input, output_ready, error_ready, reader] = interests.map(|i| i.ready != 0);
+        let pause = look_at.map(|at| at.saturating_duration_since(Instant::now()));
+        descriptor::poll(&mut interests, Some(pause.map_or(left, |pause| pause.min(left))))?;
+        let [channel, init, input, output_ready, error_ready, reader, refused] =
+            interests.map(|i| i.ready != 0);
         if channel {
             reporting = drain_channel(started, passed)?;
+        }
+        if refused || look_at.is_some_and(|at| at <= Instant::now()) {
+            look_at = look(passed);
         }
         if init && alive {
             alive = false;
@@ -208,6 +225,19 @@ fn relay(started: &Started, ends: Ends, time: Duration, output: u64, passed: &mu
     Ok(())
 }
 
+/// Answers refused calls; the time of the next look, if that is not when the next call comes.
+fn look(passed: &mut Passed) -> Option<Instant> {
+    let (Some(listener), Some(refusals)) = (&passed.listener, &mut passed.refusals) else { return None };
+    match refusals.look(listener.as_fd()) {
+        Look::Idle | Look::Again(Duration::ZERO) => None,
+        Look::Again(pause) => Some(Instant::now() + pause),
+        Look::Gone => {
+            passed.listener = None;
+            None
+        }
+    }
+}
+
 /// Takes what init has said; false when it will say no more. A message that is none of ours is a fault of init,
 /// hence of the cell.
 fn drain_channel(started: &Started, passed: &mut Passed) -> Result<bool> {
@@ -221,7 +251,11 @@ fn drain_channel(started: &Started, passed: &mut Passed) -> Result<bool> {
                 let message = buffer.get(..count).unwrap_or_default();
                 match serde_json::from_slice(message).map_err(|_foreign| Errno(libc::EPROTO))? {
                     Report::Failed(error) => passed.failed = Some(error),
+                    Report::Listener => passed.listener = descriptors.into_iter().next(),
                     Report::Ready(receipt) => {
+                        if let Some(refusals) = &mut passed.refusals {
+                            refusals.begin();
+                        }
                         passed.receipt = Some(receipt);
                         passed.scratch = descriptors.into_iter().next();
                     }

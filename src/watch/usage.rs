@@ -72,6 +72,8 @@ pub fn hit(policy: &Policy, limit: Limit, value: u64, seen: &Seen) -> Violation 
         rule: format!("`{}.{}` of profile `{}`", limit.section(), limit.name(), policy.name),
         allow: Some(toml_line_that_raises(limit, policy, seen.peak)),
         evidence: Evidence::Kernel,
+        first_us: None,
+        last_us: None,
     }
 }
 

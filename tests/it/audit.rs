@@ -23,7 +23,7 @@ fn fields(value: &Value, found: &mut BTreeSet<String>) {
         Value::Object(members) => {
             for (name, member) in members {
                 found.insert(name.clone());
-                if name != "layers" && name != "value" {
+                if name != "layers" && name != "coverage" && name != "value" {
                     fields(member, found);
                 }
             }

@@ -96,7 +96,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("host", &["outcome", "plan", "policy", "sys"]),
     ("plan", &["host", "outcome", "policy", "text"]),
     ("launch", &["outcome", "plan", "sys"]),
-    ("watch", &["launch", "outcome", "policy", "sys", "text"]),
+    ("watch", &["launch", "outcome", "plan", "policy", "sys", "text"]),
     ("audit", &["call", "outcome", "policy", "text"]),
     // What puts them together.
     (

@@ -6,7 +6,7 @@ use proptest::prelude::*;
 
 use super::super::to_line;
 use super::*;
-use crate::outcome::{Built, Layer, Limit};
+use crate::outcome::{Built, Coverage, Layer, Limit};
 use crate::policy::Floor;
 use crate::text::is_dangerous;
 
@@ -46,6 +46,8 @@ fn violation(object: &str, evidence: Evidence) -> Violation {
         rule: "`filesystem.read` of profile `default`".to_owned(),
         allow: Some(format!("read = [\"{object}\"]")),
         evidence,
+        first_us: None,
+        last_us: None,
     }
 }
 
@@ -57,7 +59,8 @@ fn every_text_and_every_list_is_bounded() {
     ended.violations = vec![violation(&long, Evidence::Reported); 1_000];
     ended.stderr = [long.as_bytes(), b"\n"].concat().repeat(50);
     let layers = (0..100).map(|number| (format!("{number}{long}"), long.clone())).collect();
-    ended.receipt = Some(Receipt { floor: Floor::Full, cell: Built::Ahead, layers });
+    ended.receipt =
+        Some(Receipt { floor: Floor::Full, cell: Built::Ahead, layers, coverage: BTreeMap::new() });
     let finished = Finished::new(&call(&long, &long), &[], ended);
 
     assert_eq!((finished.violations.len(), finished.violations_left_out), (64, 936));
@@ -163,7 +166,12 @@ proptest! {
                 operation: next(), errno: Some(next()), rule: next(), ..violation(&next(), Evidence::Reported)
             }],
             violations_left_out: numbers[3],
-            receipt: Some(Receipt { floor: Floor::Full, cell: Built::OnDemand, layers: BTreeMap::from([(next(), next())]) }),
+            receipt: Some(Receipt {
+                floor: Floor::Full,
+                cell: Built::OnDemand,
+                layers: BTreeMap::from([(next(), next())]),
+                coverage: BTreeMap::from([(next(), Coverage::Blind)]),
+            }),
             stderr: lines,
         };
         let line = to_line(&finished).unwrap();

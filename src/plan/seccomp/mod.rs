@@ -10,6 +10,8 @@
 //! 3. another known call: `EPERM`, or `ENOSYS` where programs have an older way;
 //! 4. a number that the table does not have: `ENOSYS`, so that libc falls back as on an older kernel.
 
+mod attempt;
+mod evaluate;
 mod groups;
 #[cfg(test)]
 mod model;
@@ -25,6 +27,8 @@ mod tests;
 use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
+pub use attempt::{Attempt, attempt};
+pub use evaluate::{refusal, refuses};
 use groups::{GROUPS, Group};
 pub use past::PAST_LANDLOCK;
 use rules::{Action, Entry, Errno};

@@ -186,6 +186,7 @@ fn the_receipt_names_the_rung_and_scratch_is_private_and_gone() {
     assert_eq!(record["receipt"]["floor"], "landlock");
     let layers = record["receipt"]["layers"].as_object().unwrap();
     assert!(!layers.contains_key("namespaces") && !layers.contains_key("root"), "{layers:?}");
+    assert_eq!(record["receipt"]["coverage"]["seccomp"], "complete");
     for layer in ["landlock", "seccomp", "capabilities", "processes"] {
         assert!(layers.contains_key(layer), "{layers:?}");
     }

@@ -13,6 +13,7 @@ mod left;
 mod limits;
 mod paths;
 mod probe;
+mod refusals;
 mod runner;
 mod scene;
 mod shape;

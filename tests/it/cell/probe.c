@@ -13,6 +13,8 @@
 #include <fcntl.h>
 #include <grp.h>
 #include <linux/capability.h>
+#include <linux/filter.h>
+#include <pthread.h>
 #include <sched.h>
 #include <signal.h>
 #include <stdio.h>
@@ -298,6 +300,65 @@ static void stay(void)
 		pause();
 }
 
+/* The same call many times; the answer is the last one. */
+static void repeat(void *argument)
+{
+	long *n = argument, value = 0;
+	for (long i = 0; i < n[0]; i++)
+		value = syscall(n[1], n[2], n[3], n[4], n[5], n[6], 0);
+	result(value);
+}
+
+static void *swap_page(void *page)
+{
+	for (;;) {
+		munmap(page, 4096);
+		mmap(page, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, -1, 0);
+	}
+	return NULL;
+}
+
+/* Processes that are killed while calls of theirs wait for an answer, from memory that comes and goes. */
+static void storm(long count)
+{
+	for (long i = 0; i < count; i++) {
+		int ready[2];
+		if (pipe(ready))
+			return result(-1);
+		pid_t child = fork();
+		if (child == 0) {
+			pthread_t thread;
+			char *page = mmap(NULL, 4096, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+			pthread_create(&thread, NULL, swap_page, page);
+			for (;;) {
+				syscall(SYS_mount, page, page, page, 0, NULL);
+				(void)!write(ready[1], "x", 1);
+			}
+		}
+		char byte;
+		(void)!read(ready[0], &byte, 1);
+		kill(child, SIGKILL);
+		waitpid(child, NULL, 0);
+		close(ready[0]);
+		close(ready[1]);
+	}
+	result(0);
+}
+
+/* Runs the rest of the operands under a filter that has a listener already. */
+static void under(void)
+{
+	struct sock_filter allow = {0x06, 0, 0, 0x7fff0000};
+	struct sock_fprog program = {1, &allow};
+	prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0);
+	/* Kept across exec: a listener that nobody holds is none. */
+	int listener = syscall(SYS_seccomp, 1, 8, &program);
+	if (listener < 0 || fcntl(listener, F_SETFD, 0))
+		return result(-1);
+	execv(operand[1], operand + 1);
+	result(-1);
+}
+
 static void run(char *operation)
 {
 	static const struct { const char *name; int (*call)(const char *); } simple[] = {
@@ -384,6 +445,15 @@ static void run(char *operation)
 		for (int i = 0; i < 7 && operand[i + 1]; i++)
 			arguments[i] = strtoul(operand[i + 1], NULL, 0);
 		in_child(call, arguments);
+	} else if (IS("repeat")) {
+		long arguments[7] = {0};
+		for (int i = 0; i < 7 && operand[i + 1]; i++)
+			arguments[i] = strtoul(operand[i + 1], NULL, 0);
+		repeat(arguments);
+	} else if (IS("storm")) {
+		storm(number(1));
+	} else if (IS("under")) {
+		under();
 	} else if (IS("int80")) {
 		in_child(int80, NULL);
 	} else if (IS("sweep")) {

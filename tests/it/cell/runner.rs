@@ -16,13 +16,16 @@ use toolcell::launch::spawn::{self, Prepared, Started, Stdio as Ends};
 use toolcell::outcome::{Limit, Receipt};
 use toolcell::plan::Plan;
 use toolcell::sys::process::{self, Exit};
-use toolcell::sys::{Result, descriptor};
+use toolcell::sys::{Result, descriptor, socket};
 use toolcell::watch::passthrough::{self, Ends as Ours};
 
 /// Names the directory with the plan in the environment of a copy of this program.
 const DIRECTORY: &str = "TOOLCELL_TEST_PLAN";
 /// How often the plan is to be launched.
 const TIMES: &str = "TOOLCELL_TEST_TIMES";
+
+/// Nobody answers what the filter tells.
+const UNHEARD: &str = "TOOLCELL_TEST_UNHEARD";
 
 /// What became of a plan.
 #[derive(Debug, Serialize, Deserialize)]
@@ -58,11 +61,20 @@ pub(super) struct Census {
 
 /// Runs a plan once.
 pub(super) fn run(directory: &Path, plan: &Plan) -> Outcome {
-    run_times(directory, plan, 1)
+    start(directory, plan, 1, false)
+}
+
+/// The same, without anybody who would answer what the filter tells.
+pub(super) fn run_unheard(directory: &Path, plan: &Plan) -> Outcome {
+    start(directory, plan, 1, true)
 }
 
 /// Runs a plan several times, one after the other; the outcome is the last one's.
 pub(super) fn run_times(directory: &Path, plan: &Plan, times: u32) -> Outcome {
+    start(directory, plan, times, false)
+}
+
+fn start(directory: &Path, plan: &Plan, times: u32, unheard: bool) -> Outcome {
     fs::write(directory.join("plan.json"), serde_json::to_vec(plan).unwrap()).unwrap();
     for name in ["stdout", "stderr", "outcome.json"] {
         let _none_before = fs::remove_file(directory.join(name)).is_err();
@@ -71,6 +83,7 @@ pub(super) fn run_times(directory: &Path, plan: &Plan, times: u32) -> Outcome {
         .args(["--exact", "cell::runner::launches_a_plan", "--test-threads=1", "--nocapture"])
         .env(DIRECTORY, directory)
         .env(TIMES, times.to_string())
+        .envs(unheard.then_some((UNHEARD, "1")))
         .stdin(Stdio::null())
         .output()
         .unwrap();
@@ -134,14 +147,19 @@ fn launch(plan: Plan, number: u64) -> Result<Outcome> {
     let (stdin, into) = descriptor::pipe()?;
     let (out, stdout) = descriptor::pipe()?;
     let (err, stderr) = descriptor::pipe()?;
-    let started = Prepared::new(plan)
+    let started = Prepared::new(plan.clone())
         .and_then(|prepared| spawn::spawn(&prepared, Ends { stdin, stdout, stderr }, &cell_name(number)));
     let started = match started {
         Ok(started) => started,
         Err(error) => return Ok(Outcome { failed: Some(error), ..none }),
     };
+    if std::env::var_os(UNHEARD).is_some() {
+        let (message, listener) = socket::receive_what_fits(started.channel.as_fd(), &mut [0; 64])?.unwrap();
+        assert_eq!((message, listener.len()), (b"\"listener\"".len(), 1));
+        drop(listener);
+    }
     let ends = Ours { stdin: into, stdout: out, stderr: err };
-    let passed = passthrough::pass(&started, ends, Duration::from_secs(60), 16 << 20);
+    let passed = passthrough::pass(&started, &plan, ends, Duration::from_secs(60), 16 << 20);
     let Started { cgroup, reserved, private, .. } = started;
     drop((reserved, private));
     if let Some(cgroup) = cgroup {

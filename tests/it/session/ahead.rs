@@ -83,6 +83,30 @@ fn a_call_finds_its_cell_built_and_no_two_share_one() {
 }
 
 #[test]
+fn refused_calls_are_recorded_whenever_the_cell_was_built() {
+    // What is verified takes a socket, so both kinds of cells wait for answers before there is a server.
+    let setup = Setup { syscalls: "deny = [\"socket\"]", ..Setup::default() };
+    let book = session(&setup, |mut client| async move {
+        for calls in 1..3 {
+            assert_eq!(text(&client.call(calls as u64, "socket").await), "EPERM");
+            ready(&client, calls).await;
+        }
+        client
+    });
+    assert_eq!(built(&book), ["on-demand", "ahead"]);
+    for record in &book.finished {
+        let violations = record["violations"].as_array().unwrap();
+        let seen: Vec<_> = violations
+            .iter()
+            .map(|v| (v["operation"].as_str(), v["object"].as_str(), v["count"].as_u64()))
+            .collect();
+        assert_eq!(seen, [(Some("socket"), Some("AF_UNIX"), Some(1))], "{record}");
+        assert!(violations[0]["first_us"].as_u64() < record["duration_us"].as_u64(), "{record}");
+        assert_eq!(record["receipt"]["coverage"]["seccomp"], "complete");
+    }
+}
+
+#[test]
 fn the_process_of_a_waiting_cell_has_not_started() {
     session(&Setup::default(), |mut client| async move {
         client.call(1, "who").await;

@@ -2,6 +2,7 @@
 import errno
 import json
 import os
+import socket
 import sys
 import time
 
@@ -74,6 +75,12 @@ def call(id, params):
         try:
             with open(args["path"]) as file:
                 answer(id, file.read())
+        except OSError as error:
+            answer(id, errno.errorcode[error.errno])
+    elif name == "socket":
+        try:
+            socket.socket(socket.AF_UNIX)
+            answer(id, "opened")
         except OSError as error:
             answer(id, errno.errorcode[error.errno])
     elif name == "verbatim":

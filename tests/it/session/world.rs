@@ -22,12 +22,21 @@ pub(crate) struct Setup {
     pub(crate) output: &'static str,
     /// The lists of `[filesystem]` in its profile.
     pub(crate) filesystem: String,
+    /// The lists of `[syscalls]`.
+    pub(crate) syscalls: &'static str,
     pub(crate) options: Vec<String>,
 }
 
 impl Default for Setup {
     fn default() -> Self {
-        Self { jobs: 2, time: "20s", output: "64MiB", filesystem: String::new(), options: vec![] }
+        Self {
+            jobs: 2,
+            time: "20s",
+            output: "64MiB",
+            filesystem: String::new(),
+            syscalls: "",
+            options: vec![],
+        }
     }
 }
 
@@ -101,7 +110,11 @@ impl Client {
         let profile = scratch.0.join("test.toml");
         let limits = format!("[limits]\ntime = \"{}\"\noutput = \"{}\"\n", setup.time, setup.output);
         let filesystem = format!("[filesystem]\n{}\n", setup.filesystem);
-        fs::write(&profile, format!("extends = \"default\"\n{filesystem}{limits}")).unwrap();
+        fs::write(
+            &profile,
+            format!("extends = \"default\"\n{filesystem}[syscalls]\n{}\n{limits}", setup.syscalls),
+        )
+        .unwrap();
         let audit = scratch.0.join("audit.jsonl");
         let server = crate::project().join("tests/it/session/server.py");
         let mut child = Command::new(crate::binary())

@@ -1,0 +1,242 @@
+//! Calls that the filter refused, told by the kernel: each gets the filter's own error, and a place in the record.
+//!
+//! ```text
+//! told ──► the program of the plan says which error ──► noted ──► answered
+//! ```
+//!
+//! What is answered rests on registers alone. Texts are read from memory that its owner may change meanwhile, so they
+//! are for the record, and a call is refused just so when they cannot be read.
+//!
+//! Neighbours: `passthrough` and `launch::supervisor` hold the listener and say when to look. Never: lets a call run;
+//! waits; grows with what a cell does.
+
+use std::os::fd::BorrowedFd;
+use std::time::{Duration, Instant};
+
+use crate::outcome::{Coverage, Evidence, Layer, Receipt, Violation};
+use crate::plan::Plan;
+use crate::plan::seccomp::{self, Attempt};
+use crate::plan::step::Step;
+use crate::policy::Policy;
+use crate::sys::notify::{self, Notification, Waiting};
+use crate::sys::{Errno, Result};
+
+/// Distinct attempts that a record holds; what comes after them is counted together.
+const MOST: usize = 32;
+/// Bytes of a text that are kept.
+const TEXT: usize = 256;
+/// Calls of one cell whose texts are read, and which are answered at once.
+const AT_ONCE: u64 = 1024;
+/// Calls that are answered in one go, so that others get their turn.
+const BURST: usize = 16;
+/// How long a cell with more than [`AT_ONCE`] waits after a burst: it pays for its flood, and others do not.
+const PAUSE: Duration = Duration::from_millis(1);
+
+/// Calls that are of use inside a cell, and that a profile may allow. What the rest would open is the kernel, or the
+/// way to what the other layers hide.
+const ALLOWABLE: &[&str] =
+    &["ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "personality", "setpriority", "prlimit64"];
+
+/// What a look at the listener found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Look {
+    /// Nothing waits.
+    Idle,
+    /// More may wait. Look again after this time.
+    Again(Duration),
+    /// Nothing will come: no process is left under the filter, or the listener failed. Let go of it: then the kernel
+    /// refuses by itself.
+    Gone,
+}
+
+#[derive(Debug)]
+struct Noted {
+    number: u32,
+    operation: &'static str,
+    object: String,
+    errno: Errno,
+    count: u64,
+    first: Duration,
+    last: Duration,
+}
+
+/// The refused calls of one cell.
+#[derive(Debug)]
+pub struct Refusals {
+    program: Vec<(u16, u8, u8, u32)>,
+    /// The cell's pid 1, whose own calls are nobody's attempt.
+    init: u32,
+    began: Instant,
+    noted: Vec<Noted>,
+    answered: u64,
+    /// Calls beyond [`MOST`] distinct attempts.
+    others: u64,
+    /// The listener failed: what came after that nobody was told.
+    lost: bool,
+}
+
+impl Refusals {
+    /// Of a cell that was launched by this plan.
+    #[must_use]
+    pub fn new(plan: &Plan, init: libc::pid_t) -> Self {
+        let program = plan.steps.iter().find_map(|step| match step {
+            Step::Seccomp { program, .. } => Some(program.clone()),
+            _ => None,
+        });
+        Self {
+            program: program.unwrap_or_default(),
+            init: init.cast_unsigned(),
+            began: Instant::now(),
+            noted: Vec::new(),
+            answered: 0,
+            others: 0,
+            lost: false,
+        }
+    }
+
+    /// The payload starts now: times in the record count from here.
+    pub fn begin(&mut self) {
+        self.began = Instant::now();
+    }
+
+    /// Answers what waits, up to a burst.
+    pub fn look(&mut self, listener: BorrowedFd<'_>) -> Look {
+        self.burst(listener).unwrap_or_else(|_errno| {
+            self.lost = true;
+            Look::Gone
+        })
+    }
+
+    fn burst(&mut self, listener: BorrowedFd<'_>) -> Result<Look> {
+        for _ in 0..BURST {
+            match notify::receive(listener)? {
+                Waiting::Nothing => return Ok(Look::Idle),
+                Waiting::Gone => return Ok(Look::Gone),
+                Waiting::Call(call) => self.answer(listener, &call)?,
+            }
+        }
+        Ok(Look::Again(if self.answered > AT_ONCE { PAUSE } else { Duration::ZERO }))
+    }
+
+    fn answer(&mut self, listener: BorrowedFd<'_>, call: &Notification) -> Result<()> {
+        let errno = seccomp::refusal(&self.program, call.architecture, call.number, &call.arguments);
+        // The kernel tells of refusals only. Whatever else this were, it does not run.
+        let errno = Errno(errno.unwrap_or(libc::EPERM));
+        if call.pid != self.init {
+            let mut attempt = seccomp::attempt(call.number, &call.arguments);
+            if self.answered < AT_ONCE {
+                read_texts(listener, call, &mut attempt);
+            }
+            self.note(call.number, attempt, errno);
+        }
+        match notify::refuse(listener, call.id, errno) {
+            // Killed, or gone on after a signal: there is nobody to answer.
+            Ok(()) | Err(Errno(libc::ENOENT | libc::EINTR)) => Ok(()),
+            Err(errno) => Err(errno),
+        }
+    }
+
+    fn note(&mut self, number: u32, attempt: Attempt, errno: Errno) {
+        self.answered = self.answered.saturating_add(1);
+        let now = self.began.elapsed();
+        let Attempt { operation, object, .. } = attempt;
+        let same = |noted: &&mut Noted| (noted.operation, &noted.object) == (operation, &object);
+        if let Some(noted) = self.noted.iter_mut().find(same) {
+            noted.count = noted.count.saturating_add(1);
+            noted.last = now;
+        } else if self.noted.len() < MOST {
+            self.noted.push(Noted { number, operation, object, errno, count: 1, first: now, last: now });
+        } else {
+            self.others = self.others.saturating_add(1);
+        }
+    }
+
+    /// What the receipt is to say, after it said that this layer tells: no more than what was noted.
+    pub fn confess(&self, receipt: &mut Receipt) {
+        if let Some(coverage @ Coverage::Complete) = receipt.coverage.get_mut(Layer::Seccomp.name())
+            && (self.lost || self.others > 0 || self.answered > AT_ONCE)
+        {
+            *coverage = Coverage::Sampled;
+        }
+    }
+
+    /// What was refused so far, in the order in which it was first tried.
+    #[must_use]
+    pub fn violations(&self, policy: &Policy) -> Vec<Violation> {
+        let mut found: Vec<Violation> = self.noted.iter().map(|noted| violation(noted, policy)).collect();
+        if self.others > 0 {
+            found.push(Violation {
+                operation: "other refused calls".to_owned(),
+                count: self.others,
+                ..blank()
+            });
+        }
+        found
+    }
+}
+
+fn blank() -> Violation {
+    Violation {
+        layer: Layer::Seccomp,
+        limit: None,
+        operation: String::new(),
+        object: String::new(),
+        errno: None,
+        count: 0,
+        value: None,
+        peak: None,
+        rule: "the system call filter".to_owned(),
+        allow: None,
+        evidence: Evidence::Kernel,
+        first_us: None,
+        last_us: None,
+    }
+}
+
+fn violation(noted: &Noted, policy: &Policy) -> Violation {
+    let us = |time: Duration| u64::try_from(time.as_micros()).ok();
+    let rule = if policy.syscalls.deny.iter().any(|denied| denied == noted.operation) {
+        format!("`syscalls.deny` of profile `{}`", policy.name)
+    } else {
+        let explained = seccomp::explain_number(noted.number, &policy.syscalls);
+        explained.map_or_else(
+            |_unknown_name| blank().rule,
+            |explained| format!("the system call filter: {}", explained.why),
+        )
+    };
+    let allow = ALLOWABLE
+        .contains(&noted.operation)
+        .then(|| format!("[syscalls]\nallow = [\"{}\"]", noted.operation));
+    Violation {
+        operation: noted.operation.to_owned(),
+        object: noted.object.clone(),
+        errno: Some(noted.errno.name()),
+        count: noted.count,
+        first_us: us(noted.first),
+        last_us: us(noted.last),
+        rule,
+        allow,
+        ..blank()
+    }
+}
+
+/// Adds what the registers point to. A text counts only if the call waited all the while: else the thread id may have
+/// been another's by then.
+fn read_texts(listener: BorrowedFd<'_>, call: &Notification, attempt: &mut Attempt) {
+    let texts: Vec<String> = attempt
+        .texts
+        .iter()
+        .filter_map(|at| {
+            let address = *call.arguments.get(*at)?;
+            let mut buffer = [0; TEXT];
+            let count = notify::read_memory(call.pid, address, &mut buffer).ok()?;
+            let read = buffer.get(..count)?;
+            let end = read.iter().position(|byte| *byte == 0).unwrap_or(count);
+            let text = String::from_utf8_lossy(read.get(..end)?).into_owned();
+            Some(text).filter(|text| !text.is_empty())
+        })
+        .collect();
+    if !texts.is_empty() && notify::still_waits(listener, call.id) {
+        attempt.object = texts.join(" → ");
+    }
+}
