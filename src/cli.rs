@@ -53,6 +53,8 @@ pub enum Invocation {
     Profile(ProfileArgs),
     /// `toolcell demo`
     Demo(DemoArgs),
+    /// `toolcell selftest`
+    Selftest(SelftestArgs),
     /// `toolcell completions SHELL`
     Completions {
         /// Whose script.
@@ -70,7 +72,7 @@ pub enum Invocation {
         /// The path in the cell.
         path: PathBuf,
     },
-    /// `toolcell hostile-server`, the server that `demo` runs in cells.
+    /// `toolcell hostile-server`, the server that `demo` and `selftest` run in cells.
     HostileServer,
 }
 
@@ -119,6 +121,19 @@ pub struct DemoArgs {
     pub floor: Option<Floor>,
     /// `--without-cell`: the same probes bare, for the proof that each can escape.
     pub without_cell: bool,
+    /// `--without-cell -- COMMAND`: what starts the server instead, for the proof that one layer of many can be gone.
+    pub around: Vec<OsString>,
+}
+
+/// The arguments of `toolcell selftest`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SelftestArgs {
+    /// `--profile`
+    pub profile: Option<Typed>,
+    /// `--json`
+    pub json: bool,
+    /// `--floor`
+    pub floor: Option<Floor>,
 }
 
 /// Options that `run` and `exec` have in common.
@@ -254,6 +269,12 @@ fn invocation(command: &str, matches: &mut ArgMatches) -> Result<Invocation, Cli
             json: matches.get_flag("json"),
             floor: floor(matches),
             without_cell: matches.get_flag("without-cell"),
+            around: many(matches, "around"),
+        }),
+        "selftest" => Invocation::Selftest(SelftestArgs {
+            profile: typed(matches, "profile", "--profile"),
+            json: matches.get_flag("json"),
+            floor: floor(matches),
         }),
         "completions" => Invocation::Completions { shell: required(matches, "shell")? },
         "man" => Invocation::Man { directory: matches.remove_one("directory") },

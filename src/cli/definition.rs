@@ -71,13 +71,18 @@ pub fn command() -> Command {
                 .defer(demo),
         )
         .subcommand(
+            Command::new("selftest")
+                .about("Try every known attack on this host, and show what stops it")
+                .defer(selftest),
+        )
+        .subcommand(
             Command::new("completions")
                 .about("Print a completion script for a shell")
                 .defer(completions),
         )
         .subcommand(Command::new("man").about("Print the manual page").defer(man))
         .subcommand(
-            Command::new("hostile-server").about("The hostile server that `demo` runs in cells").hide(true),
+            Command::new("hostile-server").about("The hostile server that `demo` and `selftest` run in cells").hide(true),
         )
         .subcommand(
             Command::new("try-access")
@@ -313,7 +318,38 @@ fn demo(command: Command) -> Command {
                 .hide(true)
                 .help("Run the same probes without a cell, to see that each of them can escape"),
         )
+        .arg(
+            Arg::new("around")
+                .value_name("COMMAND")
+                .last(true)
+                .num_args(1..)
+                .value_parser(value_parser!(OsString))
+                .requires("without-cell")
+                .hide(true)
+                .help("Start the server by this command, its own words behind it"),
+        )
+        .override_usage("toolcell demo [OPTIONS]")
         .after_help("Examples:\n  toolcell demo\n  toolcell demo --json\n  toolcell demo --floor no-cgroup")
+}
+
+fn selftest(command: Command) -> Command {
+    command
+        .long_about(
+            "Try every known attack on this host, and show what stops it.\n\n\
+             The hostile server of `demo` is run under a profile, in a planted home and working directory, and every \
+             attack is made twice: in a cell that was built for its call, and in one that was built ahead of it. Each \
+             line says whether it was stopped, by which layer, and what of it is in the record. The profile's \
+             limits are replaced by small ones, so that the test is short, and the planted working directory may be \
+             written to. It is safe to run. Exits with 0 when nothing escaped and nothing is left behind, else \
+             with 1.",
+        )
+        .arg(options::profile())
+        .arg(flag_json())
+        .arg(options::floor())
+        .after_help(
+            "Examples:\n  toolcell selftest\n  toolcell selftest --profile ./own.toml\n  \
+             toolcell selftest --json --floor no-cgroup",
+        )
 }
 
 fn completions(command: Command) -> Command {
@@ -365,6 +401,7 @@ const EXAMPLES: &str = "\
 Examples:
   toolcell doctor                                   is this host ready?
   toolcell demo                                     see it work
+  toolcell selftest                                 see that it holds on this host
   toolcell run -- mcp-server-git --repository .     wrap a server
   toolcell exec --profile offline -- ls -la .      look around in a cell";
 

@@ -61,7 +61,7 @@ mod tests {
     fn the_page_names_every_command_that_is_not_hidden() {
         let page = String::from_utf8(page().unwrap()).unwrap();
         assert!(page.contains(".TH toolcell 1"), "{page}");
-        for command in ["run", "exec", "doctor", "profile", "demo", "completions", "man"] {
+        for command in ["run", "exec", "doctor", "profile", "demo", "selftest", "completions", "man"] {
             assert!(page.contains(&format!("toolcell\\-{command}(1)")), "{command}: {page}");
         }
         assert!(!page.contains("hostile\\-server"));

@@ -15,10 +15,12 @@ mod run;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 
-use crate::cli::{self, CliError, ColorChoice, CommandLine, DemoArgs, Invocation};
+use self::demo::Around;
+use crate::cli::{self, CliError, ColorChoice, CommandLine, DemoArgs, Invocation, SelftestArgs};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
 use crate::hostile;
+use crate::policy::{Floor, files};
 
 /// Runs one command line, program name first, and says how the process is to end.
 #[must_use]
@@ -51,7 +53,14 @@ fn dispatch(invocation: Invocation, color: ColorChoice) -> Result<Ending, Failur
         Invocation::Doctor { json } => doctor::run(json, color),
         Invocation::Profile(args) => profile::run(&args, color),
         Invocation::Run(args) => run::run(&args, color),
-        Invocation::Demo(args) => demonstrate(&args, color),
+        Invocation::Demo(DemoArgs { json, floor, without_cell, around }) => {
+            let around = if without_cell { Around::Command(around) } else { Around::Cell };
+            attack(json, floor, around, color)
+        }
+        Invocation::Selftest(SelftestArgs { profile, json, floor }) => {
+            let profile = profile.map(|typed| absolute(typed.text)).transpose()?;
+            attack(json, floor, Around::EveryCell { profile }, color)
+        }
         Invocation::TryAccess { operation, path } => Ok(profile::prove::try_it(&operation, &path)),
         Invocation::HostileServer => match hostile::serve(io::stdin().lock(), io::stdout().lock()) {
             Ok(()) => Ok(Ending::Success),
@@ -60,20 +69,23 @@ fn dispatch(invocation: Invocation, color: ColorChoice) -> Result<Ending, Failur
     }
 }
 
-fn demonstrate(args: &DemoArgs, color: ColorChoice) -> Result<Ending, Failure> {
+/// A profile as it is found from another working directory: a name stays one.
+fn absolute(profile: String) -> Result<String, Failure> {
+    if !files::is_file(&profile) {
+        return Ok(profile);
+    }
+    let path = std::path::absolute(&profile).map_err(|error| Failure::new(Ending::Configuration, error))?;
+    Ok(path.to_string_lossy().into_owned())
+}
+
+fn attack(json: bool, floor: Option<Floor>, around: Around, color: ColorChoice) -> Result<Ending, Failure> {
     let failed = |error: demo::Error| {
-        let hint = error.hint();
-        Failure::new(Ending::Other, error).hint(hint)
+        let (ending, hint) = (error.ending(), error.hint());
+        Failure::new(ending, error).hint(hint)
     };
     let program = std::env::current_exe().map_err(|error| Failure::new(Ending::Other, error))?;
     let mut stdout = io::stdout().lock();
-    let options = demo::Options {
-        json: args.json,
-        floor: args.floor,
-        cell: !args.without_cell,
-        colour: diag::color_on(color, &stdout),
-        program,
-    };
+    let options = demo::Options { json, floor, around, colour: diag::color_on(color, &stdout), program };
     match demo::run(&options, &mut stdout).map_err(failed)? {
         true => Ok(Ending::Success),
         false => Ok(Ending::Other),

@@ -159,6 +159,12 @@ pub struct Library {
     user: Option<PathBuf>,
 }
 
+/// Does a person mean a file by this, and not the name of a profile?
+#[must_use]
+pub fn is_file(name_or_file: &str) -> bool {
+    name_or_file.contains('/') || name_or_file.ends_with(".toml")
+}
+
 impl Library {
     /// Profiles that are built in, near the file of `--config`, and in the user's own directory. `uid` is the
     /// operator's user id.
@@ -266,11 +272,7 @@ impl Library {
     /// # Errors
     /// As [`Library::find`] and [`Library::file`].
     pub fn pick(&self, name_or_file: &str) -> Result<Source, FilesError> {
-        if name_or_file.contains('/') || name_or_file.ends_with(".toml") {
-            self.file(Path::new(name_or_file))
-        } else {
-            self.find(name_or_file)
-        }
+        if is_file(name_or_file) { self.file(Path::new(name_or_file)) } else { self.find(name_or_file) }
     }
 
     /// What a profile, by name or file, resolves to with options added.

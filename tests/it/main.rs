@@ -18,6 +18,7 @@ mod golden;
 mod help;
 mod host;
 mod readme;
+mod selftest;
 mod session;
 mod tidy;
 

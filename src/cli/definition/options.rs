@@ -53,10 +53,7 @@ pub(super) fn audit(default: &str) -> Arg {
 /// What is added to the profile.
 pub(super) fn shared() -> Vec<Arg> {
     vec![
-        value("profile", Takes::Text, "NAME|FILE")
-            .help_heading(SEES)
-            .value_hint(ValueHint::AnyPath)
-            .help("A name from `toolcell profile list`, or a file [default: default]"),
+        profile().help_heading(SEES),
         value("read", Takes::Path, "PATH")
             .help_heading(SEES)
             .action(ArgAction::Append)
@@ -99,7 +96,14 @@ pub(super) fn shared() -> Vec<Arg> {
     ]
 }
 
-/// `--floor`, which `demo` has too.
+/// `--profile`, which `selftest` has too.
+pub(super) fn profile() -> Arg {
+    value("profile", Takes::Text, "NAME|FILE")
+        .value_hint(ValueHint::AnyPath)
+        .help("A name from `toolcell profile list`, or a file [default: default]")
+}
+
+/// `--floor`, which `demo` and `selftest` have too.
 pub(super) fn floor() -> Arg {
     value("floor", Takes::Text, "FLOOR")
         .help_heading("Isolation")

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 
 use super::record::Record;
 use super::stage::{KEY, Stage};
-use super::{Error, Options, render};
+use super::{Around, Error, Options, render};
 use crate::sys::observe;
 
 /// How long an answer may take: well above the time limit that the wrapped server's calls have.
@@ -36,8 +36,8 @@ enum Event {
     Line(Vec<u8>),
     /// A record of a call that ended.
     Record(Box<Record>),
-    /// The process is gone, and its standard output was read to the end.
-    Exited,
+    /// The process is gone with this status, and its standard output was read to the end.
+    Exited(Option<u8>),
 }
 
 /// The wrapped server.
@@ -47,8 +47,20 @@ pub(super) struct Client {
     events: Receiver<Event>,
     words: Option<JoinHandle<Vec<u8>>>,
     pid: Option<i32>,
+    status: Option<u8>,
     calls: u64,
+    /// Calls whose record is to come.
+    open: usize,
     patience: Duration,
+}
+
+/// What is asked for in the same breath as an attack.
+#[derive(Debug, Default)]
+pub(super) struct Beside {
+    /// A harmless call behind it, of this id, whose answer may be forged.
+    pub(super) victim: Option<String>,
+    /// A harmless call before it, which takes the cell that waits, if there is one.
+    pub(super) taker: bool,
 }
 
 /// All that came of one call.
@@ -79,7 +91,7 @@ impl Client {
         let (sender, events) = mpsc::channel();
         let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
         let pid = i32::try_from(child.id()).ok();
-        if options.cell {
+        if options.around.is_cell() {
             let audit = stage.audit();
             let file = File::open(&audit).map_err(cannot(audit.display().to_string()))?;
             let name = CString::new(audit.as_os_str().as_bytes()).unwrap_or_default();
@@ -91,7 +103,7 @@ impl Client {
         }
         let words = stderr.map(|stderr| thread::spawn(move || last_words(stderr)));
         thread::spawn(move || read(child, stdout, &sender));
-        Ok(Self { stdin, events, words, pid, calls: 0, patience: AFTERWARDS })
+        Ok(Self { stdin, events, words, pid, status: None, calls: 0, open: 0, patience: AFTERWARDS })
     }
 
     /// The legacy handshake. False: it did not succeed.
@@ -115,24 +127,29 @@ impl Client {
                     }
                 }
                 Some(Event::Record(_)) => {}
-                Some(Event::Exited) | None => return false,
+                Some(Event::Exited(_)) | None => return false,
             }
         }
     }
 
-    /// Calls a tool and waits for its answer, its record if there is to be one, and the victim's answer if there is a
-    /// victim. With a victim, one more call flushes out what comes late.
+    /// Calls a tool and waits for its answer, the victim's if there is a victim, and the records if there are to be any:
+    /// then every cell is gone. With a victim, one more call flushes out what comes late.
     pub(super) fn exchange(
         &mut self,
         tool: &'static str,
         arguments: Value,
-        victim: Option<&str>,
+        beside: &Beside,
         recorded: bool,
     ) -> Exchange {
         self.calls += 1;
         let id = format!("call-{}", self.calls);
+        let victim = beside.victim.as_deref();
         let mut exchange = Exchange::default();
-        let mut requests = vec![call(&id, tool, arguments)];
+        let mut requests = Vec::new();
+        if beside.taker {
+            requests.push(call(&format!("{id}-first"), "harmless", json!({"text": "first"})));
+        }
+        requests.push(call(&id, tool, arguments));
         requests.extend(victim.map(|id| call(id, "harmless", json!({"text": TRUE_ANSWER}))));
         let begin = Instant::now();
         exchange.lost = !self.send(&requests);
@@ -140,7 +157,7 @@ impl Client {
         while !exchange.lost {
             let answered = exchange.answer.is_some()
                 && (victim.is_none() || exchange.victim.contains(&TRUE_ANSWER.into()));
-            if answered && (exchange.record.is_some() || !recorded) {
+            if answered && (!recorded || (exchange.record.is_some() && self.open == 0)) {
                 break;
             }
             match self.next(end) {
@@ -152,7 +169,7 @@ impl Client {
                 }
                 Some(Event::Record(record)) if record.is_of(tool) => exchange.record = Some(*record),
                 Some(Event::Record(_)) => {}
-                Some(Event::Exited) => exchange.lost = true,
+                Some(Event::Exited(_)) => exchange.lost = true,
                 None => {
                     exchange.lost = exchange.answer.is_none();
                     self.patience = IMPATIENT;
@@ -161,31 +178,40 @@ impl Client {
             }
         }
         if victim.is_some() && !exchange.lost {
-            self.flush(&mut exchange, &id, victim);
+            self.flush(&mut exchange, &id, victim, recorded);
         }
         exchange
     }
 
     /// One more harmless call: whatever is late has come when it is answered.
-    fn flush(&mut self, exchange: &mut Exchange, id: &str, victim: Option<&str>) {
+    fn flush(&mut self, exchange: &mut Exchange, id: &str, victim: Option<&str>, recorded: bool) {
         let last = format!("{id}-flush");
         exchange.lost = !self.send(&[call(&last, "harmless", json!({"text": "flush"}))]);
         let end = Instant::now() + ANSWER;
-        while let Some(event) = self.next(end) {
-            if let Event::Line(line) = event {
-                let flushed = serde_json::from_slice::<Value>(&line)
-                    .is_ok_and(|answer| answer.get("id").is_some_and(|id| *id == last.as_str()));
-                if flushed {
-                    return;
+        let mut flushed = false;
+        while !flushed || (recorded && self.open > 0) {
+            match self.next(end) {
+                Some(Event::Line(line)) => {
+                    let message = serde_json::from_slice::<Value>(&line);
+                    flushed |=
+                        message.is_ok_and(|answer| answer.get("id").is_some_and(|id| *id == last.as_str()));
+                    exchange.take(line, id, victim);
                 }
-                exchange.take(line, id, victim);
+                Some(Event::Record(_)) => {}
+                Some(Event::Exited(_)) | None => {
+                    exchange.lost |= !flushed;
+                    break;
+                }
             }
         }
-        exchange.lost = true;
     }
 
     /// Writes messages in one go.
     fn send(&mut self, messages: &[Value]) -> bool {
+        self.open += messages
+            .iter()
+            .filter(|message| message.get("method").is_some_and(|m| m == "tools/call"))
+            .count();
         let text: String = messages.iter().map(|message| format!("{message}\n")).collect();
         self.stdin.as_mut().is_some_and(|stdin| stdin.write_all(text.as_bytes()).is_ok())
     }
@@ -193,8 +219,10 @@ impl Client {
     /// The next event, if there is one before `end`.
     fn next(&mut self, end: Instant) -> Option<Event> {
         let event = self.events.recv_timeout(end.saturating_duration_since(Instant::now())).ok();
-        if matches!(event, Some(Event::Exited)) {
-            self.pid = None;
+        match event {
+            Some(Event::Exited(status)) => (self.pid, self.status) = (None, status),
+            Some(Event::Record(_)) => self.open = self.open.saturating_sub(1),
+            Some(Event::Line(_)) | None => {}
         }
         event
     }
@@ -217,6 +245,11 @@ impl Client {
         if let Some(pid) = self.pid.take() {
             observe::kill(pid, libc::SIGKILL).unwrap_or_default();
         }
+    }
+
+    /// The status it exited with, once it has.
+    pub(super) const fn status(&self) -> Option<u8> {
+        self.status
     }
 
     /// Ends it, and gives what it said on standard error, fit for a terminal.
@@ -252,20 +285,40 @@ impl Exchange {
     }
 }
 
-/// The command that is demonstrated.
+/// The command that is attacked from, in the workspace.
 fn command(options: &Options, stage: &Stage) -> Command {
-    let mut command = Command::new(&options.program);
-    if options.cell {
-        command.args(["run", "--timeout", "2s", "--memory", "128MiB", "--tasks", "64", "--scratch", "16MiB"]);
-        command.arg("--write").arg(stage.path("workspace"));
-        command.arg("--audit").arg(stage.audit());
-        if let Some(floor) = options.floor {
-            command.args(["--floor", floor.name()]);
-        }
-        command.arg("--").arg(&options.program);
-    }
-    command.arg("hostile-server").env(KEY, stage.secret());
+    let mut command = match &options.around {
+        Around::Cell => run(options, stage, None),
+        Around::EveryCell { profile } => run(options, stage, profile.as_deref()),
+        Around::Command(words) => match words.split_first() {
+            Some((program, arguments)) => {
+                let mut command = Command::new(program);
+                command.args(arguments).arg(&options.program);
+                command
+            }
+            None => Command::new(&options.program),
+        },
+    };
+    command.arg("hostile-server").env(KEY, stage.secret()).current_dir(stage.path("workspace"));
     command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command
+}
+
+/// `toolcell run` with limits so small that what takes without end comes to an end soon.
+fn run(options: &Options, stage: &Stage, profile: Option<&str>) -> Command {
+    let mut command = Command::new(&options.program);
+    command.args(["run", "--timeout", "2s", "--memory", "128MiB", "--tasks", "64", "--scratch", "16MiB"]);
+    // One call can take the cell that waits while another comes, and the host has processors to spare.
+    command.args(["--jobs", "4", "--cpu", "1"]);
+    command.arg("--write").arg(stage.path("workspace"));
+    command.arg("--audit").arg(stage.audit());
+    if let Some(profile) = profile {
+        command.args(["--profile", profile]);
+    }
+    if let Some(floor) = options.floor {
+        command.args(["--floor", floor.name()]);
+    }
+    command.arg("--").arg(&options.program);
     command
 }
 
@@ -292,8 +345,8 @@ fn read(mut child: Child, stdout: Option<ChildStdout>, events: &Sender<Event>) {
             }
         }
     }
-    drop(child.wait());
-    events.send(Event::Exited).unwrap_or_default();
+    let status = child.wait().ok().and_then(|status| u8::try_from(status.code()?).ok());
+    events.send(Event::Exited(status)).unwrap_or_default();
 }
 
 /// Turns lines that are added to the audit log into events, each time the kernel says that it was written to.

@@ -13,17 +13,17 @@ use crate::hostile::Outcome;
 use crate::outcome::{Layer, Limit, Violation};
 use crate::sys::observe;
 
-/// How an attack ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+/// How an attack ended, the worse the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub(super) enum Verdict {
     /// Refused.
     Blocked,
     /// A limit ended it, or let it go no further.
     Stopped,
-    /// It succeeded.
-    Escaped,
     /// Nobody can say: counts as not held.
     Unclear,
+    /// It succeeded.
+    Escaped,
 }
 
 impl Verdict {

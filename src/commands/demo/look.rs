@@ -3,24 +3,28 @@
 //! Neighbours: `demo::run`. Never: removes anything.
 
 use std::collections::BTreeSet;
+use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 use std::{fs, io};
 
 use super::stage::Stage;
+use crate::sys::descriptor::{self, Interest};
+use crate::sys::process;
 
+/// How long a process may take that has no reason to stay.
+const PATIENCE: Duration = Duration::from_secs(1);
 /// How deep below the cgroup mount cells can be.
 const DEPTH: u32 = 12;
 /// How the names of toolcell's own directories and files begin.
 const PREFIX: &str = "toolcell-";
-/// How the names of this and other demonstrations' directories begin.
-const DEMONSTRATION: &str = "toolcell-demo-";
 
-/// What there was before.
+/// What there was before, and who makes what comes.
 #[derive(Debug)]
 pub(super) struct Before {
     mounts: BTreeSet<String>,
-    cgroups: BTreeSet<PathBuf>,
-    files: BTreeSet<PathBuf>,
+    /// The processes of the wrapped server that make cells: what they make bears their process id.
+    makers: BTreeSet<u32>,
 }
 
 /// What there is now and was not before.
@@ -45,22 +49,41 @@ impl Left {
 
 /// Looks before anything is started.
 pub(super) fn before() -> io::Result<Before> {
-    Ok(Before { mounts: mounts()?, cgroups: cgroups(), files: files() })
+    Ok(Before { mounts: mounts()?, makers: BTreeSet::new() })
+}
+
+impl Before {
+    /// Looks who makes cells, once the wrapped server has answered.
+    pub(super) fn makers(&mut self) -> io::Result<()> {
+        self.makers = descendants()?.into_iter().map(|(pid, _)| pid).collect();
+        Ok(())
+    }
 }
 
 /// Looks again. The stage is still there; what it made itself is not counted.
 pub(super) fn since(before: &Before, stage: &Stage) -> io::Result<Left> {
-    let new = |now: BTreeSet<PathBuf>, then: &BTreeSet<PathBuf>| {
-        now.difference(then).map(|path| path.display().to_string()).collect::<Vec<_>>()
+    let shown = |found: BTreeSet<PathBuf>| {
+        let ours = found.into_iter().filter(|path| is_made_by(&before.makers, path));
+        ours.map(|path| path.display().to_string()).collect::<Vec<_>>()
     };
-    let mut files = new(files(), &before.files);
+    let mut files = shown(files());
     files.extend(planted(stage)?);
+    for (pid, _) in descendants()? {
+        wait_for_end(pid);
+    }
     Ok(Left {
-        processes: descendants()?,
+        processes: descendants()?.into_iter().map(|(pid, name)| format!("{pid} {name}")).collect(),
         mounts: mounts()?.difference(&before.mounts).cloned().collect(),
-        cgroups: new(cgroups(), &before.cgroups),
+        cgroups: shown(cgroups()),
         files,
     })
+}
+
+/// Waits for a process that may be about to end: the launcher tidies up behind the supervisor.
+fn wait_for_end(pid: u32) {
+    let Ok(process) = process::pidfd_open(pid.cast_signed()) else { return };
+    let mut ended = [Interest { fd: Some(process.as_fd()), events: libc::POLLIN, ready: 0 }];
+    descriptor::poll(&mut ended, Some(PATIENCE)).unwrap_or_default();
 }
 
 /// The mounts of this process's namespace that a cell could have made: of the kinds that it mounts, and binds, which
@@ -73,21 +96,19 @@ fn mounts() -> io::Result<BTreeSet<String>> {
     Ok(fs::read_to_string("/proc/self/mountinfo")?.lines().filter(of_a_cell).map(str::to_owned).collect())
 }
 
-/// Every cgroup directory that a toolcell made and left.
+/// Every cgroup directory.
 fn cgroups() -> BTreeSet<PathBuf> {
     let mut found = BTreeSet::new();
     walk(Path::new("/sys/fs/cgroup"), DEPTH, &mut found);
-    found.retain(|path| is_abandoned(path));
     found
 }
 
-/// Does a directory bear toolcell's name, and the process id of a maker that is gone? Cells of another toolcell that
-/// runs meanwhile come and go, and are not this demonstration's.
-fn is_abandoned(path: &Path) -> bool {
+/// Does something bear toolcell's name, and the process id of one of these? Other toolcells that run meanwhile have their
+/// own.
+fn is_made_by(makers: &BTreeSet<u32>, path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
     let Some(rest) = name.strip_prefix(PREFIX) else { return false };
-    let maker = rest.split('-').find(|part| part.bytes().all(|byte| byte.is_ascii_digit()));
-    maker.is_none_or(|pid| !Path::new("/proc").join(pid).exists())
+    rest.split('-').next().and_then(|pid| pid.parse().ok()).is_some_and(|pid: u32| makers.contains(&pid))
 }
 
 /// Collects the directories below one.
@@ -100,13 +121,12 @@ fn walk(directory: &Path, depth: u32, found: &mut BTreeSet<PathBuf>) {
     }
 }
 
-/// Entries with toolcell's name where temporary things are.
+/// What is where temporary things are.
 fn files() -> BTreeSet<PathBuf> {
     let temporary = std::env::temp_dir();
     let places = [temporary.as_path(), Path::new("/run"), Path::new("/dev/shm"), Path::new("/var/tmp")];
     let entries = places.into_iter().filter_map(|place| fs::read_dir(place).ok()).flatten().flatten();
-    let is_ours = |name: &str| name.starts_with(PREFIX) && !name.starts_with(DEMONSTRATION);
-    entries.filter(|entry| is_ours(&entry.file_name().to_string_lossy())).map(|entry| entry.path()).collect()
+    entries.map(|entry| entry.path()).collect()
 }
 
 /// What attackers made in the places of the stage, the granted one included.
@@ -120,9 +140,9 @@ fn planted(stage: &Stage) -> io::Result<Vec<String>> {
     Ok(planted)
 }
 
-/// The living processes that descend from this one. As it is the subreaper, a process that outlives its parent stays
+/// The living processes that descend from this one, with their names. As it is the subreaper, a process that outlives its parent stays
 /// among them.
-pub(super) fn descendants() -> io::Result<Vec<String>> {
+fn descendants() -> io::Result<Vec<(u32, String)>> {
     let mut parents = Vec::new();
     for entry in fs::read_dir("/proc")?.flatten() {
         let Some(pid) = entry.file_name().to_str().and_then(|name| name.parse::<u32>().ok()) else {
@@ -150,7 +170,7 @@ pub(super) fn descendants() -> io::Result<Vec<String>> {
     let itself = std::process::id();
     let living =
         parents.into_iter().filter(|(pid, _, lives, _)| *lives && *pid != itself && family.contains(pid));
-    Ok(living.map(|(pid, _, _, name)| format!("{pid} {name}")).collect())
+    Ok(living.map(|(pid, _, _, name)| (pid, name)).collect())
 }
 
 /// The process ids of those that bear this name.

@@ -1,5 +1,5 @@
-//! `toolcell demo`: wraps the built-in hostile server like any other, plays the client, and shows call by call what
-//! was tried, what stopped it and how long it took.
+//! `toolcell demo` and `toolcell selftest`: wrap the built-in hostile server like any other, play the client, and show
+//! call by call what was tried, what stopped it, and how long it took or what was recorded.
 //!
 //! Neighbours: starts this same program as `run … -- … hostile-server`; reads the audit file that it writes.
 //! Never: believes an attacker's word where it can look from outside; reaches into a stage of the library.
@@ -12,21 +12,48 @@ mod record;
 mod render;
 mod stage;
 
+use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use attacks::{ATTACKS, Attack};
-use client::{Client, Exchange};
+use client::{Beside, Client, Exchange};
 use look::Left;
 use record::Record;
 use serde_json::json;
 use stage::Stage;
 
+use crate::exit_codes::Ending;
+use crate::outcome::Built;
 use crate::policy::Floor;
 
 /// How many harmless calls are timed.
 const TIMED_CALLS: usize = 15;
+/// How often an attack is made to get it into a cell that was made the one way. The host may mount something meanwhile,
+/// and then no cell that was built before is used.
+const TRIES: usize = 4;
+
+/// What is around the hostile server.
+#[derive(Debug)]
+pub(super) enum Around {
+    /// A cell of `toolcell run`; each attack is made once, in whatever cell comes.
+    Cell,
+    /// The same, and each attack is made in a cell that was built for its call and in one that was built ahead of it.
+    EveryCell {
+        /// The profile instead of the default one, as `run` takes it.
+        profile: Option<String>,
+    },
+    /// What this command, with the server's own behind it, puts there; nothing, if it is empty.
+    Command(Vec<OsString>),
+}
+
+impl Around {
+    /// Is it a cell of `toolcell run`, which keeps records?
+    const fn is_cell(&self) -> bool {
+        matches!(self, Self::Cell | Self::EveryCell { .. })
+    }
+}
 
 /// What was typed, resolved.
 #[derive(Debug)]
@@ -35,8 +62,8 @@ pub(super) struct Options {
     pub(super) json: bool,
     /// The weakest isolation to accept; the default of `run` if none.
     pub(super) floor: Option<Floor>,
-    /// Wrap the server. Without, the same probes run bare, to show that each of them can escape.
-    pub(super) cell: bool,
+    /// Without a cell the same probes run bare, to show that each of them can escape.
+    pub(super) around: Around,
     /// Paint the table.
     pub(super) colour: bool,
     /// The toolcell binary, which is also the hostile server.
@@ -60,6 +87,8 @@ pub(super) enum Error {
     Refused {
         /// What it said, already escaped line by line.
         words: String,
+        /// The status it exited with, if it did.
+        status: Option<u8>,
     },
     /// The connection to the wrapped server broke.
     #[error("lost the connection to `toolcell run` during `{call}`:\n{words}")]
@@ -79,12 +108,19 @@ impl Error {
     #[must_use]
     pub(super) fn hint(&self) -> Option<String> {
         match self {
-            Self::Refused { .. } => Some(
-                "`toolcell doctor` says what this host lacks; `toolcell demo --floor no-cgroup` accepts a host without \
-                 cgroup limits"
+            Self::Refused { words, .. } if !words.contains("hint: ") => Some(
+                "`toolcell doctor` says what this host lacks; `--floor no-cgroup` accepts a host without cgroup limits"
                     .to_owned(),
             ),
-            Self::Prepare { .. } | Self::Lost { .. } | Self::Write(_) => None,
+            Self::Refused { .. } | Self::Prepare { .. } | Self::Lost { .. } | Self::Write(_) => None,
+        }
+    }
+
+    /// How the process is to end: as `run` did, where that says more.
+    pub(super) fn ending(&self) -> Ending {
+        match self {
+            Self::Refused { status: Some(status @ 1..), .. } => Ending::Exited(*status),
+            Self::Refused { .. } | Self::Prepare { .. } | Self::Lost { .. } | Self::Write(_) => Ending::Other,
         }
     }
 }
@@ -93,8 +129,36 @@ impl Error {
 #[derive(Debug)]
 struct Row {
     attack: &'static Attack,
+    /// The call in which least was held.
+    worst: Made,
+    /// The other calls.
+    others: Vec<Made>,
+}
+
+/// One call and how it ended.
+#[derive(Debug)]
+struct Made {
     exchange: Exchange,
     judgement: judge::Judgement,
+}
+
+impl Made {
+    /// When the cell was built, if its record says so.
+    fn cell(&self) -> Option<Built> {
+        self.exchange.record.as_ref().and_then(Record::cell)
+    }
+}
+
+impl Row {
+    /// Every call.
+    fn calls(&self) -> impl Iterator<Item = &Made> {
+        std::iter::once(&self.worst).chain(&self.others)
+    }
+
+    /// How many of the calls were in a cell that was built so.
+    fn built(&self, way: Built) -> usize {
+        self.calls().filter(|made| made.cell() == Some(way)).count()
+    }
 }
 
 /// Everything seen.
@@ -109,9 +173,14 @@ struct Summary {
 }
 
 impl Summary {
+    /// How many cells were built for their call, and how many ahead of it.
+    fn cells(&self) -> [usize; 2] {
+        [Built::OnDemand, Built::Ahead].map(|way| self.rows.iter().map(|row| row.built(way)).sum())
+    }
+
     /// Nothing escaped, nothing is unclear, nothing is left, and every call has its record.
     fn held(&self) -> bool {
-        self.rows.iter().all(|row| row.judgement.verdict.held())
+        self.rows.iter().flat_map(Row::calls).all(|made| made.judgement.verdict.held())
             && self.left.is_nothing()
             && self.closing.is_some()
             && self.unrecorded == 0
@@ -123,65 +192,92 @@ impl Summary {
 /// # Errors
 /// When it could not be prepared, the wrapped server did not work at all, or `out` could not be written.
 pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error> {
-    let before = look::before().map_err(|cause| Error::Prepare { what: "/proc".to_owned(), cause })?;
+    let unseen = |cause| Error::Prepare { what: "/proc".to_owned(), cause };
+    let mut before = look::before().map_err(unseen)?;
     let mut stage = Stage::new(&options.program)?;
     let mut client = Client::start(options, &stage)?;
     first_call(&mut client, &stage)?;
+    before.makers().map_err(unseen)?;
     let mut table = render::Table::new(options, out);
     table.header()?;
-    let mut rows = Vec::new();
-    let mut floor = None;
-    let mut unrecorded = 0;
+    let mut ways = match options.around {
+        Around::Cell | Around::Command(_) => vec![None],
+        Around::EveryCell { .. } => vec![Some(Built::OnDemand), Some(Built::Ahead)],
+    };
+    let mut rows: Vec<Row> = Vec::new();
     for attack in ATTACKS {
-        stage.ready()?;
-        let exchange = attack_once(&mut client, attack, &stage, options)?;
-        let judgement = judge::judge(attack, &exchange, &mut stage, options.cell);
-        unrecorded += usize::from(options.cell && exchange.record.is_none());
-        floor = floor.or_else(|| exchange.record.as_ref().and_then(Record::floor));
-        let row = Row { attack, exchange, judgement };
+        let mut calls = Vec::new();
+        for way in &ways {
+            attack_so(&mut client, attack, &mut stage, options, *way, &mut calls)?;
+        }
+        calls.sort_by_key(|made| std::cmp::Reverse(made.judgement.verdict));
+        let mut calls = calls.into_iter();
+        let Some(worst) = calls.next() else { continue };
+        let row = Row { attack, worst, others: calls.collect() };
         table.row(&row)?;
+        // A plan of which no cell may wait has none for the next attack either.
+        ways.retain(|way| *way != Some(Built::Ahead) || row.built(Built::Ahead) > 0);
         rows.push(row);
     }
     let harmless = time_harmless(&mut client)?;
     let closing = client.close();
     stage.end();
-    let left =
-        look::since(&before, &stage).map_err(|cause| Error::Prepare { what: "/proc".to_owned(), cause })?;
-    let summary = Summary { rows, left, harmless, closing, floor, unrecorded };
+    let left = look::since(&before, &stage).map_err(unseen)?;
+    let records = || rows.iter().flat_map(Row::calls).map(|made| made.exchange.record.as_ref());
+    let floor = records().flatten().find_map(Record::floor);
+    let unrecorded = records().filter(|record| options.around.is_cell() && record.is_none()).count();
+    let summary = Summary { left, harmless, closing, floor, unrecorded, rows };
     table.summary(&summary)?;
     Ok(summary.held())
 }
 
 /// The handshake and one harmless call: whether the wrapped server works at all.
 fn first_call(client: &mut Client, stage: &Stage) -> Result<(), Error> {
-    let refused = |client: &mut Client| Error::Refused { words: client.last_words() };
+    let refused = |client: &mut Client| {
+        let words = client.last_words();
+        Error::Refused { words, status: client.status() }
+    };
     if !client.handshake() {
         return Err(refused(client));
     }
-    let exchange = client.exchange("harmless", json!({"text": stage.token()}), None, false);
+    let exchange = client.exchange("harmless", json!({"text": stage.token()}), &Beside::default(), false);
     let text = exchange.answer.as_ref().and_then(client::text).map(str::to_owned);
     match text {
         Some(text) if text == stage.token() => Ok(()),
-        Some(text) => Err(Error::Refused { words: render::plain(&text) }),
+        Some(text) => Err(Error::Refused { words: render::plain(&text), status: None }),
         None => Err(refused(client)),
     }
 }
 
-/// One attack: its call, and what came of it.
-fn attack_once(
+/// One attack in a cell that was built so, if it can be had: its calls, and what came of them.
+fn attack_so(
     client: &mut Client,
     attack: &'static Attack,
-    stage: &Stage,
+    stage: &mut Stage,
     options: &Options,
-) -> Result<Exchange, Error> {
-    let arguments = (attack.arguments)(stage, !options.cell);
-    let protocol = attack.sign.is_protocol();
-    let victim = protocol.then(|| stage.victim());
-    let exchange = client.exchange(attack.tool, arguments, victim.as_deref(), options.cell);
-    if exchange.lost {
-        return Err(Error::Lost { call: attack.tool, words: client.last_words() });
+    way: Option<Built>,
+    calls: &mut Vec<Made>,
+) -> Result<(), Error> {
+    for _ in 0..TRIES {
+        stage.ready()?;
+        let arguments = (attack.arguments)(stage, !options.around.is_cell());
+        let beside = Beside {
+            victim: attack.sign.is_protocol().then(|| stage.victim()),
+            taker: way == Some(Built::OnDemand),
+        };
+        let exchange = client.exchange(attack.tool, arguments, &beside, options.around.is_cell());
+        if exchange.lost {
+            return Err(Error::Lost { call: attack.tool, words: client.last_words() });
+        }
+        let judgement = judge::judge(attack, &exchange, stage, options.around.is_cell());
+        let made = Made { exchange, judgement };
+        let found = way.is_none() || made.cell() == way;
+        calls.push(made);
+        if found {
+            break;
+        }
     }
-    Ok(exchange)
+    Ok(())
 }
 
 /// The median time of some harmless calls.
@@ -189,7 +285,7 @@ fn time_harmless(client: &mut Client) -> Result<Duration, Error> {
     let mut times = Vec::with_capacity(TIMED_CALLS);
     for _ in 0..TIMED_CALLS {
         let begin = Instant::now();
-        let exchange = client.exchange("harmless", json!({"text": "hello"}), None, false);
+        let exchange = client.exchange("harmless", json!({"text": "hello"}), &Beside::default(), false);
         if exchange.lost {
             return Err(Error::Lost { call: "harmless", words: client.last_words() });
         }

@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use crate::outcome::{Limit, Receipt, Status, Violation};
+use crate::outcome::{Built, Limit, Receipt, Status, Violation};
 
 /// What one record says about its call.
 #[derive(Debug, Deserialize)]
@@ -45,6 +45,11 @@ impl Record {
     /// The rung that was verified from inside the cell.
     pub(super) fn floor(&self) -> Option<String> {
         self.receipt.as_ref().map(|receipt| receipt.floor.name().to_owned())
+    }
+
+    /// When the cell was built.
+    pub(super) fn cell(&self) -> Option<Built> {
+        self.receipt.as_ref().map(|receipt| receipt.cell)
     }
 
     /// Was this layer seen to be on from inside the cell?

@@ -3,11 +3,12 @@
 //! Neighbours: `demo::run` hands over rows as they come. Never: lets text of the hostile server move the cursor.
 
 use std::io::{self, Write};
+use std::time::Duration;
 
 use serde_json::{Value, json};
 
 use super::judge::{Known, Verdict};
-use super::{Options, Row, Summary};
+use super::{Around, Exchange, Made, Options, Row, Summary};
 
 const RESET: &str = "\x1b[0m";
 const BOLD: &str = "\x1b[1m";
@@ -19,41 +20,50 @@ const YELLOW: &str = "\x1b[33m";
 /// The place where rows go.
 pub(super) struct Table<'a> {
     out: &'a mut dyn Write,
-    json: bool,
-    cell: bool,
-    colour: bool,
+    options: &'a Options,
     class: &'static str,
 }
 
 impl<'a> Table<'a> {
     /// An empty table.
-    pub(super) fn new(options: &Options, out: &'a mut dyn Write) -> Self {
-        Self { out, json: options.json, cell: options.cell, colour: options.colour, class: "" }
+    pub(super) fn new(options: &'a Options, out: &'a mut dyn Write) -> Self {
+        Self { out, options, class: "" }
+    }
+
+    /// Is every kind of cell looked at, and its record?
+    const fn looks_at_records(&self) -> bool {
+        matches!(self.options.around, Around::EveryCell { .. })
     }
 
     /// Text in a colour, if there are colours.
     fn paint(&self, code: &str, text: &str) -> String {
-        if self.colour { format!("{code}{text}{RESET}") } else { text.to_owned() }
+        if self.options.colour { format!("{code}{text}{RESET}") } else { text.to_owned() }
     }
 
     /// What is going to happen.
     pub(super) fn header(&mut self) -> io::Result<()> {
-        if self.json {
+        if self.options.json {
             return Ok(());
         }
-        let what = if self.cell {
-            "A hostile MCP server behind `toolcell run`. Each line is one tool call in a cell of its own."
-        } else {
-            "The same hostile server with no cell around it. What escapes here is what a cell must stop."
+        let what = match self.options.around {
+            Around::Cell => {
+                "A hostile MCP server behind `toolcell run`. Each line is one tool call in a cell of its own."
+            }
+            Around::EveryCell { .. } => {
+                "A hostile MCP server behind `toolcell run`. Each line is one attack, in a cell that was built for its \
+                 call\nand in one that was built ahead of it."
+            }
+            Around::Command(_) => {
+                "The same hostile server with no cell around it. What escapes here is what a cell must stop."
+            }
         };
         let what = self.paint(BOLD, what);
-        let names = format!(
-            "         {} {} {} {:>7}",
-            fit("it tried to", 29),
-            fit("it saw", 26),
-            fit("stopped by", 25),
-            "ms"
-        );
+        let names = if self.looks_at_records() {
+            format!("         {} {} {}", fit("it tried to", 29), fit("stopped by", 27), "recorded")
+        } else {
+            let saw = fit("it saw", 26);
+            format!("         {} {saw} {} {:>7}", fit("it tried to", 29), fit("stopped by", 25), "ms")
+        };
         let names = self.paint(DIM, &names);
         writeln!(self.out, "{what}\n\n{names}")?;
         self.out.flush()
@@ -61,7 +71,7 @@ impl<'a> Table<'a> {
 
     /// One attack.
     pub(super) fn row(&mut self, row: &Row) -> io::Result<()> {
-        if self.json {
+        if self.options.json {
             return Ok(());
         }
         if self.class != row.attack.class {
@@ -69,7 +79,7 @@ impl<'a> Table<'a> {
             let class = self.paint(BOLD, self.class);
             writeln!(self.out, "{class}")?;
         }
-        let judgement = &row.judgement;
+        let Made { exchange, judgement } = &row.worst;
         let colour = match judgement.verdict {
             Verdict::Blocked | Verdict::Stopped => GREEN,
             Verdict::Escaped => RED,
@@ -81,19 +91,26 @@ impl<'a> Table<'a> {
             format!("{mark}{}: {}", stopper.layer, stopper.rule)
         });
         let stopper = fit(&stopper.unwrap_or_default(), 27);
-        let (title, saw) = (fit(row.attack.title, 29), fit(&judgement.saw, 24));
-        writeln!(self.out, " {verdict} {title} {saw} {stopper} {:>7}", milliseconds(row))?;
+        let title = fit(row.attack.title, 29);
+        if self.looks_at_records() {
+            let line = format!("{title} {stopper} {}", recorded(exchange));
+            writeln!(self.out, " {verdict} {}", line.trim_end())?;
+        } else {
+            let (saw, time) = (fit(&judgement.saw, 24), milliseconds(exchange.time));
+            writeln!(self.out, " {verdict} {title} {saw} {stopper} {time:>7}")?;
+        }
         self.out.flush()
     }
 
     /// What it comes to.
     pub(super) fn summary(&mut self, summary: &Summary) -> io::Result<()> {
-        if self.json {
-            let document = document(summary, self.cell);
+        if self.options.json {
+            let document = document(summary, self.options.around.is_cell());
             writeln!(self.out, "{document:#}")?;
             return self.out.flush();
         }
-        let count = |verdict| summary.rows.iter().filter(|row| row.judgement.verdict == verdict).count();
+        let count =
+            |verdict| summary.rows.iter().filter(|row| row.worst.judgement.verdict == verdict).count();
         let (blocked, stopped) = (count(Verdict::Blocked), count(Verdict::Stopped));
         let (escaped, unclear) = (count(Verdict::Escaped), count(Verdict::Unclear));
         let verdicts = format!(
@@ -124,19 +141,23 @@ impl<'a> Table<'a> {
             writeln!(self.out, "{}", self.paint(RED, &words))?;
         }
         let micros = summary.harmless.as_micros();
-        let cell = if self.cell { "in a fresh cell" } else { "without a cell" };
+        let cell = if self.options.around.is_cell() { "in a fresh cell" } else { "without a cell" };
         writeln!(
             self.out,
             "a harmless call takes {}.{:02} ms {cell}, answer included (median)",
             micros / 1000,
             micros % 1000 / 10
         )?;
-        if self.cell {
+        if self.options.around.is_cell() {
             let floor = summary.floor.as_deref().unwrap_or("unknown");
             let legend = format!(
                 "isolation verified from inside: {floor}   ~ not in the record: inferred from what the tool saw"
             );
             writeln!(self.out, "{}", self.paint(DIM, &legend))?;
+        }
+        if self.looks_at_records() {
+            let [on_demand, ahead] = summary.cells();
+            writeln!(self.out, "cells: {on_demand} built for their call, {ahead} built ahead of it")?;
         }
         self.out.flush()
     }
@@ -145,9 +166,11 @@ impl<'a> Table<'a> {
 /// Everything as one value.
 fn document(summary: &Summary, cell: bool) -> Value {
     let left = &summary.left;
+    let [on_demand, ahead] = summary.cells();
     json!({
         "cell": cell,
         "held": summary.held(),
+        "cells": {"on-demand": on_demand, "ahead": ahead},
         "floor": summary.floor,
         "attacks": summary.rows.iter().map(row_document).collect::<Vec<_>>(),
         "left": {
@@ -161,7 +184,8 @@ fn document(summary: &Summary, cell: bool) -> Value {
 
 /// One attack as a value.
 fn row_document(row: &Row) -> Value {
-    let judgement = &row.judgement;
+    let Made { exchange, judgement } = &row.worst;
+    let calls: Vec<_> = row.calls().map(call_document).collect();
     let stopper = judgement.stopper.as_ref().map(|stopper| {
         let known = match stopper.known {
             Known::Record => "record",
@@ -176,20 +200,41 @@ fn row_document(row: &Row) -> Value {
         "verdict": judgement.verdict.name(),
         "judged": if judgement.outside { "from outside" } else { "by the probe" },
         "saw": judgement.saw,
-        "report": row.exchange.answer.as_ref().and_then(|answer| answer.pointer("/result/structuredContent")),
+        "report": exchange.answer.as_ref().and_then(|answer| answer.pointer("/result/structuredContent")),
         "stopped_by": stopper,
-        "us": micros(row.exchange.time),
+        "us": micros(exchange.time),
+        "calls": calls,
     })
 }
 
+/// One of an attack's calls as a value.
+fn call_document(made: &Made) -> Value {
+    let record = made.exchange.record.as_ref();
+    json!({
+        "cell": made.cell(),
+        "verdict": made.judgement.verdict.name(),
+        "recorded": record.map(|record| &record.violations),
+        "us": micros(made.exchange.time),
+    })
+}
+
+/// What the record of a call says of refusals, in few words.
+fn recorded(exchange: &Exchange) -> String {
+    let Some(record) = &exchange.record else { return String::new() };
+    let words = record.violations.iter().map(|violation| {
+        let errno = violation.errno.as_deref().map(|errno| format!(" {errno}")).unwrap_or_default();
+        plain(&format!("{}: {}{errno}", violation.layer.name(), violation.operation))
+    });
+    words.collect::<Vec<_>>().join(", ")
+}
+
 /// Microseconds as JSON takes them.
-fn micros(time: std::time::Duration) -> u64 {
+fn micros(time: Duration) -> u64 {
     u64::try_from(time.as_micros()).unwrap_or(u64::MAX)
 }
 
-/// The time of a row: tenths below ten milliseconds.
-fn milliseconds(row: &Row) -> String {
-    let time = row.exchange.time;
+/// A time in milliseconds: with tenths below ten.
+fn milliseconds(time: Duration) -> String {
     match time.as_millis() {
         0..10 => format!("{}.{}", time.as_millis(), time.as_micros() % 1000 / 100),
         millis => millis.to_string(),

@@ -186,7 +186,7 @@ pub(super) fn is_root() -> bool {
     identity::effective().0 == 0
 }
 
-pub(super) fn has_cgroup() -> bool {
+pub(crate) fn has_cgroup() -> bool {
     Facts::gather().cgroup.is_ok()
 }
 

@@ -1,0 +1,102 @@
+//! `toolcell selftest`: what it says of this host, and that nothing escapes where nothing is expected to.
+//!
+//! Neighbours: `demo` has the proof that each attack can escape; `host` says what is expected of a host. Never: takes
+//! an attack for stopped that was not made in each kind of cell.
+
+use std::process::{Command, Output};
+
+use serde_json::Value;
+
+use crate::{cell, host};
+
+fn selftest(arguments: &[&str]) -> Output {
+    Command::new(crate::binary()).arg("selftest").args(arguments).output().unwrap()
+}
+
+fn document(output: &Output) -> Value {
+    serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"))
+}
+
+/// What the host is expected to reach, or else reaches.
+fn floor() -> String {
+    match host::expected() {
+        Some(expected) => expected.split(':').next().unwrap().to_owned(),
+        None => cell::floor().to_owned(),
+    }
+}
+
+#[test]
+fn no_attack_escapes_on_this_host() {
+    let floor = floor();
+    if floor == "none" {
+        let refused = selftest(&[]);
+        assert_eq!(refused.status.code(), Some(121), "{refused:?}");
+        return;
+    }
+    let output = selftest(&["--json", "--floor", &floor]);
+    let document = document(&output);
+    assert_eq!(document["floor"], *floor, "{document:#}");
+    let attacks = document["attacks"].as_array().unwrap();
+    let named = |verdict: &str| -> Vec<&str> {
+        let rows = attacks.iter().filter(|row| row["verdict"] == verdict);
+        rows.map(|row| row["attempt"].as_str().unwrap()).collect()
+    };
+    assert_eq!(named("UNCLEAR"), [""; 0], "{document:#}");
+    assert_eq!(named("ESCAPED"), escapes(&floor), "{document:#}");
+    assert_eq!(output.status.code(), Some(i32::from(!escapes(&floor).is_empty())), "{document:#}");
+    for row in attacks {
+        let cells: Vec<&str> =
+            row["calls"].as_array().unwrap().iter().map(|call| call["cell"].as_str().unwrap()).collect();
+        // Without a private root no cell is built ahead.
+        let ways: &[&str] = if floor == "landlock" { &["on-demand"] } else { &["on-demand", "ahead"] };
+        assert!(ways.iter().all(|way| cells.contains(way)), "{row:#}");
+    }
+}
+
+/// What the document says of a floor: the attacks that succeed there.
+fn escapes(floor: &str) -> Vec<String> {
+    let security = std::fs::read_to_string(crate::project().join("SECURITY.md")).unwrap();
+    let table = security.split("| attack | floor |").nth(1).unwrap();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
+    let there = |place: &str| match place.split_once(" without a cgroup") {
+        Some((rung, _)) => rung == floor && !cell::has_cgroup(),
+        None => place == floor,
+    };
+    cells.filter(|cells| there(cells[2])).map(|cells| cells[1].to_owned()).collect()
+}
+
+#[test]
+fn a_profile_decides_what_is_stopped() {
+    let floor = floor();
+    if floor == "none" || floor == "landlock" {
+        return;
+    }
+    let directory = std::env::temp_dir().join(format!("toolcell-selftest-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    let file = directory.join("open.toml");
+    std::fs::write(
+        &file,
+        "description = \"shows what it should not\"\nextends = \"default\"\nenvironment.pass = [\"DEMO_API_KEY\"]\n",
+    )
+    .unwrap();
+    let output = Command::new(crate::binary())
+        .args(["selftest", "--profile", "./open.toml", "--floor", &floor])
+        .current_dir(&directory)
+        .output()
+        .unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    let text = String::from_utf8(output.stdout).unwrap();
+    assert_eq!(output.status.code(), Some(1), "{text}");
+    assert!(!text.contains('\u{1b}'), "a pipe is painted: {text}");
+    let escaped: Vec<&str> = text.lines().filter(|line| line.starts_with(" ESCAPED ")).collect();
+    assert_eq!(escaped, [" ESCAPED read keys in its environment"], "{text}");
+}
+
+#[test]
+fn a_profile_that_is_none_ends_as_it_does_for_run() {
+    let output = selftest(&["--profile", "no-such-profile"]);
+    assert_eq!(output.status.code(), Some(120), "{output:?}");
+    let words = String::from_utf8(output.stderr).unwrap();
+    assert!(words.contains("no profile `no-such-profile`") && words.contains("hint: "), "{words}");
+}
