@@ -57,7 +57,7 @@ def boot(tools, guest, kernel, disks, files, systemd=False, arguments="", limit=
         environment = {**tools.environment(), "TMPDIR": name}
         with subprocess.Popen(["setpriv", "--pdeathsig", "KILL", *map(str, command)], stdin=subprocess.DEVNULL,
                               stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, errors="replace",
-                              env=environment) as child:
+                              env=environment, start_new_session=True) as child:
             late = threading.Timer(limit, os.kill, (child.pid, signal.SIGKILL))
             late.start()
             try:

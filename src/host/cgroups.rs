@@ -1,8 +1,10 @@
-//! Finds where a cell's cgroup can be made: v2 below a delegated or privileged directory, v1 below the own ones.
+//! Finds where a cell's cgroup can be made: v2 below a delegated or privileged directory, or in a scope asked of the
+//! user's systemd; v1 below the own ones.
 //!
-//! Neighbours: `host::Facts`; `launch::cgroup` makes the directories. Never: enables a controller outside a cgroup
-//! that this process has to itself.
+//! Neighbours: `host::Facts`; `host::scope` asks; `launch::cgroup` makes the directories. Never: enables a controller
+//! outside a cgroup that this process has to itself.
 
+use std::ffi::OsStr;
 use std::fs::{self, File};
 use std::os::fd::AsFd;
 use std::path::{Path, PathBuf};
@@ -10,6 +12,7 @@ use std::path::{Path, PathBuf};
 use super::delegation::{self, Obstacle};
 use super::probe::Failed;
 use super::probe::clues::Clues;
+use super::scope::{self, Refused};
 use super::{Cgroup, NoCgroup};
 use crate::launch::cgroup;
 use crate::sys::{Errno, attribute, descriptor, identity, kernel_file, process};
@@ -58,10 +61,12 @@ pub fn find() -> Result<Cgroup, NoCgroup> {
     if let Some(over_v1) = find_v1(&hierarchies, &membership) {
         return over_v1.map_err(NoCgroup::from);
     }
-    let unified =
-        hierarchies.iter().find(|h| h.options.is_none()).and_then(|h| Some(own(h, v2_path(&membership)?)));
-    match unified {
-        Some(directory) => find_v2(&directory).map_err(NoCgroup::from),
+    let unified = hierarchies.iter().find(|h| h.options.is_none());
+    match unified.and_then(|h| Some((h, own(h, v2_path(&membership)?)))) {
+        Some((hierarchy, directory)) => {
+            let found = find_v2(&directory).or_else(|closed| in_scope(hierarchy, closed));
+            found.map_err(NoCgroup::from)
+        }
         None => Err(Closed {
             why: "no hierarchy with the controllers memory, pids and cpu is mounted".to_owned(),
             failed: None,
@@ -139,6 +144,42 @@ fn lists(directory: &Path, file: &str) -> bool {
         .is_ok_and(|list| NEEDED.iter().all(|needed| list.split_whitespace().any(|have| have == *needed)))
 }
 
+/// The name of a scope asked of systemd: this process's, and no cell's.
+fn scope_name() -> String {
+    format!("{}.scope", cgroup::cell_name(0))
+}
+
+/// Was this directory asked of systemd by a toolcell?
+pub fn is_asked_for(directory: &Path) -> bool {
+    let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.starts_with(cgroup::PREFIX) && name.ends_with(".scope")
+}
+
+/// An ordinary user's systemd is asked for what the host has not given.
+fn in_scope(hierarchy: &Hierarchy, closed: Closed) -> Result<Cgroup, Closed> {
+    let (uid, _) = identity::effective();
+    let Some(bus) = scope::bus_of(uid).filter(|_| uid != 0) else { return Err(closed) };
+    let unit = scope_name();
+    scope::ask(&bus, uid, &unit).map_err(|Refused { failed, said }| {
+        let said = said.unwrap_or_else(|| failed.errno.to_string());
+        let why = format!("{}; the user's systemd was asked for a scope, and gave none: {said}", closed.why);
+        Closed { why, failed: Some(failed), obstacle: Obstacle::Scope }
+    })?;
+    let membership = kernel_file::read("/proc/self/cgroup").unwrap_or_default();
+    let own = own(hierarchy, v2_path(&membership).unwrap_or("/"));
+    if own.file_name() != Some(OsStr::new(&unit)) {
+        let why = format!("systemd said that this process is in `{unit}`, and it is in `{}`", own.display());
+        return Err(Closed { why, failed: None, obstacle: Obstacle::Scope });
+    }
+    find_v2(&own)
+}
+
+/// What systemd arranges by itself, and delegates to nobody: a slice, and the service of a user's manager.
+fn is_of_systemd(directory: &Path) -> bool {
+    let name = directory.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    name.ends_with(".slice") || name.starts_with("user@")
+}
+
 /// The own directory if it gives the controllers to its children or, marked as delegated and without another process,
 /// can be made to; else the nearest above that does; else the own one unmarked, if it lets itself be arranged.
 fn find_v2(own: &Path) -> Result<Cgroup, Closed> {
@@ -154,8 +195,9 @@ fn find_v2(own: &Path) -> Result<Cgroup, Closed> {
     if arrangeable && let Ok(found) = take_over(own) {
         return Ok(found);
     }
+    let root = identity::effective().0 == 0;
     let mut above = own.ancestors().skip(1).take_while(|d| d.join("cgroup.controllers").exists());
-    if let Some(directory) = above.find(|directory| gives(directory)) {
+    if let Some(directory) = above.find(|d| (root || !is_of_systemd(d)) && gives(d)) {
         return Ok(Cgroup::V2(directory.to_owned()));
     }
     if !lists(own, "cgroup.controllers") {

@@ -24,6 +24,8 @@ pub(super) enum Obstacle {
     V2Controllers,
     /// v2: others live in its own cgroup.
     V2Busy,
+    /// v2: the user's systemd was asked for a scope.
+    Scope,
 }
 
 const FEWER: &str = "or accept fewer limits with `--floor no-cgroup`";
@@ -50,14 +52,14 @@ pub(super) fn remedy(obstacle: &Obstacle, clues: &Clues) -> String {
             "let an administrator make directories of your own and move this shell into them, once a shell",
             vec![v1_commands(directories, clues.uid)],
         ),
-        Obstacle::V2 | Obstacle::V2Controllers | Obstacle::V2Busy if clues.systemd => {
+        Obstacle::V2 | Obstacle::V2Controllers | Obstacle::V2Busy | Obstacle::Scope if clues.systemd => {
             with_systemd(obstacle, clues)
         }
         Obstacle::V2Controllers if clues.uid == 0 => (
             "enable the controllers",
             vec!["echo '+memory +pids +cpu' > /sys/fs/cgroup/cgroup.subtree_control".to_owned()],
         ),
-        Obstacle::V2 | Obstacle::V2Controllers | Obstacle::V2Busy => (
+        Obstacle::V2 | Obstacle::V2Controllers | Obstacle::V2Busy | Obstacle::Scope => (
             "let an administrator make a cgroup of your own and move this shell into it, once a shell",
             vec![v2_commands(clues.uid)],
         ),
@@ -71,31 +73,34 @@ fn with_systemd(obstacle: &Obstacle, clues: &Clues) -> (&'static str, Vec<String
         let command = "systemd-run --scope -p Delegate=yes -- toolcell …";
         return ("start toolcell in a scope of its own", vec![command.to_owned()]);
     }
-    let scope = "systemd-run --user --scope -p Delegate=yes -- toolcell …".to_owned();
     // A user who is still to be named will have one with his session.
     let manager = clues.user_manager || clues.uid == NOBODY;
-    if *obstacle == Obstacle::V2Controllers && manager {
+    match obstacle {
         // systemd before 252 delegates memory and pids only.
-        return (
-            "start toolcell in a scope of its own; if it still lacks controllers, let systemd delegate all three, and log in again",
+        Obstacle::V2Controllers if manager => (
+            "let systemd delegate all three controllers, and log in again",
             vec![
-                scope,
                 "sudo mkdir -p /etc/systemd/system/user@.service.d && printf '[Service]\\nDelegate=cpu memory pids\\n' | \
                  sudo tee /etc/systemd/system/user@.service.d/delegate.conf && sudo systemctl daemon-reload"
                     .to_owned(),
             ],
-        );
+        ),
+        Obstacle::Scope => (
+            "look whether systemd gives others a scope, and why not",
+            vec![
+                "systemd-run --user --scope -p Delegate=yes -- true".to_owned(),
+                "journalctl --user -n 20".to_owned(),
+            ],
+        ),
+        _ if manager => (
+            "start toolcell in a scope of its own",
+            vec!["systemd-run --user --scope -p Delegate=yes -- toolcell …".to_owned()],
+        ),
+        _ => (
+            "this user has no systemd manager running, which toolcell would ask for a scope; start one",
+            vec![format!("sudo loginctl enable-linger {}", owner(clues.uid))],
+        ),
     }
-    if manager {
-        return ("start toolcell in a scope of its own", vec![scope]);
-    }
-    (
-        "this user has no systemd manager running; start one, then start toolcell in a scope of its own",
-        vec![
-            format!("sudo loginctl enable-linger {}", owner(clues.uid)),
-            format!("XDG_RUNTIME_DIR=/run/user/$(id -u) {scope}"),
-        ],
-    )
 }
 
 /// Nobody is no user; he only stands for one who is still to be named.
@@ -176,6 +181,11 @@ mod tests {
         assert!(remedy(&Obstacle::V2Busy, &root).contains("\n  systemd-run --scope"));
         let alone = Clues { user_manager: false, ..user.clone() };
         assert!(remedy(&Obstacle::V2, &alone).contains("loginctl enable-linger 1000"));
+        assert!(
+            remedy(&Obstacle::Scope, &user)
+                .contains("\n  systemd-run --user --scope -p Delegate=yes -- true")
+        );
+        assert!(remedy(&Obstacle::V2Controllers, &user).contains("delegate.conf"));
         let without = Clues { systemd: false, ..user };
         assert!(!remedy(&Obstacle::V2, &without).contains("systemd"));
     }

@@ -3,11 +3,13 @@
 //! Neighbours: `plan` takes [`Facts`] and [`view::Seen`] paths; `host::runtime` finds what a program needs to start.
 //! Never: decides.
 
+mod bus;
 pub mod cgroups;
 mod delegation;
 pub mod probe;
 pub mod reach;
 pub mod runtime;
+mod scope;
 pub mod view;
 
 use std::fs;
@@ -61,8 +63,9 @@ pub struct NoCgroup {
 const PAYLOADS_OF_ROOT: u32 = 0x7000_0000;
 
 impl Facts {
-    /// Reads the facts. Nothing is changed on the host, but for a supervisor that is alone in a delegated cgroup:
-    /// it moves itself to a leaf there.
+    /// Reads the facts. Nothing is changed on the host but the place of this process in cgroup v2: in a cgroup delegated
+    /// to it alone it moves to a leaf; where none is delegated, it asks the user's systemd for one. Children that it
+    /// has by then stay where they are.
     #[must_use]
     pub fn gather() -> Self {
         let (uid, gid) = identity::effective();

@@ -10,7 +10,7 @@ mod kernel;
 
 use serde::{Deserialize, Serialize};
 
-use super::{Cgroup, Facts};
+use super::{Cgroup, Facts, cgroups};
 use crate::launch::LaunchError;
 use crate::sys::Errno;
 
@@ -212,7 +212,10 @@ fn cgroup(facts: &Facts) -> State {
             places.dedup();
             State::There { detail: format!("v1, in {}", places.join(", ")) }
         }
-        Ok(Cgroup::V2(path)) => State::There { detail: format!("v2, in {}", path.display()) },
+        Ok(Cgroup::V2(path)) => {
+            let asked = if cgroups::is_asked_for(path) { "a scope asked of systemd, " } else { "" };
+            State::There { detail: format!("v2, in {asked}{}", path.display()) }
+        }
         Err(none) => {
             State::Missing { failed: none.failed.clone(), cause: none.why.clone(), fix: none.hint.clone() }
         }

@@ -79,8 +79,9 @@ impl LaunchError {
                  under toolcell. Look at it before you start again"
             }
             ("bind", EINVAL) => {
-                "the file system of this path cannot map file owners (idmapped mounts); run toolcell as the user who \
-                 owns the path instead of as root"
+                "the file system of this path cannot map file owners (idmapped mounts): ext4, xfs and btrfs can, tmpfs since \
+                 Linux 6.3, NFS and 9p cannot. Keep the data on one that can, or start toolcell as an ordinary user who \
+                 may use the path"
             }
             ("reserve-name", EACCES | EPERM | EROFS) => {
                 "the profile denies this name although it does not exist, and toolcell may not make a place for it; mark the \

@@ -3,10 +3,13 @@
 //! `TOOLCELL_EXPECT_HOST` is the name of the strongest floor that the user of the tests reaches, or `none`. What keeps the
 //! next one from being reached may follow, as `:LAYER:CALL:ERRNO:LAUNCH`: the layer that is missing, the call that fails
 //! when it is tried alone, its errno, and that of the launch, which may ask for more at once and be refused earlier.
-//! Then a test that is skipped for another reason fails. Neighbours: `integration/vm/lanes.py` says what each of its
-//! hosts is. Never: looks at the version of the kernel.
+//! Then a test that is skipped for another reason fails. `TOOLCELL_EXPECT_LANDLOCK` is the ABI of Landlock, if there is one,
+//! `TOOLCELL_EXPECT_CGROUP` a part of what the doctor says about where cells have their limits.
+//! Neighbours: `integration/vm/lanes.py` says what each of its hosts is. Never: looks at the version of the kernel.
 
+use std::path::PathBuf;
 use std::process::Command;
+use std::time::{Duration, Instant};
 
 use serde_json::Value;
 use toolcell::plan::seccomp;
@@ -29,15 +32,41 @@ fn toolcell(arguments: &[&str]) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
+fn doctor() -> Value {
+    let (_, report, _) = toolcell(&["doctor", "--json"]);
+    serde_json::from_str(&report).unwrap()
+}
+
+/// The scope lives as long as a process in it, which systemd learns from the kernel and tells nobody of ours.
+#[test]
+fn a_scope_asked_of_systemd_is_the_callers_own_and_ends_with_it() {
+    let Ok(expected) = std::env::var("TOOLCELL_EXPECT_CGROUP") else { return };
+    let scope = || {
+        let report = doctor();
+        let told = report["user"]["layers"]["cgroup"]["detail"].as_str().unwrap_or_default().to_owned();
+        assert!(told.contains(&expected), "{report:#}");
+        PathBuf::from(format!("/{}", told.split_once('/').unwrap().1))
+    };
+    let (first, second) = (scope(), scope());
+    assert_ne!(first, second);
+    let (began, bound) = (Instant::now(), Duration::from_secs(10) * patience());
+    while first.exists() || second.exists() {
+        assert!(began.elapsed() < bound, "{} or {} is left", first.display(), second.display());
+        std::thread::yield_now();
+    }
+}
+
 #[test]
 fn the_host_is_what_is_expected() {
     let Some(expected) = expected() else { return };
-    let (_, report, _) = toolcell(&["doctor", "--json"]);
-    let report: Value = serde_json::from_str(&report).unwrap();
+    let report = doctor();
     let who = if report["caller"]["uid"] == 0 { "root" } else { "user" };
     let (floor, missing) = expected.split_once(':').unwrap_or((&expected, ""));
     let (code, stdout, stderr) = toolcell(&["exec", "--", "echo", "ran"]);
     let told = format!("{report:#}\n{stdout}{stderr}");
+    if let Ok(abi) = std::env::var("TOOLCELL_EXPECT_LANDLOCK") {
+        assert_eq!(report[who]["layers"]["landlock"]["detail"], format!("ABI {abi}"), "{told}");
+    }
     assert_eq!(report[who]["floor"].as_str().unwrap_or("none"), floor, "{told}");
     let ran = |code, stdout: &str| code == Some(0) && stdout == "ran\n";
     if floor == "full" {

@@ -31,3 +31,9 @@ fn project() -> std::path::PathBuf {
 fn binary() -> std::path::PathBuf {
     std::env::var_os("TOOLCELL_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_toolcell").into(), Into::into)
 }
+
+/// The facts of the process of the tests, gathered once: on cgroup v2 that may move it, and what it starts later with it.
+fn facts() -> &'static toolcell::host::Facts {
+    static FACTS: std::sync::OnceLock<toolcell::host::Facts> = std::sync::OnceLock::new();
+    FACTS.get_or_init(toolcell::host::Facts::gather)
+}

@@ -7,7 +7,7 @@ use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
-use toolcell::host::{Facts, cgroups};
+use toolcell::host::cgroups;
 use toolcell::sys::descriptor::{self, Interest};
 use toolcell::sys::process;
 
@@ -85,8 +85,7 @@ impl Drop for Staying {
 
 /// Directories of the cells that a process made.
 fn own_cgroups(pid: u32) -> Vec<PathBuf> {
-    let facts = Facts::gather();
-    let parents = facts.cgroup.iter().flat_map(cgroups::parents);
+    let parents = crate::facts().cgroup.iter().flat_map(cgroups::parents);
     let entries = parents.flat_map(|parent| fs::read_dir(parent).unwrap().flatten());
     entries
         .map(|entry| entry.path())

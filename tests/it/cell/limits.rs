@@ -98,9 +98,10 @@ fn tasks() {
 #[test]
 fn time() {
     let scene = Scene::new();
-    let run = scene.exec(&["--timeout", "200ms"], &["stay".to_owned()]);
+    let limit = 200 * crate::host::patience();
+    let run = scene.exec(&["--timeout", &format!("{limit}ms")], &["stay".to_owned()]);
     assert_eq!((run.stdout().as_str(), run.code(), status(&run)), ("ready\n", 124, "limit"));
-    let violation = hit(&run, Limit::Time, Layer::Deadline, "run", Some("SIGKILL"), 200_000);
+    let violation = hit(&run, Limit::Time, Layer::Deadline, "run", Some("SIGKILL"), u64::from(limit) * 1000);
     assert_eq!(violation.evidence, Evidence::Supervisor);
 }
 

@@ -5,12 +5,14 @@
 use std::fs;
 use std::os::unix::fs::{MetadataExt as _, symlink};
 use std::path::Path;
+use std::process::Command;
 
+use serde_json::Value;
 use toolcell::plan::step::Step;
 
 use super::probe;
-use super::scene::{Scene, bare_answer, is_root, needs_root, operations};
-use crate::table;
+use super::scene::{Scene, bare_answer, compare, floor, is_root, needs_root, operations};
+use crate::{binary, table};
 
 #[test]
 fn read_shows_one_place_and_nothing_beside_it() {
@@ -257,6 +259,41 @@ fn files_are_the_payloads_own_in_what_is_granted() {
     assert!(!is_root() || made.uid() == 0);
 }
 
+/// Where the kernel cannot map owners on tmpfs, as before Linux 6.3, nothing runs with less.
+#[test]
+fn a_grant_on_tmpfs_is_the_payloads_own_or_refused() {
+    if needs_root("only cells of root map owners") {
+        return;
+    }
+    let scene = Scene::new();
+    let directory = scene.directory("shared");
+    let file = scene.path("shared/private");
+    let table = table!["write", file => "ok"; "owner", file => "1000:1000 600";];
+    // Mounted for this command alone.
+    let on_tmpfs = |arguments: &[String]| {
+        let script =
+            "mount -t tmpfs tmpfs \"$0\" && (umask 077 && echo content > \"$0/private\") && exec \"$@\"";
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", script, &directory]).arg(binary()).args(arguments);
+        command.current_dir(scene.path("")).env("TMPDIR", &directory).output().unwrap()
+    };
+    let words = |list: &[&str]| -> Vec<String> { list.iter().map(|word| (*word).to_owned()).collect() };
+    let report: Value = serde_json::from_slice(&on_tmpfs(&words(&["doctor", "--json"])).stdout).unwrap();
+    let found = report["root"]["layers"]["idmapped-mounts"]["detail"].as_str().unwrap();
+    let [option, floor] = floor();
+    let mut exec =
+        words(&["exec", option, floor, "--write", &directory, "--", probe::program().to_str().unwrap()]);
+    exec.extend(operations(&table));
+    let output = on_tmpfs(&exec);
+    let said = String::from_utf8_lossy(&output.stderr);
+    if found.ends_with(&format!("but not on that of {directory}")) {
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(122), 0), "{said}");
+        assert!(said.contains("tmpfs since Linux 6.3"), "{said}");
+    } else {
+        compare(&String::from_utf8_lossy(&output.stdout), &table, &said);
+    }
+}
+
 #[test]
 fn files_of_others_stay_theirs() {
     if needs_root("only root can make files of others") {
@@ -292,7 +329,7 @@ fn scratch_is_executable_only_by_leave() {
     let shell = "cp \"$0\" /tmp/program && chmod 755 /tmp/program && /tmp/program ids";
     let run = |options: &[&str]| {
         let mut command = scene.command("exec");
-        command.args(super::scene::floor()).args(options).args(["--", "sh", "-c", shell]).arg(&program);
+        command.args(floor()).args(options).args(["--", "sh", "-c", shell]).arg(&program);
         let output = command.output().unwrap();
         (output.status.code().unwrap(), String::from_utf8_lossy(&output.stdout).into_owned())
     };

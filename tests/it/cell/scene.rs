@@ -14,7 +14,6 @@ use std::process::{Command, Output, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 use serde_json::Value;
-use toolcell::host::Facts;
 use toolcell::outcome::{Limit, Violation};
 use toolcell::plan::Plan;
 use toolcell::sys::identity;
@@ -40,6 +39,7 @@ impl Drop for Scene {
 impl Scene {
     pub(super) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
+        crate::facts();
         let number = NEXT.fetch_add(1, Ordering::Relaxed);
         let directory = PathBuf::from(format!("/var/tmp/toolcell-it-{}-{number}", std::process::id()));
         fs::create_dir(&directory).unwrap();
@@ -187,7 +187,7 @@ pub(super) fn is_root() -> bool {
 }
 
 pub(crate) fn has_cgroup() -> bool {
-    Facts::gather().cgroup.is_ok()
+    crate::facts().cgroup.is_ok()
 }
 
 /// The highest floor of this host.
@@ -225,7 +225,7 @@ pub(super) fn needs_root(why: &str) -> bool {
 
 /// One line to the person who looks on, and one to the script that counts.
 #[track_caller]
-fn note(why: &str) {
+pub(super) fn note(why: &str) {
     let place = std::panic::Location::caller();
     eprintln!("skipped: {place}: {why}");
     if let Some(list) = std::env::var_os("TOOLCELL_TEST_SKIPS") {

@@ -7,7 +7,7 @@ use std::process::Command;
 use std::time::Duration;
 
 use serde_json::json;
-use toolcell::host::{Facts, cgroups};
+use toolcell::host::cgroups;
 use toolcell::sys::descriptor::{self, Interest};
 use toolcell::sys::{identity, process};
 
@@ -47,7 +47,7 @@ fn wait_for_end(pid: u32) {
 
 /// Cells' directories whose name has the process id of their launcher.
 fn cgroups_of(launcher: u32) -> usize {
-    let parents: Vec<_> = Facts::gather().cgroup.iter().flat_map(cgroups::parents).collect();
+    let parents: Vec<_> = crate::facts().cgroup.iter().flat_map(cgroups::parents).collect();
     let entries = parents.iter().flat_map(|parent| fs::read_dir(parent).unwrap().flatten());
     let name = format!("toolcell-{launcher}-");
     entries.filter(|entry| entry.file_name().to_string_lossy().starts_with(&name)).count()
@@ -223,7 +223,7 @@ fn a_session_that_ends_takes_its_waiting_cell_along() {
         client.call(1, "noise").await;
         let init = ready(&client, 1).await;
         let launcher = launcher(&client);
-        assert!(cgroups_of(launcher) > 0 || Facts::gather().cgroup.is_err());
+        assert!(cgroups_of(launcher) > 0 || crate::facts().cgroup.is_err());
         client.hang_up();
         let took = client.exit().await;
         assert!(took < Duration::from_secs(1), "{took:?}");

@@ -107,6 +107,8 @@ pub(crate) struct Client {
 
 impl Client {
     fn start(setup: &Setup, scratch: &Scratch) -> Self {
+        // The session's cells are to be where the tests look for them.
+        crate::facts();
         let profile = scratch.0.join("test.toml");
         let limits = format!("[limits]\ntime = \"{}\"\noutput = \"{}\"\n", setup.time, setup.output);
         let filesystem = format!("[filesystem]\n{}\n", setup.filesystem);
