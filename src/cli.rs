@@ -193,6 +193,8 @@ pub enum ProfileArgs {
         profile: OsString,
         /// The command to plan for; empty when none was typed.
         command: Vec<OsString>,
+        /// `--lost`: not the plan, but what it cannot promise on this host.
+        lost: bool,
         /// `--json`
         json: bool,
     },
@@ -331,6 +333,7 @@ fn profile(matches: &mut ArgMatches) -> Result<ProfileArgs, CliError> {
         "explain" => ProfileArgs::Explain {
             profile: required(matches, "profile")?,
             command: many(matches, "command"),
+            lost: matches.get_flag("lost"),
             json: matches.get_flag("json"),
         },
         "why" => ProfileArgs::Why(WhyArgs {

@@ -235,10 +235,17 @@ fn profile(command: Command) -> Command {
                         .value_parser(value_parser!(OsString))
                         .help("The program and its arguments that the plan is for"),
                 )
+                .arg(
+                    Arg::new("lost")
+                        .long("lost")
+                        .action(clap::ArgAction::SetTrue)
+                        .help("Print what this host cannot give the profile instead, why, and what to type"),
+                )
                 .arg(flag_json())
                 .after_help(
                     "Examples:\n  toolcell profile explain default -- /bin/true\n  \
-                     toolcell profile explain ./own.toml --json -- python3 server.py",
+                     toolcell profile explain ./own.toml --json -- python3 server.py\n  \
+                     toolcell profile explain workspace --lost",
                 ),
         )
         .subcommand(why(Command::new("why")))

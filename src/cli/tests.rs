@@ -126,6 +126,7 @@ fn explain_takes_a_command_after_the_dashes() {
         Invocation::Profile(ProfileArgs::Explain {
             profile: OsString::from("default"),
             command: words(&["ls", "--json"]),
+            lost: false,
             json: true,
         })
     );

@@ -7,6 +7,7 @@ mod show;
 mod trial;
 
 use serde::{Deserialize, Serialize};
+pub(super) use show::{call, failed_json, prose};
 use trial::Tried;
 
 use super::compose;

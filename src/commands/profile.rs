@@ -1,7 +1,9 @@
-//! `toolcell profile`: lists, shows and checks profiles, and explains the plan that one leads to. `why` answers one question.
+//! `toolcell profile`: lists, shows and checks profiles, and explains the plan that one leads to. `why` answers one
+//! question, `lost` says what a host cannot give.
 //!
 //! Neighbours: `policy::files` finds and resolves, `compose` plans, `plan::explain` words the steps. Never: starts a cell, but for `why --prove`.
 
+mod lost;
 pub(super) mod prove;
 mod why;
 
@@ -24,9 +26,14 @@ pub(super) fn run(args: &ProfileArgs, color: ColorChoice) -> Result<Ending, Fail
         ProfileArgs::Show { name } => show(name),
         ProfileArgs::Check { file } => check_file(file, color),
         ProfileArgs::Why(args) => why::run(args),
-        ProfileArgs::Explain { profile, command, json } => {
+        ProfileArgs::Explain { profile, command, lost, json } => {
             let profile = compose::texts(std::slice::from_ref(profile))?.concat();
-            explain_plan(&profile, &compose::texts(command)?, *json, color)
+            let command = compose::texts(command)?;
+            if *lost {
+                lost::run(&profile, &command, *json)
+            } else {
+                explain_plan(&profile, &command, *json, color)
+            }
         }
     }
 }

@@ -5,6 +5,7 @@
 
 pub mod build;
 pub mod explain;
+pub mod lost;
 pub mod prelude;
 pub mod seccomp;
 pub mod step;

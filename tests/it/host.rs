@@ -11,7 +11,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use toolcell::plan::seccomp;
 use toolcell::policy::Syscalls;
 use toolcell::sys::{filter, process};
@@ -64,6 +64,15 @@ fn the_host_is_what_is_expected() {
     let (floor, missing) = expected.split_once(':').unwrap_or((&expected, ""));
     let (code, stdout, stderr) = toolcell(&["exec", "--", "echo", "ran"]);
     let told = format!("{report:#}\n{stdout}{stderr}");
+    // Part by part it comes to the same.
+    let (ending, lost, _) = toolcell(&["profile", "explain", "default", "--lost", "--json"]);
+    let lost: Value = serde_json::from_str(&lost).unwrap();
+    assert_eq!(lost["reaches"].as_str().unwrap_or("none"), floor, "{lost:#}{told}");
+    assert_eq!(
+        (ending == Some(0), lost["missing"] == json!([])),
+        (floor == "full", floor == "full"),
+        "{lost:#}"
+    );
     if let Ok(abi) = std::env::var("TOOLCELL_EXPECT_LANDLOCK") {
         assert_eq!(report[who]["layers"]["landlock"]["detail"], format!("ABI {abi}"), "{told}");
     }

@@ -147,7 +147,7 @@ fn words(state: &State) -> String {
     }
 }
 
-fn call(failed: &Failed) -> String {
+pub(in crate::commands) fn call(failed: &Failed) -> String {
     if failed.object.is_empty() {
         format!("{}: {}", failed.call, failed.errno)
     } else {
@@ -188,7 +188,7 @@ fn findings(report: &Report) -> Vec<(&'static str, Finding)> {
 }
 
 /// Wrapped at words; a line that begins with two spaces is a command and stays whole.
-fn prose(text: &mut String, first: &str, message: &str) {
+pub(in crate::commands) fn prose(text: &mut String, first: &str, message: &str) {
     let indent = " ".repeat(first.len());
     let mut start = first.to_owned();
     for line in message.lines() {
@@ -282,7 +282,7 @@ fn tried_json(floor: Floor, tried: &Tried) -> Value {
     }
 }
 
-fn failed_json(failed: &Failed) -> Value {
+pub(in crate::commands) fn failed_json(failed: &Failed) -> Value {
     json!({ "call": failed.call, "object": failed.object, "errno": failed.errno.name() })
 }
 

@@ -1,0 +1,187 @@
+//! Which promises of a policy a host cannot keep, by the part that it lacks. Pure.
+//!
+//! Neighbours: takes what `host::probe` found; `commands::profile` words it. Never: looks at the host; lets a loss pass
+//! that SECURITY.md tells of.
+
+use serde::Serialize;
+
+use crate::host::probe::{Failed, Part, State};
+use crate::outcome::Limit;
+use crate::policy::{Floor, Policy, limits};
+
+/// One promise that is not kept.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Lost {
+    /// What a host with every part keeps.
+    pub promise: &'static str,
+    /// The line of the profile that it rests on, if it has one.
+    pub rule: Option<String>,
+    /// What holds here in its place.
+    pub instead: String,
+}
+
+/// A part that the host lacks, and what goes with it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Missing {
+    /// Its name.
+    pub layer: &'static str,
+    /// The call that failed, if one did.
+    pub failed: Option<Failed>,
+    /// Why it is missing.
+    pub cause: String,
+    /// What to type.
+    pub fix: String,
+    /// Empty when another part that is missing has lost the same.
+    pub lost: Vec<Lost>,
+}
+
+/// All of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Losses {
+    /// The strongest rung that the host gives this policy.
+    pub reaches: Option<Floor>,
+    /// In the order of the parts.
+    pub missing: Vec<Missing>,
+}
+
+/// Without them there is no private root.
+const NAMESPACES: [Part; 5] = [
+    Part::UserNamespace,
+    Part::MountNamespace,
+    Part::PidNamespace,
+    Part::NetNamespace,
+    Part::OtherNamespaces,
+];
+
+/// What this policy loses on a host with these parts. `refused` is why there is no plan for it on the rung without
+/// namespaces, where that was asked.
+#[must_use]
+pub fn losses(policy: &Policy, parts: &[(Part, State)], refused: Option<&str>) -> Losses {
+    let lacks = |part: &Part| parts.iter().any(|(p, s)| p == part && matches!(s, State::Missing { .. }));
+    let bare = NAMESPACES.iter().any(lacks);
+    let never =
+        [Part::Capabilities, Part::Landlock, Part::Seccomp, Part::Openat2, Part::CloseRange, Part::Pidfd];
+    let reaches = if never.iter().any(lacks) || (bare && refused.is_some()) {
+        None
+    } else if bare {
+        Some(Floor::Landlock)
+    } else if lacks(&Part::Cgroup) {
+        Some(Floor::NoCgroup)
+    } else {
+        Some(Floor::Full)
+    };
+    let mut told = false;
+    let missing = parts.iter().filter_map(|(part, state)| {
+        let State::Missing { failed, cause, fix } = state else { return None };
+        let lost = match part {
+            Part::Cgroup => together(policy, bare),
+            Part::IdmappedMounts => vec![lost(
+                "root's cells use what is granted as its owner could",
+                None,
+                "a grant that is not for everybody, or is to be written, fails at the step `bind`",
+            )],
+            part if NAMESPACES.contains(part) && std::mem::replace(&mut told, true) => vec![],
+            part if NAMESPACES.contains(part) => no_root(policy, refused),
+            _ => vec![lost("calls are run", None, "no cell starts on this host")],
+        };
+        let (failed, cause, fix) = (failed.clone(), cause.clone(), fix.clone());
+        Some(Missing { layer: part.name(), failed, cause, fix, lost })
+    });
+    Losses { reaches, missing: missing.collect() }
+}
+
+fn lost(promise: &'static str, rule: Option<String>, instead: &str) -> Lost {
+    Lost { promise, rule, instead: instead.to_owned() }
+}
+
+fn limit(policy: &Policy, limit: Limit) -> Option<String> {
+    Some(format!("{}.{}", limit.section(), limits::to_toml(limit, policy.limit(limit))))
+}
+
+fn together(policy: &Policy, bare: bool) -> Vec<Lost> {
+    let tasks =
+        if bare { "the user's own limit" } else { "a limit of the cell's user namespace (RLIMIT_NPROC)" };
+    vec![
+        lost(
+            "the memory of a call's processes is bounded together",
+            limit(policy, Limit::Memory),
+            "each process by itself (RLIMIT_DATA)",
+        ),
+        lost("CPU time is bounded", limit(policy, Limit::Cpu), "nothing but the time limit of the call"),
+        lost(
+            "the number of processes is bounded by the cell's own count",
+            limit(policy, Limit::Tasks),
+            tasks,
+        ),
+        lost("the record tells peaks of memory and tasks", None, "they are not in the record"),
+    ]
+}
+
+fn no_root(policy: &Policy, refused: Option<&str>) -> Vec<Lost> {
+    let mut found = Vec::new();
+    if let Some(why) = refused {
+        found.push(lost("calls are run", None, &format!("every call is refused: {why}")));
+    }
+    found.push(lost(
+        "what is not granted cannot be found to exist",
+        None,
+        "names, sizes, owners and times of every path that the user can reach are visible; contents are not",
+    ));
+    found.push(lost("the host's name is hidden", None, "it is visible"));
+    if policy.filesystem.scratch > 0 {
+        found.push(lost(
+            "the private /tmp has a size",
+            limit(policy, Limit::Scratch),
+            "each file by itself (RLIMIT_FSIZE)",
+        ));
+    }
+    found.push(lost(
+        "nothing outlives a call, whoever is killed",
+        None,
+        "kept, but if launcher and init are killed together and processes have daemonised",
+    ));
+    found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::add::Additions;
+    use crate::policy::files::Library;
+    use crate::policy::profile;
+
+    fn policy() -> Policy {
+        let world = profile::World { home: None, workspace: std::path::Path::new("/w") };
+        Library::new(0, None, None).load("default", world, &|_| true, &Additions::default()).unwrap()
+    }
+
+    fn host(lacking: &[Part]) -> Vec<(Part, State)> {
+        let there = || State::There { detail: String::new() };
+        let missing = || State::Missing { failed: None, cause: "why".to_owned(), fix: "what".to_owned() };
+        Part::ALL.into_iter().map(|p| (p, if lacking.contains(&p) { missing() } else { there() })).collect()
+    }
+
+    fn of(lacking: &[Part], refused: Option<&str>) -> (Option<Floor>, Vec<(&'static str, usize)>) {
+        let found = losses(&policy(), &host(lacking), refused);
+        (found.reaches, found.missing.iter().map(|missing| (missing.layer, missing.lost.len())).collect())
+    }
+
+    #[test]
+    fn each_part_takes_its_promises_along() {
+        assert_eq!(of(&[], None), (Some(Floor::Full), vec![]));
+        assert_eq!(of(&[Part::Cgroup], None), (Some(Floor::NoCgroup), vec![("cgroup", 4)]));
+        let both = [Part::UserNamespace, Part::NetNamespace, Part::Cgroup];
+        let told = vec![("user-namespace", 4), ("net-namespace", 0), ("cgroup", 4)];
+        assert_eq!(of(&both, None), (Some(Floor::Landlock), told));
+        assert_eq!(of(&[Part::MountNamespace], Some("a denied name")), (None, vec![("mount-namespace", 5)]));
+        assert_eq!(of(&[Part::Landlock], None), (None, vec![("landlock", 1)]));
+    }
+
+    #[test]
+    fn a_loss_names_the_line_of_the_profile() {
+        let found = losses(&policy(), &host(&[Part::Cgroup]), None);
+        let rules: Vec<_> =
+            found.missing.iter().flat_map(|m| &m.lost).filter_map(|l| l.rule.clone()).collect();
+        assert!(rules.iter().any(|rule| rule.contains("memory = \"512MiB\"")), "{rules:?}");
+    }
+}
