@@ -3,6 +3,7 @@
 //! Neighbours: [`crate::session`] decides what happens to a message and owns every cell.
 //! Never: decides, starts a process, or changes a byte of a message that it does not have to.
 
+pub mod annex;
 pub mod envelope;
 pub mod frame;
 pub mod object;

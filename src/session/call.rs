@@ -27,14 +27,17 @@ use super::rules::Asked;
 use super::stream::{self, Broken, Passed};
 use super::tally::{Misdeed, excerpt};
 use super::{Ask, Control, Finished, Grant, Session, Stop, text};
+use crate::audit::to_line;
 use crate::call::Call;
 use crate::host::probe;
 use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, Id, Kind, Message};
-use crate::mcp::reply;
+use crate::mcp::{annex, reply};
 use crate::outcome::{Limit, Receipt, Status, Usage, Violation};
 use crate::policy::Policy;
 use crate::watch::{reported, usage};
 
+/// Of what a cell was refused, so much stands in its result; the record has more.
+const MOST_ANNEXED: usize = 16;
 /// How long a server may take to leave after its answer.
 const LEAVE: Duration = Duration::from_millis(100);
 /// How long a server that is told of a cancellation may take to leave.
@@ -240,6 +243,7 @@ async fn conclude(session: &Session, ask: &Ask, running: Running, control: &mut 
         Told::Answer(line, message) => {
             session.forget(&ask.id);
             let status = status(&line, &message);
+            let line = annexed(line, &message, &process.refused());
             let late = |line: &[u8]| {
                 if matches!(envelope::parse(line), Ok(Message { kind: Kind::Answer { .. }, .. })) {
                     tally.add(Misdeed::SecondAnswer, line);
@@ -288,10 +292,25 @@ async fn conclude(session: &Session, ask: &Ask, running: Running, control: &mut 
     };
     if let Some(told) = answer {
         session.forget(&ask.id);
-        deliver(session, control, failure(ask, &told)).await;
+        let line = failure(ask, &told);
+        // Its text has them already.
+        let line = match envelope::parse(line.trim_ascii_end()) {
+            Ok(message) => {
+                annexed(line, &Message { tool_error: false, ..message }, &remains.ended.violations)
+            }
+            Err(_) => line,
+        };
+        deliver(session, control, line).await;
     }
     let violations = tally.take();
     finish(session, (&call, &grant, began), status, remains, violations);
+}
+
+/// The answer with what its cell was refused before.
+fn annexed(line: Vec<u8>, message: &Message, refused: &[Violation]) -> Vec<u8> {
+    let shown = refused.get(..MOST_ANNEXED).unwrap_or(refused);
+    let json = to_line(&shown).ok().filter(|_| !shown.is_empty());
+    annex::annexed(line, message, json.as_deref().map(<[u8]>::trim_ascii_end), &text::refused(refused))
 }
 
 fn drop_line(_: &[u8]) {}

@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 
 use crate::launch::supervisor::{Cell, Ended};
 use crate::mcp::frame::{Frame, Lines, Piece};
-use crate::outcome::Receipt;
+use crate::outcome::{Receipt, Violation};
 
 /// Of stderr, this many lines and bytes are kept: the last ones.
 const TAIL_LINES: usize = 20;
@@ -174,6 +174,11 @@ impl Process {
             state = self.lines.piece(piece) => state.unwrap_or(Piece::Half),
             never = self.feed.drive() => match never {},
         }
+    }
+
+    /// What the cell was refused so far.
+    pub(super) fn refused(&self) -> Vec<Violation> {
+        self.cell.refusals()
     }
 
     pub(super) const fn set_limit(&mut self, limit: usize) {

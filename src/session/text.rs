@@ -11,6 +11,9 @@ use crate::policy::Policy;
 use crate::policy::limits::{print, toml_line_that_raises};
 use crate::sys::process::Exit;
 
+/// Refusals that a text has room for.
+const MOST_TOLD: usize = 8;
+
 fn rule(limit: Limit, policy: &Policy) -> String {
     format!("`{}.{}` of profile `{}`", limit.section(), limit.name(), policy.name)
 }
@@ -40,6 +43,7 @@ pub(super) fn stopped(
     let allow = violation.and_then(|violation| violation.allow.clone());
     let allow = allow.unwrap_or_else(|| toml_line_that_raises(limit, policy, peak));
     write_to(&mut text, format_args!("\nTo raise it:\n{allow}"));
+    refusals(&mut text, found);
     last_lines(&mut text, stderr);
     clean(&text)
 }
@@ -61,16 +65,13 @@ pub(super) fn died(remains: &Remains, tally: &Tally) -> String {
         }
     }
     misdeeds(&mut text, tally);
-    for violation in &remains.ended.violations {
-        if violation.limit.is_none() {
-            write_to(&mut text, format_args!("\n{}", violation.sentence()));
-            continue;
-        }
+    for violation in remains.ended.violations.iter().filter(|violation| violation.limit.is_some()) {
         write_to(&mut text, format_args!("\nIt ran into {}", violation.rule));
         if let Some(allow) = &violation.allow {
             write_to(&mut text, format_args!("; to change that:\n{allow}"));
         }
     }
+    refusals(&mut text, &remains.ended.violations);
     last_lines(&mut text, &remains.stderr);
     clean(&text)
 }
@@ -81,6 +82,29 @@ pub(super) fn broken(detail: &str, tally: &Tally, stderr: &[String]) -> String {
     misdeeds(&mut text, tally);
     last_lines(&mut text, stderr);
     clean(&text)
+}
+
+/// What a tool that failed was refused.
+pub(super) fn refused(found: &[Violation]) -> String {
+    let mut text = "toolcell refused some of what this tool tried:".to_owned();
+    refusals(&mut text, found);
+    clean(&text)
+}
+
+/// One line each, and the TOML that would allow it.
+fn refusals(text: &mut String, found: &[Violation]) {
+    let refused = || found.iter().filter(|violation| violation.limit.is_none());
+    for violation in refused().take(MOST_TOLD) {
+        write_to(text, format_args!("\n{}; ", violation.sentence()));
+        match &violation.allow {
+            Some(allow) => write_to(text, format_args!("to allow it:\n{allow}")),
+            None => text.push_str("nothing should allow it"),
+        }
+    }
+    let more = refused().count().saturating_sub(MOST_TOLD);
+    if more > 0 {
+        write_to(text, format_args!("\n{more} more are in the record"));
+    }
 }
 
 fn misdeeds(text: &mut String, tally: &Tally) {

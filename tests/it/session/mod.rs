@@ -57,6 +57,42 @@ fn an_answers_bytes_are_not_touched() {
 }
 
 #[test]
+fn a_result_says_what_its_cell_was_refused() {
+    session(&Setup::default(), |mut client| async move {
+        let violations = |answer: &Value| answer["result"]["_meta"]["dev.toolcell/violations"].clone();
+        client.handshake(json!({})).await;
+        for answer in [client.legacy(1, "socket").await, client.call(2, "socket").await] {
+            let found = violations(&answer);
+            assert_eq!(
+                (text(&answer), found.as_array().map(Vec::len)),
+                ("EAFNOSUPPORT", Some(1)),
+                "{answer}"
+            );
+            assert_eq!((&found[0]["operation"], &found[0]["object"]), (&json!("socket"), &json!("AF_UNIX")));
+            assert_eq!((&found[0]["errno"], &found[0]["allow"]), (&json!("EAFNOSUPPORT"), &Value::Null));
+            assert_eq!(answer["result"]["content"].as_array().unwrap().len(), 1);
+        }
+        let answer = client.call(3, "socket-fail").await;
+        assert_eq!((&answer["result"]["_meta"]["own"], text(&answer)), (&json!(1), "no socket"));
+        assert_eq!(violations(&answer)[0]["count"], 1);
+        let told = answer["result"]["content"][1]["text"].as_str().unwrap();
+        let refused = "\n`socket` (AF_UNIX) was refused with EAFNOSUPPORT, once, by the system call filter: ";
+        assert!(
+            told.starts_with(&format!("toolcell refused some of what this tool tried:{refused}")),
+            "{told}"
+        );
+        assert!(told.ends_with("; nothing should allow it"), "{told}");
+        let answer = client.call(4, "socket-die").await;
+        assert!(text(&answer).starts_with("the server exited with status 4 without an answer"), "{answer}");
+        assert!(text(&answer).contains(refused), "{answer}");
+        assert_eq!(violations(&answer)[0]["object"], "AF_UNIX");
+        let answer = client.call(5, "who").await;
+        assert_eq!(answer["result"].get("_meta"), None);
+        client
+    });
+}
+
+#[test]
 fn a_probe_for_the_modern_era_does_not_spoil_the_legacy_one() {
     session(&Setup::default(), |mut client| async move {
         let meta = json!({"_meta": {"io.modelcontextprotocol/protocolVersion": "2026-07-28"}});

@@ -77,12 +77,18 @@ def call(id, params):
                 answer(id, file.read())
         except OSError as error:
             answer(id, errno.errorcode[error.errno])
-    elif name == "socket":
+    elif name.startswith("socket"):
         try:
             socket.socket(socket.AF_UNIX)
             answer(id, "opened")
         except OSError as error:
-            answer(id, errno.errorcode[error.errno])
+            if name == "socket":
+                answer(id, errno.errorcode[error.errno])
+            elif name == "socket-fail":
+                content = [{"type": "text", "text": "no socket"}]
+                send({"jsonrpc": "2.0", "id": id, "result": {"_meta": {"own": 1}, "content": content, "isError": True}})
+            else:
+                sys.exit(4)
     elif name == "verbatim":
         write('{ "result":{"content":[],"odd":1.0,"z":1e2,"a":"\\u0061"} ,"id":%s,"jsonrpc":"2.0","extra":[]}\n' % json.dumps(id))
     elif name == "state":

@@ -1,0 +1,117 @@
+//! Adds to a result what its cell was refused: a member of `_meta`, and for a failed call a text.
+//!
+//! Neighbours: [`super::object`] finds the places; `session` says what stands there. Never: touches another byte of the
+//! line, or a line that is no result.
+
+use super::envelope::{Kind, Message};
+use super::object;
+
+/// The member of a result's `_meta`. One of this name that the server wrote itself is taken out.
+pub const VIOLATIONS: &str = "dev.toolcell/violations";
+
+/// The line of an answer with `violations`, which is JSON, in `_meta`, and with `text` behind the other content if the
+/// result has `isError: true`. Without violations only what the server wrote in toolcell's name goes.
+#[must_use]
+pub fn annexed(line: Vec<u8>, message: &Message, violations: Option<&[u8]>, text: &str) -> Vec<u8> {
+    let (Kind::Answer { error: false, .. }, Some(body)) = (&message.kind, &message.body) else { return line };
+    if line.get(body.start) != Some(&b'{') {
+        return line;
+    }
+    // What changes lies inside the result, so its start stays, and its members are found up to its brace.
+    let result = |line: &[u8]| body.start..line.len();
+    let mut line = object::without(line, |line| Some(result(line)), &["_meta", VIOLATIONS]);
+    let Some(violations) = violations else { return line };
+    if message.tool_error
+        && let Some(content) = object::member(&line, result(&line), "content")
+        && line.get(content.start) == Some(&b'[')
+    {
+        let item = serde_json::json!({"type": "text", "text": text}).to_string();
+        let empty =
+            line.get(content.start + 1..content.end - 1).is_none_or(|inside| inside.trim_ascii().is_empty());
+        let item = if empty { item } else { format!(",{item}") };
+        line = object::replaced(&line, &(content.end - 1..content.end - 1), item.as_bytes());
+    }
+    let member = [format!("\"{VIOLATIONS}\":").as_bytes(), violations].concat();
+    match object::member(&line, result(&line), "_meta") {
+        None => insert(&line, body.start, &[b"\"_meta\":{", member.as_slice(), b"}"].concat()),
+        Some(meta) if line.get(meta.start) == Some(&b'{') => insert(&line, meta.start, &member),
+        // Nothing has a place in what is no object.
+        Some(_) => line,
+    }
+}
+
+/// Puts a member at the beginning of the object that opens at `brace`.
+fn insert(line: &[u8], brace: usize, member: &[u8]) -> Vec<u8> {
+    let inside = line.get(brace + 1..).unwrap_or_default().trim_ascii_start();
+    let comma: &[u8] = if inside.starts_with(b"}") { b"" } else { b"," };
+    object::replaced(line, &(brace + 1..brace + 1), &[member, comma].concat())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::mcp::envelope::parse;
+
+    fn of(result: &str, violations: Option<&str>) -> String {
+        let line = format!("{{\"jsonrpc\":\"2.0\",{result} ,\"id\":1}}");
+        let message = parse(line.as_bytes()).unwrap();
+        let line = annexed(line.into_bytes(), &message, violations.map(str::as_bytes), "no \"x\"");
+        let text = String::from_utf8(line).unwrap();
+        assert_eq!(parse(text.as_bytes()).unwrap().kind, message.kind, "{text}");
+        text.strip_prefix("{\"jsonrpc\":\"2.0\",").unwrap().strip_suffix(" ,\"id\":1}").unwrap().to_owned()
+    }
+
+    #[test]
+    fn the_rest_of_the_line_stays_as_it_was() {
+        let v = "\"dev.toolcell/violations\":[7]";
+        for (before, after) in [
+            (r#""result":{}"#, format!(r#""result":{{"_meta":{{{v}}}}}"#)),
+            (r#""result": { "a" : 1.0 }"#, format!(r#""result": {{"_meta":{{{v}}}, "a" : 1.0 }}"#)),
+            (
+                r#""result":{"_meta":{ },"b":"\u0041"}"#,
+                format!(r#""result":{{"_meta":{{{v} }},"b":"\u0041"}}"#),
+            ),
+            (
+                r#""result":{"b":[],"\u005fmeta":{"x":1}}"#,
+                format!(r#""result":{{"b":[],"\u005fmeta":{{{v},"x":1}}}}"#),
+            ),
+            (
+                r#""result":{"content":[],"isError":false}"#,
+                format!(r#""result":{{"_meta":{{{v}}},"content":[],"isError":false}}"#),
+            ),
+            (r#""result":{"_meta":null}"#, r#""result":{"_meta":null}"#.to_owned()),
+            (r#""result":[{}]"#, r#""result":[{}]"#.to_owned()),
+            (r#""error":{"code":1,"message":""}"#, r#""error":{"code":1,"message":""}"#.to_owned()),
+        ] {
+            assert_eq!(of(before, Some("[7]")), after);
+            assert_eq!(of(before, None), before);
+        }
+    }
+
+    #[test]
+    fn a_failed_call_gets_a_text_behind_its_own() {
+        let v = "\"_meta\":{\"dev.toolcell/violations\":[7]}";
+        let item = r#"{"type":"text","text":"no \"x\""}"#;
+        for (before, after) in [
+            (r#"{"isError":true,"content":[ ]}"#, format!(r#"{{{v},"isError":true,"content":[ {item}]}}"#)),
+            (
+                r#"{"content":[{}],"isError":true}"#,
+                format!(r#"{{{v},"content":[{{}},{item}],"isError":true}}"#),
+            ),
+            (r#"{"content":"","isError":true}"#, format!(r#"{{{v},"content":"","isError":true}}"#)),
+        ] {
+            assert_eq!(of(&format!("\"result\":{before}"), Some("[7]")), format!("\"result\":{after}"));
+        }
+    }
+
+    #[test]
+    fn a_server_does_not_speak_in_toolcells_name() {
+        let forged =
+            r#""result":{"_meta":{"a":1,"dev.toolcell\/violations":[],"dev.toolcell/violations":1},"b":2}"#;
+        assert_eq!(of(forged, None), r#""result":{"_meta":{"a":1},"b":2}"#);
+        assert_eq!(
+            of(forged, Some("[7]")),
+            r#""result":{"_meta":{"dev.toolcell/violations":[7],"a":1},"b":2}"#
+        );
+    }
+}
