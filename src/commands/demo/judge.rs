@@ -181,12 +181,14 @@ fn stopper(attack: &Attack, word: &Word, record: Option<&Record>) -> Option<Stop
     let fits = |violation: &&Violation| match attack.wall {
         Wall::Limit(limit) => violation.limit == Some(limit),
         Wall::Protocol => violation.layer == Layer::Protocol,
-        _ => violation.limit.is_none(),
+        // Whatever else was refused on the way, the probe tells of what stopped it.
+        _ => violation.limit.is_none() && word.errno.is_some() && violation.errno == word.errno,
     };
     if let Some(violation) = violations.iter().find(fits) {
-        let rule = match violation.limit {
-            Some(limit) => limit_key(limit),
-            None => violation.rule.replace('`', ""),
+        let rule = match (violation.limit, violation.layer) {
+            (Some(limit), _) => limit_key(limit),
+            (None, Layer::Seccomp) => violation.operation.clone(),
+            (None, _) => violation.rule.replace('`', ""),
         };
         return Some(Stopper { layer: violation.layer.name(), rule, known: Known::Record });
     }
@@ -202,6 +204,13 @@ fn stopper(attack: &Attack, word: &Word, record: Option<&Record>) -> Option<Stop
             if attack.wall == Wall::End && record.is_some_and(|r| r.verified("processes")) =>
         {
             ("processes", rule)
+        }
+        // The filter tells of what it refuses, but for these two. What it has not told of, something else refused.
+        ("seccomp", _)
+            if !matches!(word.errno.as_deref(), Some("SIGSYS" | "ENOSYS"))
+                && record.is_some_and(|record| record.tells(Layer::Seccomp)) =>
+        {
+            return None;
         }
         found => found,
     };
@@ -277,6 +286,7 @@ fn seen(attack: &Attack, word: &Word, exchange: &Exchange) -> String {
 mod tests {
     use serde_json::{Value, json};
 
+    use super::super::attacks::ATTACKS;
     use super::*;
 
     fn word_of(structured: &Value) -> Word {
@@ -313,6 +323,24 @@ mod tests {
         assert_eq!(by_word(&refused, true, Some(&off), Some(&stopper)), Verdict::Unclear);
         assert_eq!(by_word(&refused, true, None, Some(&stopper)), Verdict::Unclear);
         assert_eq!(by_word(&refused, false, None, None), Verdict::Blocked);
+    }
+
+    #[test]
+    fn what_the_filter_has_not_told_of_was_not_the_filter() {
+        let refused = report("blocked", Some("EPERM"));
+        let attack = ATTACKS.iter().find(|attack| attack.tool == "bpf").unwrap();
+        let told = |coverage: &str, errno: &str| {
+            let violation = json!({"layer": "seccomp", "limit": null, "operation": "bpf", "object": "", "errno": errno,
+                "count": 1, "value": null, "peak": null, "rule": "", "allow": null, "evidence": "kernel"});
+            let line = json!({"event": "finished", "call": {"target": "bpf"}, "status": {"kind": "completed"},
+                "violations": [violation],
+                "receipt": {"floor": "full", "layers": {"seccomp": "filter"}, "coverage": {"seccomp": coverage}}});
+            let record = Record::parse(line.to_string().as_bytes());
+            stopper(attack, &refused, record.as_ref()).map(|stopper| (stopper.layer, stopper.known))
+        };
+        assert_eq!(told("complete", "EPERM"), Some(("seccomp", Known::Record)));
+        assert_eq!(told("complete", "ENOSPC"), None);
+        assert_eq!(told("blind", "ENOSPC"), Some(("seccomp", Known::Inferred)));
     }
 
     #[test]

@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use crate::outcome::{Built, Limit, Receipt, Status, Violation};
+use crate::outcome::{Built, Coverage, Layer, Limit, Receipt, Status, Violation};
 
 /// What one record says about its call.
 #[derive(Debug, Deserialize)]
@@ -50,6 +50,12 @@ impl Record {
     /// When the cell was built.
     pub(super) fn cell(&self) -> Option<Built> {
         self.receipt.as_ref().map(|receipt| receipt.cell)
+    }
+
+    /// Does all that this layer refused stand in the record?
+    pub(super) fn tells(&self, layer: Layer) -> bool {
+        let coverage = self.receipt.as_ref().and_then(|receipt| receipt.coverage.get(layer.name()));
+        coverage == Some(&Coverage::Complete)
     }
 
     /// Was this layer seen to be on from inside the cell?
