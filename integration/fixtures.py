@@ -65,10 +65,10 @@ def everything():
     return Server([str(BIN / "mcp-server-everything")])
 
 
-def filesystem(directory, *more):
+def filesystem(directory, *more, access="write"):
     """Files below `directory`."""
     return Server([str(BIN / "mcp-server-filesystem"), str(directory), *map(str, more)],
-                  options=[f"--write={path}" for path in (directory, *more)])
+                  options=[f"--{access}={path}" for path in (directory, *more)])
 
 
 def memory(directory):

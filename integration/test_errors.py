@@ -231,6 +231,27 @@ class Cells(Tiny):
             self.assertEqual(case.text_of(peer.call(1, "write", {"path": f"{granted}/file"})), "ok")
             self.assertRegex(case.text_of(peer.call(2, "read", {"path": f"{granted}/file"})), r"\AE[A-Z]+\Z")
 
+    def test_no_link_is_followed_that_another_tool_could_have_made(self):
+        granted, secret = self.directory("granted"), self.directory("secret")
+        (granted / "sub").mkdir()
+        for directory in (granted / "sub", secret):
+            (directory / "file").write_text(directory.name, encoding="utf-8")
+        for name, grant in (("writer", f'write = ["{granted}"]'), ("reader", f'read = ["{granted}/sub"]')):
+            (self.work / f"{name}.toml").write_text(f'extends = "default"\n[filesystem]\n{grant}\n', encoding="utf-8")
+        config = self.work / "toolcell.toml"
+        config.write_text(f'[servers.tiny]\ncommand = {json.dumps(fixtures.tiny().command)}\nprofile = "reader"\n'
+                          '[servers.tiny.tools.write]\nprofile = "writer"\n', encoding="utf-8")
+        floor = [] if self.full else ["--floor=no-cgroup"]
+        with wire.Wire([case.TOOLCELL, "run", *floor, f"--audit={self.audit}", f"--config={config}", "tiny"],
+                       self.base) as peer:
+            peer.open()
+            self.assertEqual(case.text_of(peer.call(1, "read", {"path": f"{granted}/sub/file"})), "sub")
+            (granted / "sub").rename(granted / "moved")
+            (granted / "sub").symlink_to(secret)
+            line = peer.call(2, "read", {"path": f"{granted}/sub/file"})
+            self.assertTrue(case.is_error(line), line)
+            self.assertIn("ELOOP", case.text_of(line))
+
 
 class Records(Tiny):
     """The audit log."""

@@ -211,7 +211,7 @@ class Filesystem(case.Case):
                 ("search_files", {"path": str(top), "pattern": "**/*.txt"}),
                 ("list_directory_with_sizes", {"path": str(top), "sortBy": "size"}),
             )]
-        self.assert_same(lambda: fixtures.filesystem(self.world()), script)
+        self.assert_same(lambda: fixtures.filesystem(self.world(), access="read"), script)
 
     def test_writing(self):
         top = self.work / "files"
@@ -264,7 +264,7 @@ class Filesystem(case.Case):
         def script(peer):
             peer.open()
             return calls(peer, ("read_text_file", {"path": f"{top}/a"}), ("list_directory", {"path": top}))
-        self.assert_same(lambda: fixtures.filesystem(top), script)
+        self.assert_same(lambda: fixtures.filesystem(top, access="read"), script)
 
 
 class Memory(case.Case):

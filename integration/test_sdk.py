@@ -86,9 +86,11 @@ class Sdk(case.Case):
     def test_sdk2_modern_filesystem_through_fallback(self):
         def world():
             top = self.directory("files")
-            (top / "a").write_text("alpha", encoding="utf-8")
+            # What stands in for names in the granted directory itself shows in its listing.
+            (top / "sub").mkdir()
+            (top / "sub" / "a").write_text("alpha", encoding="utf-8")
             return fixtures.filesystem(top)
-        top = str(self.work / "files")
+        top = str(self.work / "files" / "sub")
         self.same(fixtures.SDK2, "auto", world, ["call", "write_file", {"path": f"{top}/b", "content": "beta"}],
                   ["call", "list_directory", {"path": top}], ["call", "read_text_file", {"path": f"{top}/b"}])
 

@@ -36,7 +36,7 @@ fn plan(nothing: &Path) -> Result<Plan> {
     let workspace = profile::World { home: world.home.as_deref(), workspace: &world.cwd };
     let policy = library.load("default", workspace, &seccomp::is_known, &Additions::default())?;
     let found = runtime::find(&[nothing.display().to_string()], &world)?;
-    let granted = view::of_policy(&world.files, &policy.filesystem)?;
+    let granted = view::of_policy(&world.files, &policy.filesystem, view::Around::default())?;
     let needed = view::of_runtime(&world.files, &found.view)?;
     Ok(build(&Request {
         policy: &policy,

@@ -13,7 +13,7 @@ use crate::exit_codes::Ending;
 use crate::host::probe::clues::Clues;
 use crate::host::probe::{Failed, Part, causes};
 use crate::host::runtime::{self, NotFound, Runtime, World, unseen_arguments};
-use crate::host::view::{self, Seen, View};
+use crate::host::view::{self, Around, Seen, View};
 use crate::host::{Facts, cgroups};
 use crate::launch::{cgroup, private};
 use crate::outcome::Limit;
@@ -33,6 +33,8 @@ pub(super) struct Surroundings {
     pub(super) world: World,
     pub(super) library: Library,
     environment: BTreeMap<String, String>,
+    /// What the cells of every profile that is in use may write to.
+    written: Vec<PathBuf>,
 }
 
 impl Surroundings {
@@ -47,7 +49,7 @@ impl Surroundings {
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             .collect();
-        Ok(Self { world, library, environment })
+        Ok(Self { world, library, environment, written: Vec::new() })
     }
 
     /// Of the host alone: built-in profiles, no environment, `/` as the working directory.
@@ -58,6 +60,7 @@ impl Surroundings {
             world,
             library: Library::new(identity::effective().0, None, None),
             environment: BTreeMap::new(),
+            written: Vec::new(),
         })
     }
 
@@ -71,6 +74,18 @@ impl Surroundings {
             let hint = error.hint();
             Failure::new(Ending::Configuration, error).hint(hint)
         })
+    }
+
+    /// Other policies under which cells will run, beside the one that a plan is made for.
+    pub(super) fn run_beside(&mut self, policies: &[Policy]) {
+        let rules = policies.iter().flat_map(|policy| &policy.filesystem.write);
+        self.written = rules.map(|rule| rule.path.clone()).collect();
+    }
+
+    /// What a policy's paths are on the host.
+    pub(super) fn view(&self, policy: &Policy) -> Result<View, view::Unusable> {
+        let around = Around { home: self.world.home.as_deref(), written: &self.written };
+        view::of_policy(&self.world.files, &policy.filesystem, around)
     }
 
     /// Every profile there is.
@@ -123,7 +138,7 @@ impl Surroundings {
             Failure::new(Ending::Configuration, error).hint(hint)
         };
         let files = &self.world.files;
-        let granted = view::of_policy(files, &policy.filesystem).map_err(unusable)?;
+        let granted = self.view(policy).map_err(unusable)?;
         let needed = view::of_runtime(files, &runtime.view).map_err(unusable)?;
         let hidden = view::of_runtime(files, &runtime.hide).map_err(unusable)?;
         let cwd = self.working_directory(policy, runtime, &needed, &granted);
@@ -180,7 +195,8 @@ fn refused(error: Refusal) -> Failure {
         Refusal::Floor { .. }
         | Refusal::NoLandlock
         | Refusal::OldLandlock { .. }
-        | Refusal::NeedsRoot { .. } => Ending::Floor,
+        | Refusal::NeedsRoot { .. }
+        | Refusal::Unprotected { .. } => Ending::Floor,
         Refusal::Syscall(_) | Refusal::GrantedAndDenied { .. } => Ending::Configuration,
     };
     if let (Refusal::NoLandlock, Err(errno)) = (&error, landlock::version()) {

@@ -22,7 +22,7 @@ use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
 use crate::host::Facts;
 use crate::host::runtime::Runtime;
-use crate::host::view::{self, View};
+use crate::host::view::View;
 use crate::launch::launcher;
 use crate::launch::supervisor::Launcher;
 use crate::mcp::stdio;
@@ -51,7 +51,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let kept = log.path().to_owned();
     let mut profiles =
         Granting { surroundings, runtime, facts, additions, served, log: kept, made: RefCell::default() };
-    profiles.look_for_namespaces()?;
+    profiles.look_at_profiles()?;
     // What cannot work is refused now, not at the first call.
     for profile in profiles.served.profiles() {
         let (_, remarks) = profiles.resolve(profile)?;
@@ -178,13 +178,14 @@ struct Granting {
 }
 
 impl Granting {
-    /// Only a profile that accepts to do without asks for it; now, because it takes a process with one thread.
-    fn look_for_namespaces(&mut self) -> Result<(), Failure> {
-        for profile in self.served.profiles() {
-            if self.surroundings.policy(profile, &self.additions)?.floor == Floor::Landlock {
-                self.facts.try_namespaces();
-                break;
-            }
+    /// What has to be known of all profiles before a plan is made for one. Namespaces are tried only when a profile accepts
+    /// to do without; now, because it takes a process with one thread.
+    fn look_at_profiles(&mut self) -> Result<(), Failure> {
+        let load = |profile| self.surroundings.policy(profile, &self.additions);
+        let policies = self.served.profiles().into_iter().map(load).collect::<Result<Vec<_>, _>>()?;
+        self.surroundings.run_beside(&policies);
+        if policies.iter().any(|policy| policy.floor == Floor::Landlock) {
+            self.facts.try_namespaces();
         }
         Ok(())
     }
@@ -203,11 +204,13 @@ impl Profiles for Granting {
     fn grant(&self, method: &str, target: Option<&str>) -> Result<Grant, String> {
         let profile = self.served.profile_for(method, target);
         // A path that was made, removed or replaced since the last call changes the plan.
-        let files = &self.surroundings.world.files;
-        files.forget();
-        let kept = self.made.borrow().get(profile).cloned().filter(|(view, grant)| {
-            view::of_policy(files, &grant.policy.filesystem).is_ok_and(|now| now == *view)
-        });
+        self.surroundings.world.files.forget();
+        let kept = self
+            .made
+            .borrow()
+            .get(profile)
+            .cloned()
+            .filter(|(view, grant)| self.surroundings.view(&grant.policy).is_ok_and(|now| now == *view));
         match kept {
             Some((_, grant)) => Ok(grant),
             None => self.resolve(profile).map(|(grant, _)| grant).map_err(|failure| failure.render(false)),

@@ -9,8 +9,9 @@ use super::runtime::Files;
 use crate::launch::reserve;
 use crate::plan::step::{Access, Kind};
 use crate::policy::path::grantable;
+use crate::policy::traps::{self, Protected};
 use crate::policy::{Filesystem, PathRule};
-use crate::sys::Errno;
+use crate::sys::{Errno, descriptor, identity};
 
 /// A path that exists on the host and is to be seen, or hidden, in the cell.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -33,6 +34,9 @@ pub struct Seen {
     pub why: String,
 }
 
+/// To be read only.
+const READ: Access = Access { write: false, execute: false };
+
 /// Where programs lie that every user of a host may run. Elsewhere, such as in root's home, a program's files may be
 /// closed to others, and cells of root could not run it without being given its owner's view.
 const OF_THE_SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/nix"];
@@ -54,12 +58,17 @@ impl Unusable {
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        (self.errno.0 == libc::ENOENT).then(|| {
-            format!(
+        match self.errno.0 {
+            libc::ENOENT => Some(format!(
                 "create `{}` first, correct the rule, or mark it `optional = true` in the profile",
                 self.path
-            )
-        })
+            )),
+            libc::ELOOP => Some(format!(
+                "a tool could replace the link `{}`: put what it leads to in its place, or grant a narrower directory",
+                self.path
+            )),
+            _ => None,
+        }
     }
 }
 
@@ -72,6 +81,19 @@ pub struct View {
     pub hidden: Vec<Seen>,
     /// Denied names that do not exist now.
     pub absent: Vec<PathRule>,
+    /// What the host would run or trust in a writable directory, to be read-only.
+    pub protected: Vec<Seen>,
+    /// The same names where they do not exist now, and what stands in for each.
+    pub vacant: Vec<(Seen, Option<&'static str>)>,
+}
+
+/// What else decides how the paths of a policy are looked at.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Around<'a> {
+    /// The user's home directory.
+    pub home: Option<&'a Path>,
+    /// What cells of other policies may write to.
+    pub written: &'a [PathBuf],
 }
 
 /// Directories of the system whose files are for every user by their purpose. A file in them that is closed to others,
@@ -86,8 +108,23 @@ const FOR_EVERYBODY: [&str; 7] = [
     "/usr/share/zoneinfo",
 ];
 
-/// Looks at one path; `None` when it is optional and missing.
-fn look(files: &Files, rule: &PathRule, access: Access, data: bool) -> Result<Option<Seen>, Unusable> {
+/// The first of these links that a cell could have made.
+fn of_a_cell(files: &Files, links: &[(PathBuf, PathBuf)], written: &[PathBuf]) -> Option<PathBuf> {
+    let beneath = |link: &Path, directory: &Path| link != directory && link.starts_with(directory);
+    let within = |link: &Path| {
+        written.iter().any(|path| files.resolve(path).is_ok_and(|directory| beneath(link, &directory.real)))
+    };
+    links.iter().map(|(link, _)| link).find(|link| within(link)).cloned()
+}
+
+/// Looks at one path; `None` when it is optional and missing. No link is followed that lies in what is `written`.
+fn look(
+    files: &Files,
+    rule: &PathRule,
+    access: Access,
+    data: bool,
+    written: &[PathBuf],
+) -> Result<Option<Seen>, Unusable> {
     let failed = |error: std::io::Error| Unusable {
         path: rule.path.to_string_lossy().into_owned(),
         origin: rule.origin.clone(),
@@ -98,6 +135,10 @@ fn look(files: &Files, rule: &PathRule, access: Access, data: bool) -> Result<Op
         Err(error) if rule.optional && error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
         Err(error) => return Err(failed(error)),
     };
+    if let Some(link) = of_a_cell(files, &found.links, written) {
+        let path = link.to_string_lossy().into_owned();
+        return Err(Unusable { path, origin: rule.origin.clone(), errno: Errno(libc::ELOOP) });
+    }
     let (source, metadata) = (found.real, found.meta);
     // A link must not lead to what cannot be granted by name.
     if data && let Err(error) = grantable(&source) {
@@ -131,32 +172,105 @@ fn look(files: &Files, rule: &PathRule, access: Access, data: bool) -> Result<Op
     }))
 }
 
-/// Looks at every path rule of a policy.
+/// Looks at every path rule of a policy, and at the names that are protected without one.
 ///
 /// # Errors
-/// The first rule whose path is missing or cannot be looked at.
-pub fn of_policy(files: &Files, filesystem: &Filesystem) -> Result<View, Unusable> {
+/// The first rule whose path is missing, cannot be looked at, or leads through a link that a cell could have made.
+pub fn of_policy(files: &Files, filesystem: &Filesystem, around: Around<'_>) -> Result<View, Unusable> {
     let mut view = View::default();
     let lists = [
-        (&filesystem.read, Access { write: false, execute: false }),
-        (&filesystem.write, Access { write: true, execute: false }),
-        (&filesystem.execute, Access { write: false, execute: true }),
+        (&filesystem.read, READ),
+        (&filesystem.write, Access { write: true, ..READ }),
+        (&filesystem.execute, Access { execute: true, ..READ }),
     ];
+    let own = filesystem.write.iter().map(|rule| rule.path.clone());
+    let written: Vec<PathBuf> = own.chain(around.written.iter().cloned()).collect();
     for (rules, access) in lists {
         for rule in rules {
-            view.granted.extend(look(files, rule, access, true)?);
+            view.granted.extend(look(files, rule, access, true, &written)?);
         }
     }
     for rule in &filesystem.deny {
         let optional = PathRule { optional: true, ..rule.clone() };
-        match look(files, &optional, Access { write: false, execute: false }, true)? {
+        // A link does not take a name out of what is denied.
+        match look(files, &optional, READ, true, &[])? {
             Some(seen) if !reserve::is_reserved(&seen.source) => view.hidden.push(seen),
             // `optional` in a `deny`: only while the name exists.
             _ if !rule.optional => view.absent.push(rule.clone()),
             _ => {}
         }
     }
+    for grant in &filesystem.write {
+        let Ok(directory) = files.resolve(&grant.path) else { continue };
+        let is_git = directory.real.file_name().is_some_and(|name| name == traps::GIT);
+        let is_repository = ["HEAD", "objects", "refs"].iter().all(|name| {
+            // The parts by which git knows one (gitrepository-layout(5)).
+            files.resolve(&directory.real.join(name)).is_ok()
+        });
+        let names = if is_git || is_repository {
+            traps::in_repository(&grant.path)
+        } else {
+            traps::in_grant(&grant.path, around.home)
+        };
+        for name in names {
+            protect(files, filesystem, name, &mut view)?;
+        }
+    }
     Ok(view)
+}
+
+/// What the host would run is read-only where it exists, and cannot come to exist where it does not.
+fn protect(files: &Files, filesystem: &Filesystem, name: Protected, view: &mut View) -> Result<(), Unusable> {
+    let Protected { rule, content } = name;
+    let Some((parent, last)) = rule.path.parent().zip(rule.path.file_name()) else { return Ok(()) };
+    let Ok(directory) = files.resolve(parent) else { return Ok(()) };
+    if !directory.meta.is_dir() || !traps::applies(filesystem, &rule.path) {
+        return Ok(());
+    }
+    let source = directory.real.join(last);
+    if files.is_link(&source) {
+        let path = source.to_string_lossy().into_owned();
+        return Err(Unusable { path, origin: rule.origin, errno: Errno(libc::ELOOP) });
+    }
+    match look(files, &rule, READ, true, &[])? {
+        Some(seen) if !reserve::is_reserved(&seen.source) => {
+            if view.hidden.iter().any(|hidden| seen.source.starts_with(&hidden.source)) {
+                return Ok(());
+            }
+            if seen.kind == Kind::Directory && last == traps::GIT {
+                for inner in traps::in_repository(&rule.path) {
+                    protect(files, filesystem, inner, view)?;
+                }
+            } else {
+                view.protected.push(seen);
+            }
+        }
+        // Where toolcell may not make a place for the name, neither may the tool make the name: it is the same user.
+        _ => {
+            let owner = identity::effective();
+            let may_be_made = match descriptor::writable(&directory.real) {
+                Ok(()) => true,
+                // Whoever owns a directory can open it to himself.
+                Err(errno) => errno.0 != libc::EROFS && directory.meta.uid() == owner.0,
+            };
+            if may_be_made {
+                let kind = if content.is_some() { Kind::File } else { Kind::Directory };
+                let why = format!("{} ({})", rule.why, rule.origin);
+                let stand_in = Seen {
+                    target: rule.path,
+                    source,
+                    kind,
+                    access: READ,
+                    owner,
+                    data: true,
+                    public: false,
+                    why,
+                };
+                view.vacant.push((stand_in, content));
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Looks at what a program needs.
@@ -173,7 +287,7 @@ pub fn of_runtime(files: &Files, needed: &[super::runtime::Needed]) -> Result<Ve
             origin: "found from the command".to_owned(),
             optional: false,
         };
-        seen.extend(look(files, &rule, access, false)?);
+        seen.extend(look(files, &rule, access, false, &[])?);
     }
     Ok(seen)
 }

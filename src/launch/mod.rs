@@ -84,8 +84,9 @@ impl LaunchError {
                  may use the path"
             }
             ("reserve-name", EACCES | EPERM | EROFS) => {
-                "the profile denies this name although it does not exist, and toolcell may not make a place for it; mark the \
-                 `deny` as `optional = true`, or grant a narrower directory"
+                "the name must not come to exist, by a `deny` of the profile or because the host would run it, and toolcell may \
+                 not make a place for it: make its directory writable, grant a narrower one, mark the `deny` as `optional = true`, \
+                 or leave the name to the tool: `write = [{ path = \"…\", optional = true }]` in `[filesystem]`"
             }
             ("bind", ENOSYS) => "this needs Linux 5.12 or newer (mount_setattr)",
             ("create-cgroup" | "join-cgroup", EACCES | EPERM | EROFS) => {

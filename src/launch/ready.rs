@@ -253,7 +253,7 @@ mod tests {
     #[test]
     fn a_plan_that_needs_a_place_on_the_host_is_run_for_its_call() {
         assert!(may_wait(&binding(Path::new("/usr"))));
-        assert!(!may_wait(&plan(vec![Step::ReserveName { path: PathBuf::from("/x") }])));
+        assert!(!may_wait(&plan(vec![Step::ReserveName { path: PathBuf::from("/x"), content: None }])));
     }
 
     #[test]

@@ -1,21 +1,30 @@
-//! Denied names that do not exist: for the life of a cell each is an empty directory on the host, so that there is
-//! something to cover. Every process that uses one holds a shared lock on it; whoever ends as the last removes it.
+//! Names that do not exist and must not come to: for the life of a cell each is an empty directory on the host, or a file
+//! with a given content, so that there is something to cover or to bind. Every process that uses one holds a shared lock
+//! on it; whoever ends as the last removes it.
 //!
-//! Neighbours: `launch::spawn` reserves before the clone; dropping a [`Reserved`] releases. Never: removes a directory
-//! that toolcell did not mark as its own, or that has something in it.
+//! Neighbours: `launch::spawn` reserves before the clone; dropping a [`Reserved`] releases. Never: removes what toolcell
+//! did not mark as its own, or that has something of others in it.
 
 use std::fs::{self, DirBuilder, File, Metadata, OpenOptions};
-use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt};
+use std::io::ErrorKind;
+use std::os::unix::fs::{DirBuilderExt, FileExt, MetadataExt, OpenOptionsExt};
 use std::path::{Path, PathBuf};
 
 use super::LaunchError;
 use crate::sys::Errno;
 
-/// The mode that marks a directory of ours: private, and sticky, which means nothing where only the owner may write.
-/// It is there from the first moment on, so whoever is killed in between leaves no directory that is not known again.
-const MARK: u32 = 0o1700;
+/// What marks a directory or file of ours, beside the owner's rights: sticky, which means nothing for a file, nor where
+/// only the owner may write. It is there from the first moment on, so whoever is killed in between leaves nothing that is
+/// not known again.
+const MARK: u32 = 0o1000;
 
-/// Directories made for one cell, outermost first.
+/// The owner's rights on a directory and on a file of ours.
+const RIGHTS: [u32; 2] = [0o700, 0o600];
+
+/// The longest content of a file of ours, in bytes.
+const LONGEST: u64 = 16;
+
+/// Names made for one cell, outermost first.
 #[derive(Debug, Default)]
 pub struct Reserved(Vec<(PathBuf, File)>);
 
@@ -27,34 +36,50 @@ impl Drop for Reserved {
     }
 }
 
-fn open(path: &Path) -> std::io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(libc::O_DIRECTORY | libc::O_NOFOLLOW).open(path)
+fn open(path: &Path, flags: i32) -> std::io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(flags | libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
 }
 
+/// What `git config` and the like put in our place has our mode, but more in it.
 fn is_marked(metadata: &Metadata) -> bool {
+    let [directory, file] = RIGHTS;
     // The set-group-ID bit comes from the directory above (mkdir(2)).
-    metadata.mode() & 0o5777 == MARK
+    match metadata.mode() & 0o5777 {
+        mode if metadata.is_dir() => mode == MARK | directory,
+        mode => metadata.is_file() && mode == MARK | file && metadata.len() <= LONGEST,
+    }
 }
 
-/// Is this one of the directories that hold a denied name's place?
+/// Is this one of the directories and files that hold a name's place, with nothing of others in it?
 #[must_use]
 pub fn is_reserved(path: &Path) -> bool {
-    fs::symlink_metadata(path).is_ok_and(|found| found.is_dir() && is_marked(&found))
+    let ours = |entry: std::io::Result<fs::DirEntry>| entry.is_ok_and(|entry| is_reserved(&entry.path()));
+    fs::symlink_metadata(path).is_ok_and(|found| {
+        is_marked(&found)
+            && (found.is_file() || fs::read_dir(path).is_ok_and(|mut entries| entries.all(ours)))
+    })
 }
 
 /// Removes what a killed launcher left of these; what another cell still uses stays.
 pub fn release(paths: &[PathBuf]) {
     for path in paths.iter().rev() {
-        if let Ok(directory) = open(path) {
-            release_one(path, &directory);
+        if let Ok(made) = open(path, 0) {
+            release_one(path, &made);
         }
     }
 }
 
 fn release_one(path: &Path, lock: &File) {
-    // Another holder removes it later; a directory with something in it is no longer only ours.
-    if lock.metadata().is_ok_and(|found| is_marked(&found)) && lock.try_lock().is_ok() {
+    let Ok(ours) = lock.metadata() else { return };
+    // Another holder removes it later.
+    if !is_marked(&ours) || lock.try_lock().is_err() {
+        return;
+    }
+    if ours.is_dir() {
+        // A directory with something in it is no longer only ours.
         let _not_empty = fs::remove_dir(path).is_err();
+    } else if fs::symlink_metadata(path).is_ok_and(|now| (now.dev(), now.ino()) == (ours.dev(), ours.ino())) {
+        let _gone = fs::remove_file(path).is_err();
     }
 }
 
@@ -65,46 +90,67 @@ impl Reserved {
         self.0.iter().map(|(path, _)| path.clone()).collect()
     }
 
-    /// Makes `path` exist, and with it the directories above. What exists already is left as it is.
-    pub(super) fn add(&mut self, path: &Path) -> Result<(), LaunchError> {
-        let mut missing: Vec<&Path> =
-            path.ancestors().take_while(|a| fs::symlink_metadata(a).is_err() || is_reserved(a)).collect();
+    /// Makes `path` exist, as a file if there is content for it, and with it the directories above. What exists already is
+    /// left as it is.
+    pub(super) fn add(&mut self, path: &Path, content: Option<&str>) -> Result<(), LaunchError> {
+        let mut missing: Vec<&Path> = path.ancestors().take_while(|a| !is_there(a)).collect();
         missing.reverse();
-        for directory in missing {
-            if self.0.iter().any(|(held, _)| held == directory) {
+        for place in missing {
+            if self.0.iter().any(|(held, _)| held == place) {
                 continue;
             }
-            let held = hold(directory).map_err(|error| {
+            let held = hold(place, content.filter(|_| place == path)).map_err(|error| {
                 LaunchError::new("reserve-name", path.to_string_lossy(), Errno::from(error))
             })?;
-            self.0.extend(held.map(|lock| (directory.to_owned(), lock)));
+            self.0.extend(held.map(|lock| (place.to_owned(), lock)));
         }
         Ok(())
     }
 }
 
-/// Makes one directory, or shares it with the cells that use it; `None` when somebody else made something there.
-fn hold(path: &Path) -> std::io::Result<Option<File>> {
-    // The last user may remove the directory between our looking and our locking; then it is made again.
+/// Is something there that is not ours?
+fn is_there(path: &Path) -> bool {
+    fs::symlink_metadata(path).is_ok_and(|found| !is_marked(&found))
+}
+
+fn make(path: &Path, content: Option<&str>) -> std::io::Result<()> {
+    let [directory, file] = RIGHTS;
+    match content {
+        None => DirBuilder::new().mode(MARK | directory).create(path),
+        Some(_) => OpenOptions::new().write(true).create_new(true).mode(MARK | file).open(path).map(drop),
+    }
+}
+
+/// Makes one name, or shares it with the cells that use it; `None` when somebody else made something there.
+fn hold(path: &Path, content: Option<&str>) -> std::io::Result<Option<File>> {
+    // The last user may remove the name between our looking and our locking; then it is made again.
     for _ in 0..100 {
-        let made = match DirBuilder::new().mode(MARK).create(path) {
+        let made = match make(path, content) {
             Ok(()) => true,
-            Err(error) if error.kind() == std::io::ErrorKind::AlreadyExists => false,
+            Err(error) if error.kind() == ErrorKind::AlreadyExists => false,
             Err(error) => return Err(error),
         };
-        let directory = match open(path) {
-            Ok(directory) => directory,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
+        let place = match open(path, if content.is_some() { 0 } else { libc::O_DIRECTORY }) {
+            Ok(place) => place,
+            Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(_) if !made => return Ok(None),
             Err(error) => return Err(error),
         };
-        directory.lock_shared()?;
-        let found = directory.metadata()?;
+        place.lock_shared()?;
+        let found = place.metadata()?;
         if found.nlink() == 0 {
             continue;
         }
         // A file system without modes works too; only a place left by a double SIGKILL is not known again.
-        return Ok((made || is_marked(&found)).then_some(directory));
+        if !made && !is_marked(&found) {
+            return Ok(None);
+        }
+        if let Some(content) = content.filter(|content| found.len() < content.len() as u64) {
+            // Also where somebody was killed before he could, or has not come to it yet.
+            let file = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
+            file.write_all_at(content.as_bytes(), 0)?;
+        }
+        return Ok(Some(place));
     }
     Err(std::io::Error::from_raw_os_error(libc::EBUSY))
 }
@@ -124,9 +170,9 @@ mod tests {
         let top = directory("last");
         let path = top.join("a/b");
         let mut first = Reserved::default();
-        first.add(&path).unwrap();
+        first.add(&path, None).unwrap();
         let mut second = Reserved::default();
-        second.add(&path).unwrap();
+        second.add(&path, None).unwrap();
         drop(first);
         assert!(path.is_dir(), "the second user still holds it");
         drop(second);
@@ -139,12 +185,12 @@ mod tests {
         let top = directory("killed");
         let path = top.join("a/b");
         let mut killed = Reserved::default();
-        killed.add(&path).unwrap();
+        killed.add(&path, None).unwrap();
         // The kernel closes what a killed process had open, and nobody removes what it made.
         killed.0.clear();
         assert!(is_reserved(&path) && is_reserved(&top.join("a")));
         let mut next = Reserved::default();
-        next.add(&path).unwrap();
+        next.add(&path, None).unwrap();
         drop(next);
         assert!(!top.join("a").exists());
         fs::remove_dir(top).unwrap();
@@ -156,12 +202,12 @@ mod tests {
         let path = top.join("hooks");
         fs::create_dir(&path).unwrap();
         let mut reserved = Reserved::default();
-        reserved.add(&path).unwrap();
+        reserved.add(&path, None).unwrap();
         drop(reserved);
         assert!(path.is_dir());
         let mut reserved = Reserved::default();
         let other = top.join("other");
-        reserved.add(&other).unwrap();
+        reserved.add(&other, None).unwrap();
         fs::write(other.join("mine"), "x").unwrap();
         drop(reserved);
         assert!(other.join("mine").exists());

@@ -144,7 +144,7 @@ pub struct Started {
     pub channel: OwnedFd,
     /// The cell's cgroup, if the plan has one.
     pub cgroup: Option<CellCgroup>,
-    /// Places of denied names, given back when this is dropped.
+    /// Places of names that must not come to exist, given back when this is dropped.
     pub reserved: Reserved,
     /// The directory on the host of a cell without a private root, removed when this is dropped.
     pub private: Option<Private>,
@@ -222,7 +222,7 @@ pub fn start(prepared: &Prepared, stdio: Stdio, name: &str, init: Init) -> Resul
             Step::CreateCgroup { directories, unified } => {
                 unfinished.cgroup = Some(CellCgroup::create(directories, *unified, name)?);
             }
-            Step::ReserveName { path } => unfinished.reserved.add(path)?,
+            Step::ReserveName { path, content } => unfinished.reserved.add(path, content.as_deref())?,
             Step::MakePrivateDirectory { parent, owner } => {
                 unfinished.private = Some(Private::create(parent, name, *owner)?);
             }

@@ -65,7 +65,7 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     let mut steps = Vec::new();
     let cgroup = request.facts.cgroup.as_ref().ok().filter(|_| floor == Floor::Full);
     steps.extend(create_cgroup(cgroup, &policy.limits, true));
-    steps.extend(tree.reserved.iter().map(|path| Step::ReserveName { path: path.clone() }));
+    steps.extend(tree.reserved.iter().cloned());
     let (uid, gid) = request.facts.payload;
     steps.extend(prelude(root, (uid, gid)).steps);
     tree.steps(request, &mut steps);
@@ -113,6 +113,12 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     let (policy, facts) = (request.policy, request.facts);
     if facts.landlock_abi < SIGNALS_SCOPED {
         return Err(Refusal::OldLandlock { abi: facts.landlock_abi });
+    }
+    let view = request.view;
+    let vacant = view.vacant.iter().map(|(stand_in, _)| stand_in);
+    let unprotected: Vec<_> = view.protected.iter().chain(vacant).map(|seen| seen.target.clone()).collect();
+    if !unprotected.is_empty() {
+        return Err(Refusal::Unprotected { names: unprotected, failed: failed.clone() });
     }
     if let Some((path, what)) = tree.narrowed(request) {
         return Err(Refusal::NeedsRoot { path, what, failed: failed.clone() });
@@ -270,15 +276,18 @@ struct Mounted {
 struct Tree {
     mounts: BTreeMap<PathBuf, Mounted>,
     hidden: BTreeSet<PathBuf>,
-    /// Denied names on the host that do not exist yet.
-    reserved: Vec<PathBuf>,
+    /// The steps that hold names on the host which do not exist yet.
+    reserved: Vec<Step>,
 }
 
 impl Tree {
     fn new(request: &Request<'_>) -> Result<Self, Refusal> {
         let root = request.facts.uid == 0;
+        let view = request.view;
+        let vacant = view.vacant.iter().map(|(stand_in, _)| stand_in);
         let mut mounts: BTreeMap<PathBuf, Mounted> = BTreeMap::new();
-        for seen in request.runtime.iter().chain(&request.view.granted) {
+        let all = request.runtime.iter().chain(&view.granted).chain(&view.protected).chain(vacant);
+        for seen in all {
             let target = through_links(seen, request.links);
             let owner = (root && !seen.public).then_some(seen.owner);
             mounts
@@ -296,7 +305,12 @@ impl Tree {
                     program: !seen.data,
                 });
         }
-        let mut tree = Self { mounts, hidden: BTreeSet::new(), reserved: Vec::new() };
+        let reserve = |(stand_in, content): &(Seen, Option<&str>)| Step::ReserveName {
+            path: stand_in.source.clone(),
+            content: content.map(str::to_owned),
+        };
+        let reserved = view.vacant.iter().map(reserve).collect();
+        let mut tree = Self { mounts, hidden: BTreeSet::new(), reserved };
         tree.drop_redundant();
         tree.hide(request)?;
         tree.pin();
@@ -320,7 +334,8 @@ impl Tree {
                         path.strip_prefix(top).is_ok_and(|rest| above.source.join(rest) == mounted.source);
                     let same =
                         above.access == mounted.access && above.owner.is_some() == mounted.owner.is_some();
-                    same_place && !mounted.access.write && (same || above.program)
+                    let covered = same || above.program && !above.access.write;
+                    same_place && !mounted.access.write && covered
                 })
             })
             .map(|(path, _)| path.clone())
@@ -348,7 +363,7 @@ impl Tree {
         for rule in &request.view.absent {
             if let Some((top, mounted)) = self.above(&rule.path) {
                 let rest = rule.path.strip_prefix(top).unwrap_or(&rule.path);
-                self.reserved.push(mounted.source.join(rest));
+                self.reserved.push(Step::ReserveName { path: mounted.source.join(rest), content: None });
                 self.hidden.insert(rule.path.clone());
             }
         }

@@ -55,7 +55,9 @@ fn words(step: &Step) -> String {
             });
             format!("{version}: {each}")
         }
-        Step::ReserveName { path } => format!("{} (denied, and does not exist)", path.display()),
+        Step::ReserveName { path, .. } => {
+            format!("{} (does not exist, and must not come to)", path.display())
+        }
         Step::MakePrivateDirectory { parent, .. } => {
             format!("in {}: what `/tmp` stands for, and a canary", parent.display())
         }

@@ -62,6 +62,17 @@ pub enum Refusal {
         /// Why there is no private root.
         failed: Failed,
     },
+    /// The only rung that this host reaches cannot protect what the host would run from a writable directory.
+    #[error(
+        "without a private root, what the host would run from a writable directory cannot be protected: {}",
+        first_of(names)
+    )]
+    Unprotected {
+        /// What would stay open to the tool.
+        names: Vec<PathBuf>,
+        /// Why there is no private root.
+        failed: Failed,
+    },
     /// An unknown system call.
     #[error("cannot compile the system call filter")]
     Syscall(#[source] seccomp::UnknownSyscall),
@@ -71,6 +82,14 @@ pub enum Refusal {
         /// Which.
         path: PathBuf,
     },
+}
+
+fn first_of(names: &[PathBuf]) -> String {
+    let first = names.first().map(|name| format!("`{}`", name.display())).unwrap_or_default();
+    match names.len() {
+        0 | 1 => first,
+        all => format!("{first} and {} more", all - 1),
+    }
 }
 
 impl Refusal {
@@ -89,6 +108,13 @@ impl Refusal {
             Self::NeedsRoot { failed, .. } => Some(format!(
                 "grant narrower directories, or let this host make namespaces ({} failed: {}): see `toolcell doctor`",
                 failed.call, failed.errno
+            )),
+            Self::Unprotected { names, failed } => Some(format!(
+                "let this host make namespaces ({} failed: {}): see `toolcell doctor`; or leave these names to the tool: \
+                 `write = [{}]` in `[filesystem]`",
+                failed.call,
+                failed.errno,
+                names.iter().map(|name| why::optional(name)).collect::<Vec<_>>().join(", ")
             )),
             Self::Syscall(error) => error.hint(),
             Self::GrantedAndDenied { path } => {

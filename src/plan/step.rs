@@ -113,11 +113,13 @@ pub enum Step {
         /// cgroup v2: clone3 places the child itself; v1: the child writes itself into each.
         unified: bool,
     },
-    /// Launcher: a denied name that does not exist becomes an empty directory for the life of the cell, so that it can
-    /// be covered; directories on the way that do not exist either are made and removed with it.
+    /// Launcher: a name that does not exist and must not come to exist is made for the life of the cell, so that it can
+    /// be covered or bound; directories on the way that do not exist either are made and removed with it.
     ReserveName {
         /// Path on the host.
         path: PathBuf,
+        /// A file with this in it; else an empty directory.
+        content: Option<String>,
     },
     /// Launcher: a directory of the cell's own on the host, with the scratch directory and a canary in it.
     MakePrivateDirectory {

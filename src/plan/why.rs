@@ -152,8 +152,14 @@ pub fn file(policy: &Policy, plan: &Plan, view: &View, asked: File<'_>) -> Answe
             of_the_cell("`filesystem.scratch`", "a private directory, empty when the cell starts"),
         ),
         Place::Bound { mount, access, .. } => {
-            let mut told =
-                answer(permits(*access, operation) && ruled, granting(policy, view, mount, operation));
+            let protecting = protecting(view, mount, operation);
+            let protected = protecting.is_some();
+            let by = protecting.unwrap_or_else(|| granting(policy, view, mount, operation));
+            let mut told = answer(permits(*access, operation) && ruled, by);
+            if protected {
+                told.allow = Some(format!("[filesystem]\nwrite = [{}]", optional(mount)));
+                told.note = None;
+            }
             if told.decision == Decision::Allowed {
                 told.note = remark(reach);
             }
@@ -191,6 +197,14 @@ fn by_rule(list: &str, rule: &PathRule) -> By {
         origin: rule.origin.clone(),
         why: rule.why.clone(),
     }
+}
+
+/// What keeps a mount from being written that no rule of the policy names.
+fn protecting(view: &View, mount: &Path, operation: Operation) -> Option<By> {
+    let vacant = view.vacant.iter().map(|(stand_in, _)| stand_in);
+    let seen = view.protected.iter().chain(vacant).find(|seen| seen.target == mount)?;
+    (operation == Operation::Write)
+        .then(|| of_the_cell(&format!("the protection of `{}`", mount.display()), &seen.why))
 }
 
 /// The rule behind a mount: the longest at or above it, and of several for one path the one that allows the most.
@@ -280,6 +294,12 @@ fn remedy(operation: Operation, path: &Path, place: &Place) -> (Option<String>, 
             .to_owned()
     });
     (Some(line), both)
+}
+
+/// An item of a list of paths, for a path that may not exist.
+pub(super) fn optional(path: &Path) -> String {
+    let shown = crate::policy::path::escape(&path.to_string_lossy());
+    format!("{{ path = {}, optional = true }}", toml_text(&shown))
 }
 
 /// A basic string of TOML.

@@ -19,6 +19,7 @@ pub mod print;
 pub mod profile;
 pub mod resolve;
 mod toml_file;
+pub mod traps;
 pub mod units;
 
 use std::collections::BTreeMap;

@@ -54,6 +54,11 @@ fn view() -> View {
         ],
         hidden: vec![seen("/home/u/p/.git/hooks", Kind::Directory, false, true)],
         absent: vec![absent],
+        protected: vec![seen("/home/u/p/.npmrc", Kind::File, false, true)],
+        vacant: vec![
+            (seen("/home/u/p/.git/commondir", Kind::File, false, true), Some(".\n")),
+            (seen("/home/u/p/.vscode", Kind::Directory, false, true), None),
+        ],
     }
 }
 
@@ -121,7 +126,7 @@ fn alone(cgroup: Result<Cgroup, NoCgroup>) -> Facts {
 /// What Landlock alone can hold.
 fn plain() -> View {
     let granted = view().granted.into_iter().filter(|seen| !seen.target.ends_with("config")).collect();
-    View { granted, hidden: vec![], absent: vec![] }
+    View { granted, ..View::default() }
 }
 
 /// One plan of each kind of host.
@@ -202,7 +207,7 @@ fn what_only_a_private_root_can_hold_is_refused_without_one() {
     let host = alone(Err(no_cgroup()));
     let refused = |view: &View| plan_of(&lowest, &host, view).unwrap_err().to_string();
     assert_eq!(
-        refused(&view()),
+        refused(&View { hidden: view().hidden, ..plain() }),
         "without a private root, `/home/u/p/.git/hooks` cannot be less visible than the grant above it allows"
     );
     let narrower = View { granted: view().granted, ..plain() };
@@ -212,6 +217,12 @@ fn what_only_a_private_root_can_hold_is_refused_without_one() {
     );
     let absent = View { absent: view().absent, ..plain() };
     assert!(refused(&absent).contains("/home/u/p/sub/.mcp.json"));
+    assert_eq!(
+        refused(&View { vacant: view().vacant, ..plain() }),
+        "without a private root, what the host would run from a writable directory cannot be protected: \
+         `/home/u/p/.git/commondir` and 1 more"
+    );
+    assert!(refused(&View { protected: view().protected, ..plain() }).ends_with(": `/home/u/p/.npmrc`"));
     // A profile that does not accept the rung gets a plan with namespaces, and the launch says what is wrong.
     assert_eq!(plan(&accepting(Floor::NoCgroup), &host).unwrap().floor, Floor::NoCgroup);
     let old = Facts { landlock_abi: 5, ..host.clone() };

@@ -15,7 +15,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::record::Record;
-use super::stage::{KEY, Stage};
+use super::stage::{KEY, Stage, left_to_the_tool};
 use super::{Around, Error, Options, render};
 use crate::sys::observe;
 
@@ -310,7 +310,10 @@ fn run(options: &Options, stage: &Stage, profile: Option<&str>) -> Command {
     command.args(["run", "--timeout", "2s", "--memory", "128MiB", "--tasks", "64", "--scratch", "16MiB"]);
     // One call can take the cell that waits while another comes, and the host has processors to spare.
     command.args(["--jobs", "4", "--cpu", "1"]);
-    command.arg("--write").arg(stage.path("workspace"));
+    let workspace = stage.path("workspace");
+    for path in left_to_the_tool(&workspace).chain([workspace.clone()]) {
+        command.arg("--write").arg(path);
+    }
     command.arg("--audit").arg(stage.audit());
     if let Some(profile) = profile {
         command.args(["--profile", profile]);

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
-use super::stage::Stage;
+use super::stage::{Stage, left_to_the_tool};
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::process;
 
@@ -132,9 +132,12 @@ fn files() -> BTreeSet<PathBuf> {
 /// What attackers made in the places of the stage, the granted one included.
 fn planted(stage: &Stage) -> io::Result<Vec<String>> {
     let mut planted = Vec::new();
+    let own: BTreeSet<PathBuf> = left_to_the_tool(&stage.path("workspace")).collect();
     for place in ["workspace", "home/.git/hooks"] {
         for entry in fs::read_dir(stage.path(place))? {
-            planted.push(entry?.path().display().to_string());
+            let entry = entry?;
+            let as_made = own.contains(&entry.path()) && entry.metadata()?.len() == 0;
+            planted.extend((!as_made).then(|| entry.path().display().to_string()));
         }
     }
     Ok(planted)

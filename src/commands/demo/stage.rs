@@ -13,6 +13,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use super::Error;
 use crate::hostile::CANARY;
+use crate::policy::traps;
 use crate::sys::process;
 
 /// The environment variable with the planted key.
@@ -24,6 +25,12 @@ pub(super) const HOOK: &str = "home/.git/hooks/pre-commit";
 const SHELL_RC: &str = "home/.bashrc";
 /// What it holds.
 const SHELL_RC_TEXT: &str = "# an ordinary shell start file\n";
+
+/// What a tool may write to in the workspace beside the workspace itself: the names that would be protected otherwise, for which
+/// no cell is built ahead while they do not exist, and none at all on the lowest rung.
+pub(super) fn left_to_the_tool(workspace: &Path) -> impl Iterator<Item = PathBuf> {
+    traps::in_grant(workspace, None).into_iter().map(|protected| protected.rule.path)
+}
 
 /// A directory that is removed with everything in it.
 #[derive(Debug)]
@@ -102,6 +109,9 @@ impl Stage {
             let path = root.join(name);
             prepare(&path, fs::write(&path, content))?;
             prepare(&path, fs::set_permissions(&path, Permissions::from_mode(0o644)))?;
+        }
+        for path in left_to_the_tool(&root.join("workspace")) {
+            prepare(&path, File::create(&path))?;
         }
         let audit = root.join("audit.jsonl");
         prepare(&audit, OpenOptions::new().write(true).create_new(true).mode(0o600).open(&audit))?;

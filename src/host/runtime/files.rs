@@ -49,7 +49,7 @@ pub struct Resolved {
     /// Free of symbolic links.
     pub real: PathBuf,
     /// Every link that was followed: its own path, free of links but for itself, and its target as it stands.
-    pub(super) links: Vec<(PathBuf, PathBuf)>,
+    pub links: Vec<(PathBuf, PathBuf)>,
     /// What is at `real`.
     pub meta: Metadata,
 }
@@ -93,6 +93,12 @@ impl Files {
         };
         self.known.borrow_mut().insert(path.as_os_str().to_owned(), name.clone());
         Ok(name)
+    }
+
+    /// Is there a symbolic link at a path whose parents are none?
+    #[must_use]
+    pub fn is_link(&self, path: &Path) -> bool {
+        matches!(self.look(path), Ok(Name::Link(_)))
     }
 
     fn at(&self, path: &Path) -> PathBuf {

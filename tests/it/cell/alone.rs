@@ -53,6 +53,16 @@ fn exec(scene: &Scene, options: &[&str]) -> Command {
     command
 }
 
+/// The profile that a refusal tells to write, with which a directory can be granted for writing.
+fn leaving_all_to_the_tool(scene: &Scene, work: &str) -> String {
+    let refused = exec(scene, &["--write", work]).arg(probe::program()).arg("ids").output().unwrap();
+    let said = text(&refused);
+    assert!(said.contains(&format!("cannot be protected: `{work}/.git` and")), "{said}");
+    let (_, line) = said.split_once("leave these names to the tool: `").unwrap();
+    let (line, _) = line.split_once('`').unwrap();
+    scene.profile(&format!("filesystem.{line}"))
+}
+
 /// Does Landlock not keep signals inside? Then this rung is refused, which one of the tests sees.
 fn is_old() -> bool {
     landlock::abi() < 6
@@ -165,7 +175,8 @@ fn what_is_granted_works_and_its_neighbour_does_not() {
         assert!(line.starts_with(&format!("{operation} {answer}")), "{line}");
     }
     let (data, work) = (scene.path("data"), scene.path("work"));
-    let mut command = exec(&scene, &["--read", &data, "--write", &work]);
+    let profile = leaving_all_to_the_tool(&scene, &work);
+    let mut command = exec(&scene, &["--profile", &profile, "--read", &data, "--write", &work]);
     let output = command.arg(probe::program()).args(operations(&within)).output().unwrap();
     compare(&String::from_utf8_lossy(&output.stdout), &within, &text(&output));
     assert!(bare(&[format!("kill,{pid}")]).ends_with("ok\n") || !is_root());

@@ -173,7 +173,7 @@ fn a_name_that_cannot_be_reserved() {
     assert!(!path.exists());
     refused(|steps| {
         let index = at(steps, "clone");
-        steps.insert(index, Step::ReserveName { path: "/proc/toolcell/none".into() });
+        steps.insert(index, Step::ReserveName { path: "/proc/toolcell/none".into(), content: None });
     })
     .refused_at("reserve-name", libc::ENOENT);
 }

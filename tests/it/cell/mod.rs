@@ -17,6 +17,7 @@ mod refusals;
 mod runner;
 mod scene;
 mod shape;
+mod traps;
 mod why;
 
 pub(crate) use scene::has_cgroup;

@@ -159,8 +159,10 @@ impl Executed {
 /// The probe's lines are these.
 #[track_caller]
 pub(super) fn compare(stdout: &str, expected: &[(String, &str)], stderr: &str) {
-    let wanted: Vec<String> =
-        expected.iter().map(|(operation, answer)| format!("{operation} {answer}")).collect();
+    let wanted: Vec<String> = expected
+        .iter()
+        .map(|(operation, answer)| format!("{operation} {answer}").trim_end().to_owned())
+        .collect();
     let lines: Vec<&str> = stdout.lines().map(str::trim_end).collect();
     assert_eq!(lines, wanted, "{stderr}");
 }

@@ -162,6 +162,20 @@ fn each_answer_names_its_rule_and_the_line_that_would_allow_it() {
     assert_eq!(hidden["answer"]["allow"], Value::Null);
     let (_, ungranted) = ask(&scene, &profile, "b/f", "read");
     assert_eq!(ungranted["proof"]["errno"], "ENOENT");
+    let writable = |lines: &str| {
+        let floor = floor()[1];
+        scene.profile(&format!(
+            "floor = \"{floor}\"\n[filesystem]\nwrite = [\"{}\"{lines}]\n",
+            scene.path("a")
+        ))
+    };
+    let (_, protected) = ask(&scene, &writable(""), "a/.vscode/tasks.json", "write");
+    assert_eq!(protected["proof"]["errno"], "EROFS");
+    assert_eq!(protected["answer"]["by"]["rule"], format!("the protection of `{}`", scene.path("a/.vscode")));
+    let item = format!("{{ path = \"{}\", optional = true }}", scene.path("a/.vscode"));
+    assert_eq!(protected["answer"]["allow"], format!("[filesystem]\nwrite = [{item}]"));
+    let (status, _) = ask(&scene, &writable(&format!(", {item}")), "a/.vscode", "write");
+    assert_eq!(status, 0);
 }
 
 #[test]

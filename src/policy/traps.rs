@@ -1,0 +1,140 @@
+//! The names in a writable directory that the host runs or trusts without being asked. A tool may read them and not
+//! change or plant them, unless a `write` grant of its own spells the name out.
+//!
+//! Neighbours: `host::view` looks which of them exist. Never: looks itself.
+
+use std::path::Path;
+
+use super::{Filesystem, PathRule};
+
+/// Where such a rule comes from.
+pub const ORIGIN: &str = "protected in every writable directory";
+
+/// One name in a directory.
+#[derive(Debug)]
+struct Trap {
+    name: &'static str,
+    /// Who runs or trusts it.
+    why: &'static str,
+    /// What stands in its place while a cell runs that could make it: a file with this in it, else an empty directory,
+    /// which git does not take for a change of the work tree.
+    content: Option<&'static str>,
+}
+
+/// A name to protect in one place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Protected {
+    /// Path and reason.
+    pub rule: PathRule,
+    /// As a file with this content while it does not exist, else as an empty directory.
+    pub content: Option<&'static str>,
+}
+
+const fn directory(name: &'static str, why: &'static str) -> Trap {
+    Trap { name, why, content: None }
+}
+
+const fn file(name: &'static str, why: &'static str, content: &'static str) -> Trap {
+    Trap { name, why, content: Some(content) }
+}
+
+/// Where a repository lies in a work tree. A directory is protected by [`REPOSITORY`], so that commits go on working.
+pub const GIT: &str = ".git";
+
+/// In the granted directory itself. Each one that does not exist costs a directory and a mount for each cell, so the
+/// list holds what common programs run on the next ordinary use of the directory, and no more.
+const PROJECT: &[Trap] = &[
+    directory(GIT, "git runs what a repository's settings name"),
+    directory(".github", "workflows are run by the forge"),
+    directory(".gitlab-ci.yml", "run by the forge"),
+    directory(".mcp.json", "names servers that clients start"),
+    directory(".claude", "settings and hooks that a client runs"),
+    directory(".cursor", "settings and servers that a client starts"),
+    directory(".vscode", "tasks and settings that the editor runs"),
+    directory(".idea", "tasks and settings that the editor runs"),
+    directory(".envrc", "run by direnv on entering the directory"),
+    directory(".npmrc", "tells npm where packages come from and which shell to run"),
+    directory(".cargo", "names programs that cargo runs"),
+    directory(".husky", "hooks that git is told to run"),
+];
+
+/// In a repository. Git fails on a directory where it looks for a file; with these contents it does what it does without
+/// the files (gitrepository-layout(5)).
+const REPOSITORY: &[Trap] = &[
+    directory("hooks", "run by git on the host"),
+    file("config", "names programs that git runs on the host", ""),
+    file("config.worktree", "names programs that git runs on the host", ""),
+    file("commondir", "tells git where its settings are", ".\n"),
+    directory("modules", "settings of submodules name programs that git runs on the host"),
+    directory("worktrees", "tells git where the settings of other work trees are"),
+];
+
+/// In the user's home directory.
+const HOME: &[Trap] = &[
+    directory(".bashrc", "run by the shell"),
+    directory(".bash_profile", "run by the shell"),
+    directory(".bash_login", "run by the shell"),
+    directory(".profile", "run by the shell"),
+    directory(".zshrc", "run by the shell"),
+    directory(".zshenv", "run by the shell"),
+    directory(".zprofile", "run by the shell"),
+    directory(".ssh", "says who may log in, and names programs that ssh runs"),
+    directory(".gitconfig", "names programs that git runs"),
+    directory(".config", "settings of programs, units and desktop entries that the session starts"),
+    directory(".claude.json", "names servers that a client starts"),
+];
+
+fn rules(directory: &Path, traps: &[Trap]) -> Vec<Protected> {
+    let protected = |trap: &Trap| Protected {
+        rule: PathRule {
+            path: directory.join(trap.name),
+            why: trap.why.to_owned(),
+            origin: ORIGIN.to_owned(),
+            optional: true,
+        },
+        content: trap.content,
+    };
+    traps.iter().map(protected).collect()
+}
+
+fn names(path: &Path, traps: &[Trap]) -> bool {
+    path.file_name().is_some_and(|name| traps.iter().any(|trap| name == trap.name))
+}
+
+/// The names to protect in a repository's directory.
+#[must_use]
+pub fn in_repository(directory: &Path) -> Vec<Protected> {
+    rules(directory, REPOSITORY)
+}
+
+/// The names to protect in a directory that is granted for writing and is no repository.
+#[must_use]
+pub fn in_grant(grant: &Path, home: Option<&Path>) -> Vec<Protected> {
+    let in_git = grant.parent().is_some_and(|parent| parent.ends_with(GIT));
+    // A trap that is granted by its name is meant to be written, all of it.
+    if names(grant, PROJECT) || names(grant, HOME) || in_git && names(grant, REPOSITORY) {
+        return Vec::new();
+    }
+    let mut list = rules(grant, PROJECT);
+    if let Some(home) = home.filter(|home| home.starts_with(grant)) {
+        list.extend(rules(home, HOME));
+        if home != grant {
+            list.extend(rules(home, PROJECT));
+        }
+    }
+    list
+}
+
+/// Can the tool write at this path, and does no `write` grant or `deny` name it?
+#[must_use]
+pub fn applies(filesystem: &Filesystem, path: &Path) -> bool {
+    let depth = |rules: &[PathRule]| {
+        let above = rules.iter().filter(|rule| path != rule.path && path.starts_with(&rule.path));
+        above.map(|rule| rule.path.components().count()).max().unwrap_or(0)
+    };
+    let write = depth(&filesystem.write);
+    let narrower = depth(&filesystem.read).max(depth(&filesystem.execute));
+    let spelled_out = filesystem.write.iter().any(|rule| path == rule.path);
+    let denied = filesystem.deny.iter().any(|deny| !deny.optional && path.starts_with(&deny.path));
+    write > 0 && write >= narrower && !spelled_out && !denied
+}

@@ -1,0 +1,195 @@
+//! What the host would run or trust from a writable directory: neither changed nor planted, and where that is given up.
+//!
+//! Neighbours: `paths` has the grants themselves. Never: relies on a name that the test's own user could not write.
+
+use std::fs;
+use std::os::unix::fs::symlink;
+use std::process::Stdio;
+
+use super::probe;
+use super::scene::{Scene, bare_answer, floor, operations};
+use crate::table;
+
+/// The parts by which git knows a repository.
+fn repository(scene: &Scene, at: &str) {
+    for part in ["objects", "refs/heads"] {
+        scene.directory(&format!("{at}/{part}"));
+    }
+    fs::write(scene.path(&format!("{at}/HEAD")), "ref: refs/heads/main\n").unwrap();
+}
+
+/// Every name in a directory, sorted.
+fn names(directory: &str) -> Vec<String> {
+    let entries = fs::read_dir(directory).unwrap();
+    let mut names: Vec<_> = entries.map(|entry| entry.unwrap().file_name().into_string().unwrap()).collect();
+    names.sort();
+    names
+}
+
+#[test]
+fn no_absent_name_is_planted_in_a_writable_directory() {
+    let scene = Scene::new();
+    let data = scene.directory("data");
+    let within = |name: &str| scene.path(&format!("data/{name}"));
+    let table = table![
+        "create", within("file") => "ok";
+        "create", within(".git") => "EEXIST";
+        "create", within(".git/config") => "EROFS";
+        "mkdir", within(".git/objects") => "EROFS";
+        "mkdir", within(".vscode") => "EEXIST";
+        "rmdir", within(".vscode") => "EBUSY";
+        "rename", within(".vscode"), within("moved") => "EBUSY";
+        "chmod", within(".vscode"), "0700" => "EROFS";
+        "symlink", "/etc/passwd", within(".mcp.json") => "EEXIST";
+        "rename", within("file"), within(".envrc") => "EISDIR";
+        "create", within(".cargo/config.toml") => "EROFS";
+        "list", within(".cargo") => "";
+    ];
+    scene.exec(&["--write", &data], &operations(&table)).answers(&table);
+    assert_eq!(names(&data), ["file"], "the places of the names are given back");
+}
+
+#[test]
+fn nothing_that_is_there_is_changed_or_moved_away() {
+    let scene = Scene::new();
+    let data = scene.directory("data");
+    repository(&scene, "data/.git");
+    let (hook, config) =
+        (scene.file("data/.git/hooks/pre-commit", 0o644), scene.file("data/.git/config", 0o666));
+    let module = scene.file("data/.git/modules/sub/config", 0o666);
+    let servers = scene.file("data/.mcp.json", 0o666);
+    for path in [&hook, &config, &module, &servers] {
+        assert_eq!(bare_answer(&format!("write,{path}")), "ok");
+    }
+    let within = |name: &str| scene.path(&format!("data/{name}"));
+    let table = table![
+        "read", hook => "ok";
+        "write", hook => "EROFS";
+        "create", within(".git/hooks/post-commit") => "EROFS";
+        "rename", within(".git/hooks"), within(".git/moved") => "EBUSY";
+        "rename", within(".git"), within("moved") => "EBUSY";
+        "read", config => "ok";
+        "write", config => "EROFS";
+        "unlink", config => "EBUSY";
+        "write", module => "EROFS";
+        "create", within(".git/index.lock") => "ok";
+        "rename", within(".git/index.lock"), within(".git/index") => "ok";
+        "rename", within(".git/index"), config => "EBUSY";
+        "rename", within(".git/index"), within(".git/commondir") => "EBUSY";
+        "write", within(".git/commondir") => "EROFS";
+        "create", within(".git/config.worktree") => "EEXIST";
+        "mkdir", within(".git/worktrees/other") => "EROFS";
+        "read", servers => "ok";
+        "write", servers => "EROFS";
+        "unlink", servers => "EBUSY";
+    ];
+    scene.exec(&["--write", &data], &operations(&table)).answers(&table);
+    assert_eq!(names(&within(".git")), ["HEAD", "config", "hooks", "index", "modules", "objects", "refs"]);
+}
+
+#[test]
+fn a_repository_is_one_without_the_name_too() {
+    let scene = Scene::new();
+    let bare = scene.directory("bare");
+    repository(&scene, "bare");
+    let table = table![
+        "create", scene.path("bare/refs/heads/main") => "ok";
+        "create", scene.path("bare/config") => "EEXIST";
+        "create", scene.path("bare/hooks/update") => "EROFS";
+        "rename", scene.path("bare/refs/heads/main"), scene.path("bare/commondir") => "EBUSY";
+    ];
+    scene.exec(&["--write", &bare], &operations(&table)).answers(&table);
+    assert_eq!(names(&bare), ["HEAD", "objects", "refs"]);
+}
+
+#[test]
+fn a_name_that_is_spelled_out_can_be_written() {
+    let scene = Scene::new();
+    let data = scene.directory("data");
+    repository(&scene, "data/.git");
+    let (hooks, tasks) = (scene.directory("data/.git/hooks"), scene.directory("data/.vscode"));
+    let profile = scene.profile(&format!(
+        "filesystem.write = [\"{data}\", \"{hooks}\", \"{tasks}\", {{ path = \"{data}/.idea\", optional = true }}]"
+    ));
+    let table = table![
+        "create", format!("{hooks}/pre-commit") => "ok";
+        "create", format!("{tasks}/tasks.json") => "ok";
+        "mkdir", format!("{data}/.idea") => "ok";
+        "create", format!("{data}/.cursor/mcp.json") => "EROFS";
+    ];
+    scene.exec(&["--profile", &profile], &operations(&table)).answers(&table);
+}
+
+#[test]
+fn a_grant_above_the_home_directory_protects_what_a_login_runs() {
+    let scene = Scene::new();
+    let (data, shell) = (scene.directory("data"), scene.file("data/home/.bashrc", 0o666));
+    let within = |name: &str| scene.path(&format!("data/home/{name}"));
+    let table = table![
+        "read", shell => "ok";
+        "write", shell => "EROFS";
+        "create", within(".ssh/authorized_keys") => "EROFS";
+        "create", within(".npmrc") => "EEXIST";
+        "create", within("notes") => "ok";
+        "rename", scene.path("data/home"), scene.path("data/moved") => "EBUSY";
+    ];
+    let mut command = scene.command("exec");
+    command.env("HOME", scene.path("data/home")).args(floor()).args(["--write", &data, "--"]);
+    let output =
+        command.arg(probe::program()).args(operations(&table)).stdin(Stdio::null()).output().unwrap();
+    let (stdout, stderr) =
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap());
+    super::scene::compare(&stdout, &table, &stderr);
+}
+
+#[test]
+fn a_writable_directory_that_holds_the_program_is_protected_too() {
+    let scene = Scene::new();
+    let (data, readable) = (scene.directory("data"), scene.file("data/readable", 0o666));
+    let script = scene.path("data/script");
+    fs::write(
+        &script,
+        "cd \"${0%/*}\" && echo mine > new && mkdir .vscode; echo x > readable; echo x > .npmrc/x\n",
+    )
+    .unwrap();
+    let mut command = scene.command("exec");
+    command.args(floor()).args(["--write", &data, "--read", &readable, "--", "sh", &script]);
+    let output = command.stdin(Stdio::null()).output().unwrap();
+    let said = String::from_utf8(output.stderr).unwrap();
+    assert_eq!(said.matches("Read-only file system").count(), 2, "{said}");
+    assert!(said.contains("File exists"), "{said}");
+    assert_eq!(names(&data), ["new", "readable", "script"]);
+}
+
+#[test]
+fn a_link_in_the_place_of_such_a_name_is_refused() {
+    let scene = Scene::new();
+    let data = scene.directory("data");
+    scene.file("elsewhere/settings", 0o644);
+    symlink(scene.path("elsewhere"), scene.path("data/.claude")).unwrap();
+    let run = scene.exec(&["--write", &data], &["ids".to_owned()]);
+    assert_eq!(run.stdout(), "", "nothing ran");
+    let said = run.stderr();
+    assert!(said.contains("data/.claude` (protected in every writable directory)"), "{said}");
+    assert!(said.contains("hint: a tool could replace the link"), "{said}");
+}
+
+#[test]
+fn a_link_that_a_cell_could_have_made_is_not_followed_by_the_next() {
+    let scene = Scene::new();
+    let (data, secret) = (scene.directory("data"), scene.file("secret/key", 0o644));
+    scene.file("data/sub/file", 0o644);
+    let sub = scene.path("data/sub");
+    let table = table![
+        "rename", sub, scene.path("data/moved") => "ok";
+        "symlink", scene.path("secret"), sub => "ok";
+    ];
+    scene.exec(&["--write", &data], &operations(&table)).answers(&table);
+    assert_eq!(bare_answer(&format!("read,{sub}/key")), "ok");
+    let run = scene.exec(&["--write", &data, "--read", &sub], &[format!("read,{secret}")]);
+    assert_eq!((run.code(), run.stdout().as_str()), (120, ""), "{}", run.stderr());
+    assert!(run.stderr().contains("data/sub` (`--read`)"), "{}", run.stderr());
+    // A user who grants the place alone means where it leads.
+    let table = table!["read", format!("{sub}/key") => "ok";];
+    scene.exec(&["--read", &sub], &operations(&table)).answers(&table);
+}
