@@ -84,8 +84,8 @@ def until(condition, timeout):
 
 
 def descriptors(pid):
-    """Number of open descriptors of a process."""
-    return len(os.listdir(f"/proc/{pid}/fd"))
+    """Number of open descriptors of a process: the directory's size (Linux 6.2), which can be had of any."""
+    return os.stat(f"/proc/{pid}/fd").st_size or len(os.listdir(f"/proc/{pid}/fd"))
 
 
 def mounts():

@@ -77,8 +77,8 @@ impl Surroundings {
     }
 
     /// Other policies under which cells will run, beside the one that a plan is made for.
-    pub(super) fn run_beside(&mut self, policies: &[Policy]) {
-        let rules = policies.iter().flat_map(|policy| &policy.filesystem.write);
+    pub(super) fn run_beside<'p>(&mut self, policies: impl Iterator<Item = &'p Policy>) {
+        let rules = policies.flat_map(|policy| &policy.filesystem.write);
         self.written = rules.map(|rule| rule.path.clone()).collect();
     }
 

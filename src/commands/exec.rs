@@ -15,10 +15,10 @@ use crate::cli::{ColorChoice, ExecArgs};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
 use crate::host::{Facts, probe};
-use crate::launch::LaunchError;
 use crate::launch::cgroup::cell_name;
 use crate::launch::early::Early;
 use crate::launch::spawn::{self, Init, Prepared, Started, Stdio};
+use crate::launch::{LaunchError, own};
 use crate::outcome::{Limit, Receipt, Status, Usage, Violation};
 use crate::policy::{Floor, Policy, limits};
 use crate::sys::process::Exit;
@@ -58,6 +58,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure
         profile: policy.name.clone(),
         who: format!("uid {owner}"),
     };
+    own::confine_launcher().map_err(|errno| Failure::new(Ending::Cell, errno))?;
     let prepared = Prepared::new(composed.plan).map_err(|error| cell_failed(&error, &call))?;
     if let Some(log) = &log {
         let parameters = serde_json::json!({ "command": command }).to_string();

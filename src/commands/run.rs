@@ -21,12 +21,12 @@ use crate::cli::{ColorChoice, RunArgs, Server};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
 use crate::host::Facts;
+use crate::host::probe::clues::Clues;
 use crate::host::runtime::Runtime;
 use crate::host::view::View;
-use crate::launch::launcher;
 use crate::launch::supervisor::Launcher;
+use crate::launch::{launcher, own};
 use crate::mcp::stdio;
-use crate::policy::add::Additions;
 use crate::policy::{Floor, Policy, config};
 use crate::session::{self, Finished, Grant, Options, Profiles, Records};
 use crate::sys::{descriptor, identity, process};
@@ -34,32 +34,43 @@ use crate::sys::{descriptor, identity, process};
 /// Serves until the client closes its side.
 pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure> {
     // The facts come first: in a delegated cgroup they move this process, and the launcher has to move with it.
-    let facts = compose::facts();
+    let mut facts = compose::facts();
     let handle = launcher::start().map_err(|errno| Failure::new(Ending::Cell, errno))?;
-    // From here on strangers' bytes are read. The launcher is a process of its own, and not meant.
     process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(|errno| Failure::new(Ending::Cell, errno))?;
     let config = match &args.server {
         Server::Command(_) => None,
         Server::Configured { config, .. } => Some(config.as_path()),
     };
-    let surroundings = Surroundings::of_process(config)?;
+    let mut surroundings = Surroundings::of_process(config)?;
     let mut additions = compose::additions(&args.shared, &surroundings.world.cwd)?;
     let served = Served::find(args, &surroundings)?;
     additions.env.extend(served.env.clone());
     let runtime = surroundings.runtime(&served.command)?;
     let log = open_log(args.shared.audit.as_ref())?;
     let kept = log.path().to_owned();
-    let mut profiles =
-        Granting { surroundings, runtime, facts, additions, served, log: kept, made: RefCell::default() };
-    profiles.look_at_profiles()?;
+    let mut policies = BTreeMap::new();
+    for profile in served.profiles() {
+        let policy = surroundings.policy_without(profile, &additions, &[("the audit log", &kept)])?;
+        policies.insert(profile.to_owned(), Arc::new(policy));
+    }
+    surroundings.run_beside(policies.values().map(|policy| &**policy));
+    // Only a profile that accepts to do without asks for it; now, because it takes a process with one thread.
+    if policies.values().any(|policy| policy.floor == Floor::Landlock) {
+        facts.try_namespaces();
+    }
+    let profiles = Granting { surroundings, runtime, facts, served, policies, made: RefCell::default() };
     // What cannot work is refused now, not at the first call.
-    for profile in profiles.served.profiles() {
-        let (_, remarks) = profiles.resolve(profile)?;
+    let mut plans = Vec::new();
+    for profile in profiles.policies.keys() {
+        let (grant, remarks) = profiles.resolve(profile)?;
+        plans.push(grant.plan);
         for remark in remarks {
             diag::warn(color, &remark, None);
         }
     }
     let jobs = compose::jobs(args.jobs.as_ref())?;
+    // For hints to come, before they can no longer be read.
+    Clues::of_process();
     let ids = CallIds::new(SystemTime::now(), process::pid());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -67,6 +78,12 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
         .map_err(|error| Failure::new(Ending::Cell, error))?;
     let served = runtime.block_on(async {
         let launcher = Launcher::new(handle).map_err(|errno| Failure::new(Ending::Cell, errno))?;
+        // From here on strangers' bytes are read.
+        own::confine_supervisor(plans.iter().map(|plan| &**plan)).map_err(|error| {
+            let hint = error.hint();
+            Failure::new(Ending::Cell, error).hint(hint)
+        })?;
+        drop(plans);
         let options = Options {
             server: profiles.served.name.clone(),
             user: format!("uid {}", identity::effective().0),
@@ -166,35 +183,23 @@ fn only(config: &config::Config) -> Result<String, Failure> {
     }
 }
 
-/// Makes grants, and keeps each as long as the host looks the same to it.
+/// Makes grants, and keeps each as long as the host looks the same to it. Profiles are read once, at the start.
 struct Granting {
     surroundings: Surroundings,
     runtime: Runtime,
     facts: Facts,
-    additions: Additions,
     served: Served,
-    log: PathBuf,
+    policies: BTreeMap<String, Arc<Policy>>,
     made: RefCell<BTreeMap<String, (View, Grant)>>,
 }
 
 impl Granting {
-    /// What has to be known of all profiles before a plan is made for one. Namespaces are tried only when a profile accepts
-    /// to do without; now, because it takes a process with one thread.
-    fn look_at_profiles(&mut self) -> Result<(), Failure> {
-        let load = |profile| self.surroundings.policy(profile, &self.additions);
-        let policies = self.served.profiles().into_iter().map(load).collect::<Result<Vec<_>, _>>()?;
-        self.surroundings.run_beside(&policies);
-        if policies.iter().any(|policy| policy.floor == Floor::Landlock) {
-            self.facts.try_namespaces();
-        }
-        Ok(())
-    }
-
     fn resolve(&self, profile: &str) -> Result<(Grant, Vec<String>), Failure> {
-        let policy: Policy =
-            self.surroundings.policy_without(profile, &self.additions, &[("the audit log", &self.log)])?;
-        let composed = self.surroundings.plan(&policy, &self.runtime, &self.facts)?;
-        let grant = Grant { plan: Arc::new(composed.plan), policy: Arc::new(policy) };
+        let policy = self.policies.get(profile).ok_or_else(|| {
+            Failure::new(Ending::Configuration, format!("profile `{profile}` was not read at the start"))
+        })?;
+        let composed = self.surroundings.plan(policy, &self.runtime, &self.facts)?;
+        let grant = Grant { plan: Arc::new(composed.plan), policy: Arc::clone(policy) };
         self.made.borrow_mut().insert(profile.to_owned(), (composed.view, grant.clone()));
         Ok((grant, composed.remarks))
     }

@@ -146,7 +146,7 @@ pub enum State {
 /// the step alone tells.
 #[must_use]
 pub fn hint(error: &LaunchError) -> Option<String> {
-    let explained = causes::explain_launch(error, &clues::Clues::read());
+    let explained = causes::explain_launch(error, clues::Clues::of_process());
     explained.map(|explanation| explanation.sentence()).or_else(|| error.hint())
 }
 

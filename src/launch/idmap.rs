@@ -55,7 +55,12 @@ fn map(owner: u32, payload: u32) -> String {
 /// Makes a user namespace with the two maps by way of a child that does nothing but exist.
 pub(crate) fn namespace(owner: Ids, payload: Ids) -> Result<OwnedFd> {
     let parent = process::pidfd_open(process::pid().cast_signed())?;
-    let (pid, pidfd) = match process::clone3(process::namespace_bits(libc::CLONE_NEWUSER), None)? {
+    // The child inherits it, and without it only who may trace can open a process's namespaces.
+    let dumpable = process::prctl(libc::PR_GET_DUMPABLE, 0)?;
+    process::prctl(libc::PR_SET_DUMPABLE, 1)?;
+    let cloned = process::clone3(process::namespace_bits(libc::CLONE_NEWUSER), None);
+    process::prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(dumpable == 1))?;
+    let (pid, pidfd) = match cloned? {
         Cloned::Child => {
             if tie_to(parent.as_fd()).is_err() {
                 process::exit_now(1);

@@ -172,7 +172,11 @@ fn end(built: Result<(), LaunchError>, state: State<'_>, hold: bool) -> ! {
 fn begin(state: &mut State<'_>) -> Result<(), LaunchError> {
     process::set_name(c"toolcell-init");
     process::wipe_environment();
-    tie_to_launcher(state).map_err(|errno| LaunchError::new("clone", "init", errno))?;
+    // Until there is a payload: a user's own files in /proc/self are his only while the process is dumpable.
+    let dumpable = process::prctl(libc::PR_SET_DUMPABLE, 1);
+    dumpable
+        .and_then(|_| tie_to_launcher(state))
+        .map_err(|errno| LaunchError::new("clone", "init", errno))?;
     state.proc =
         Some(root::open_directory(Path::new("/proc")).map_err(|e| LaunchError::new("clone", "/proc", e))?);
     Ok(())

@@ -7,6 +7,7 @@
 //! poll ── Prepare ──► lay out
 //!   │ ─── Forget ───► drop what was laid out
 //!   │ ─── Launch ───► spawn, answer Launched (init's pidfd and channel) or Refused
+//!   │ ─── a question about memory ──► read it, answer
 //!   │ ─── a cell's init is gone ──► wait, answer Ended
 //!   └─── the supervisor is gone ──► kill every cell, wait, remove their cgroups, exit
 //! ```
@@ -19,9 +20,10 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::LaunchError;
 use super::cgroup::{CellCgroup, cell_name};
+use super::memory::{self, Memory};
 use super::spawn::{self, Init, Prepared, Started, Stdio};
+use super::{LaunchError, own};
 use crate::plan::Plan;
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::process::{self, Cloned, Exit};
@@ -69,6 +71,7 @@ pub(super) const MESSAGE_LIMIT: usize = 32 * 1024;
 #[derive(Debug)]
 pub struct Handle {
     pub(super) socket: OwnedFd,
+    pub(super) memory: Memory,
     pub(super) pidfd: OwnedFd,
     pub(super) pid: libc::pid_t,
 }
@@ -79,21 +82,22 @@ pub struct Handle {
 /// The kernel's errno.
 pub fn start() -> Result<Handle> {
     let (ours, theirs) = socket::pair()?;
+    let (asking, asked) = socket::pair()?;
     match process::clone3(0, None)? {
         Cloned::Child => {
-            drop(ours);
-            let status = match detach(&theirs).and_then(|()| serve(theirs.as_fd())) {
+            drop((ours, asking));
+            let status = match detach().and_then(|()| serve(theirs.as_fd(), asked.as_fd())) {
                 Ok(()) => 0,
                 Err(_errno) => 1,
             };
             process::exit_now(status)
         }
-        Cloned::Parent(pid, pidfd) => Ok(Handle { socket: ours, pidfd, pid }),
+        Cloned::Parent(pid, pidfd) => Ok(Handle { socket: ours, memory: Memory::new(asking), pidfd, pid }),
     }
 }
 
-/// Away from the client's descriptors, the terminal's signals and the supervisor's environment.
-fn detach(socket: &OwnedFd) -> Result<()> {
+/// Away from the client's descriptors, the terminal's signals and the supervisor's environment, and confined.
+fn detach() -> Result<()> {
     process::set_name(c"toolcell-launch");
     process::wipe_environment();
     process::setsid()?;
@@ -101,8 +105,7 @@ fn detach(socket: &OwnedFd) -> Result<()> {
     for number in 0..3 {
         descriptor::duplicate_to(null.as_fd(), number, false)?;
     }
-    let _kept: &OwnedFd = socket;
-    Ok(())
+    own::confine_launcher()
 }
 
 #[derive(Debug, Default)]
@@ -111,18 +114,19 @@ struct Launcher {
     cells: BTreeMap<u64, Started>,
 }
 
-fn serve(socket: BorrowedFd<'_>) -> Result<()> {
+fn serve(socket: BorrowedFd<'_>, asked: BorrowedFd<'_>) -> Result<()> {
     let mut launcher = Launcher::default();
-    let answer = launcher.run(socket);
+    let answer = launcher.run(socket, asked);
     launcher.end_all();
     answer
 }
 
 impl Launcher {
-    fn run(&mut self, socket: BorrowedFd<'_>) -> Result<()> {
+    fn run(&mut self, socket: BorrowedFd<'_>, asked: BorrowedFd<'_>) -> Result<()> {
         let mut buffer = vec![0; MESSAGE_LIMIT];
         loop {
-            let mut interests = vec![Interest { fd: Some(socket), events: libc::POLLIN, ready: 0 }];
+            let own = [socket, asked].map(|fd| Interest { fd: Some(fd), events: libc::POLLIN, ready: 0 });
+            let mut interests = own.to_vec();
             let order: Vec<u64> = self.cells.keys().copied().collect();
             for started in self.cells.values() {
                 interests.push(Interest { fd: Some(started.pidfd.as_fd()), events: libc::POLLIN, ready: 0 });
@@ -130,8 +134,12 @@ impl Launcher {
             descriptor::poll(&mut interests, None)?;
             let ready: Vec<bool> = interests.iter().map(|i| i.ready != 0).collect();
             // Ends before launches, so that a place is free when the next one asks for it.
-            for (cell, _) in order.iter().zip(ready.iter().skip(1)).filter(|(_, ready)| **ready) {
+            for (cell, _) in order.iter().zip(ready.iter().skip(own.len())).filter(|(_, ready)| **ready) {
                 self.reap(*cell, socket)?;
+            }
+            // A refused call waits for this.
+            if ready.get(1) == Some(&true) && ready.first() != Some(&true) {
+                memory::answer(asked)?;
             }
             if ready.first() == Some(&true) {
                 match socket::receive_what_fits(socket, &mut buffer) {

@@ -13,9 +13,11 @@ mod confine;
 pub mod early;
 pub(crate) mod idmap;
 mod init;
+pub mod memory;
 
 pub mod launcher;
 pub mod orphans;
+pub mod own;
 pub mod private;
 mod ready;
 pub mod reserve;

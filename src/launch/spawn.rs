@@ -12,7 +12,7 @@ use super::early::Early;
 use super::idmap::IdMaps;
 use super::private::Private;
 use super::reserve::Reserved;
-use super::{LaunchError, init, orphans};
+use super::{LaunchError, init, orphans, verify};
 use crate::plan::step::{Namespace, Step};
 use crate::plan::{Plan, seccomp};
 use crate::sys::descriptor::Interest;
@@ -44,6 +44,8 @@ pub struct Prepared {
     pub(super) launcher: OwnedFd,
     /// The launcher's own, as `/proc` names them; without the kinds that the kernel does not have.
     pub(super) namespaces: Vec<(&'static str, PathBuf)>,
+    /// Filters that init has before it installs the cell's.
+    pub(super) filters: u32,
 }
 
 /// The namespaces of a process, by their names in `/proc/PID/ns` (`namespaces(7)`).
@@ -80,6 +82,8 @@ impl Prepared {
             .into_iter()
             .filter_map(|kind| Some((kind, std::fs::read_link(format!("/proc/self/ns/{kind}")).ok()?)))
             .collect();
+        let filters = verify::filters_of_caller()
+            .map_err(|errno| LaunchError::new("clone", "filters of the launcher", errno))?;
         Ok(Self {
             plan,
             filter: Vec::new(),
@@ -88,6 +92,7 @@ impl Prepared {
             idmaps: IdMaps::default(),
             launcher,
             namespaces,
+            filters,
         })
     }
 

@@ -17,6 +17,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::cgroup::CellCgroup;
 use super::launcher::{Answer, Handle, MESSAGE_LIMIT, Request};
+use super::memory::Memory;
 use super::ready::{self, Mounts, Shelf, Sources};
 use super::spawn::Started;
 use super::{LaunchError, REPORT_LIMIT, Report, init, private, reserve};
@@ -102,6 +103,7 @@ const RESULT_PIPE: libc::c_int = 256 * 1024;
 #[derive(Debug, Clone)]
 pub struct Launcher {
     socket: Arc<AsyncFd<OwnedFd>>,
+    memory: Arc<Memory>,
     pid: libc::pid_t,
     shared: Arc<Mutex<Shared>>,
 }
@@ -149,20 +151,16 @@ fn error_of(errno: Errno) -> std::io::Error {
     std::io::Error::from_raw_os_error(errno.0)
 }
 
-fn io_errno(error: &std::io::Error) -> Errno {
-    Errno::from_io(error)
-}
-
 impl Launcher {
     /// Takes over a launcher that was started before the runtime.
     ///
     /// # Errors
     /// The kernel's errno.
     pub fn new(handle: Handle) -> Result<Self> {
-        let socket = readiness::readable(handle.socket)?;
+        let (socket, pid) = (Arc::new(readiness::readable(handle.socket)?), handle.pid);
         let shared = Shared { mounts: Mounts::of_host().ok(), ..Shared::default() };
-        let launcher =
-            Self { socket: Arc::new(socket), pid: handle.pid, shared: Arc::new(Mutex::new(shared)) };
+        let (memory, shared) = (Arc::new(handle.memory), Arc::new(Mutex::new(shared)));
+        let launcher = Self { socket, memory, pid, shared };
         let listener = launcher.clone();
         tokio::spawn(async move {
             listener.listen().await;
@@ -317,7 +315,7 @@ impl Launcher {
             channel,
             traces: made.traces,
             scratch: None,
-            attendant: Attendant::new(Refusals::new(plan, made.init)),
+            attendant: Attendant::new(Refusals::new(plan, made.init, Some(Arc::clone(&self.memory)))),
             policy: Arc::clone(policy),
             ended: Some(end),
             end: None,
@@ -388,7 +386,7 @@ impl Launcher {
 
     /// A descriptor that only takes up a number.
     fn spare(&self) -> Result<OwnedFd> {
-        self.socket.get_ref().try_clone().map_err(|error| io_errno(&error))
+        self.socket.get_ref().try_clone().map_err(|error| Errno::from_io(&error))
     }
 
     /// Hands every answer to whoever waits for it, until the launcher is gone or says what cannot be understood.
@@ -528,7 +526,7 @@ impl Cell {
         match received.await {
             Ok(None) => Ok(None),
             Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => Ok(None),
-            Err(error) => Err(io_errno(&error)),
+            Err(error) => Err(Errno::from_io(&error)),
             Ok(Some((count, descriptors))) => {
                 let report = serde_json::from_slice(buffer.get(..count).unwrap_or_default());
                 Ok(Some((report.map_err(|_foreign| Errno(libc::EPROTO))?, descriptors.into_iter().next())))

@@ -34,7 +34,8 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Receipt, Launch
             Layer::Namespaces => namespaces(state),
             Layer::Root => private_root(),
             Layer::Landlock => landlock(state),
-            Layer::Seccomp => field(&status, "Seccomp", "2").map(|_mode| "filter".to_owned()),
+            Layer::Seccomp => field(&status, "Seccomp_filters", &(state.prepared.filters + 1).to_string())
+                .map(|_count| "filter".to_owned()),
             Layer::Capabilities => capabilities(&status, state),
             Layer::Cgroup => cgroup(state),
             Layer::Rlimit | Layer::Deadline | Layer::Output | Layer::Protocol => continue,
@@ -111,6 +112,15 @@ fn groups(list: &str) -> String {
 
 fn value<'s>(status: &'s str, name: &str) -> Option<&'s str> {
     status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+}
+
+/// How many filters the calling process has; init inherits them, so that the cell's own has to be one more.
+pub(super) fn filters_of_caller() -> Result<u32, Errno> {
+    if process::prctl(libc::PR_GET_SECCOMP, 0)? == 0 {
+        return Ok(0);
+    }
+    let status = kernel_file::read("/proc/thread-self/status")?;
+    value(&status, "Seccomp_filters").and_then(|count| count.parse().ok()).ok_or(Errno(libc::EPROTO))
 }
 
 /// A line of `/proc/self/status` must say exactly this.

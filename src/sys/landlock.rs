@@ -73,6 +73,8 @@ const fn handled_net(abi: u32) -> u64 {
     }
 }
 
+const LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET: u64 = 0b01;
+
 /// `LANDLOCK_SCOPE_*`: abstract sockets and signals (ABI 6).
 const fn scoped(abi: u32) -> u64 {
     if abi >= 6 { 0b11 } else { 0 }
@@ -107,11 +109,20 @@ pub fn version() -> Result<u32> {
 /// # Errors
 /// The kernel's errno.
 pub fn create_ruleset(abi: u32) -> Result<OwnedFd> {
-    let attr = RulesetAttr {
-        handled_access_fs: access::handled(abi),
-        handled_access_net: handled_net(abi),
-        scoped: scoped(abi),
-    };
+    create_for(abi, scoped(abi))
+}
+
+/// The same, but signals go out: for a process that ends others.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn create_ruleset_with_signals(abi: u32) -> Result<OwnedFd> {
+    create_for(abi, scoped(abi) & LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET)
+}
+
+fn create_for(abi: u32, scoped: u64) -> Result<OwnedFd> {
+    let attr =
+        RulesetAttr { handled_access_fs: access::handled(abi), handled_access_net: handled_net(abi), scoped };
     let size = match abi {
         0..=3 => 8,
         4 | 5 => 16,

@@ -128,7 +128,7 @@ impl<'a> Stream<'a> {
 /// # Errors
 /// A failing system call of the supervisor itself; the cell is killed then.
 pub fn pass(started: &Started, plan: &Plan, ends: Ends, time: Duration, output: u64) -> Result<Passed> {
-    let mut passed = Passed { refusals: Some(Refusals::new(plan, started.pid)), ..Passed::default() };
+    let mut passed = Passed { refusals: Some(Refusals::new(plan, started.pid, None)), ..Passed::default() };
     let answer = relay(started, ends, time, output, &mut passed);
     if answer.is_err() || passed.stopped.is_some() {
         started.end()?;

@@ -11,8 +11,10 @@
 //! waits; grows with what a cell does.
 
 use std::os::fd::BorrowedFd;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use crate::launch::memory::Memory;
 use crate::outcome::{Coverage, Evidence, Layer, Receipt, Violation};
 use crate::plan::Plan;
 use crate::plan::seccomp::{self, Attempt};
@@ -64,6 +66,8 @@ struct Noted {
 #[derive(Debug)]
 pub struct Refusals {
     program: Vec<(u16, u8, u8, u32)>,
+    /// Who reads memory, if not this process.
+    memory: Option<Arc<Memory>>,
     /// The cell's pid 1, whose own calls are nobody's attempt.
     init: u32,
     began: Instant,
@@ -76,15 +80,16 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// Of a cell that was launched by this plan.
+    /// Of a cell that was launched by this plan. A process that may not read others' memory has it read.
     #[must_use]
-    pub fn new(plan: &Plan, init: libc::pid_t) -> Self {
+    pub fn new(plan: &Plan, init: libc::pid_t, memory: Option<Arc<Memory>>) -> Self {
         let program = plan.steps.iter().find_map(|step| match step {
             Step::Seccomp { program, .. } => Some(program.clone()),
             _ => None,
         });
         Self {
             program: program.unwrap_or_default(),
+            memory,
             init: init.cast_unsigned(),
             began: Instant::now(),
             noted: Vec::new(),
@@ -125,7 +130,7 @@ impl Refusals {
         if call.pid != self.init {
             let mut attempt = seccomp::attempt(call.number, &call.arguments);
             if self.answered < AT_ONCE {
-                read_texts(listener, call, &mut attempt);
+                self.read_texts(listener, call, &mut attempt);
             }
             self.note(call.number, attempt, errno);
         }
@@ -133,6 +138,34 @@ impl Refusals {
             // Killed, or gone on after a signal: there is nobody to answer.
             Ok(()) | Err(Errno(libc::ENOENT | libc::EINTR)) => Ok(()),
             Err(errno) => Err(errno),
+        }
+    }
+
+    /// Adds what the registers point to. A text counts only if the call waited all the while: else the thread id may have
+    /// been another's by then.
+    fn read_texts(&self, listener: BorrowedFd<'_>, call: &Notification, attempt: &mut Attempt) {
+        let texts: Vec<String> = attempt
+            .texts
+            .iter()
+            .filter_map(|at| {
+                let address = *call.arguments.get(*at)?;
+                let mut buffer = [0; TEXT];
+                let count = self.read_memory(call.pid, address, &mut buffer).ok()?;
+                let read = buffer.get(..count)?;
+                let end = read.iter().position(|byte| *byte == 0).unwrap_or(count);
+                let text = String::from_utf8_lossy(read.get(..end)?).into_owned();
+                Some(text).filter(|text| !text.is_empty())
+            })
+            .collect();
+        if !texts.is_empty() && notify::still_waits(listener, call.id) {
+            attempt.object = texts.join(" → ");
+        }
+    }
+
+    fn read_memory(&self, pid: u32, address: u64, buffer: &mut [u8]) -> Result<usize> {
+        match &self.memory {
+            Some(memory) => memory.read(pid, address, buffer),
+            None => notify::read_memory(pid, address, buffer),
         }
     }
 
@@ -217,26 +250,5 @@ fn violation(noted: &Noted, policy: &Policy) -> Violation {
         rule,
         allow,
         ..blank()
-    }
-}
-
-/// Adds what the registers point to. A text counts only if the call waited all the while: else the thread id may have
-/// been another's by then.
-fn read_texts(listener: BorrowedFd<'_>, call: &Notification, attempt: &mut Attempt) {
-    let texts: Vec<String> = attempt
-        .texts
-        .iter()
-        .filter_map(|at| {
-            let address = *call.arguments.get(*at)?;
-            let mut buffer = [0; TEXT];
-            let count = notify::read_memory(call.pid, address, &mut buffer).ok()?;
-            let read = buffer.get(..count)?;
-            let end = read.iter().position(|byte| *byte == 0).unwrap_or(count);
-            let text = String::from_utf8_lossy(read.get(..end)?).into_owned();
-            Some(text).filter(|text| !text.is_empty())
-        })
-        .collect();
-    if !texts.is_empty() && notify::still_waits(listener, call.id) {
-        attempt.object = texts.join(" → ");
     }
 }

@@ -5,6 +5,7 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::sync::OnceLock;
 
 use crate::sys::identity;
 
@@ -40,6 +41,12 @@ pub struct Clues {
 }
 
 impl Clues {
+    /// As they were when this process first asked: one that confines itself asks before.
+    pub fn of_process() -> &'static Self {
+        static KEPT: OnceLock<Clues> = OnceLock::new();
+        KEPT.get_or_init(Self::read)
+    }
+
     /// Reads them.
     #[must_use]
     pub fn read() -> Self {

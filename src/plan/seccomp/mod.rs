@@ -15,6 +15,7 @@ mod evaluate;
 mod groups;
 #[cfg(test)]
 mod model;
+pub mod own;
 mod past;
 mod rules;
 mod suggest;
@@ -34,7 +35,7 @@ pub use past::PAST_LANDLOCK;
 use rules::{Action, Entry, Errno};
 use table::TABLE;
 pub use table::{is_known, name, names, number};
-use tree::{NO_CALL, Range, X32_BIT};
+use tree::{Instruction, NO_CALL, Range, X32_BIT};
 
 use crate::policy::Syscalls;
 
@@ -96,9 +97,9 @@ pub struct Explanation {
 ///
 /// # Errors
 /// A name in `changes` is not a system call.
-pub fn compile(changes: &Syscalls) -> Result<Vec<(u16, u8, u8, u32)>, UnknownSyscall> {
+pub fn compile(changes: &Syscalls) -> Result<Vec<Instruction>, UnknownSyscall> {
     check(changes)?;
-    Ok(tree::program(&ranges(changes)))
+    Ok(tree::program(&ranges(|name| decide(name, changes).0)))
 }
 
 /// What becomes of a call that is known by its name, and why.
@@ -171,7 +172,7 @@ fn explain_known(name: &str, changes: &Syscalls) -> Explanation {
 }
 
 /// The table as ranges of equal answers, holes and all that comes after it included.
-fn ranges(changes: &Syscalls) -> Vec<Range> {
+fn ranges(decide: impl Fn(&str) -> Entry) -> Vec<Range> {
     let unknown = Entry::Always(Action::Refuse(Errno::Nosys));
     let mut ranges: Vec<Range> = Vec::new();
     let mut extend = |first: u32, entry: Entry| {
@@ -184,7 +185,7 @@ fn ranges(changes: &Syscalls) -> Vec<Range> {
         if *number != next {
             extend(next, unknown);
         }
-        extend(*number, decide(name, changes).0);
+        extend(*number, decide(name));
         next = number + 1;
     }
     extend(next, unknown);

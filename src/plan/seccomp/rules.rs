@@ -140,6 +140,22 @@ pub(super) const CLONE: Rule = Rule {
     otherwise: PERM,
 };
 
+/// clone(2) of a thread.
+pub(super) const THREAD: Rule = Rule {
+    text: "threads, without a CLONE_NEW* flag",
+    clauses: &[allow(&[bits(0, CLONE_THREAD | NEW_NAMESPACES, &[CLONE_THREAD])])],
+    otherwise: PERM,
+};
+const CLONE_THREAD: u32 = 0x1_0000;
+
+/// mmap(2) and mprotect(2) without `PROT_EXEC`.
+pub(super) const NOT_EXECUTABLE: Rule =
+    Rule { text: "memory that is not executable", clauses: &[allow(&[bits(2, 4, &[0])])], otherwise: PERM };
+
+/// prctl(2) `PR_SET_NAME`.
+pub(super) const NAME: Rule =
+    Rule { text: "naming the thread", clauses: &[allow(&[is(0, &[15])])], otherwise: PERM };
+
 /// ioctl(2): the kernel takes the request as 32 bits, so a value with high bits set must not slip by.
 pub(super) const IOCTL: Rule = Rule {
     text: "every request but TIOCSTI and TIOCLINUX, which type into the terminal",

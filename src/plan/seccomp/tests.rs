@@ -96,6 +96,43 @@ fn the_rules_by_hand_cover_every_call_that_has_one() {
 }
 
 #[test]
+fn a_supervisors_filter_allows_what_is_listed() {
+    let supervisor = own::supervisor();
+    assert_well_formed(&supervisor);
+    assert_eq!(run(&supervisor, I386, 0, [0; 6]).0, KILL);
+    assert_eq!(run(&supervisor, X86_64, 0x4000_0000, [0; 6]).0, KILL);
+    assert_eq!(run(&supervisor, X86_64, 599, [0; 6]).0, ENOSYS);
+    let listed: Vec<&str> = own::SUPERVISOR.iter().flat_map(|group| group.names).copied().collect();
+    assert!(listed.iter().all(|call| is_known(call)), "{listed:?}");
+    for call in names() {
+        let found = verdict(&supervisor, call, [0; 6]);
+        match call {
+            "clone3" => assert_eq!(found, ENOSYS),
+            "clone" | "prctl" => assert_eq!(found, EPERM, "{call}"),
+            _ => assert_eq!(found, if listed.contains(&call) { ALLOW } else { EPERM }, "{call}"),
+        }
+    }
+    let thread = 0x10f00;
+    for (flags, expected) in [(thread, ALLOW), (thread | 0x1000_0000, EPERM), (0x4111, EPERM)] {
+        assert_eq!(verdict(&supervisor, "clone", [flags, 0, 0, 0, 0, 0]), expected, "{flags:#x}");
+    }
+    for (call, place, value, expected) in [
+        ("mmap", 2, 3, ALLOW),
+        ("mmap", 2, 7, EPERM),
+        ("mprotect", 2, 5, EPERM),
+        ("prctl", 0, 15, ALLOW),
+        ("prctl", 0, 4, EPERM),
+        ("chmod", 1, 0o700, ALLOW),
+        ("chmod", 1, 0o4700, EPERM),
+        ("ioctl", 1, 0x5412, EPERM),
+    ] {
+        let mut arguments = [0; 6];
+        arguments[place] = value;
+        assert_eq!(verdict(&supervisor, call, arguments), expected, "{call} {value:#x}");
+    }
+}
+
+#[test]
 fn the_program_is_small_and_flat() {
     let program = default_program();
     assert_well_formed(&program);

@@ -4,6 +4,7 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Stdio};
 
@@ -103,6 +104,16 @@ fn denying(scene: &Scene) -> (String, PathBuf) {
     let profile =
         scene.profile(&format!("filesystem.write = [\"{data}\"]\nfilesystem.deny = [\"{hidden}\"]\n"));
     (profile, scene.path("data/a").into())
+}
+
+#[test]
+fn exec_gains_no_privileges() {
+    let scene = Scene::new();
+    let staying = Staying::start(&scene, &[]);
+    let of_process = |file: &str| format!("/proc/{}/{file}", staying.child.id());
+    assert!(fs::read_to_string(of_process("status")).unwrap().contains("\nNoNewPrivs:\t1\n"));
+    // The files of a process that is not dumpable belong to root.
+    assert_eq!(fs::metadata(of_process("environ")).unwrap().uid(), 0);
 }
 
 #[test]

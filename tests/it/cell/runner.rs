@@ -10,13 +10,13 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use toolcell::launch::LaunchError;
 use toolcell::launch::cgroup::cell_name;
 use toolcell::launch::spawn::{self, Prepared, Started, Stdio as Ends};
+use toolcell::launch::{LaunchError, own};
 use toolcell::outcome::{Limit, Receipt};
 use toolcell::plan::Plan;
 use toolcell::sys::process::{self, Exit};
-use toolcell::sys::{Result, descriptor, socket};
+use toolcell::sys::{Result, descriptor, filter, socket};
 use toolcell::watch::passthrough::{self, Ends as Ours};
 
 /// Names the directory with the plan in the environment of a copy of this program.
@@ -109,6 +109,9 @@ fn launches_a_plan() {
     let stdin = std::io::stdin();
     let _held: Vec<_> = (0..100).map(|_| descriptor::duplicate_above(stdin.as_fd(), 3).unwrap()).collect();
     wait_until_alone();
+    own::confine_launcher().unwrap();
+    // One that refuses nothing, as in a container: it must not be taken for the cell's.
+    filter::install(&filter::assemble(&[(0x06, 0, 0, 0x7fff_0000)])).unwrap();
     let mut outcome = launch(plan.clone(), 0).unwrap();
     if times > 1 {
         outcome.census.push(census(&plan));

@@ -19,13 +19,13 @@ fn children(pid: u32) -> Vec<u32> {
     list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
-fn launcher(client: &Client) -> u32 {
+pub(super) fn launcher(client: &Client) -> u32 {
     let [launcher] = children(client.supervisor()).try_into().unwrap();
     launcher
 }
 
 /// Waits until so many calls are recorded, hence gone, and a cell waits for the next; the process id of its init, which is named so.
-async fn ready(client: &Client, calls: usize) -> u32 {
+pub(super) async fn ready(client: &Client, calls: usize) -> u32 {
     loop {
         let recorded = client.log().matches("\"event\":\"finished\"").count();
         if recorded == calls

@@ -3,6 +3,7 @@
 mod ahead;
 mod chain;
 mod long;
+mod own;
 mod stop;
 mod world;
 

@@ -89,6 +89,12 @@ def call(id, params):
                 send({"jsonrpc": "2.0", "id": id, "result": {"_meta": {"own": 1}, "content": content, "isError": True}})
             else:
                 sys.exit(4)
+    elif name == "chroot":
+        try:
+            os.chroot("/a/path")
+            answer(id, "changed")
+        except OSError as error:
+            answer(id, errno.errorcode[error.errno])
     elif name == "verbatim":
         write('{ "result":{"content":[],"odd":1.0,"z":1e2,"a":"\\u0061"} ,"id":%s,"jsonrpc":"2.0","extra":[]}\n' % json.dumps(id))
     elif name == "state":

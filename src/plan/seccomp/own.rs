@@ -1,0 +1,54 @@
+//! The filter of a supervisor: what it needs while it serves, and nothing else.
+//!
+//! Neighbours: `launch::own` installs it. Never: depends on a profile or a plan.
+
+use super::rules::{self, Action, Entry, Errno};
+use super::{Group, Instruction, ranges, tree};
+
+const ALLOW: Entry = Entry::Always(Action::Allow);
+const PERM: Entry = Entry::Always(Action::Refuse(Errno::Perm));
+const NOSYS: Entry = Entry::Always(Action::Refuse(Errno::Nosys));
+
+/// Everything that a supervisor may call. It starts no program, opens no socket, makes no process and no mount, and signals
+/// by descriptor only what the launcher gave it descriptors of.
+#[rustfmt::skip]
+pub(super) const SUPERVISOR: &[Group] = &[
+    Group { why: "what is open: the client, cells, the launcher, the log", entry: ALLOW, names: &[
+        "read", "write", "readv", "writev", "pread64", "pwrite64", "lseek", "close", "dup", "fcntl", "flock", "ftruncate",
+        "recvfrom", "recvmsg", "sendto", "sendmsg", "shutdown", "getsockopt", "getsockname", "getpeername",
+    ] },
+    Group { why: "pipes for a cell, and the file that a plan goes over in", entry: ALLOW, names: &["pipe2", "memfd_create"] },
+    Group { why: "what grants are on the host now: Landlock lets nothing be opened but the counters of cells", entry: ALLOW, names: &[
+        "open", "openat", "openat2", "stat", "fstat", "lstat", "newfstatat", "statx", "readlink", "readlinkat", "access", "faccessat", "faccessat2",
+        "getcwd", "getdents64", "statfs", "fstatfs",
+    ] },
+    Group { why: "what a cell left, where Landlock grants its removal", entry: ALLOW, names: &["rmdir", "unlink", "unlinkat"] },
+    Group { why: "no set-user-ID file", entry: Entry::Arguments(&rules::MODE_SECOND), names: &["chmod", "fchmod"] },
+    Group { why: "no set-user-ID file", entry: Entry::Arguments(&rules::MODE_THIRD), names: &["fchmodat", "fchmodat2"] },
+    Group { why: "waiting", entry: ALLOW, names: &[
+        "poll", "ppoll", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "futex", "sched_yield", "nanosleep", "clock_nanosleep", "restart_syscall",
+        "clock_gettime", "gettimeofday", "getrandom",
+    ] },
+    Group { why: "memory that is not executable", entry: Entry::Arguments(&rules::NOT_EXECUTABLE), names: &["mmap", "mprotect"] },
+    Group { why: "memory", entry: ALLOW, names: &["munmap", "mremap", "madvise", "brk"] },
+    Group { why: "a thread that reads what cannot be polled", entry: Entry::Arguments(&rules::THREAD), names: &["clone"] },
+    Group { why: "its flags lie behind a pointer; libc falls back to `clone`", entry: NOSYS, names: &["clone3"] },
+    Group { why: "a thread's beginning and end", entry: ALLOW, names: &[
+        "set_robust_list", "rseq", "sched_getaffinity", "sigaltstack", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "exit", "exit_group",
+    ] },
+    Group { why: "the thread's name", entry: Entry::Arguments(&rules::NAME), names: &["prctl"] },
+    Group { why: "who one is", entry: ALLOW, names: &["getpid", "gettid", "getuid", "geteuid", "getgid", "getegid"] },
+    Group { why: "one's own limits", entry: Entry::Arguments(&rules::PRLIMIT), names: &["prlimit64"] },
+    Group { why: "no typing into a terminal in the user's name", entry: Entry::Arguments(&rules::IOCTL), names: &["ioctl"] },
+    Group { why: "cells, by the descriptors that came with them, and the end of the launcher", entry: ALLOW, names: &[
+        "pidfd_send_signal", "wait4", "waitid",
+    ] },
+];
+
+/// For a supervisor that has started.
+#[must_use]
+pub fn supervisor() -> Vec<Instruction> {
+    tree::program(&ranges(|name| {
+        SUPERVISOR.iter().find(|group| group.names.contains(&name)).map_or(PERM, |group| group.entry)
+    }))
+}
