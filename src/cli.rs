@@ -45,10 +45,7 @@ pub enum Invocation {
     /// `toolcell exec`
     Exec(ExecArgs),
     /// `toolcell doctor`
-    Doctor {
-        /// `--json`
-        json: bool,
-    },
+    Doctor(DoctorArgs),
     /// `toolcell profile`
     Profile(ProfileArgs),
     /// `toolcell demo`
@@ -74,6 +71,26 @@ pub enum Invocation {
     },
     /// `toolcell hostile-server`, the server that `demo` and `selftest` run in cells.
     HostileServer,
+}
+
+/// The arguments of `toolcell doctor`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct DoctorArgs {
+    /// `--json`
+    pub json: bool,
+    /// `--fix`, with `--apply` and `--yes`.
+    pub fix: Option<Fix>,
+}
+
+/// What `toolcell doctor` does about what it finds.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Fix {
+    /// `--fix`: prints it.
+    Print,
+    /// `--fix --apply`: does each after a yes.
+    Apply,
+    /// `--fix --apply --yes`: does each.
+    ApplyAll,
 }
 
 /// The arguments of `toolcell run`.
@@ -265,7 +282,7 @@ fn invocation(command: &str, matches: &mut ArgMatches) -> Result<Invocation, Cli
             report: matches.remove_one("report"),
             shared: shared(matches),
         }),
-        "doctor" => Invocation::Doctor { json: matches.get_flag("json") },
+        "doctor" => Invocation::Doctor(DoctorArgs { json: matches.get_flag("json"), fix: fix(matches) }),
         "profile" => Invocation::Profile(profile(matches)?),
         "demo" => Invocation::Demo(DemoArgs {
             json: matches.get_flag("json"),
@@ -287,6 +304,12 @@ fn invocation(command: &str, matches: &mut ArgMatches) -> Result<Invocation, Cli
         },
         _ => return Err(incomplete(ErrorKind::InvalidSubcommand)),
     })
+}
+
+fn fix(matches: &ArgMatches) -> Option<Fix> {
+    let all = if matches.get_flag("yes") { Fix::ApplyAll } else { Fix::Apply };
+    let chosen = if matches.get_flag("apply") { all } else { Fix::Print };
+    matches.get_flag("fix").then_some(chosen)
 }
 
 fn run(matches: &mut ArgMatches) -> Result<RunArgs, CliError> {

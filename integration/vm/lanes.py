@@ -34,12 +34,16 @@ class Lane:
     apparmor: str = ""
     arguments: str = ""
     docker: bool = False
+    # Done by root before the tests, where the user's tests begin: by the host's rules for him.
+    before: str = ""
+    # systemd without a session of the user's.
+    booted: bool = False
     tests: tuple = ALL_TESTS
 
     @property
     def systemd(self):
-        """Does this user have a session?"""
-        return self.user in ("session", "scope")
+        """Is systemd the guest's first program?"""
+        return self.booted or self.user in ("session", "scope")
 
 
 def refusing(kernel, user, missing, launch=None, floor="landlock", **others):
@@ -49,6 +53,8 @@ def refusing(kernel, user, missing, launch=None, floor="landlock", **others):
 
 # As Documentation/userspace-api/landlock.rst has them by version.
 LANDLOCK = {"6.1": 2, "6.12": 6, "6.18": 7, "7": 11}
+
+MEND = "/project/toolcell doctor --fix --apply --yes"
 
 LANES = {
     "root": Lane("6.12", "root", "full", quick=True, tests=CELLS),
@@ -64,6 +70,12 @@ LANES = {
                                                 sysctls=("kernel.unprivileged_userns_clone=0",)),
     "ubuntu-24.04": refusing("6.12", "plain", "user-namespace:write:EACCES", "EPERM", quick=True, apparmor="apparmor-24.04"),
     "ubuntu-23.10": refusing("6.12", "plain", "user-namespace:clone3:EACCES", quick=True, apparmor="apparmor-23.10"),
+    # What `doctor --fix` does lifts each of these.
+    "no-user-namespaces-mended": Lane("6.12", "plain", "no-cgroup", tests=REFUSAL, before=MEND,
+                                      sysctls=("user.max_user_namespaces=0",)),
+    "ubuntu-23.10-mended": Lane("6.12", "plain", "no-cgroup", tests=REFUSAL, before=MEND, apparmor="apparmor-23.10"),
+    "linger-mended": Lane("6.12", "plain", "full", tests=REFUSAL, booted=True,
+                          before=f"env SUDO_UID=1000 SUDO_GID=1000 {MEND}"),
     "docker": refusing("6.12", "plain", "user-namespace:clone3:ENOSYS", quick=True, docker=True),
     "docker-root": refusing("6.12", "root", "mount-namespace:clone3:ENOSYS", docker=True),
     "no-landlock": refusing("6.12", "root", "landlock:landlock_create_ruleset:EOPNOTSUPP", floor="none", quick=True,

@@ -11,7 +11,7 @@ use std::path::PathBuf;
 
 use clap::{Arg, ArgGroup, Command, value_parser};
 use clap_complete::Shell;
-use options::{Takes, flag_json, shared, value};
+use options::{Takes, flag, flag_json, shared, value};
 
 use crate::exit_codes::Ending;
 
@@ -192,8 +192,14 @@ fn doctor(command: Command) -> Command {
              cause. Then the rung of the ladder that the host reaches, as an ordinary user and as root. Exits \
              with 0 when the default floor is reached, with 121 when it is not.",
         )
-        .arg(flag_json())
-        .after_help("Examples:\n  toolcell doctor\n  toolcell doctor --json")
+        .arg(flag_json().conflicts_with("fix"))
+        .arg(flag("fix", "Print what root can do about what is missing: files to write, programs to run"))
+        .arg(flag("apply", "Do it, each after a typed `yes`").requires("fix"))
+        .arg(flag("yes", "Do it without asking").requires("apply"))
+        .after_help(
+            "Examples:\n  toolcell doctor\n  toolcell doctor --json\n  toolcell doctor --fix\n  \
+             sudo toolcell doctor --fix --apply",
+        )
 }
 
 fn profile(command: Command) -> Command {
@@ -235,12 +241,10 @@ fn profile(command: Command) -> Command {
                         .value_parser(value_parser!(OsString))
                         .help("The program and its arguments that the plan is for"),
                 )
-                .arg(
-                    Arg::new("lost")
-                        .long("lost")
-                        .action(clap::ArgAction::SetTrue)
-                        .help("Print what this host cannot give the profile instead, why, and what to type"),
-                )
+                .arg(flag(
+                    "lost",
+                    "Print what this host cannot give the profile instead, why, and what to type",
+                ))
                 .arg(flag_json())
                 .after_help(
                     "Examples:\n  toolcell profile explain default -- /bin/true\n  \

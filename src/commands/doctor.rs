@@ -3,6 +3,7 @@
 //! Neighbours: `trial` really runs cells, `host::probe` tries each part alone, `show` words what was found. Never:
 //! takes a version number, a setting or a sign of a container for an answer; they only explain one.
 
+mod fix;
 mod show;
 mod trial;
 
@@ -11,11 +12,12 @@ pub(super) use show::{call, failed_json, prose};
 use trial::Tried;
 
 use super::compose;
-use crate::cli::ColorChoice;
+use crate::cli::{ColorChoice, DoctorArgs};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
 use crate::host::probe::causes::{self, Explanation};
 use crate::host::probe::clues::Clues;
+use crate::host::probe::repairs::{self, Repair};
 use crate::host::probe::{self, Failed, Part, State, child};
 use crate::host::{Facts, NoCgroup};
 use crate::launch::LaunchError;
@@ -25,8 +27,17 @@ use crate::sys::{Errno, identity, process};
 /// The rung that a profile asks for when it names none.
 const DEFAULT_FLOOR: Floor = Floor::Full;
 
-/// The user that stands for every ordinary one when root asks.
+/// The user that stands for every ordinary one when root asks, unless sudo says who asks.
 const ORDINARY: u32 = 65_534;
+
+/// The ordinary user to try as, and his group.
+fn ordinary() -> (u32, u32) {
+    let number = |name| std::env::var(name).ok()?.parse().ok().filter(|id| *id != 0);
+    match (number("SUDO_UID"), number("SUDO_GID")) {
+        (Some(uid), Some(gid)) => (uid, gid),
+        _ => (ORDINARY, ORDINARY),
+    }
+}
 
 /// What one kind of user gets from this host.
 #[derive(Debug, Serialize, Deserialize)]
@@ -41,6 +52,8 @@ struct Column {
     parts: Vec<(Part, State)>,
     /// Something to know about this column.
     note: Option<String>,
+    /// What root can do about what is missing.
+    repairs: Vec<Repair>,
 }
 
 /// One missing thing, as it is told.
@@ -75,12 +88,22 @@ impl Report {
 }
 
 /// Probes, prints, and says whether the caller reaches the default floor.
-pub(super) fn run(json: bool, color: ColorChoice) -> Result<Ending, Failure> {
+pub(super) fn run(args: &DoctorArgs, color: ColorChoice) -> Result<Ending, Failure> {
     let report = report();
     let color = diag::color_on(color, &std::io::stdout());
-    let text = if json { show::json(&report) } else { show::text(&report, color) };
+    let text = if args.json { show::json(&report) } else { show::text(&report, color) };
     super::print(text.as_bytes())?;
-    Ok(if report.reached() { Ending::Success } else { Ending::Floor })
+    let verdict = if report.reached() { Ending::Success } else { Ending::Floor };
+    if args.fix.is_none() {
+        return Ok(verdict);
+    }
+    let mut repairs: Vec<Repair> = Vec::new();
+    for repair in [&report.user, &report.root].into_iter().flatten().flat_map(|column| &column.repairs) {
+        if !repairs.contains(repair) {
+            repairs.push(repair.clone());
+        }
+    }
+    fix::run(args, &repairs, verdict)
 }
 
 fn report() -> Report {
@@ -101,14 +124,15 @@ fn report() -> Report {
 /// In a child that has become an ordinary user for good.
 fn ordinary_user() -> Probed {
     let probed = child::fork(|| -> Probed {
-        let failed = |errno: Errno| format!("cannot become user {ORDINARY}: {errno}");
-        identity::become_user(ORDINARY, ORDINARY).map_err(failed)?;
+        let (uid, gid) = ordinary();
+        let failed = |errno: Errno| format!("cannot become user {uid}: {errno}");
+        identity::become_user(uid, gid).map_err(failed)?;
         // The files in /proc/self belong to root while the process is not dumpable.
         process::prctl(libc::PR_SET_DUMPABLE, 1).map_err(failed)?;
         process::chdir(c"/").map_err(failed)?;
         let mut column = column(&Facts::gather());
         column.note = Some(format!(
-            "tried as user {ORDINARY} in root's own cgroup; a user's session may be given more: run doctor as that user too"
+            "tried as user {uid} in root's own cgroup; a user's session may be given more: run doctor as that user too"
         ));
         Ok(column)
     });
@@ -116,7 +140,13 @@ fn ordinary_user() -> Probed {
 }
 
 fn column(facts: &Facts) -> Column {
-    let parts = probe::run(facts, &Clues::read());
+    let clues = Clues::read();
+    let parts = probe::run(facts, &clues);
+    let missing: Vec<Part> = parts
+        .iter()
+        .filter_map(|(part, state)| matches!(state, State::Missing { .. }).then_some(*part))
+        .collect();
+    let repairs = repairs::repairs(&missing, &clues);
     let mut tried = Vec::new();
     let mut reached = None;
     for floor in Floor::ALL {
@@ -140,7 +170,7 @@ fn column(facts: &Facts) -> Column {
             break;
         }
     }
-    Column { uid: facts.uid, floor: reached, tried, parts, note: None }
+    Column { uid: facts.uid, floor: reached, tried, parts, note: None, repairs }
 }
 
 impl Column {

@@ -50,7 +50,7 @@ fn dispatch(invocation: Invocation, color: ColorChoice) -> Result<Ending, Failur
         Invocation::Man { directory: None } => print(&man::page().map_err(man::failure)?),
         Invocation::Man { directory: Some(directory) } => man::write_pages(&directory).map_err(man::failure),
         Invocation::Exec(args) => exec::run(&args, color),
-        Invocation::Doctor { json } => doctor::run(json, color),
+        Invocation::Doctor(args) => doctor::run(&args, color),
         Invocation::Profile(args) => profile::run(&args, color),
         Invocation::Run(args) => run::run(&args, color),
         Invocation::Demo(DemoArgs { json, floor, without_cell, around }) => {

@@ -104,7 +104,7 @@ fn with_systemd(obstacle: &Obstacle, clues: &Clues) -> (&'static str, Vec<String
 }
 
 /// Nobody is no user; he only stands for one who is still to be named.
-const NOBODY: u32 = 65_534;
+pub(super) const NOBODY: u32 = 65_534;
 
 /// The user as chown(1) takes him.
 fn owner(uid: u32) -> String {

@@ -7,6 +7,7 @@ pub mod causes;
 pub mod child;
 pub mod clues;
 mod kernel;
+pub mod repairs;
 
 use serde::{Deserialize, Serialize};
 

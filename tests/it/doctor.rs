@@ -1,7 +1,8 @@
 //! The doctor's verdict is what a command in a cell meets, as the same user.
 
+use std::io::Write as _;
 use std::os::unix::process::CommandExt;
-use std::process::{Command, Output};
+use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
 
@@ -55,4 +56,50 @@ fn the_table_has_a_row_for_each_layer_and_fits() {
     let table: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
     assert_eq!(table.len(), 15);
     assert!(table.iter().all(|line| line.chars().count() <= 100), "{text}");
+}
+
+/// `doctor --fix` as root of a user namespace that allows none below it, with an `/etc/sysctl.d` of its own; then what the limit
+/// is and what is in that directory.
+fn mended(options: &[&str], answer: &str) -> Option<(String, String)> {
+    let unshare = || {
+        let mut command = Command::new("unshare");
+        command.args(["--user", "--map-root-user", "--mount"]);
+        command
+    };
+    if !unshare().arg("true").output().unwrap().status.success() {
+        assert!(crate::host::expected().is_none_or(|floor| !floor.starts_with("full")), "no user namespace");
+        return None;
+    }
+    let script = "mount -t tmpfs tmpfs /etc/sysctl.d && echo 0 > /proc/sys/user/max_user_namespaces && \
+         \"$0\" doctor --fix \"$@\"; echo; echo ended; cat /proc/sys/user/max_user_namespaces /etc/sysctl.d/*";
+    let mut child = unshare()
+        .args(["sh", "-c", script])
+        .arg(crate::binary())
+        .args(options)
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .stderr(Stdio::null())
+        .spawn()
+        .unwrap();
+    child.stdin.take().unwrap().write_all(answer.as_bytes()).unwrap();
+    let output = String::from_utf8(child.wait_with_output().unwrap().stdout).unwrap();
+    let (told, left) = output.split_once("\nended\n").unwrap();
+    Some((told.to_owned(), left.to_owned()))
+}
+
+#[test]
+fn nothing_is_mended_without_a_yes() {
+    let asked = "fix: sysctl\n  `user.max_user_namespaces` is 0\n  write /etc/sysctl.d/";
+    for (options, answer) in
+        [(&[][..], "yes\n"), (&["--apply"], "y\n"), (&["--apply"], "yes please\n"), (&["--apply"], "")]
+    {
+        let Some((told, left)) = mended(options, answer) else { return };
+        assert!(told.contains(asked), "{told}");
+        assert_eq!(left, "0\n", "{options:?} {answer:?}: {told}");
+    }
+    let done = "15000\nuser.max_user_namespaces = 15000\n";
+    for (options, answer) in [(&["--apply"][..], "yes\n"), (&["--apply", "--yes"], "")] {
+        let (told, left) = mended(options, answer).unwrap();
+        assert_eq!(left, done, "{options:?} {answer:?}: {told}");
+    }
 }

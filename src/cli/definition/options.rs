@@ -33,9 +33,14 @@ pub(super) fn value(name: &'static str, takes: Takes, value_name: &'static str) 
     }
 }
 
+/// A long option without a value.
+pub(super) fn flag(name: &'static str, help: &'static str) -> Arg {
+    Arg::new(name).long(name).action(ArgAction::SetTrue).help(help)
+}
+
 /// `--json`
 pub(super) fn flag_json() -> Arg {
-    Arg::new("json").long("json").action(ArgAction::SetTrue).help("Print JSON instead of text")
+    flag("json", "Print JSON instead of text")
 }
 
 /// `--audit`, with the default of the command.

@@ -6,7 +6,7 @@
 use libc::{EACCES, EINVAL, ENOSPC, ENOSYS, EOPNOTSUPP, EPERM, EUSERS};
 
 use super::clues::Clues;
-use super::{Failed, Part};
+use super::{Failed, Part, repairs};
 use crate::host::delegation;
 use crate::launch::LaunchError;
 
@@ -154,10 +154,9 @@ fn apparmor_profile(clues: &Clues) -> String {
 }
 
 fn apparmor_commands(clues: &Clues) -> String {
-    let program = clues.program.display();
+    let lines = repairs::profile_of(&clues.program).map(|line| format!("'{line}'")).join(" ");
     format!(
-        "  printf '%s\\n' 'abi <abi/4.0>,' 'include <tunables/global>' \
-         'profile toolcell \"{program}\" flags=(unconfined) {{ userns, }}' | sudo tee /etc/apparmor.d/toolcell\n  \
+        "  printf '%s\\n' {lines} | sudo tee /etc/apparmor.d/toolcell\n  \
          sudo apparmor_parser -r /etc/apparmor.d/toolcell"
     )
 }

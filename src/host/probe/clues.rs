@@ -7,6 +7,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
+use crate::host::cgroups::NEEDED;
 use crate::sys::identity;
 
 /// All clues of one process.
@@ -36,6 +37,8 @@ pub struct Clues {
     pub systemd: bool,
     /// This user has a systemd manager of his own running.
     pub user_manager: bool,
+    /// That manager was not given all three controllers, as by systemd before 252.
+    pub undelegated: bool,
     /// This program.
     pub program: PathBuf,
 }
@@ -76,6 +79,12 @@ impl Clues {
             systemd: exists("/run/systemd/system"),
             user_manager: exists(&format!("/run/user/{uid}/systemd/private"))
                 || exists(&format!("/run/user/{uid}/bus")),
+            undelegated: text(&format!(
+                "/sys/fs/cgroup/user.slice/user-{uid}.slice/user@{uid}.service/cgroup.controllers"
+            ))
+            .is_some_and(|list| {
+                NEEDED.iter().any(|needed| list.split_whitespace().all(|have| have != *needed))
+            }),
             program: std::env::current_exe().unwrap_or_else(|_unknown| PathBuf::from("toolcell")),
         }
     }
