@@ -209,10 +209,20 @@ fn find_v2(own: &Path) -> Result<Cgroup, Closed> {
             libc::EBUSY => {
                 (format!("other processes live in the cgroup `{}`", own.display()), Obstacle::V2Busy)
             }
-            _ => (format!("cannot use the cgroup `{}`: {errno}", own.display()), Obstacle::V2),
+            _ => (format!("cannot use {} `{}`: {errno}", kind(own), own.display()), Obstacle::V2),
         };
         Closed { why, failed: Some(Failed::new(call, &path.to_string_lossy(), errno)), obstacle }
     })
+}
+
+/// What a cgroup is called that this process finds itself in.
+fn kind(own: &Path) -> &'static str {
+    let name = own.file_name().and_then(|name| name.to_str()).unwrap_or_default();
+    if name.starts_with("session-") && name.ends_with(".scope") {
+        "the scope of this session, which systemd keeps for itself,"
+    } else {
+        "the cgroup"
+    }
 }
 
 /// Is this process the only one of the cgroup? One of another pid namespace is listed as 0.
@@ -268,6 +278,15 @@ fn take_over(own: &Path) -> Result<Cgroup, (&'static str, PathBuf, Errno)> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn what_systemd_keeps_is_known_by_its_name() {
+        let path = Path::new("/sys/fs/cgroup/user.slice/user-1000.slice/session-3.scope");
+        assert!(kind(path).contains("session"));
+        assert!(is_of_systemd(Path::new("/c/app.slice")) && is_of_systemd(Path::new("/c/user@1000.service")));
+        let own = path.with_file_name("toolcell-1-2-0-3.scope");
+        assert!(is_asked_for(&own) && !is_of_systemd(&own) && kind(&own) == "the cgroup");
+    }
 
     #[test]
     fn a_hybrid_host_shows_both_kinds() {

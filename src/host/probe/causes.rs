@@ -5,7 +5,7 @@
 
 use libc::{EACCES, EINVAL, ENOSPC, ENOSYS, EOPNOTSUPP, EPERM, EUSERS};
 
-use super::clues::Clues;
+use super::clues::{Clues, Foreign};
 use super::{Failed, Part, repairs};
 use crate::host::delegation;
 use crate::launch::LaunchError;
@@ -34,13 +34,8 @@ fn explanation(cause: impl Into<String>, fix: impl Into<String>) -> Explanation 
 /// Explains a part that could not be had.
 #[must_use]
 pub fn explain(part: Part, failed: &Failed, clues: &Clues) -> Explanation {
-    if let Some(foreign) = &clues.foreign
-        && failed.errno.0 == ENOSYS
-    {
-        return explanation(
-            format!("the kernel is {foreign}, which lacks this call"),
-            "run toolcell on a Linux kernel of its own, e.g. in a virtual machine",
-        );
+    if let Some(foreign) = clues.foreign.and_then(|kernel| of_kernel(kernel, failed.errno.0)) {
+        return foreign;
     }
     match part {
         Part::Landlock => landlock(failed, clues),
@@ -49,10 +44,7 @@ pub fn explain(part: Part, failed: &Failed, clues: &Clues) -> Explanation {
         Part::PidNamespace if matches!(failed.call.as_str(), "fsmount" | "fsconfig" | "mount-proc") => {
             proc(clues)
         }
-        Part::IdmappedMounts if failed.errno.0 == EINVAL => explanation(
-            "this file system cannot map file owners (idmapped mounts)",
-            "run toolcell as the user who owns the data, or keep the data on ext4, xfs or btrfs",
-        ),
+        Part::IdmappedMounts if matches!(failed.errno.0, EINVAL | EPERM) => idmapped(clues),
         Part::UserNamespace
         | Part::MountNamespace
         | Part::IdmappedMounts
@@ -71,6 +63,37 @@ pub fn explain_launch(error: &LaunchError, clues: &Clues) -> Option<Explanation>
     let host_refuses = matches!(error.errno.0, EPERM | EACCES | ENOSYS | ENOSPC | EUSERS | EOPNOTSUPP)
         || (part == Part::Cgroup && matches!(error.errno.0, libc::EBUSY | libc::EROFS));
     host_refuses.then(|| explain(part, &Failed::new(&error.step, &error.object, error.errno), clues))
+}
+
+/// What a kernel that is not Linux itself does not have, whatever it answers; and Linux built without something.
+fn of_kernel(kernel: Foreign, errno: i32) -> Option<Explanation> {
+    let lacks = matches!(errno, ENOSYS | EINVAL | EOPNOTSUPP | libc::ENODEV | libc::ENOENT);
+    match kernel {
+        Foreign::Gvisor if lacks || errno == EPERM => Some(explanation(
+            "the kernel here is gVisor, a program that answers system calls, and it has not all of this",
+            "run toolcell outside of gVisor, e.g. in a container of the runtime `runc` or in a virtual machine",
+        )),
+        Foreign::Wsl1 if lacks || errno == EPERM => Some(explanation(
+            "the kernel here is WSL 1, by which Windows answers system calls, and it has not all of this",
+            "let WSL 2 run this distribution, in a shell of Windows:\n  wsl --set-version DISTRIBUTION 2",
+        )),
+        Foreign::Wsl2 if matches!(errno, ENOSYS | EOPNOTSUPP) => Some(explanation(
+            "the kernel of WSL 2 is older than this, or built without it",
+            "take its newest kernel, in a shell of Windows:\n  wsl --update",
+        )),
+        Foreign::Gvisor | Foreign::Wsl1 | Foreign::Wsl2 => None,
+    }
+}
+
+/// Shared folders of virtual machines and networks have their owners elsewhere.
+fn idmapped(clues: &Clues) -> Explanation {
+    let fix = "run toolcell as the user who owns the data, or keep the data on ext4, xfs or btrfs";
+    match clues.root.as_deref() {
+        Some(kind @ ("9p" | "virtiofs" | "fuse" | "fuseblk" | "nfs" | "nfs4" | "cifs" | "overlay")) => {
+            explanation(format!("`/` is on {kind}, which cannot map file owners here (idmapped mounts)"), fix)
+        }
+        _ => explanation("this file system cannot map file owners (idmapped mounts)", fix),
+    }
 }
 
 fn in_container(kind: &str, clues: &Clues) -> Explanation {
@@ -210,7 +233,7 @@ fn landlock(failed: &Failed, clues: &Clues) -> Explanation {
 }
 
 fn seccomp(failed: &Failed, clues: &Clues) -> Explanation {
-    if matches!(failed.errno.0, EINVAL | ENOSYS) && clues.container.is_none() && clues.foreign.is_none() {
+    if matches!(failed.errno.0, EINVAL | ENOSYS) && clues.container.is_none() {
         return explanation(
             "this kernel is built without system call filters (CONFIG_SECCOMP_FILTER)",
             "install and boot a kernel of a distribution; all of them have it",
@@ -310,9 +333,41 @@ mod tests {
     }
 
     #[test]
+    fn a_kernel_that_is_not_linux_is_the_cause_before_all_others() {
+        let lsm = Some("capability".to_owned());
+        for (kernel, errno, word, fix) in [
+            (Foreign::Gvisor, EINVAL, "gVisor", "runc"),
+            (Foreign::Wsl1, ENOSYS, "WSL 1", "wsl --set-version"),
+            (Foreign::Wsl2, ENOSYS, "WSL 2", "wsl --update"),
+        ] {
+            let clues = Clues { foreign: Some(kernel), lsm: lsm.clone(), ..Clues::default() };
+            for part in [Part::Landlock, Part::MountNamespace, Part::Seccomp] {
+                let explained = explain(part, &Failed::new("call", "", Errno(errno)), &clues);
+                assert!(explained.cause.contains(word) && explained.fix.contains(fix), "{explained:?}");
+            }
+        }
+        // It is Linux, and a sysctl stays one.
+        let zero = Clues { foreign: Some(Foreign::Wsl2), max_user_namespaces: Some(0), ..Clues::default() };
+        assert_eq!(cause(Part::UserNamespace, "clone3", ENOSPC, &zero), "`user.max_user_namespaces` is 0");
+    }
+
+    #[test]
+    fn shared_folders_map_no_owners() {
+        for kind in ["9p", "virtiofs"] {
+            let clues = Clues { root: Some(kind.to_owned()), ..Clues::default() };
+            assert!(cause(Part::IdmappedMounts, "mount_setattr", EINVAL, &clues).contains(kind));
+        }
+        let disk = Clues { root: Some("ext4".to_owned()), ..Clues::default() };
+        assert!(!cause(Part::IdmappedMounts, "mount_setattr", EINVAL, &disk).contains("ext4"));
+    }
+
+    #[test]
     fn a_masked_proc_is_the_containers_doing() {
         let clues = Clues { container: Some("Docker".to_owned()), proc_masked: true, ..Clues::default() };
         let explained = explain(Part::PidNamespace, &Failed::new("fsmount", "proc", Errno(EPERM)), &clues);
-        assert!(explained.fix.contains("systempaths=unconfined"));
+        assert!(
+            explained.cause.starts_with("parts of /proc are covered")
+                && explained.fix.contains("systempaths=unconfined")
+        );
     }
 }

@@ -10,6 +10,17 @@ use std::sync::OnceLock;
 use crate::host::cgroups::NEEDED;
 use crate::sys::identity;
 
+/// A kernel that gives what Linux gives only in part.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Foreign {
+    /// A program that answers system calls.
+    Gvisor,
+    /// Windows that answers system calls.
+    Wsl1,
+    /// Linux, built by Microsoft for its virtual machine.
+    Wsl2,
+}
+
 /// All clues of one process.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Clues {
@@ -31,8 +42,10 @@ pub struct Clues {
     pub container: Option<String>,
     /// Something is mounted over parts of `/proc`, or it is read-only.
     pub proc_masked: bool,
-    /// The kernel is not Linux's own: `WSL` or `gVisor`.
-    pub foreign: Option<String>,
+    /// The kernel is one that is not Linux itself, or not a distribution's.
+    pub foreign: Option<Foreign>,
+    /// Type of the file system of `/`.
+    pub root: Option<String>,
     /// systemd is the host's init.
     pub systemd: bool,
     /// This user has a systemd manager of his own running.
@@ -62,6 +75,7 @@ impl Clues {
         let profile =
             text("/proc/self/attr/apparmor/current").filter(|profile| !profile.starts_with("unconfined"));
         let version = text("/proc/version").unwrap_or_default();
+        let mounts = text("/proc/self/mountinfo").unwrap_or_default();
         let status = text("/proc/self/status").unwrap_or_default();
         Self {
             uid,
@@ -74,8 +88,9 @@ impl Clues {
                 .lines()
                 .any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2")),
             container: container(&exists),
-            proc_masked: masked(&text("/proc/self/mountinfo").unwrap_or_default()),
-            foreign: foreign(&version, exists("/proc/sys/fs/binfmt_misc/WSLInterop")),
+            proc_masked: masked(&mounts),
+            foreign: foreign(&version),
+            root: root(&mounts),
             systemd: exists("/run/systemd/system"),
             user_manager: exists(&format!("/run/user/{uid}/systemd/private"))
                 || exists(&format!("/run/user/{uid}/bus")),
@@ -102,11 +117,23 @@ fn container(exists: &dyn Fn(&str) -> bool) -> Option<String> {
     signs.iter().find(|(path, _)| exists(path)).map(|(_, name)| (*name).to_owned())
 }
 
-fn foreign(version: &str, interop: bool) -> Option<String> {
-    if version.contains("gVisor") {
-        return Some("gVisor".to_owned());
+/// gVisor tells of itself by the date that it gives as the kernel's, whatever version it claims; those of Microsoft by their
+/// names.
+fn foreign(version: &str) -> Option<Foreign> {
+    let lower = version.to_ascii_lowercase();
+    if lower.contains("gvisor") || version.contains("#1 SMP Sun Jan 10 15:06:54 PST 2016") {
+        return Some(Foreign::Gvisor);
     }
-    (interop || version.to_ascii_lowercase().contains("microsoft")).then(|| "WSL".to_owned())
+    if lower.contains("wsl2") {
+        return Some(Foreign::Wsl2);
+    }
+    lower.contains("microsoft").then_some(Foreign::Wsl1)
+}
+
+/// The last mount at `/` is the one that is seen.
+fn root(mountinfo: &str) -> Option<String> {
+    let at_root = mountinfo.lines().rfind(|line| line.split(' ').nth(4) == Some("/"))?;
+    at_root.split_once(" - ")?.1.split(' ').next().map(str::to_owned)
 }
 
 /// Anything mounted at a path of `/proc`, but for what hosts themselves put there.
@@ -129,8 +156,22 @@ mod tests {
 
     #[test]
     fn foreign_kernels_are_known_by_their_own_words() {
-        assert_eq!(foreign("Linux version 4.4.0 (gVisor)", false).as_deref(), Some("gVisor"));
-        assert_eq!(foreign("Linux version 5.15.90.1-microsoft-standard-WSL2", false).as_deref(), Some("WSL"));
-        assert_eq!(foreign("Linux version 6.12.1 (debian)", false), None);
+        for (version, expected) in [
+            ("Linux version 4.4.0 #1 SMP Sun Jan 10 15:06:54 PST 2016", Some(Foreign::Gvisor)),
+            ("Linux version 4.19.0-gvisor #1 SMP Sun Jan 10 15:06:54 PST 2016", Some(Foreign::Gvisor)),
+            ("Linux version 4.4.0-19041-Microsoft (Microsoft@Microsoft.com) #1237", Some(Foreign::Wsl1)),
+            ("Linux version 5.15.90.1-microsoft-standard-WSL2 (oe-user@oe-host) #1 SMP", Some(Foreign::Wsl2)),
+            ("Linux version 6.12.1 (debian)", None),
+        ] {
+            assert_eq!(foreign(version), expected, "{version}");
+        }
+    }
+
+    #[test]
+    fn the_root_is_what_was_mounted_there_last() {
+        let shared = "22 1 0:5 / / rw - rootfs rootfs rw\n23 22 0:6 / /proc rw - proc proc rw\n\
+             24 22 0:7 / / rw,relatime shared:1 - 9p host rw,trans=virtio\n";
+        assert_eq!(root(shared).as_deref(), Some("9p"));
+        assert_eq!(root(""), None);
     }
 }

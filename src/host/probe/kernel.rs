@@ -207,11 +207,24 @@ fn landlocked() -> Found {
 fn filtered() -> Found {
     let program = seccomp::compile(&Syscalls::default()).map_err(|_unknown| Errno(libc::EINVAL));
     let program = filter::assemble(&program.map_err(failed("seccomp", "the default filter"))?);
+    let no_privileges =
+        || process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(failed("prctl", "PR_SET_NO_NEW_PRIVS"));
+    // A cell does without the listener where there can be none, and its receipt says so.
+    let told = forked(|| {
+        no_privileges()?;
+        let made = filter::install_observing(&filter::observing(&program)).map(drop);
+        made.map_err(failed("seccomp", "SECCOMP_FILTER_FLAG_NEW_LISTENER"))?;
+        Ok(String::new())
+    });
     forked(|| {
-        process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(failed("prctl", "PR_SET_NO_NEW_PRIVS"))?;
+        no_privileges()?;
         filter::install(&program).map_err(failed("seccomp", "SECCOMP_SET_MODE_FILTER"))?;
+        let refusals = match &told {
+            Ok(_) => "refusals are told".to_owned(),
+            Err(none) => format!("refusals are not told: {} {}: {}", none.call, none.object, none.errno),
+        };
         match process::unshare(0) {
-            Err(Errno(libc::EPERM)) => Ok(format!("filter of {} instructions", program.len())),
+            Err(Errno(libc::EPERM)) => Ok(format!("filter of {} instructions, {refusals}", program.len())),
             _ => Err(Failed::new("seccomp", "had no effect", Errno(libc::EPROTO))),
         }
     })

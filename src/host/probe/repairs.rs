@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use serde::{Deserialize, Serialize};
 
 use super::Part;
-use super::clues::Clues;
+use super::clues::{Clues, Foreign};
 use crate::host::delegation::NOBODY;
 
 /// One thing to do, by root.
@@ -45,7 +45,7 @@ pub struct Repair {
 #[must_use]
 pub fn repairs(missing: &[Part], clues: &Clues) -> Vec<Repair> {
     let mut found = Vec::new();
-    if clues.foreign.is_some() {
+    if matches!(clues.foreign, Some(Foreign::Gvisor | Foreign::Wsl1)) {
         return found;
     }
     let outside = clues.container.is_none();
@@ -214,7 +214,7 @@ mod tests {
         let inside = Clues { container: Some("Docker".to_owned()), systemd: true, ..ubuntu.clone() };
         let all = [Part::UserNamespace, Part::Cgroup];
         assert_eq!(names(&all, &inside), ["sysctl: `user.max_user_namespaces` is 0"]);
-        let foreign = Clues { foreign: Some("gVisor".to_owned()), ..ubuntu };
+        let foreign = Clues { foreign: Some(Foreign::Gvisor), ..ubuntu };
         assert_eq!(names(&all, &foreign), [""; 0]);
     }
 }

@@ -6,7 +6,7 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use toolcell::host::cgroups;
 use toolcell::sys::descriptor::{self, Interest};
 use toolcell::sys::{identity, process};
@@ -95,7 +95,9 @@ fn refused_calls_are_recorded_whenever_the_cell_was_built() {
     });
     assert_eq!(built(&book), ["on-demand", "ahead"]);
     for record in &book.finished {
-        let violations = record["violations"].as_array().unwrap();
+        // A slow machine may have hit the limit of its CPU as well.
+        let all = record["violations"].as_array().unwrap().iter();
+        let violations: Vec<&Value> = all.filter(|violation| violation["layer"] == "seccomp").collect();
         let seen: Vec<_> = violations
             .iter()
             .map(|v| (v["operation"].as_str(), v["object"].as_str(), v["count"].as_u64()))
