@@ -7,7 +7,7 @@
 //! |---|---|
 //! | read | open(2) for reading of a file or directory; else faccessat(2) |
 //! | write | open(2) for writing of a file, without `O_CREAT` and `O_TRUNC`; faccessat(2) of a directory |
-//! | write, nothing there | faccessat(2) of the directory that it would be made in |
+//! | write, nothing there | faccessat(2) of the directory that it would be made in, where a link leads |
 //! | exec | execveat(2) with `AT_EXECVE_CHECK`; faccessat(2) on a kernel older than 6.14 |
 
 use std::ffi::CString;
@@ -107,7 +107,12 @@ fn write(path: &Path) -> Result<()> {
         Ok(metadata) if metadata.is_file() => open(path, true),
         Ok(_) => descriptor::writable(path),
         Err(error) if error.kind() == ErrorKind::NotFound => {
-            descriptor::access(path.parent().unwrap_or(path), libc::W_OK | libc::X_OK)
+            let directory = path.parent().unwrap_or(path);
+            match fs::read_link(path) {
+                // A file is made where a link leads. Links in a circle are no missing file.
+                Ok(target) => write(&directory.join(target)),
+                Err(_no_link) => descriptor::access(directory, libc::W_OK | libc::X_OK),
+            }
         }
         Err(error) => Err(Errno::from(error)),
     }
