@@ -16,7 +16,7 @@ use tokio::time::{Instant, sleep_until};
 use super::cache::Key;
 use super::call::{self, Refused, Running};
 use super::link::{End, Step};
-use super::rules::Asked;
+use super::rules::{Asked, Offers};
 use super::{Agreed, Ask, Control, Handshake, Session, Stop, text};
 use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, Kind, Message};
 use crate::mcp::{object, reply};
@@ -166,6 +166,9 @@ impl Catalogue {
         }
         let Some(running) = &mut self.running else { return };
         running.link.rules.announces |= first;
+        if first {
+            running.link.rules.offers = Offers::of(&ask.line, ask.params.as_ref());
+        }
         if fresh
             && !first
             && self.era == Era::Legacy
@@ -222,13 +225,13 @@ impl Catalogue {
             message.body.clone().and_then(|body| envelope::text_member(line, body, "protocolVersion"));
         let agreed = match (ask.params.clone(), version) {
             (Some(params), Some(version)) if !error => {
-                let roots = object::lookup(&ask.line, params.clone(), &["capabilities", "roots"]).is_some();
+                let offers = Offers::of(&ask.line, Some(&params));
                 let info = object::member(&ask.line, params.clone(), "clientInfo");
                 if let Some(name) = info.and_then(|info| envelope::client_name(&ask.line, info)) {
                     *self.session.client.borrow_mut() = name;
                 }
                 let params = ask.line.get(params).unwrap_or_default().to_vec();
-                Agreed::Done(Rc::new(Handshake { params, version, roots }))
+                Agreed::Done(Rc::new(Handshake { params, version, offers }))
             }
             _ => Agreed::None,
         };

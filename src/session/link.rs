@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::outbound::Back;
 use super::process::Process;
-use super::rules::{Asked, Rules, Verdict};
+use super::rules::{Asked, Offers, Rules, Verdict};
 use super::tally::{Misdeed, Tally};
 use super::{Handshake, Session};
 use crate::mcp::envelope::{Era, Id, Message};
@@ -82,6 +82,7 @@ impl Link {
             asked: None,
             own_handshake: None,
             own_level: None,
+            offers: Offers::default(),
             announces: false,
             changed: false,
             cell,
@@ -108,7 +109,8 @@ impl Link {
         self.rules.own_handshake = Some((own, handshake.version.clone()));
         self.rules.own_level = level.is_some().then(|| own_id("dev.toolcell/level", first));
         self.level = level;
-        if handshake.roots {
+        self.rules.offers = handshake.offers;
+        if handshake.offers.roots {
             self.stage = Stage::Handshake;
         } else {
             self.process.send(reply::initialized());

@@ -39,6 +39,7 @@ use cache::Cache;
 use catalogue::Job;
 use chain::Chains;
 use outbound::Outbound;
+use rules::Offers;
 use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -161,7 +162,7 @@ pub enum ServeError {
 struct Handshake {
     params: Vec<u8>,
     version: String,
-    roots: bool,
+    offers: Offers,
 }
 
 /// What the legacy handshake has come to.

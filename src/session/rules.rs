@@ -2,6 +2,8 @@
 //!
 //! Neighbours: [`super::link`] follows the verdicts. Never: does I/O, waits, or changes more of a line than an id or token.
 
+use std::ops::Range;
+
 use tokio::sync::mpsc::UnboundedSender;
 
 use super::outbound::{Back, Outbound};
@@ -31,6 +33,32 @@ pub(super) enum Verdict {
     Handshake(Result<(), String>),
 }
 
+/// What the client's handshake says that servers may ask it for.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub(super) struct Offers {
+    pub(super) roots: bool,
+    sampling: bool,
+    elicitation: bool,
+}
+
+impl Offers {
+    /// Of an `initialize`, its parameters at this place.
+    pub(super) fn of(line: &[u8], params: Option<&Range<usize>>) -> Self {
+        let has =
+            |name| params.is_some_and(|p| object::lookup(line, p.clone(), &["capabilities", name]).is_some());
+        Self { roots: has("roots"), sampling: has("sampling"), elicitation: has("elicitation") }
+    }
+
+    fn allow(self, method: &str) -> bool {
+        match method {
+            "roots/list" => self.roots,
+            "sampling/createMessage" => self.sampling,
+            "elicitation/create" => self.elicitation,
+            _ => false,
+        }
+    }
+}
+
 /// The state that decides.
 #[derive(Debug)]
 pub(super) struct Rules {
@@ -40,6 +68,8 @@ pub(super) struct Rules {
     pub(super) own_handshake: Option<(Id, String)>,
     /// The replayed `logging/setLevel` that has not been answered yet.
     pub(super) own_level: Option<Id>,
+    /// What the client may be asked for.
+    pub(super) offers: Offers,
     /// Changed-list notifications go to the client: only where its own handshake started the process.
     pub(super) announces: bool,
     /// The server said that a list has changed.
@@ -81,8 +111,8 @@ impl Rules {
             Kind::Request { id, method } => match (self.era, method.as_str()) {
                 (Era::Modern, _) => self.misdeed(Misdeed::Request, line),
                 (Era::Legacy, "ping") => Verdict::ToCell(reply::empty(id)),
-                (Era::Legacy, "roots/list" | "sampling/createMessage" | "elicitation/create")
-                    if self.own_handshake.is_none() && self.open < MOST_OPEN =>
+                (Era::Legacy, method)
+                    if self.offers.allow(method) && self.own_handshake.is_none() && self.open < MOST_OPEN =>
                 {
                     self.open += 1;
                     Verdict::ToClient(outbound.open(self.cell, &self.back, line, &message, id))
@@ -207,6 +237,7 @@ mod tests {
             asked: Some(asked),
             own_handshake: None,
             own_level: None,
+            offers: Offers { roots: true, ..Offers::default() },
             announces: false,
             changed: false,
             cell: 1,
@@ -250,6 +281,14 @@ mod tests {
             ),
             (r#"{"jsonrpc":"2.0","id":0,"method":"ping"}"#, 's', None, '-', Some(Misdeed::Request)),
             (r#"{"jsonrpc":"2.0","id":0,"method":"roots/list"}"#, 'c', None, '-', Some(Misdeed::Request)),
+            // This client did not say that it may be asked for this.
+            (
+                r#"{"jsonrpc":"2.0","id":0,"method":"sampling/createMessage"}"#,
+                's',
+                Some(Misdeed::Request),
+                '-',
+                Some(Misdeed::Request),
+            ),
             (
                 r#"{"jsonrpc":"2.0","id":0,"method":"tools/call"}"#,
                 's',
