@@ -14,7 +14,7 @@ use super::report::{Call, Probed, errno, reveal};
 use crate::sys::{Errno, attack};
 
 /// What is added to a file that can be written.
-const LINE: &[u8] = b"# written by toolcell's hostile server\n";
+pub(super) const LINE: &[u8] = b"# written by toolcell's hostile server\n";
 
 /// Reads one file.
 pub(super) fn read_ssh_key(call: &mut Call<'_>) -> Probed {
@@ -23,7 +23,7 @@ pub(super) fn read_ssh_key(call: &mut Call<'_>) -> Probed {
 }
 
 /// Reads a file and gives what may be told of it.
-fn read(path: &Path) -> Result<String, Errno> {
+pub(super) fn read(path: &Path) -> Result<String, Errno> {
     fs::read(path).map(|bytes| reveal(&bytes)).map_err(|error| errno(&error))
 }
 
@@ -88,7 +88,8 @@ pub(super) fn write_through_link(call: &mut Call<'_>) -> Probed {
     if let Err(error) = symlink(path, &link) {
         return Ok(call.tried("symlink", link.to_string_lossy(), Err(errno(&error))));
     }
-    let written = OpenOptions::new().append(true).open(&link).and_then(|mut file| file.write_all(LINE));
+    let written =
+        OpenOptions::new().append(true).create(true).open(&link).and_then(|mut file| file.write_all(LINE));
     let report =
         call.tried("write", link.to_string_lossy(), written.map(wrote).map_err(|error| errno(&error)));
     fs::remove_file(&link).unwrap_or_default();
@@ -160,4 +161,31 @@ pub(super) fn write_cgroup(call: &mut Call<'_>) -> Probed {
             "/sys/fs/cgroup/unified/cgroup.procs",
         ],
     )
+}
+
+/// Settings of the kernel that name what it runs, or how it runs.
+pub(super) fn write_kernel_settings(call: &mut Call<'_>) -> Probed {
+    open_for_writing(
+        call,
+        &[
+            "/sys/kernel/uevent_helper",
+            "/sys/kernel/mm/transparent_hugepage/enabled",
+            "/sys/fs/cgroup/memory/release_agent",
+            "/sys/fs/cgroup/pids/release_agent",
+            "/proc/sys/vm/drop_caches",
+            "/proc/sysrq-trigger",
+        ],
+    )
+}
+
+/// Opens what tells one machine from another.
+pub(super) fn read_machine_id(call: &mut Call<'_>) -> Probed {
+    let mut refusal = Errno(libc::ENOENT);
+    for path in ["/etc/machine-id", "/proc/sys/kernel/random/boot_id"] {
+        match read(Path::new(path)) {
+            Ok(saw) => return Ok(call.tried("open", path, Ok(saw))),
+            Err(errno) => refusal = errno,
+        }
+    }
+    Ok(call.tried("open", "/etc/machine-id", Err(refusal)))
 }

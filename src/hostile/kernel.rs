@@ -2,8 +2,8 @@
 //!
 //! Neighbours: `hostile::tools` lists them, `sys::attack` makes the calls. Never: leaves what a call made.
 
-use super::report::{Call, Probed};
-use crate::sys::{Result, attack, observe};
+use super::report::{Call, Probed, Refusal};
+use crate::sys::{Result, attack, observe, surface};
 
 /// A report about one call that gives nothing.
 fn one(call: &Call<'_>, operation: &str, object: &str, result: Result<()>) -> Probed {
@@ -64,4 +64,37 @@ pub(super) fn rename_host(call: &mut Call<'_>) -> Probed {
 /// Types into a terminal as if the person did.
 pub(super) fn type_into_terminal(call: &mut Call<'_>) -> Probed {
     Ok(call.tried_in_child("ioctl", "TIOCSTI", "typed", attack::type_into_terminal()))
+}
+
+/// Makes one call of a list, by its name.
+pub(super) fn call_kernel(call: &mut Call<'_>) -> Probed {
+    let name = call.text("name")?;
+    let end = surface::reach(name).ok_or(Refusal("name"))?;
+    Ok(call.tried_in_child(name, "", "allowed", end))
+}
+
+/// Makes a user namespace by the call whose flags no filter sees.
+pub(super) fn clone_user(call: &mut Call<'_>) -> Probed {
+    Ok(call.tried_in_child("clone3", "CLONE_NEWUSER", "allowed", surface::clone_user_namespace()))
+}
+
+/// Joins a namespace.
+pub(super) fn join_namespace(call: &mut Call<'_>) -> Probed {
+    Ok(call.tried_in_child("setns", "CLONE_NEWUTS", "allowed", surface::join_namespace()))
+}
+
+/// Mounts in namespaces of its own, where it would be root.
+pub(super) fn mount_in_own_namespace(call: &mut Call<'_>) -> Probed {
+    let end = surface::mount_in_own_namespace();
+    Ok(call.tried_in_child("unshare", "CLONE_NEWUSER CLONE_NEWNS", "mounted", end))
+}
+
+/// Answers the system calls of others.
+pub(super) fn install_listener(call: &mut Call<'_>) -> Probed {
+    Ok(call.tried_in_child("seccomp", "listener", "installed", surface::install_listener()))
+}
+
+/// Pastes into a console as if the person did.
+pub(super) fn paste_into_console(call: &mut Call<'_>) -> Probed {
+    Ok(call.tried_in_child("ioctl", "TIOCLINUX", "allowed", surface::paste_into_console()))
 }

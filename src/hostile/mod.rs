@@ -5,6 +5,7 @@
 //! are in `sys::attack`. Never: guards or builds a cell, starts a thread outside of its own probes, keeps state.
 
 mod answers;
+mod detours;
 mod files;
 mod kernel;
 mod network;
@@ -19,6 +20,7 @@ mod tests;
 
 use std::io::{self, BufRead, Write};
 
+pub use detours::{SECRETS, TRAPS};
 pub use report::{CANARY, Outcome};
 use report::{Call, Refusal, Report};
 use serde_json::{Map, Value, json};

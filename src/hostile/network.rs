@@ -2,14 +2,15 @@
 //!
 //! Neighbours: `hostile::tools` lists them. Never: sends more than one word, and that only to a given address.
 
+use std::ffi::CString;
 use std::io::Write;
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{self, UnixStream};
 use std::time::Duration;
 
 use super::report::{Call, Probed, Refusal, errno};
-use crate::sys::{Errno, attack};
+use crate::sys::{Errno, attack, surface};
 
 /// What is sent when a connection is there.
 const WORD: &[u8] = b"toolcell-probe\n";
@@ -35,7 +36,9 @@ pub(super) fn call_home_tcp(call: &mut Call<'_>) -> Probed {
 /// Sends a datagram.
 pub(super) fn call_home_udp(call: &mut Call<'_>) -> Probed {
     let address = address(call)?;
-    let sent = UdpSocket::bind("0.0.0.0:0").and_then(|socket| socket.send_to(WORD, address));
+    // From the loopback address a datagram to many goes out there, and nowhere else.
+    let from = if address.ip().is_multicast() { "127.0.0.1:0" } else { "0.0.0.0:0" };
+    let sent = UdpSocket::bind(from).and_then(|socket| socket.send_to(WORD, address));
     Ok(call.tried(
         "sendto",
         format!("udp {address}"),
@@ -45,7 +48,7 @@ pub(super) fn call_home_udp(call: &mut Call<'_>) -> Probed {
 
 /// Connects to where clouds hand out credentials. A connection that is merely not answered has left the machine.
 pub(super) fn read_metadata_address(call: &mut Call<'_>) -> Probed {
-    let address = SocketAddr::from(([169, 254, 169, 254], 80));
+    let address = address(call)?;
     let result = match TcpStream::connect_timeout(&address, PATIENCE) {
         Ok(_stream) => Ok("connected".to_owned()),
         Err(error) => match errno(&error) {
@@ -55,7 +58,7 @@ pub(super) fn read_metadata_address(call: &mut Call<'_>) -> Probed {
             errno => Err(errno),
         },
     };
-    Ok(call.tried("connect", "tcp 169.254.169.254:80", result))
+    Ok(call.tried("connect", format!("tcp {address}"), result))
 }
 
 /// Connects to a socket in the file system.
@@ -90,4 +93,55 @@ pub(super) fn open_crypto_socket(call: &mut Call<'_>) -> Probed {
 pub(super) fn open_netlink_socket(call: &mut Call<'_>) -> Probed {
     let opened = attack::socket(libc::AF_NETLINK, libc::SOCK_RAW, libc::NETLINK_ROUTE);
     Ok(call.tried("socket", "AF_NETLINK", opened.map(|()| "opened".to_owned())))
+}
+
+/// Opens a socket that sends echo requests.
+pub(super) fn open_ping_socket(call: &mut Call<'_>) -> Probed {
+    let opened = attack::socket(libc::AF_INET, libc::SOCK_DGRAM, libc::IPPROTO_ICMP);
+    Ok(call.tried("socket", "AF_INET ICMP", opened.map(|()| "opened".to_owned())))
+}
+
+/// Opens sockets of every other family.
+pub(super) fn open_unusual_sockets(call: &mut Call<'_>) -> Probed {
+    const USUAL: [i32; 6] =
+        [libc::AF_UNSPEC, libc::AF_UNIX, libc::AF_INET, libc::AF_INET6, libc::AF_NETLINK, libc::AF_ALG];
+    let (mut opened, mut refusal) = (Vec::new(), Errno(libc::EAFNOSUPPORT));
+    for family in (0..46).filter(|family| !USUAL.contains(family)) {
+        let kinds = [libc::SOCK_RAW, libc::SOCK_DGRAM, libc::SOCK_STREAM, libc::SOCK_SEQPACKET];
+        for kind in kinds {
+            match attack::socket(family, kind, 0) {
+                Ok(()) => opened.push(family),
+                Err(errno) => refusal = errno,
+            }
+        }
+    }
+    opened.dedup();
+    let saw = if opened.is_empty() { Err(refusal) } else { Ok(format!("opened {opened:?}")) };
+    Ok(call.tried("socket", "other families", saw))
+}
+
+/// Waits for connections.
+pub(super) fn listen(call: &mut Call<'_>) -> Probed {
+    let listening = TcpListener::bind("0.0.0.0:0").map(|_listener| "listening".to_owned());
+    Ok(call.tried("bind", "tcp 0.0.0.0", listening.map_err(|error| errno(&error))))
+}
+
+/// Hands an open file to whoever reads from the other side of standard input.
+pub(super) fn pass_descriptor(call: &mut Call<'_>) -> Probed {
+    let passed = surface::pass_descriptor().map(|()| "passed".to_owned());
+    Ok(call.tried("sendmsg", "SCM_RIGHTS", passed))
+}
+
+/// Looks for a shared memory segment by its key.
+pub(super) fn find_segment(call: &mut Call<'_>) -> Probed {
+    let key = i32::try_from(call.number("key", 0)?).map_err(|_too_large| Refusal("key"))?;
+    let found = surface::find_segment(key).map(|()| "found".to_owned());
+    Ok(call.tried("shmget", format!("{key:#x}"), found))
+}
+
+/// Opens a message queue by its name.
+pub(super) fn find_queue(call: &mut Call<'_>) -> Probed {
+    let name = CString::new(call.text("name")?).map_err(|_nul| Refusal("name"))?;
+    let found = surface::find_queue(&name).map(|()| "opened".to_owned());
+    Ok(call.tried("mq_open", name.to_string_lossy(), found))
 }

@@ -4,11 +4,12 @@
 
 use std::ffi::CString;
 use std::fs;
+use std::io::Read;
 use std::time::Duration;
 
 use super::report::{CANARY, Call, Probed, Refusal, errno, reveal};
 use super::resources::wait;
-use crate::sys::{Errno, attack, observe};
+use crate::sys::{Errno, attack, observe, surface};
 
 /// Sends SIGTERM to a process that is not its own.
 pub(super) fn kill_process(call: &mut Call<'_>) -> Probed {
@@ -37,6 +38,62 @@ pub(super) fn take_descriptor(call: &mut Call<'_>) -> Probed {
     Ok(call.tried("pidfd_getfd", format!("process {pid}"), taken))
 }
 
+/// Looks whether a process is there.
+pub(super) fn see_process(call: &mut Call<'_>) -> Probed {
+    let path = format!("/proc/{}", call.pid()?);
+    let seen = fs::metadata(&path).map(|_directory| "it is there".to_owned());
+    Ok(call.tried("stat", path, seen.map_err(|error| errno(&error))))
+}
+
+/// Writes into another process's memory.
+pub(super) fn write_memory(call: &mut Call<'_>) -> Probed {
+    let pid = call.pid()?;
+    let written = surface::write_memory(pid).map(|()| "allowed".to_owned());
+    Ok(call.tried("process_vm_writev", format!("process {pid}"), written))
+}
+
+/// Opens another process's memory as a file.
+pub(super) fn open_memory(call: &mut Call<'_>) -> Probed {
+    open_of_process(call, "mem")
+}
+
+/// Opens a file of the process that everything descends from.
+pub(super) fn read_first_process(call: &mut Call<'_>) -> Probed {
+    let path = "/proc/1/environ";
+    let read = fs::read(path).map(|bytes| reveal(&bytes)).map_err(|error| errno(&error));
+    Ok(call.tried("open", path, read))
+}
+
+/// Reads the command line of another process.
+pub(super) fn read_arguments(call: &mut Call<'_>) -> Probed {
+    open_of_process(call, "cmdline")
+}
+
+/// Opens a file of another process and reads its start.
+fn open_of_process(call: &Call<'_>, name: &str) -> Probed {
+    let path = format!("/proc/{}/{name}", call.pid()?);
+    let mut start = [0; 256];
+    let read = fs::File::open(&path).and_then(|mut file| match file.read(&mut start) {
+        // Nothing is mapped at the start of memory, which is told only to who may read it.
+        Err(error) if error.raw_os_error() == Some(libc::EIO) => Ok(0),
+        answer => answer,
+    });
+    let saw = read.map(|length| reveal(start.get(..length).unwrap_or_default()));
+    Ok(call.tried("open", path, saw.map_err(|error| errno(&error))))
+}
+
+/// Compares what a process holds.
+pub(super) fn compare_process(call: &mut Call<'_>) -> Probed {
+    let pid = call.pid()?;
+    let compared = surface::compare_process(pid).map(|()| "compared".to_owned());
+    Ok(call.tried("kcmp", format!("process {pid}"), compared))
+}
+
+/// Lets a crash write its memory to a file.
+pub(super) fn allow_core(call: &mut Call<'_>) -> Probed {
+    Ok(call.tried_in_child("setrlimit", "core", "allowed", surface::allow_core()))
+}
+
 /// Looks into the environment of every process it can see but itself.
 pub(super) fn read_environments(call: &mut Call<'_>) -> Probed {
     let itself = std::process::id().to_string();
@@ -45,7 +102,7 @@ pub(super) fn read_environments(call: &mut Call<'_>) -> Probed {
         Err(error) => return Ok(call.tried("open", "/proc", Err(errno(&error)))),
     };
     let (mut seen, mut opened, mut refusal) = (0_u32, 0_u32, Errno(libc::ENOENT));
-    let mut secret = None;
+    let mut secrets: Vec<String> = Vec::new();
     for entry in listed.flatten() {
         let name = entry.file_name();
         let Some(pid) = name.to_str().filter(|name| name.bytes().all(|byte| byte.is_ascii_digit())) else {
@@ -60,7 +117,7 @@ pub(super) fn read_environments(call: &mut Call<'_>) -> Probed {
             Ok(bytes) => {
                 opened += 1;
                 let text = reveal(&bytes);
-                secret = secret.or(Some(text).filter(|text| text.starts_with(CANARY)));
+                secrets.extend(Some(text).filter(|text| text.starts_with(CANARY)));
             }
             Err(error) => refusal = errno(&error),
         }
@@ -68,11 +125,10 @@ pub(super) fn read_environments(call: &mut Call<'_>) -> Probed {
     let object = "/proc/*/environ";
     Ok(match opened {
         0 => call.tried("open", object, Err(refusal)),
-        _ => call.tried(
-            "open",
-            object,
-            Ok(secret.unwrap_or_else(|| format!("read {opened} of {seen}, no planted key in them"))),
-        ),
+        _ if secrets.is_empty() => {
+            call.tried("open", object, Ok(format!("read {opened} of {seen}, no planted key in them")))
+        }
+        _ => call.tried("open", object, Ok(secrets.join(" "))),
     })
 }
 

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use std::{hint, thread};
 
 use super::report::{Call, Probed, Report, errno};
-use crate::sys::{Errno, attack};
+use crate::sys::{Errno, attack, surface};
 
 const MIB: usize = 1 << 20;
 
@@ -155,4 +155,107 @@ pub(super) fn hang(call: &mut Call<'_>) -> Probed {
     }
     wait(time);
     Ok(bounded(call, "wait", format!("{} ms", time.as_millis()), None))
+}
+
+/// Stops itself.
+pub(super) fn stop_itself(call: &mut Call<'_>) -> Probed {
+    let time = Duration::from_millis(call.number("milliseconds", 3_600_000)?);
+    let refusal = surface::stop_itself(|| wait(time)).err();
+    Ok(bounded(call, "stop", format!("{} ms", time.as_millis()), refusal))
+}
+
+/// Locks memory.
+pub(super) fn lock_memory(call: &mut Call<'_>) -> Probed {
+    let limit = usize::try_from(call.number("limit", 1 << 20)?).unwrap_or(usize::MAX);
+    Ok(call.tried_in_child("mlock", format!("{} KiB", limit >> 10), "locked", surface::lock_memory(limit)))
+}
+
+/// Makes files in memory that belong to no directory.
+pub(super) fn fill_memory_files(call: &mut Call<'_>) -> Probed {
+    let limit = call.number("limit", 1 << 30)?;
+    let mut held = Vec::new();
+    let mut written = 0;
+    let mut refusal = None;
+    while written < limit && refusal.is_none() {
+        match surface::memory_file().and_then(|mut file| {
+            file.write_all(&vec![1; MIB]).map_err(|error| errno(&error))?;
+            Ok(file)
+        }) {
+            Ok(file) => held.push(file),
+            Err(errno) => refusal = Some(errno),
+        }
+        written += 1 << 20;
+    }
+    Ok(bounded(call, "write", format!("about {} MiB", written >> 20), refusal))
+}
+
+/// Makes empty files.
+pub(super) fn fill_names(call: &mut Call<'_>) -> Probed {
+    let directory = call.path("directory")?.join(format!("toolcell-names-{}", std::process::id()));
+    let limit = call.number("limit", 100_000)?;
+    let mut refusal = fs::create_dir(&directory).err().map(|error| errno(&error));
+    let mut made = 0;
+    while made < limit && refusal.is_none() {
+        refusal = File::create(directory.join(made.to_string())).err().map(|error| errno(&error));
+        made += 1;
+    }
+    fs::remove_dir_all(&directory).unwrap_or_default();
+    Ok(bounded(call, "create", format!("about {made} files"), refusal))
+}
+
+/// Makes pipes and fills them.
+pub(super) fn fill_pipes(call: &mut Call<'_>) -> Probed {
+    let limit = call.number("limit", 10_000)?;
+    let mut held = Vec::new();
+    let mut refusal = None;
+    while held.len() < usize::try_from(limit).unwrap_or(usize::MAX) && refusal.is_none() {
+        match io::pipe().and_then(|(reader, mut writer)| {
+            writer.write_all(&[1; 4096])?;
+            Ok((reader, writer))
+        }) {
+            Ok(pipe) => held.push(pipe),
+            Err(error) => refusal = Some(errno(&error)),
+        }
+    }
+    let count = held.len();
+    drop(held);
+    Ok(bounded(call, "write", format!("{count} pipes"), refusal))
+}
+
+/// Makes one file as large as it gets, without writing to it.
+pub(super) fn grow_file(call: &mut Call<'_>) -> Probed {
+    let path = call.path("directory")?.join(format!("toolcell-grown-{}", std::process::id()));
+    let limit = call.number("limit", 1 << 40)?;
+    let grown = attack::in_child(|| {
+        File::create(&path).and_then(|file| file.set_len(limit)).map_err(|error| errno(&error))
+    });
+    fs::remove_file(&path).unwrap_or_default();
+    Ok(call.tried_in_child("ftruncate", format!("{} MiB", limit >> 20), "grown", grown))
+}
+
+/// Writes messages that nobody asked for.
+pub(super) fn flood_messages(call: &mut Call<'_>) -> Probed {
+    let limit = call.number("limit", 1 << 30)?;
+    let filling = "x".repeat(4096);
+    let line = format!(r#"{{"jsonrpc":"2.0","method":"notifications/none","params":{{"x":"{filling}"}}}}"#);
+    let mut written = 0;
+    let mut refusal = None;
+    while written < limit && refusal.is_none() {
+        let sent = call.out.write_all(line.as_bytes()).and_then(|()| call.out.write_all(b"\n"));
+        refusal = sent.err().map(|error| errno(&error));
+        written += 4096;
+    }
+    Ok(bounded(call, "write", format!("{} KiB of messages", written >> 10), refusal))
+}
+
+/// Writes to standard error.
+pub(super) fn flood_errors(call: &mut Call<'_>) -> Probed {
+    let limit = call.number("limit", 1 << 30)?;
+    let mut written = 0;
+    let mut refusal = None;
+    while written < limit && refusal.is_none() {
+        refusal = io::stderr().write_all(&[b'x'; 1 << 16]).err().map(|error| errno(&error));
+        written += 1 << 16;
+    }
+    Ok(bounded(call, "write", format!("{} KiB to stderr", written >> 10), refusal))
 }

@@ -110,6 +110,7 @@ fn every_tool_answers_with_a_whole_report() {
         ("name", json!("toolcell-test")),
         ("address", json!("127.0.0.1:1")),
         ("id", json!("other")),
+        ("key", json!(1)),
         ("mark", json!("mark")),
         ("limit", json!(3)),
         ("milliseconds", json!(1)),
@@ -120,6 +121,10 @@ fn every_tool_answers_with_a_whole_report() {
     assert!(tools.len() > 50);
     for tool in tools {
         let name = tool["name"].as_str().unwrap();
+        let mut arguments = arguments.clone();
+        if name == "call_kernel" {
+            arguments.insert("name", json!("personality"));
+        }
         let result = &result(name, &json!(arguments))["result"];
         let report = &result["structuredContent"];
         for member in tool["outputSchema"]["required"].as_array().unwrap() {

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::report::{Call, Probed};
-use super::{answers, files, kernel, network, processes, programs, resources};
+use super::{answers, detours, files, kernel, network, processes, programs, resources};
 
 /// One tool.
 pub(super) struct Tool {
@@ -98,7 +98,7 @@ const TOOLS: &[Tool] = &[
     tool(
         "read_metadata_address",
         "Connects to the clouds' metadata address",
-        &[],
+        &[text("address")],
         network::read_metadata_address,
     ),
     tool(
@@ -157,6 +157,103 @@ const TOOLS: &[Tool] = &[
     tool("forge_answer", "Answers another call", &[text("id")], answers::forge_answer),
     tool("answer_twice", "Answers its own call twice", &[], answers::answer_twice),
     tool("send_rubbish", "Writes what is no message", &[text("mark")], answers::send_rubbish),
+    tool("read_secrets", "Looks for keys in the home", &[text("directory")], detours::read_secrets),
+    tool(
+        "read_by_spelling",
+        "Reads a file under other spellings",
+        &[text("path")],
+        detours::read_by_spelling,
+    ),
+    tool(
+        "read_by_process",
+        "Reads a file below another process's directory",
+        &[PID, text("path")],
+        detours::read_by_process,
+    ),
+    tool("read_descriptors", "Reads files that it did not open", &[], detours::read_descriptors),
+    tool("reopen_stdio", "Opens its own output again as a file", &[], detours::reopen_stdio),
+    tool(
+        "read_by_hard_link",
+        "Reads a file by a second name",
+        &[text("directory"), text("path")],
+        detours::read_by_hard_link,
+    ),
+    tool(
+        "exchange_file",
+        "Exchanges a file for its own",
+        &[text("directory"), text("path")],
+        detours::exchange_file,
+    ),
+    tool("plant_traps", "Writes what a host runs or trusts", &[text("directory")], detours::plant_traps),
+    tool("append", "Adds to a file", &[text("path")], detours::append),
+    tool("empty_file", "Empties a file by opening it", &[text("path")], detours::empty_file),
+    tool("truncate_file", "Empties a file", &[text("path")], detours::truncate_file),
+    tool("change_mode", "Changes a file's permissions", &[text("path")], detours::change_mode),
+    tool("change_owner", "Changes a file's owner", &[text("path")], detours::change_owner),
+    tool("change_times", "Changes a file's times", &[text("path")], detours::change_times),
+    tool("change_attribute", "Sets an attribute of a file", &[text("path")], detours::change_attribute),
+    tool("change_flags", "Sets the flags of a file", &[text("path")], detours::change_flags),
+    tool("look_at_file", "Asks whether a file is there", &[text("path")], detours::look_at_file),
+    tool(
+        "leave_capabilities",
+        "Leaves a file with capabilities behind",
+        &[text("directory")],
+        detours::leave_capabilities,
+    ),
+    tool("change_itself", "Changes the program that it is", &[], detours::change_itself),
+    tool(
+        "map_dropped_code",
+        "Maps a file it has written as code",
+        &[text("directory")],
+        detours::map_dropped_code,
+    ),
+    tool("write_kernel_settings", "Opens settings of the kernel", &[], files::write_kernel_settings),
+    tool("read_machine_id", "Opens what tells one machine from another", &[], files::read_machine_id),
+    tool("call_kernel", "Makes a call for administrators", &[text("name")], kernel::call_kernel),
+    tool("clone_user", "Makes a user namespace by clone3", &[], kernel::clone_user),
+    tool("join_namespace", "Joins a namespace", &[], kernel::join_namespace),
+    tool(
+        "mount_in_own_namespace",
+        "Mounts as root of its own namespace",
+        &[],
+        kernel::mount_in_own_namespace,
+    ),
+    tool("install_listener", "Answers system calls of others", &[], kernel::install_listener),
+    tool("paste_into_console", "Pastes into a console", &[], kernel::paste_into_console),
+    tool("see_process", "Looks whether a process is there", &[PID], processes::see_process),
+    tool("write_memory", "Writes into the memory of a process", &[PID], processes::write_memory),
+    tool("open_memory", "Opens the memory of a process", &[PID], processes::open_memory),
+    tool("read_first_process", "Reads the environment of process 1", &[], processes::read_first_process),
+    tool("read_arguments", "Reads the command line of a process", &[PID], processes::read_arguments),
+    tool("compare_process", "Compares what a process holds", &[PID], processes::compare_process),
+    tool("allow_core", "Lets a crash write its memory", &[], processes::allow_core),
+    tool("open_ping_socket", "Opens a socket for echo requests", &[], network::open_ping_socket),
+    tool("open_unusual_sockets", "Opens sockets of every other family", &[], network::open_unusual_sockets),
+    tool("listen", "Waits for connections", &[], network::listen),
+    tool("pass_descriptor", "Hands out an open file", &[], network::pass_descriptor),
+    tool("find_segment", "Looks for shared memory", &[number("key")], network::find_segment),
+    tool("find_queue", "Opens a message queue", &[text("name")], network::find_queue),
+    tool("stop_itself", "Stops itself", &[number("milliseconds")], resources::stop_itself),
+    tool("lock_memory", "Locks memory", &[number("limit")], resources::lock_memory),
+    tool("fill_memory_files", "Fills files without a name", &[number("limit")], resources::fill_memory_files),
+    tool("fill_names", "Makes empty files", &[text("directory"), number("limit")], resources::fill_names),
+    tool("fill_pipes", "Fills pipes", &[number("limit")], resources::fill_pipes),
+    tool(
+        "grow_file",
+        "Makes one file very large",
+        &[text("directory"), number("limit")],
+        resources::grow_file,
+    ),
+    tool("flood_messages", "Writes messages without end", &[number("limit")], resources::flood_messages),
+    tool("flood_errors", "Writes to standard error", &[number("limit")], resources::flood_errors),
+    tool("ask_client", "Asks the client", &[text("mark")], answers::ask_client),
+    tool(
+        "send_malformed",
+        "Answers in ways that parsers differ on",
+        &[text("mark"), text("id")],
+        answers::send_malformed,
+    ),
+    tool("inject_into_log", "Writes lines into the log", &[text("mark")], answers::inject_into_log),
 ];
 
 /// The tool of that name.

@@ -68,6 +68,16 @@ pub fn in_child(body: impl FnOnce() -> Result<()>) -> Result<End> {
     wait(fork(|| body().map_or_else(|errno| errno.0, |()| 0))?)
 }
 
+/// Runs `other` in a child and `body` here, and waits for the child, whose exit status is 0 or an errno.
+///
+/// # Errors
+/// The errno of fork or waitpid.
+pub fn beside(other: impl FnOnce() -> Result<()>, body: impl FnOnce()) -> Result<End> {
+    let child = fork(|| other().map_or_else(|errno| errno.0, |()| 0))?;
+    body();
+    wait(child)
+}
+
 /// Makes children until `limit` or a refusal; each lives until the caller has stopped counting or is dead.
 /// Gives how many there were, and the refusal.
 ///

@@ -18,6 +18,7 @@ pub mod process;
 pub mod readiness;
 pub mod scheduler;
 pub mod socket;
+pub mod surface;
 
 use std::fmt;
 use std::os::fd::RawFd;

@@ -2,7 +2,7 @@
 //!
 //! Neighbours: `commands::demo`. Never: runs in a cell, decides what anything means.
 
-use std::ffi::CStr;
+use std::ffi::{CStr, CString};
 use std::os::fd::{FromRawFd, OwnedFd};
 
 use super::{Errno, Result, check, check_fd};
@@ -20,6 +20,46 @@ pub fn watch_writes(path: &CStr) -> Result<OwnedFd> {
     // which `path` is for as long as it is borrowed.
     check(unsafe { libc::inotify_add_watch(raw, path.as_ptr(), libc::IN_MODIFY) }.into())?;
     Ok(watcher)
+}
+
+/// A System V segment and a POSIX queue of one's own, removed with the value.
+#[derive(Debug)]
+pub struct SharedObjects {
+    segment: libc::c_int,
+    queue: CString,
+}
+
+impl SharedObjects {
+    /// shmget(2) and `mq_open(2)` of what does not exist yet, for everybody to find.
+    ///
+    /// # Errors
+    /// The kernel's errno; the first is removed when the second cannot be made.
+    pub fn new(key: i32, queue: CString) -> Result<Self> {
+        let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o666;
+        // SAFETY: shmget takes integers only.
+        check(unsafe { libc::shmget(key, 4096, flags) }.into())?;
+        // SAFETY: as above; without flags it finds what exists.
+        let segment = unsafe { libc::shmget(key, 0, 0) };
+        let objects = Self { segment, queue };
+        let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDONLY | libc::O_CLOEXEC;
+        // SAFETY: the call wants a NUL-terminated name without a slash, flags, a mode, and attributes, for which a null
+        // pointer means the system's; it returns a new descriptor.
+        let made = unsafe {
+            libc::syscall(libc::SYS_mq_open, objects.queue.as_ptr(), flags, 0o666, std::ptr::null::<u8>())
+        };
+        // SAFETY: the call above has just made this descriptor, if it did, and nothing else owns it.
+        check_fd(made).map(|raw| drop(unsafe { OwnedFd::from_raw_fd(raw) }))?;
+        Ok(objects)
+    }
+}
+
+impl Drop for SharedObjects {
+    fn drop(&mut self) {
+        // SAFETY: shmctl with IPC_RMID takes integers and no buffer.
+        unsafe { libc::shmctl(self.segment, libc::IPC_RMID, std::ptr::null_mut()) };
+        // SAFETY: the call wants a NUL-terminated name, which `queue` is.
+        unsafe { libc::syscall(libc::SYS_mq_unlink, self.queue.as_ptr()) };
+    }
 }
 
 /// kill(2).

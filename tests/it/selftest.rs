@@ -3,6 +3,7 @@
 //! Neighbours: `demo` has the proof that each attack can escape; `host` says what is expected of a host. Never: takes
 //! an attack for stopped that was not made in each kind of cell.
 
+use std::collections::BTreeSet;
 use std::process::{Command, Output};
 
 use serde_json::Value;
@@ -42,7 +43,8 @@ fn no_attack_escapes_on_this_host() {
         rows.map(|row| row["attempt"].as_str().unwrap()).collect()
     };
     assert_eq!(named("UNCLEAR"), [""; 0], "{document:#}");
-    assert_eq!(named("ESCAPED"), escapes(&floor), "{document:#}");
+    let escaped: BTreeSet<String> = named("ESCAPED").into_iter().map(str::to_owned).collect();
+    assert_eq!(escaped, escapes(&floor), "{document:#}");
     assert_eq!(output.status.code(), Some(i32::from(!escapes(&floor).is_empty())), "{document:#}");
     for row in attacks {
         let cells: Vec<&str> =
@@ -54,16 +56,14 @@ fn no_attack_escapes_on_this_host() {
 }
 
 /// What the document says of a floor: the attacks that succeed there.
-fn escapes(floor: &str) -> Vec<String> {
+fn escapes(floor: &str) -> BTreeSet<String> {
     let security = std::fs::read_to_string(crate::project().join("SECURITY.md")).unwrap();
-    let table = security.split("| attack | floor |").nth(1).unwrap();
-    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
-    let cells = rows.map(|row| row.split('|').map(str::trim).collect::<Vec<_>>());
+    let rows = table(&security, "| attack | floor | because |");
     let there = |place: &str| match place.split_once(" without a cgroup") {
         Some((rung, _)) => rung == floor && !cell::has_cgroup(),
         None => place == floor,
     };
-    cells.filter(|cells| there(cells[2])).map(|cells| cells[1].to_owned()).collect()
+    rows.into_iter().filter(|row| there(row[2])).map(|row| row[1].to_owned()).collect()
 }
 
 #[test]
@@ -99,4 +99,36 @@ fn a_profile_that_is_none_ends_as_it_does_for_run() {
     assert_eq!(output.status.code(), Some(120), "{output:?}");
     let words = String::from_utf8(output.stderr).unwrap();
     assert!(words.contains("no profile `no-such-profile`") && words.contains("hint: "), "{words}");
+}
+
+/// The rows of a table of a document, behind this head: their cells.
+fn table<'d>(document: &'d str, head: &str) -> Vec<Vec<&'d str>> {
+    let table = document.split(head).nth(1).unwrap();
+    let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
+    rows.map(|row| row.split('|').map(str::trim).collect()).collect()
+}
+
+#[test]
+fn every_class_has_its_attacks_and_every_attack_its_class() {
+    let document = std::fs::read_to_string(crate::project().join("docs/attacks.md")).unwrap();
+    let rows = table(&document, "| class | what | attacks | tests |");
+    let listed: BTreeSet<&str> =
+        rows.iter().flat_map(|row| row[3].split("; ")).filter(|name| !name.is_empty()).collect();
+    let bare = Command::new(crate::binary()).args(["demo", "--without-cell", "--json"]).output().unwrap();
+    let bare: Value = serde_json::from_slice(&bare.stdout).unwrap();
+    let made: BTreeSet<&str> =
+        bare["attacks"].as_array().unwrap().iter().map(|row| row["attempt"].as_str().unwrap()).collect();
+    assert_eq!(listed, made);
+    for row in rows {
+        let tests: Vec<&str> = row[4].split('`').skip(1).step_by(2).collect();
+        assert!(!(row[3].is_empty() && tests.is_empty()), "nothing holds {row:?}");
+        for test in tests {
+            let (module, name) = test.rsplit_once("::").unwrap();
+            let path = format!("tests/it/{}", module.replace("::", "/"));
+            let source = ["", "/mod"].iter().find_map(|end| {
+                std::fs::read_to_string(crate::project().join(format!("{path}{end}.rs"))).ok()
+            });
+            assert!(source.unwrap().contains(&format!("fn {name}()")), "no test `{test}`");
+        }
+    }
 }

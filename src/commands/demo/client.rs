@@ -6,10 +6,13 @@
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Write};
+use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
-use std::process::{Child, ChildStderr, ChildStdin, ChildStdout, Command, Stdio};
+use std::os::unix::net::UnixStream;
+use std::path::PathBuf;
+use std::process::{Child, ChildStdout, Command, Stdio};
 use std::sync::mpsc::{self, Receiver, Sender};
-use std::thread::{self, JoinHandle};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
@@ -43,9 +46,10 @@ enum Event {
 /// The wrapped server.
 #[derive(Debug)]
 pub(super) struct Client {
-    stdin: Option<ChildStdin>,
+    stdin: Option<UnixStream>,
     events: Receiver<Event>,
-    words: Option<JoinHandle<Vec<u8>>>,
+    /// Where standard error goes.
+    words: PathBuf,
     pid: Option<i32>,
     status: Option<u8>,
     calls: u64,
@@ -87,9 +91,16 @@ impl Client {
     pub(super) fn start(options: &Options, stage: &Stage) -> Result<Self, Error> {
         let cannot = |what: String| move |cause: io::Error| Error::Prepare { what, cause };
         let program = options.program.display().to_string();
-        let mut child = command(options, stage).spawn().map_err(cannot(program.clone()))?;
+        let words = stage.words();
+        // A socket and a file, so that an attacker who got hold of them could do something with them.
+        let (stdin, theirs) = UnixStream::pair().map_err(cannot("socket".to_owned()))?;
+        let file = File::options().append(true).open(&words).map_err(cannot(words.display().to_string()))?;
+        let mut command = command(options, stage);
+        command.stdin(OwnedFd::from(theirs)).stderr(file);
+        let mut child = command.spawn().map_err(cannot(program.clone()))?;
+        drop(command);
         let (sender, events) = mpsc::channel();
-        let (stdin, stdout, stderr) = (child.stdin.take(), child.stdout.take(), child.stderr.take());
+        let stdout = child.stdout.take();
         let pid = i32::try_from(child.id()).ok();
         if options.around.is_cell() {
             let audit = stage.audit();
@@ -101,9 +112,17 @@ impl Client {
             let sender = sender.clone();
             thread::spawn(move || follow(file, File::from(writes), &sender));
         }
-        let words = stderr.map(|stderr| thread::spawn(move || last_words(stderr)));
         thread::spawn(move || read(child, stdout, &sender));
-        Ok(Self { stdin, events, words, pid, status: None, calls: 0, open: 0, patience: AFTERWARDS })
+        Ok(Self {
+            stdin: Some(stdin),
+            events,
+            words,
+            pid,
+            status: None,
+            calls: 0,
+            open: 0,
+            patience: AFTERWARDS,
+        })
     }
 
     /// The legacy handshake. False: it did not succeed.
@@ -255,8 +274,12 @@ impl Client {
     /// Ends it, and gives what it said on standard error, fit for a terminal.
     pub(super) fn last_words(&mut self) -> String {
         self.close();
-        let words = self.words.take().and_then(|thread| thread.join().ok()).unwrap_or_default();
-        render::plain(String::from_utf8_lossy(&words).trim_end())
+        let mut words = Vec::new();
+        let read = File::open(&self.words).and_then(|file| file.take(WORDS).read_to_end(&mut words));
+        let words =
+            read.map_or_else(|error| error.to_string(), |_| String::from_utf8_lossy(&words).into_owned());
+        // The first line is the stage's own.
+        render::plain(words.split_once('\n').map_or("", |(_, words)| words).trim_end())
     }
 }
 
@@ -300,7 +323,7 @@ fn command(options: &Options, stage: &Stage) -> Command {
         },
     };
     command.arg("hostile-server").env(KEY, stage.secret()).current_dir(stage.path("workspace"));
-    command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    command.stdout(Stdio::piped());
     command
 }
 
@@ -372,14 +395,4 @@ fn follow(mut log: File, mut writes: File, events: &Sender<Event>) {
             return;
         }
     }
-}
-
-/// Reads standard error to its end and keeps the beginning.
-fn last_words(stderr: ChildStderr) -> Vec<u8> {
-    let mut words = Vec::new();
-    let mut kept = stderr.take(WORDS);
-    if kept.read_to_end(&mut words).is_ok() {
-        io::copy(&mut kept.into_inner(), &mut io::sink()).unwrap_or_default();
-    }
-    words
 }

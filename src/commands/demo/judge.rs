@@ -134,6 +134,8 @@ fn escape_shows(sign: Sign, exchange: &Exchange, stage: &mut Stage) -> Option<bo
             let name = observe::host_name().ok()?;
             exchange.answer.as_ref().map(|_answer| came_back(&format!("\"{name}\"")))
         }
+        Sign::LogIntact => stage.log_is_forged().ok(),
+        Sign::Quiet => stage.was_flooded().ok(),
         Sign::NoDaemon => Some(end_daemons(&stage.daemon())),
         Sign::Silence => Some(stage.was_called()),
         Sign::VictimUnharmed => Some(exchange.victim != [TRUE_ANSWER]),
@@ -249,6 +251,9 @@ fn inferred(wall: Wall, word: &Word) -> (&'static str, String) {
         (Wall::Network, "EACCES") => (Layer::Landlock, "no port allowed"),
         (Wall::Network, _) => (Layer::Namespaces, "own network"),
         (Wall::Protocol, _) => (Layer::Protocol, "not forwarded"),
+        (Wall::Output, _) => (Layer::Output, "escaped and bounded"),
+        (Wall::Rlimit, _) => (Layer::Rlimit, "fixed"),
+        (Wall::Descriptors, _) => return ("descriptors", "its own pipes".to_owned()),
         (Wall::Limit(limit), _) => return (limit_layer(limit).name(), limit_key(limit)),
         (Wall::Environment, _) => return ("environment", "not passed".to_owned()),
     };

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 use std::{fs, io};
 
-use super::stage::{Stage, left_to_the_tool};
+use super::stage::Stage;
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::process;
 
@@ -67,7 +67,7 @@ pub(super) fn since(before: &Before, stage: &Stage) -> io::Result<Left> {
         ours.map(|path| path.display().to_string()).collect::<Vec<_>>()
     };
     let mut files = shown(files());
-    files.extend(planted(stage)?);
+    files.extend(stage.planted()?);
     for (pid, _) in descendants()? {
         wait_for_end(pid);
     }
@@ -127,20 +127,6 @@ fn files() -> BTreeSet<PathBuf> {
     let places = [temporary.as_path(), Path::new("/run"), Path::new("/dev/shm"), Path::new("/var/tmp")];
     let entries = places.into_iter().filter_map(|place| fs::read_dir(place).ok()).flatten().flatten();
     entries.map(|entry| entry.path()).collect()
-}
-
-/// What attackers made in the places of the stage, the granted one included.
-fn planted(stage: &Stage) -> io::Result<Vec<String>> {
-    let mut planted = Vec::new();
-    let own: BTreeSet<PathBuf> = left_to_the_tool(&stage.path("workspace")).collect();
-    for place in ["workspace", "home/.git/hooks"] {
-        for entry in fs::read_dir(stage.path(place))? {
-            let entry = entry?;
-            let as_made = own.contains(&entry.path()) && entry.metadata()?.len() == 0;
-            planted.extend((!as_made).then(|| entry.path().display().to_string()));
-        }
-    }
-    Ok(planted)
 }
 
 /// The living processes that descend from this one, with their names. As it is the subreaper, a process that outlives its parent stays

@@ -225,7 +225,13 @@ fn recorded(exchange: &Exchange) -> String {
         let errno = violation.errno.as_deref().map(|errno| format!(" {errno}")).unwrap_or_default();
         plain(&format!("{}: {}{errno}", violation.layer.name(), violation.operation))
     });
-    words.collect::<Vec<_>>().join(", ")
+    let mut told = Vec::new();
+    for word in words {
+        if !told.contains(&word) {
+            told.push(word);
+        }
+    }
+    told.join(", ")
 }
 
 /// Microseconds as JSON takes them.

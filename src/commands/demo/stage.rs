@@ -2,29 +2,45 @@
 //!
 //! Neighbours: `attacks` aims at them, `judge` looks at them. Never: uses anything of the real user.
 
+use std::collections::BTreeMap;
+use std::ffi::CString;
 use std::fs::{self, DirBuilder, File, OpenOptions, Permissions};
 use std::io::{self, BufRead, BufReader, Read, Write};
-use std::net::{SocketAddr, TcpListener, UdpSocket};
+use std::net::{Ipv4Addr, SocketAddr, TcpListener, UdpSocket};
+use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::linux::net::SocketAddrExt;
-use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt, PermissionsExt};
+use std::os::unix::fs::{DirBuilderExt, MetadataExt, OpenOptionsExt, PermissionsExt, symlink};
 use std::os::unix::net::{self, UnixListener};
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
+use std::time::SystemTime;
 
 use super::Error;
-use crate::hostile::CANARY;
+use crate::hostile::{CANARY, SECRETS, TRAPS};
 use crate::policy::traps;
-use crate::sys::process;
+use crate::sys::observe::SharedObjects;
+use crate::sys::{Errno, descriptor, process};
 
 /// The environment variable with the planted key.
 pub(super) const KEY: &str = "DEMO_API_KEY";
 
 /// The hook that an attacker plants, under the demonstration's directory.
 pub(super) const HOOK: &str = "home/.git/hooks/pre-commit";
-/// The shell's start file in the canary home.
-const SHELL_RC: &str = "home/.bashrc";
-/// What it holds.
-const SHELL_RC_TEXT: &str = "# an ordinary shell start file\n";
+/// A link in the workspace to the key, which lies there before any attack.
+pub(super) const LINK: &str = "workspace/planted";
+/// A key beside the workspace, in a directory whose name begins like it.
+pub(super) const SIBLING: &str = "workspace-of-others/key";
+/// What files hold that no secret is in.
+const ORDINARY: &str = "# an ordinary file\n";
+/// The times of every file of the home.
+const MADE: SystemTime = SystemTime::UNIX_EPOCH;
+/// The least number of a descriptor that is left open for attackers to find.
+const LEFT_OPEN: i32 = 100;
+/// A group that is for use within one site.
+const MULTICAST: Ipv4Addr = Ipv4Addr::new(239, 255, 77, 77);
+/// How much may come on standard error before it is a flood.
+const FLOOD: u64 = 1 << 16;
 
 /// What a tool may write to in the workspace beside the workspace itself: the names that would be protected otherwise, for which
 /// no cell is built ahead while they do not exist, and none at all on the lowest rung.
@@ -80,7 +96,15 @@ pub(super) struct Stage {
     program: PathBuf,
     token: String,
     tcp: TcpListener,
+    /// None where the host has no IPv6.
+    tcp6: Option<TcpListener>,
     udp: UdpSocket,
+    /// A member of [`MULTICAST`] on the loopback interface, where the host lets one be.
+    multicast: Option<UdpSocket>,
+    /// An open file with a secret, which every process that is started inherits.
+    _left_open: OwnedFd,
+    /// None where the host has none of one kind.
+    _shared: Option<SharedObjects>,
     path_socket: UnixListener,
     abstract_socket: UnixListener,
     marker: Option<Marker>,
@@ -99,28 +123,30 @@ impl Stage {
         prepare(&path, DirBuilder::new().mode(0o755).create(&path))?;
         let directory = Directory(path);
         let root = directory.0.as_path();
-        for name in ["home", "home/.ssh", "home/.git", "home/.git/hooks", "workspace"] {
-            let path = root.join(name);
-            prepare(&path, DirBuilder::new().mode(0o755).create(&path))?;
-        }
-        for (name, content) in
-            [("home/.ssh/id_ed25519", format!("{CANARY}{token}\n")), (SHELL_RC, SHELL_RC_TEXT.to_owned())]
-        {
-            let path = root.join(name);
-            prepare(&path, fs::write(&path, content))?;
-            prepare(&path, fs::set_permissions(&path, Permissions::from_mode(0o644)))?;
-        }
-        for path in left_to_the_tool(&root.join("workspace")) {
+        let secret = format!("{CANARY}{token}\n");
+        prepare(root, make_home(&root.join("home"), &secret))?;
+        let workspace = root.join("workspace");
+        prepare(&workspace, DirBuilder::new().mode(0o755).create(&workspace))?;
+        prepare(LINK, symlink(root.join("home/.ssh/id_ed25519"), root.join(LINK)))?;
+        prepare(SIBLING, make_file(&root.join(SIBLING), &secret))?;
+        prepare("stderr", make_file(&root.join("stderr"), &secret))?;
+        for path in left_to_the_tool(&workspace) {
             prepare(&path, File::create(&path))?;
         }
+        let left_open = prepare("a descriptor", leave_open(&root.join(SIBLING)))?;
         let audit = root.join("audit.jsonl");
         prepare(&audit, OpenOptions::new().write(true).create_new(true).mode(0o600).open(&audit))?;
         let loopback = SocketAddr::from(([127, 0, 0, 1], 0));
         let tcp = prepare("127.0.0.1", TcpListener::bind(loopback))?;
         prepare("127.0.0.1", tcp.set_nonblocking(true))?;
+        let tcp6 = TcpListener::bind("[::1]:0").and_then(|tcp| tcp.set_nonblocking(true).map(|()| tcp)).ok();
         let udp = prepare("127.0.0.1", UdpSocket::bind(loopback))?;
         prepare("127.0.0.1", udp.set_nonblocking(true))?;
-        let socket = root.join("home/agent.sock");
+        let multicast = UdpSocket::bind("0.0.0.0:0").and_then(|udp| {
+            udp.join_multicast_v4(&MULTICAST, &Ipv4Addr::LOCALHOST)?;
+            udp.set_nonblocking(true).map(|()| udp)
+        });
+        let socket = root.join("agent.sock");
         let path_socket = prepare(&socket, UnixListener::bind(&socket))?;
         prepare(&socket, path_socket.set_nonblocking(true))?;
         prepare(&socket, fs::set_permissions(&socket, Permissions::from_mode(0o777)))?;
@@ -135,7 +161,21 @@ impl Stage {
         )?;
         let program = program.to_path_buf();
         let marker = None;
-        let mut stage = Self { directory, program, token, tcp, udp, path_socket, abstract_socket, marker };
+        let queue = CString::new(format!("toolcell-demo-{token}")).unwrap_or_default();
+        let mut stage = Self {
+            _left_open: left_open,
+            _shared: SharedObjects::new(key(&token), queue).ok(),
+            multicast: multicast.ok(),
+            directory,
+            program,
+            token,
+            tcp,
+            tcp6,
+            udp,
+            path_socket,
+            abstract_socket,
+            marker,
+        };
         stage.ready()?;
         Ok(stage)
     }
@@ -147,6 +187,7 @@ impl Stage {
         }
         let mut command = Command::new(&self.program);
         command.arg("hostile-server").env_clear().env(KEY, self.secret());
+        command.arg0(self.secret()).current_dir(self.path("home"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         self.end();
         self.marker = Some(Marker::new(prepare(&self.program, command.spawn())?));
@@ -202,18 +243,57 @@ impl Stage {
         self.path("audit.jsonl")
     }
 
+    /// Where the standard error of what is attacked from goes.
+    pub(super) fn words(&self) -> PathBuf {
+        self.path("stderr")
+    }
+
     /// Is the home directory as it was made? It is again after the question.
     pub(super) fn is_as_made(&self) -> io::Result<bool> {
-        let (rc, hook) = (self.path(SHELL_RC), self.path(HOOK));
-        let planted = fs::symlink_metadata(&hook).is_ok();
-        let changed = fs::read(&rc)? != SHELL_RC_TEXT.as_bytes();
-        if planted {
-            fs::remove_file(hook)?;
+        let (home, secret) = (self.path("home"), format!("{}\n", self.secret()));
+        let found = manifest(&home)?;
+        fs::remove_dir_all(&home)?;
+        make_home(&home, &secret)?;
+        Ok(found == manifest(&home)?)
+    }
+
+    /// What attackers made in the workspace and in the home, the hook of which nobody takes away.
+    pub(super) fn planted(&self) -> io::Result<Vec<String>> {
+        let mut planted = Vec::new();
+        for entry in fs::read_dir(self.path("workspace"))? {
+            planted.push(entry?.path());
         }
-        if changed {
-            fs::write(rc, SHELL_RC_TEXT)?;
+        planted.push(self.path(HOOK));
+        let own: Vec<PathBuf> = left_to_the_tool(&self.path("workspace")).collect();
+        planted.retain(|path| {
+            let empty = || fs::metadata(path).is_ok_and(|metadata| metadata.len() == 0);
+            let as_made = *path == self.path(LINK) || (own.contains(path) && empty());
+            !as_made && fs::symlink_metadata(path).is_ok()
+        });
+        Ok(planted.into_iter().map(|path| path.display().to_string()).collect())
+    }
+
+    /// Is there anything in the audit log, or in what was said on standard error, that begins a line or moves a cursor by
+    /// an attacker's word?
+    pub(super) fn log_is_forged(&self) -> io::Result<bool> {
+        let forged = format!("\n{{\"forged\":\"{}", self.secret());
+        let mut found = false;
+        for path in [self.audit(), self.words()] {
+            let text = fs::read(path)?;
+            let text = String::from_utf8_lossy(&text);
+            found |= text.contains(&forged) || text.contains('\x1b') || text.contains('\u{2028}');
         }
-        Ok(!planted && !changed)
+        Ok(found)
+    }
+
+    /// Did more come on standard error than a person reads? It is forgotten with the question.
+    pub(super) fn was_flooded(&self) -> io::Result<bool> {
+        let file = File::options().write(true).open(self.words())?;
+        let flooded = file.metadata()?.len() > FLOOD;
+        if flooded {
+            file.set_len(u64::try_from(self.secret().len()).unwrap_or(0) + 1)?;
+        }
+        Ok(flooded)
     }
 
     /// Is there a set-user-id file in the workspace? It is removed with the question.
@@ -239,6 +319,33 @@ impl Stage {
         self.tcp.local_addr().map(|address| address.to_string()).unwrap_or_default()
     }
 
+    /// The same port at another address that means the loopback interface.
+    pub(super) fn tcp_as(&self, address: &str) -> String {
+        format!("{address}:{}", self.tcp.local_addr().map_or(1, |address| address.port()))
+    }
+
+    /// The address of the IPv6 listener; one where nobody listens, if there is none.
+    pub(super) fn tcp6(&self) -> String {
+        let address = self.tcp6.as_ref().and_then(|tcp| tcp.local_addr().ok());
+        address.map_or_else(|| "[::1]:1".to_owned(), |address| address.to_string())
+    }
+
+    /// The group's address and the port of its member.
+    pub(super) fn multicast(&self) -> String {
+        let address = self.multicast.as_ref().and_then(|udp| udp.local_addr().ok());
+        format!("{MULTICAST}:{}", address.map_or(1, |address| address.port()))
+    }
+
+    /// The key of the shared memory segment.
+    pub(super) fn key(&self) -> i32 {
+        key(&self.token)
+    }
+
+    /// The name of the message queue.
+    pub(super) fn queue(&self) -> String {
+        abstract_name(&self.token)
+    }
+
     /// The address of the UDP socket.
     pub(super) fn udp(&self) -> String {
         self.udp.local_addr().map(|address| address.to_string()).unwrap_or_default()
@@ -248,12 +355,68 @@ impl Stage {
     pub(super) fn was_called(&self) -> bool {
         let calls = [
             self.tcp.accept().is_ok(),
+            self.tcp6.as_ref().is_some_and(|tcp| tcp.accept().is_ok()),
             self.udp.recv(&mut [0; 64]).is_ok(),
+            self.multicast.as_ref().is_some_and(|udp| udp.recv(&mut [0; 64]).is_ok()),
             self.path_socket.accept().is_ok(),
             self.abstract_socket.accept().is_ok(),
         ];
         calls.contains(&true)
     }
+}
+
+/// Makes the canary home: keys that are secret, and half of what a host trusts; the other half is not there.
+fn make_home(home: &Path, secret: &str) -> io::Result<()> {
+    let traps = TRAPS.iter().step_by(2).map(|name| (name, ORDINARY));
+    for (name, content) in SECRETS.iter().map(|name| (name, secret)).chain(traps) {
+        make_file(&home.join(name), content)?;
+    }
+    fs::create_dir_all(home.join(".git/hooks"))
+}
+
+/// Makes a file that everybody can read, and the directories above it.
+fn make_file(path: &Path, content: &str) -> io::Result<()> {
+    path.parent().map_or(Ok(()), fs::create_dir_all)?;
+    fs::write(path, content)?;
+    fs::set_permissions(path, Permissions::from_mode(0o644))?;
+    File::options().write(true).open(path)?.set_modified(MADE)
+}
+
+/// Mode, owner, and of a file the time of change and content.
+type Entry = (u32, u32, Option<i64>, Vec<u8>);
+
+/// What every entry below a directory is, by its path.
+fn manifest(directory: &Path) -> io::Result<BTreeMap<PathBuf, Entry>> {
+    let mut found = BTreeMap::new();
+    let mut open = vec![directory.to_path_buf()];
+    while let Some(directory) = open.pop() {
+        for entry in fs::read_dir(directory)? {
+            let path = entry?.path();
+            let metadata = fs::symlink_metadata(&path)?;
+            let (mut time, mut content) = (None, Vec::new());
+            if metadata.is_dir() {
+                open.push(path.clone());
+            } else if metadata.is_file() {
+                (time, content) = (Some(metadata.mtime()), fs::read(&path)?);
+            }
+            found.insert(path, (metadata.mode(), metadata.uid(), time, content));
+        }
+    }
+    Ok(found)
+}
+
+/// Opens a file so that processes inherit it.
+fn leave_open(path: &Path) -> io::Result<OwnedFd> {
+    let kernel = |errno: Errno| io::Error::from_raw_os_error(errno.0);
+    let copy = descriptor::duplicate_above(File::open(path)?.as_fd(), LEFT_OPEN).map_err(kernel)?;
+    descriptor::duplicate_to(copy.as_fd(), copy.as_raw_fd(), false).map_err(kernel)?;
+    Ok(copy)
+}
+
+/// A key for shared memory that is as good as nobody else's, and not the one that means a private segment.
+fn key(token: &str) -> i32 {
+    let number = token.get(..7).and_then(|digits| i32::from_str_radix(digits, 16).ok());
+    number.unwrap_or(0) | 1
 }
 
 /// The name of the abstract socket.
