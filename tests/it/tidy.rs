@@ -235,6 +235,29 @@ fn unsafe_code_is_in_one_module() {
     none(&wrong);
 }
 
+/// Who may look at the wall clock, which jumps: what dates records, and what compares or sets files' times. Deadlines are
+/// made of `Instant`, which is `CLOCK_MONOTONIC`.
+const DATED: &[&str] = &[
+    "src/audit/",
+    "src/commands/demo/stage.rs",
+    "src/commands/exec.rs",
+    "src/commands/run.rs",
+    "src/hostile/",
+    "src/launch/ready.rs",
+];
+
+#[test]
+fn no_deadline_depends_on_the_wall_clock() {
+    let clocks = ["SystemTime", "CLOCK_REALTIME", "gettimeofday(", "libc::time("];
+    let wrong: Vec<String> = sources()
+        .into_iter()
+        .filter(|(name, _)| !DATED.iter().any(|dated| name.starts_with(dated)))
+        .filter(|(_, text)| clocks.iter().any(|clock| text.contains(clock)))
+        .map(|(name, _)| name)
+        .collect();
+    none(&wrong);
+}
+
 #[test]
 fn docs_launch_names_every_step_in_order() {
     let document = fs::read_to_string(Path::new(ROOT).join("docs/launch.md")).unwrap();

@@ -6,13 +6,13 @@ use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Stdio};
+use std::process::{Child, Command, Stdio};
 
 use toolcell::host::cgroups;
 use toolcell::sys::descriptor::{self, Interest};
 use toolcell::sys::process;
 
-use super::scene::{Scene, floor};
+use super::scene::{Scene, floor, needs_root};
 use super::{probe, runner};
 
 /// Process ids whose command line holds a text.
@@ -206,6 +206,79 @@ fn an_init_that_is_killed_ends_the_cell() {
     assert!(staying.processes().is_empty());
     assert!(staying.cgroups().is_empty());
     assert!(!name.exists());
+}
+
+/// The letter for the state of a process in `/proc/PID/stat`.
+fn state(pid: i32) -> Option<char> {
+    let stat = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    stat.rsplit_once(") ")?.1.chars().next()
+}
+
+#[test]
+fn what_stops_itself_or_waits_uninterruptibly_ends_with_its_time() {
+    let scene = Scene::new();
+    let mark = scene.path("mark");
+    for (operation, wanted) in [("stopped", 'T'), ("vforked", 'D')] {
+        let mut command = scene.command("exec");
+        command.args(floor()).args(["--timeout", "2s", "--"]).arg(probe::program()).args([operation, &mark]);
+        let mut child =
+            command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::null()).spawn().unwrap();
+        while !holding(&mark).iter().any(|pid| state(*pid) == Some(wanted)) {
+            assert!(child.try_wait().unwrap().is_none(), "`{operation}` was never in state {wanted}");
+        }
+        assert_eq!(child.wait().unwrap().code(), Some(124), "{operation}");
+        assert!(holding(&mark).is_empty(), "{operation}");
+        assert!(own_cgroups(child.id()).is_empty(), "{operation}");
+    }
+    assert_eq!(scene.exec(&[], &["exit,0".to_owned()]).code(), 0);
+}
+
+#[test]
+fn an_init_that_is_stopped_ends_with_its_time_and_with_its_supervisor() {
+    let scene = Scene::new();
+    for options in [["--timeout", "2s"], ["--timeout", "60s"]] {
+        let mut staying = Staying::start(&scene, &options);
+        let everyone: Vec<i32> = staying.processes().into_iter().chain([staying.init()]).collect();
+        let init = process::pidfd_open(staying.init()).unwrap();
+        process::pidfd_send_signal(std::os::fd::AsFd::as_fd(&init), libc::SIGSTOP).unwrap();
+        if options[1] == "60s" {
+            staying.child.kill().unwrap();
+        }
+        staying.child.wait().unwrap();
+        wait_for_end(&everyone);
+        assert!(staying.processes().is_empty());
+    }
+    assert_eq!(scene.exec(&[], &["exit,0".to_owned()]).code(), 0);
+}
+
+#[test]
+fn a_full_disk_under_the_log_stops_the_call_before_it_runs() {
+    if needs_root("a file system of a given size takes a mount") {
+        return;
+    }
+    let scene = Scene::new();
+    let (disk, binary) = (scene.directory("disk"), crate::binary());
+    let script = "mount -t tmpfs -o size=64k none \"$1\" && shift || exit 99
+        cat /dev/zero > \"$AUDIT.full\" 2>/dev/null
+        \"$@\" && exit 98
+        echo \"status $?\"
+        rm \"$AUDIT.full\" && \"$@\" && cat \"$AUDIT\"";
+    let mut command = Command::new("unshare");
+    command.args(["--mount", "sh", "-c", script, "sh", &disk]).arg(binary).arg("exec").args(floor());
+    let audit = format!("{disk}/log");
+    let output = command
+        .args(["--audit", &audit, "--", "echo", "ran"])
+        .current_dir(scene.path(""))
+        .env("AUDIT", &audit)
+        .stdin(Stdio::null())
+        .output()
+        .unwrap();
+    let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+    let [status, ran, started, finished] = said.lines().collect::<Vec<_>>().try_into().unwrap();
+    assert_eq!((status, ran), ("status 123", "ran"), "{told}");
+    assert!(told.contains("No space left") && told.contains("hint: make room"), "{told}");
+    let event = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["event"].clone();
+    assert_eq!((event(started), event(finished)), ("started".into(), "finished".into()));
 }
 
 #[test]

@@ -20,7 +20,7 @@ mod shape;
 mod traps;
 mod why;
 
-pub(crate) use scene::has_cgroup;
+pub(crate) use scene::{has_cgroup, note};
 
 /// The highest floor of this host.
 pub(crate) fn floor() -> &'static str {

@@ -300,6 +300,28 @@ static void stay(void)
 		pause();
 }
 
+/* Two processes that stop themselves. */
+static void stopped(void)
+{
+	if (fork() == 0)
+		for (;;)
+			raise(SIGSTOP);
+	printf("ready\n");
+	fflush(stdout);
+	for (;;)
+		raise(SIGSTOP);
+}
+
+/* A parent that no signal but the last one reaches, for as long as its child neither execs nor ends. */
+static void vforked(void)
+{
+	printf("ready\n");
+	fflush(stdout);
+	if (vfork() == 0)
+		for (;;)
+			pause();
+}
+
 /* The same call many times; the answer is the last one. */
 static void repeat(void *argument)
 {
@@ -472,6 +494,10 @@ static void run(char *operation)
 		flood(number(1));
 	} else if (IS("stay")) {
 		stay();
+	} else if (IS("stopped")) {
+		stopped();
+	} else if (IS("vforked")) {
+		vforked();
 	} else if (IS("exit")) {
 		exit(number(1));
 	} else if (IS("raise")) {

@@ -227,7 +227,7 @@ pub(super) fn needs_root(why: &str) -> bool {
 
 /// One line to the person who looks on, and one to the script that counts.
 #[track_caller]
-pub(super) fn note(why: &str) {
+pub(crate) fn note(why: &str) {
     let place = std::panic::Location::caller();
     eprintln!("skipped: {place}: {why}");
     if let Some(list) = std::env::var_os("TOOLCELL_TEST_SKIPS") {

@@ -14,7 +14,7 @@ use toolcell::sys::{identity, process};
 use super::world::{Book, Client, Scratch, Setup, session, text};
 
 /// The child processes of a process.
-fn children(pid: u32) -> Vec<u32> {
+pub(super) fn children(pid: u32) -> Vec<u32> {
     let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
@@ -39,7 +39,7 @@ pub(super) async fn ready(client: &Client, calls: usize) -> u32 {
 }
 
 #[track_caller]
-fn wait_for_end(pid: u32) {
+pub(super) fn wait_for_end(pid: u32) {
     let Ok(pidfd) = process::pidfd_open(pid.cast_signed()) else { return };
     let mut gone = [Interest { fd: Some(pidfd.as_fd()), events: libc::POLLIN, ready: 0 }];
     assert!(descriptor::poll(&mut gone, Some(Duration::from_secs(20))).unwrap(), "process {pid} is left");

@@ -4,6 +4,7 @@ mod ahead;
 mod chain;
 mod long;
 mod own;
+mod starved;
 mod stop;
 mod world;
 
