@@ -13,7 +13,6 @@ use std::time::{Duration, Instant};
 
 use toolcell::host::runtime::{self, World};
 use toolcell::host::{Facts, view};
-use toolcell::launch::cgroup::cell_name;
 use toolcell::launch::spawn::{self, Prepared, Started};
 use toolcell::launch::{REPORT_LIMIT, Report};
 use toolcell::plan::build::{Request, build};
@@ -60,7 +59,7 @@ fn launch(prepared: &Prepared, number: u64) -> Result<Duration> {
     let (stdin, into) = descriptor::pipe()?;
     let (out, stdout) = descriptor::pipe()?;
     let (err, stderr) = descriptor::pipe()?;
-    let started = spawn::spawn(prepared, spawn::Stdio { stdin, stdout, stderr }, &cell_name(number))?;
+    let started = spawn::spawn(prepared, spawn::Stdio { stdin, stdout, stderr }, number)?;
     drop(into);
     let Started { pid, pidfd, channel, cgroup, .. } = started;
     let mut buffer = vec![0; REPORT_LIMIT];

@@ -22,24 +22,32 @@ fn read<T: Serialize + DeserializeOwned>(text: &[u8]) -> Option<T> {
 
 /// Reads a message as its receiver would.
 pub fn check(data: &[u8]) {
-    let [who, text @ ..] = data else { return };
+    let _refused = !is_message(data);
+}
+
+/// Does its receiver take it for one?
+pub fn is_message(data: &[u8]) -> bool {
+    let [who, text @ ..] = data else { return false };
     match who % 4 {
-        0 => drop(read::<Request>(text)),
-        1 => {
-            if let Some(Answer::Refused { error, .. }) = read(text) {
+        0 => read::<Request>(text).is_some(),
+        1 => read(text).is_some_and(|answer| {
+            if let Answer::Refused { error, .. } = answer {
                 shown(&error);
             }
-        }
-        2 => {
-            if let Some(Report::Failed(error)) = read(text) {
+            true
+        }),
+        2 => read(text).is_some_and(|report| {
+            if let Report::Failed(error) = report {
                 shown(&error);
             }
-        }
-        _ => {
-            if let Some(plan) = read(text) {
-                laid_out(plan);
-            }
-        }
+            true
+        }),
+        _ => Plan::read(text).is_ok_and(|plan| {
+            let written = plan.all().written().unwrap();
+            assert_eq!(Plan::read(&written).unwrap(), plan);
+            laid_out(plan);
+            true
+        }),
     }
 }
 

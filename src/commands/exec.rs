@@ -15,7 +15,6 @@ use crate::cli::{ColorChoice, ExecArgs};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
 use crate::host::{Facts, probe};
-use crate::launch::cgroup::cell_name;
 use crate::launch::early::Early;
 use crate::launch::spawn::{self, Init, Prepared, Started, Stdio};
 use crate::launch::{LaunchError, own};
@@ -27,10 +26,10 @@ use crate::text::escape;
 use crate::watch::passthrough::{self, Ends, Passed};
 use crate::watch::{reported, usage};
 
-/// Runs the command; the result is the whole process's.
-pub(super) fn run(args: &ExecArgs, color: ColorChoice) -> Result<Ending, Failure> {
+/// Runs the command, in a cell that may have been begun already; the result is the whole process's.
+pub(super) fn run(args: &ExecArgs, color: ColorChoice, early: Option<Early>) -> Result<Ending, Failure> {
     let arrived = Instant::now();
-    let init = Early::begin().map_or(Init::New, Init::Early);
+    let init = early.map_or(Init::New, Init::Early);
     let surroundings = Surroundings::of_process(None)?;
     let additions = compose::additions(&args.shared, &surroundings.world.cwd)?;
     let profile = args.shared.profile.as_ref().map_or(DEFAULT_PROFILE, |typed| &typed.text);
@@ -154,7 +153,7 @@ impl Run<'_> {
         let (out, stdout) = descriptor::pipe().map_err(broken)?;
         let (err, stderr) = descriptor::pipe().map_err(broken)?;
         let stdio = Stdio { stdin, stdout, stderr };
-        let started = match spawn::start(prepared, stdio, &cell_name(0), init) {
+        let started = match spawn::start(prepared, stdio, 0, init) {
             Ok(started) => started,
             Err(error) => return self.refused(&error, call),
         };
@@ -162,17 +161,31 @@ impl Run<'_> {
         compose::sweep(facts);
         let limits = &self.policy.limits;
         let ends = Ends { stdin: into, stdout: out, stderr: err };
-        let passed = passthrough::pass(&started, prepared.plan(), ends, limits.time, limits.output);
+        let counters = |passed: &Passed| {
+            usage::collect(
+                &usage::Ended {
+                    cgroup: started.cgroup.as_ref(),
+                    scratch: passed.scratch.as_ref().map(std::os::fd::AsFd::as_fd),
+                    cpu_us: passed.cpu_us,
+                    exit: passed.exit,
+                },
+                self.policy,
+            )
+        };
+        let mut early = None;
+        let passed =
+            passthrough::pass(&started, prepared.plan(), ends, limits.time, limits.output, |passed| {
+                early = Some(counters(passed))
+            });
+        let counted = passed.map(|passed| {
+            let (mut usage, violations) = early.unwrap_or_else(|| counters(&passed));
+            usage.cpu_us = usage.cpu_us.or(passed.cpu_us);
+            (passed, usage, violations)
+        });
         let Started { cgroup, reserved, private, .. } = started;
         drop((reserved, private));
-        let answer = passed.map_err(broken).and_then(|passed| {
-            let ended = usage::Ended {
-                cgroup: cgroup.as_ref(),
-                scratch: passed.scratch.as_ref().map(std::os::fd::AsFd::as_fd),
-                cpu_us: passed.cpu_us,
-                exit: passed.exit,
-            };
-            (self.usage, self.violations) = usage::collect(&ended, self.policy);
+        let answer = counted.map_err(broken).and_then(|(passed, usage, violations)| {
+            (self.usage, self.violations) = (usage, violations);
             self.ended(passed, call)
         });
         if let Some(cgroup) = cgroup {

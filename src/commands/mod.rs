@@ -20,16 +20,20 @@ use crate::cli::{self, CliError, ColorChoice, CommandLine, DemoArgs, Invocation,
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
 use crate::hostile;
+use crate::launch::early::Early;
 use crate::policy::{Floor, files};
 
 /// Runs one command line, program name first, and says how the process is to end.
 #[must_use]
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Ending {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    // Before the rest is read, because a cell takes longer to make than anything else.
+    let early = arguments.get(1).filter(|command| *command == "exec").and_then(|_| Early::begin());
     let CommandLine { color, invocation } = match cli::parse(arguments) {
         Ok(command_line) => command_line,
         Err(error) => return help_or_usage(error),
     };
-    match dispatch(invocation, color) {
+    match dispatch(invocation, color, early) {
         Ok(ending) => ending,
         Err(failure) => {
             if failure.ending() != PIPE_CLOSED {
@@ -44,12 +48,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Ending {
 /// closes must not end the supervisor; what only prints ends as if it were not.
 const PIPE_CLOSED: Ending = Ending::Signalled(13);
 
-fn dispatch(invocation: Invocation, color: ColorChoice) -> Result<Ending, Failure> {
+fn dispatch(invocation: Invocation, color: ColorChoice, early: Option<Early>) -> Result<Ending, Failure> {
     match invocation {
         Invocation::Completions { shell } => print(&completions::script(shell)),
         Invocation::Man { directory: None } => print(&man::page().map_err(man::failure)?),
         Invocation::Man { directory: Some(directory) } => man::write_pages(&directory).map_err(man::failure),
-        Invocation::Exec(args) => exec::run(&args, color),
+        Invocation::Exec(args) => exec::run(&args, color, early),
         Invocation::Doctor(args) => doctor::run(&args, color),
         Invocation::Profile(args) => profile::run(&args, color),
         Invocation::Run(args) => run::run(&args, color),

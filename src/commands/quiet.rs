@@ -8,7 +8,6 @@ use std::os::fd::AsFd;
 use std::time::Duration;
 
 use crate::launch::LaunchError;
-use crate::launch::cgroup::cell_name;
 use crate::launch::spawn::{self, Prepared, Started, Stdio};
 use crate::plan::Plan;
 use crate::sys::{Errno, descriptor};
@@ -29,9 +28,9 @@ pub(super) fn run(plan: Plan, time: Duration) -> Result<Passed, LaunchError> {
     let (out, stdout) = descriptor::pipe().map_err(broken)?;
     let (err, stderr) = descriptor::pipe().map_err(broken)?;
     let prepared = Prepared::new(plan)?;
-    let started = spawn::spawn(&prepared, Stdio { stdin, stdout, stderr }, &cell_name(0))?;
+    let started = spawn::spawn(&prepared, Stdio { stdin, stdout, stderr }, 0)?;
     let ends = Ends { stdin: into, stdout: out, stderr: err };
-    let passed = passthrough::pass(&started, prepared.plan(), ends, time, 1 << 20);
+    let passed = passthrough::pass(&started, prepared.plan(), ends, time, 1 << 20, |_| {});
     let Started { cgroup, reserved, private, .. } = started;
     drop((reserved, private));
     if let Some(cgroup) = cgroup {

@@ -18,19 +18,18 @@ use serde::{Deserialize, Serialize};
 
 use super::idmap::IdMaps;
 use super::launcher::read_plan;
-use super::spawn::{Prepared, Stdio, bits};
+use super::spawn::{Origin, Prepared, Stdio, bits, own_pidfd};
 use super::{LaunchError, init};
-use crate::plan::Plan;
 use crate::plan::prelude::prelude;
 use crate::plan::step::Step;
+use crate::plan::{Plan, Rest};
 use crate::sys::process::{self, Cloned};
 use crate::sys::scheduler::Processors;
 use crate::sys::{Errno, Result, descriptor, identity, mount, socket};
 
-/// What init needs beside the plan. Its descriptors: the plan, stdin, stdout, stderr.
+/// What init needs beside the plan. Its descriptors: the rest of the plan, stdin, stdout, stderr.
 #[derive(Debug, Serialize, Deserialize)]
 struct Order {
-    name: String,
     /// Owners on disk whose idmaps follow, one message with one descriptor each.
     owners: Vec<(u32, u32)>,
 }
@@ -63,7 +62,7 @@ impl Early {
         let steps = beginning.steps.clone();
         let Some(Step::Clone { namespaces }) = steps.first() else { return None };
         let flags = bits(namespaces);
-        let ground = Prepared::unplanned(beginning).ok()?;
+        let launcher = own_pidfd().ok()?;
         let (channel, inner) = socket::pair().ok()?;
         let (told, teller) = socket::pair().ok()?;
         let processors = Processors::allowed().ok();
@@ -71,7 +70,11 @@ impl Early {
             Cloned::Child => {
                 // Only the caller's own, so that init reads the end when the caller lets go of it.
                 drop((channel, told));
-                match clone_beside(flags, processors) {
+                let Ok(origin) = step_aside(processors).and_then(|()| Origin::of(launcher)) else {
+                    process::exit_now(1)
+                };
+                let ground = Prepared::unplanned(beginning, origin);
+                match process::clone3_sibling(flags) {
                     Ok(Cloned::Child) => init::wait_for_plan(ground, inner, processors),
                     Ok(Cloned::Parent(pid, pidfd)) => {
                         let sent = socket::send(teller.as_fd(), &pid.to_ne_bytes(), &[pidfd.as_fd()]);
@@ -91,9 +94,13 @@ impl Early {
 
     /// Does the plan begin as this init has?
     pub(super) fn fits(&self, plan: &Plan) -> bool {
-        let launchers = |step: &&Step| matches!(step, Step::ReserveName { .. });
-        let rest = plan.steps.iter().skip_while(launchers);
-        rest.take(self.steps.len()).eq(&self.steps)
+        self.rest(plan).is_some()
+    }
+
+    /// What init has not begun of a plan that begins as it has.
+    fn rest<'p>(&self, plan: &'p Plan) -> Option<&'p [Step]> {
+        let launchers = plan.steps.iter().take_while(|step| matches!(step, Step::ReserveName { .. })).count();
+        plan.steps.get(launchers..)?.strip_prefix(self.steps.as_slice())
     }
 
     /// Waits for the helper's word and takes its leave; `None` when it could not clone.
@@ -114,11 +121,11 @@ impl Early {
         mut self,
         prepared: &Prepared,
         stdio: &Stdio,
-        name: &str,
     ) -> std::result::Result<Option<(libc::pid_t, OwnedFd, OwnedFd)>, LaunchError> {
         let channel = self.channel.take();
         let (Some((pid, pidfd)), Some(channel)) = (self.meet(), channel) else { return Ok(None) };
-        let sent = hand_over(&channel, prepared, stdio, name);
+        let rest = self.rest(&prepared.plan).ok_or(Errno(libc::EINVAL));
+        let sent = rest.and_then(|steps| hand_over(&channel, prepared, steps, stdio));
         match sent {
             // An init that is gone has said why, which is read like any of its reports.
             Ok(()) | Err(Errno(libc::EPIPE | libc::ECONNRESET)) => Ok(Some((pid, pidfd, channel))),
@@ -139,20 +146,21 @@ impl Drop for Early {
     }
 }
 
-/// The helper's clone, on another processor than the caller's if there is one.
-fn clone_beside(flags: u64, processors: Option<Processors>) -> Result<Cloned> {
+/// The helper goes to another processor than the caller's, if there is one.
+fn step_aside(processors: Option<Processors>) -> Result<()> {
     process::die_with_parent()?;
     if let Some(others) = processors.and_then(Processors::others) {
         let _here_then = others.confine().is_err();
     }
-    process::clone3_sibling(flags)
+    Ok(())
 }
 
-fn hand_over(channel: &OwnedFd, prepared: &Prepared, stdio: &Stdio, name: &str) -> Result<()> {
-    let text = serde_json::to_vec(&prepared.plan).map_err(|_unprintable| Errno(libc::EPROTO))?;
+fn hand_over(channel: &OwnedFd, prepared: &Prepared, steps: &[Step], stdio: &Stdio) -> Result<()> {
+    let rest = Rest { floor: prepared.plan.floor, steps };
+    let bytes = rest.written().map_err(|_unwritable| Errno(libc::EPROTO))?;
     let mut file = File::from(descriptor::anonymous_file()?);
-    file.write_all(&text)?;
-    let order = Order { name: name.to_owned(), owners: prepared.idmaps.owners() };
+    file.write_all(&bytes)?;
+    let order = Order { owners: prepared.idmaps.owners() };
     let bytes = serde_json::to_vec(&order).map_err(|_unprintable| Errno(libc::EPROTO))?;
     let descriptors = [file.as_fd(), stdio.stdin.as_fd(), stdio.stdout.as_fd(), stdio.stderr.as_fd()];
     socket::send(channel.as_fd(), &bytes, &descriptors)?;
@@ -163,8 +171,8 @@ fn hand_over(channel: &OwnedFd, prepared: &Prepared, stdio: &Stdio, name: &str) 
     Ok(())
 }
 
-/// Init's side: waits for the plan. `None` when the caller went away or did without.
-pub(super) fn receive(channel: &OwnedFd) -> Result<Option<(Plan, IdMaps, Stdio, String)>> {
+/// Init's side: waits for the rest of the plan. `None` when the caller went away or did without.
+pub(super) fn receive(channel: &OwnedFd) -> Result<Option<(Plan, IdMaps, Stdio)>> {
     let mut buffer = vec![0; MESSAGE_LIMIT];
     let Some((count, descriptors)) = socket::receive_what_fits(channel.as_fd(), &mut buffer)? else {
         return Ok(None);
@@ -182,5 +190,5 @@ pub(super) fn receive(channel: &OwnedFd) -> Result<Option<(Plan, IdMaps, Stdio, 
         idmaps.put(owner, maps.into_iter().next().ok_or(Errno(libc::EPROTO))?);
     }
     debug_assert!(channel.as_raw_fd() > 2, "the standard descriptors are not used yet");
-    Ok(Some((read_plan(File::from(plan))?, idmaps, Stdio { stdin, stdout, stderr }, order.name)))
+    Ok(Some((read_plan(File::from(plan))?, idmaps, Stdio { stdin, stdout, stderr })))
 }

@@ -44,7 +44,8 @@ pub(super) const GO: &[u8] = b"go";
 #[derive(Debug)]
 pub(super) struct State<'p> {
     pub(super) prepared: &'p Prepared,
-    pub(super) name: &'p str,
+    /// The cell's, as far as it is known yet.
+    pub(super) name: String,
     stdio: Option<Stdio>,
     channel: OwnedFd,
     /// The launcher's pidfd under its number after `CloseDescriptors`.
@@ -57,6 +58,8 @@ pub(super) struct State<'p> {
     pub(super) receipt: Option<Receipt>,
     /// Somebody is told what the filter refuses.
     pub(super) observed: bool,
+    /// The signals that may be ignored, of which the payload gets the default back.
+    ignored: u64,
     /// The cell's directory on the host, without a private root.
     pub(super) private: Option<&'p Path>,
     /// Without a pid namespace.
@@ -74,10 +77,10 @@ impl State<'_> {
 }
 
 impl<'p> State<'p> {
-    const fn new(prepared: &'p Prepared, name: &'p str, channel: OwnedFd) -> Self {
+    fn new(prepared: &'p Prepared, name: &str, channel: OwnedFd) -> Self {
         Self {
             prepared,
-            name,
+            name: name.to_owned(),
             stdio: None,
             channel,
             launcher: None,
@@ -87,6 +90,7 @@ impl<'p> State<'p> {
             scratch: None,
             receipt: None,
             observed: false,
+            ignored: u64::MAX,
             private: None,
             alone: None,
         }
@@ -139,21 +143,19 @@ pub(super) fn wait_for_plan(mut ground: Prepared, channel: OwnedFd, processors: 
     let received = early::receive(&channel).map_err(|errno| LaunchError::new("clone", "plan", errno));
     let ordered = received.and_then(|order| {
         // Nobody is left to tell, or to build for.
-        let Some((plan, idmaps, stdio, name)) = order else { process::exit_now(1) };
-        ground.complete(plan, idmaps).map(|()| (stdio, name))
+        let Some((rest, idmaps, stdio)) = order else { process::exit_now(1) };
+        ground.complete(rest, idmaps).map(|()| stdio)
     });
-    let (stdio, name) = match ordered {
-        Ok(ordered) => ordered,
+    let stdio = match ordered {
+        Ok(stdio) => stdio,
         Err(error) => {
             report(&channel, &Report::Failed(error), None);
             process::exit_now(1)
         }
     };
-    let mut state = State::new(&ground, &name, channel);
+    let mut state = State::new(&ground, "", channel);
     (state.stdio, state.proc, state.root) = (Some(stdio), proc, root);
-    let reserved =
-        ground.plan.steps.iter().take_while(|step| matches!(step, Step::ReserveName { .. })).count();
-    let built = run_from(reserved + done, &mut state);
+    let built = run_from(done, &mut state);
     end(built, state, false)
 }
 
@@ -191,7 +193,10 @@ fn run_from(first: usize, state: &mut State<'_>) -> Result<(), LaunchError> {
 
 /// Killed with the launcher from here on; and dead already if the launcher died before that took effect.
 pub(super) fn tie_to_launcher(state: &State<'_>) -> Result<(), Errno> {
-    tie_to(state.launcher.as_ref().unwrap_or(&state.prepared.launcher).as_fd())
+    match &state.launcher {
+        Some(launcher) => tie_to(launcher.as_fd()),
+        None => tie_to(state.prepared.origin().map_err(|error| error.errno)?.launcher.as_fd()),
+    }
 }
 
 /// The same for any child of a process, by a descriptor of that process.
@@ -223,19 +228,21 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
         }
         // The launcher has made it meanwhile, or has ended this process.
         Step::CreateCgroup { directories, unified: false } => {
-            let received = socket::receive_what_fits(state.channel.as_fd(), &mut [0; 16]);
-            let (_, joins) =
-                received.and_then(|got| got.ok_or(Errno(libc::EPIPE))).map_err(fail(state.name))?;
+            let mut name = [0; libc::NAME_MAX as usize];
+            let received = socket::receive_what_fits(state.channel.as_fd(), &mut name);
+            let (length, joins) =
+                received.and_then(|got| got.ok_or(Errno(libc::EPIPE))).map_err(fail("its name"))?;
+            state.name = String::from_utf8_lossy(name.get(..length).unwrap_or_default()).into_owned();
             // A hierarchy whose descriptor got lost would be one that is not joined.
             if joins.len() != directories.len() {
-                return Err(fail(state.name)(Errno(libc::EMFILE)));
+                return Err(fail(&state.name)(Errno(libc::EMFILE)));
             }
             state.joins = joins;
             Ok(())
         }
         Step::JoinCgroup { namespace } => {
-            confine::join_cgroup(state.name, &std::mem::take(&mut state.joins), *namespace)
-                .map_err(fail(state.name))
+            confine::join_cgroup(&state.name, &std::mem::take(&mut state.joins), *namespace)
+                .map_err(fail(&state.name))
         }
         Step::MapIds { inside, outside_uid, outside_gid } => {
             confine::map_ids(state, *inside, *outside_uid, *outside_gid).map_err(fail(&format!("{inside}")))
@@ -279,7 +286,8 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
         Step::Verify { layers } => {
             state.proc = None;
             state.launcher = None;
-            state.receipt = Some(verify::run(layers, state)?);
+            let seen = verify::run(layers, state)?;
+            (state.receipt, state.ignored) = (Some(seen.receipt), seen.ignored);
             Ok(())
         }
         Step::Exec { cwd, .. } => enter(&state.place(cwd)).map_err(fail(&cwd.to_string_lossy())),
@@ -316,7 +324,7 @@ fn close_descriptors(state: &mut State<'_>) -> Result<(), Errno> {
     drop(stdio);
     let channel = keep(&state.channel)?;
     let proc = keep(state.proc.as_ref().ok_or(missing)?)?;
-    let launcher = keep(&state.prepared.launcher)?;
+    let launcher = keep(&state.prepared.origin().map_err(|error| error.errno)?.launcher)?;
     let scratch = state.scratch.as_ref().map(keep).transpose()?;
     let places = [
         (Some(stdin), 0, false),
@@ -394,7 +402,7 @@ fn run_payload(mut state: State<'_>, hold: bool) -> i32 {
     let own = state.alone.as_ref().and_then(|own| own.image.as_ref());
     let image = own.or(state.prepared.image.as_ref()).ok_or(Errno(libc::EINVAL));
     let scope = state.alone.as_ref().map(|own| own.scope.as_fd());
-    let payload = match handled.and(image).and_then(|image| process::spawn(image, scope)) {
+    let payload = match handled.and(image).and_then(|image| process::spawn(image, scope, state.ignored)) {
         Ok(pid) => pid,
         Err(errno) => {
             let object = state.prepared.plan.steps.iter().find_map(|step| match step {
@@ -416,7 +424,8 @@ fn run_payload(mut state: State<'_>, hold: bool) -> i32 {
     loop {
         match process::wait_unless_terminated() {
             Ok(Some(reaped)) if reaped.pid == payload => {
-                report(&state.channel, &Report::Exited(reaped.exit), None);
+                let ended = Report::Exited { exit: reaped.exit, alone: process::is_alone() };
+                report(&state.channel, &ended, None);
                 if state.alone.is_some() {
                     end_all(all_mine);
                 }

@@ -20,7 +20,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
-use super::cgroup::{CellCgroup, cell_name};
+use super::cgroup::CellCgroup;
 use super::memory::{self, Memory};
 use super::spawn::{self, Init, Prepared, Started, Stdio};
 use super::{LaunchError, own};
@@ -178,7 +178,7 @@ impl Launcher {
                     (Some(Err(error)), _) => Err(error.clone()),
                     (Some(Ok(prepared)), (Some(stdin), Some(stdout), Some(stderr))) => {
                         let init = if hold { Init::Held } else { Init::New };
-                        spawn::start(prepared, Stdio { stdin, stdout, stderr }, &cell_name(cell), init)
+                        spawn::start(prepared, Stdio { stdin, stdout, stderr }, cell, init)
                     }
                     (Some(Ok(_)), _) => Err(no_room("the pipes of the cell")),
                 };
@@ -246,10 +246,10 @@ fn no_room(object: &str) -> LaunchError {
 }
 
 pub(super) fn read_plan(mut file: File) -> Result<Plan> {
-    let mut text = Vec::new();
+    let mut bytes = Vec::new();
     std::io::Seek::rewind(&mut file)?;
-    file.read_to_end(&mut text)?;
-    serde_json::from_slice(&text).map_err(|_foreign| Errno(libc::EPROTO))
+    file.read_to_end(&mut bytes)?;
+    Plan::read(&bytes).map_err(|_foreign| Errno(libc::EPROTO))
 }
 
 fn send(socket: BorrowedFd<'_>, answer: &Answer, descriptors: &[BorrowedFd<'_>]) -> Result<()> {

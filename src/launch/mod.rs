@@ -130,7 +130,12 @@ pub enum Report {
     /// Every layer was verified; exec is next. Carries a descriptor of the scratch directory if there is one.
     Ready(Receipt),
     /// The payload ended.
-    Exited(Exit),
+    Exited {
+        /// How.
+        exit: Exit,
+        /// Init is the only process left, and is about to end: the counters of the cell are final.
+        alone: bool,
+    },
 }
 
 /// The longest message that init sends.

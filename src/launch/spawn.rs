@@ -3,11 +3,12 @@
 //! Neighbours: `launch::launcher` and `commands::exec` call it; `launch::init` is the other side. Never: reads a pipe
 //! of the payload.
 
+use std::cell::{LazyCell, OnceCell};
 use std::os::fd::{AsFd, OwnedFd};
 use std::path::PathBuf;
 use std::time::Duration;
 
-use super::cgroup::CellCgroup;
+use super::cgroup::{CellCgroup, cell_name};
 use super::early::Early;
 use super::idmap::IdMaps;
 use super::private::Private;
@@ -41,8 +42,15 @@ pub struct Prepared {
     /// `None` as long as there is no whole plan.
     pub(super) image: Option<Image>,
     pub(super) idmaps: IdMaps,
+    origin: OnceCell<Origin>,
+}
+
+/// The launcher, as an init of its cells sees it.
+#[derive(Debug)]
+pub(super) struct Origin {
+    /// A descriptor for it.
     pub(super) launcher: OwnedFd,
-    /// The launcher's own, as `/proc` names them; without the kinds that the kernel does not have.
+    /// Its own, as `/proc` names them; without the kinds that the kernel does not have.
     pub(super) namespaces: Vec<(&'static str, PathBuf)>,
     /// Filters that init has before it installs the cell's.
     pub(super) filters: u32,
@@ -51,13 +59,32 @@ pub struct Prepared {
 /// The namespaces of a process, by their names in `/proc/PID/ns` (`namespaces(7)`).
 const KINDS: [&str; 8] = ["user", "mnt", "pid", "net", "ipc", "uts", "time", "cgroup"];
 
+impl Origin {
+    /// What a descriptor of the launcher leaves to be told, by it or by a process in the same namespaces.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub(super) fn of(launcher: OwnedFd) -> Result<Self, Errno> {
+        let namespaces = KINDS
+            .into_iter()
+            .filter_map(|kind| Some((kind, std::fs::read_link(format!("/proc/self/ns/{kind}")).ok()?)))
+            .collect();
+        Ok(Self { launcher, namespaces, filters: verify::filters_of_caller()? })
+    }
+}
+
+/// A descriptor for this process.
+pub(super) fn own_pidfd() -> Result<OwnedFd, Errno> {
+    process::pidfd_open(process::pid().cast_signed())
+}
+
 impl Prepared {
     /// Lays out the filter and the arguments of exec, and makes the user namespaces that idmapped mounts need.
     ///
     /// # Errors
     /// The step that cannot be prepared.
     pub fn new(plan: Plan) -> Result<Self, LaunchError> {
-        let mut prepared = Self::unplanned(plan)?;
+        let mut prepared = Self::of(plan, OnceCell::new());
         let payload = prepared.plan.steps.iter().find_map(|step| match step {
             Step::SetIds { uid, gid } => Some((*uid, *gid)),
             _ => None,
@@ -74,37 +101,42 @@ impl Prepared {
         Ok(prepared)
     }
 
-    /// What can be known of this process before there is a plan; `plan` is what there is of it.
-    pub(super) fn unplanned(plan: Plan) -> Result<Self, LaunchError> {
-        let launcher = process::pidfd_open(process::pid().cast_signed())
-            .map_err(|errno| LaunchError::new("clone", "descriptor of the launcher", errno))?;
-        let namespaces = KINDS
-            .into_iter()
-            .filter_map(|kind| Some((kind, std::fs::read_link(format!("/proc/self/ns/{kind}")).ok()?)))
-            .collect();
-        let filters = verify::filters_of_caller()
-            .map_err(|errno| LaunchError::new("clone", "filters of the launcher", errno))?;
-        Ok(Self {
-            plan,
-            filter: Vec::new(),
-            observing: Vec::new(),
-            image: None,
-            idmaps: IdMaps::default(),
-            launcher,
-            namespaces,
-            filters,
-        })
-    }
-
     /// What it was made from.
     #[must_use]
     pub const fn plan(&self) -> &Plan {
         &self.plan
     }
 
-    /// The whole plan for an init that has begun without it.
-    pub(super) fn complete(&mut self, plan: Plan, idmaps: IdMaps) -> Result<(), LaunchError> {
-        self.plan = plan;
+    /// Before there is a whole plan; `plan` is what there is of it.
+    pub(super) fn unplanned(plan: Plan, origin: Origin) -> Self {
+        Self::of(plan, OnceCell::from(origin))
+    }
+
+    fn of(plan: Plan, origin: OnceCell<Origin>) -> Self {
+        Self {
+            plan,
+            filter: Vec::new(),
+            observing: Vec::new(),
+            image: None,
+            idmaps: IdMaps::default(),
+            origin,
+        }
+    }
+
+    /// The launcher. Asked for by the launcher before the first clone of this plan, and by each init.
+    pub(super) fn origin(&self) -> Result<&Origin, LaunchError> {
+        if let Some(origin) = self.origin.get() {
+            return Ok(origin);
+        }
+        let origin = own_pidfd().and_then(Origin::of);
+        let origin = origin.map_err(|errno| LaunchError::new("clone", "what the launcher is", errno))?;
+        Ok(self.origin.get_or_init(|| origin))
+    }
+
+    /// The rest of the plan, for an init that has begun without it.
+    pub(super) fn complete(&mut self, rest: Plan, idmaps: IdMaps) -> Result<(), LaunchError> {
+        self.plan.floor = rest.floor;
+        self.plan.steps.extend(rest.steps);
         self.idmaps = idmaps;
         self.lay_out()
     }
@@ -194,13 +226,13 @@ impl Started {
     }
 }
 
-/// Runs the launcher's steps of the plan; init runs the others in the child of the clone, or is at work already when the
+/// Runs the launcher's steps of the plan for the cell of this number; init runs the others in the child of the clone, or is at work already when the
 /// cell was begun early. The caller must be single-threaded: the child is a copy of it.
 ///
 /// # Errors
 /// The step that failed on this side, with nothing left of the cell; what init meets comes over the channel.
-pub fn spawn(prepared: &Prepared, stdio: Stdio, name: &str) -> Result<Started, LaunchError> {
-    start(prepared, stdio, name, Init::New)
+pub fn spawn(prepared: &Prepared, stdio: Stdio, cell: u64) -> Result<Started, LaunchError> {
+    start(prepared, stdio, cell, Init::New)
 }
 
 /// Where a cell's init comes from, and what it does when all is built.
@@ -218,18 +250,19 @@ pub enum Init {
 ///
 /// # Errors
 /// As for [`spawn`].
-pub fn start(prepared: &Prepared, stdio: Stdio, name: &str, init: Init) -> Result<Started, LaunchError> {
+pub fn start(prepared: &Prepared, stdio: Stdio, cell: u64, init: Init) -> Result<Started, LaunchError> {
+    let name = LazyCell::new(|| cell_name(cell));
     let mut unfinished = Unfinished::default();
     let mut flags = None;
     let mut ends_with_init = false;
     for step in &prepared.plan.steps {
         match step {
             Step::CreateCgroup { directories, unified } => {
-                unfinished.cgroup = Some(CellCgroup::create(directories, *unified, name)?);
+                unfinished.cgroup = Some(CellCgroup::create(directories, *unified, &name)?);
             }
             Step::ReserveName { path, content } => unfinished.reserved.add(path, content.as_deref())?,
             Step::MakePrivateDirectory { parent, owner } => {
-                unfinished.private = Some(Private::create(parent, name, *owner)?);
+                unfinished.private = Some(Private::create(parent, &name, *owner)?);
             }
             Step::Clone { namespaces } => {
                 flags = Some(bits(namespaces));
@@ -247,7 +280,7 @@ pub fn start(prepared: &Prepared, stdio: Stdio, name: &str, init: Init) -> Resul
         Init::Early(early) => (false, early.fits(&prepared.plan).then_some(early)),
     };
     let begun = match early {
-        Some(early) => early.order(prepared, &stdio, name)?,
+        Some(early) => early.order(prepared, &stdio)?,
         None => None,
     };
     let mut others = Vec::new();
@@ -258,12 +291,13 @@ pub fn start(prepared: &Prepared, stdio: Stdio, name: &str, init: Init) -> Resul
     let (pid, pidfd, channel) = match begun {
         Some(begun) => begun,
         None => {
+            prepared.origin()?;
             let (channel, inner) = socket::pair().map_err(clone_error)?;
             let into = unfinished.cgroup.as_ref().and_then(CellCgroup::directory_descriptor);
             match process::clone3(flags, into.as_ref().map(AsFd::as_fd)).map_err(clone_error)? {
                 Cloned::Child => {
                     let private = unfinished.private.as_ref().map(Private::path);
-                    init::main(prepared, stdio, inner, name, private, hold)
+                    init::main(prepared, stdio, inner, &name, private, hold)
                 }
                 Cloned::Parent(pid, pidfd) => (pid, pidfd, channel),
             }
@@ -276,13 +310,13 @@ pub fn start(prepared: &Prepared, stdio: Stdio, name: &str, init: Init) -> Resul
     });
     // While init builds the root: it waits at this step.
     if let Some(directories) = late {
-        let made = unfinished.cgroup.insert(CellCgroup::create(directories, false, name)?);
+        let made = unfinished.cgroup.insert(CellCgroup::create(directories, false, &name)?);
         let joins = made.join_descriptors()?;
         let joins: Vec<_> = joins.iter().map(AsFd::as_fd).collect();
-        match socket::send(channel.as_fd(), b"cgroup", &joins) {
+        match socket::send(channel.as_fd(), name.as_bytes(), &joins) {
             // An init that is gone has said why, which is read like any of its reports.
             Ok(()) | Err(Errno(libc::EPIPE | libc::ECONNRESET)) => {}
-            Err(errno) => return Err(LaunchError::new("create-cgroup", name, errno)),
+            Err(errno) => return Err(LaunchError::new("create-cgroup", name.as_str(), errno)),
         }
     }
     unfinished.finish(channel, ends_with_init, others).ok_or_else(|| clone_error(Errno(libc::ECHILD)))

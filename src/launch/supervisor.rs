@@ -341,7 +341,7 @@ impl Launcher {
                 Err(error)
             }
             // Init was killed, or said what it may not say.
-            Some((Report::Exited(_) | Report::Listener, _)) | None => {
+            Some((Report::Exited { .. } | Report::Listener, _)) | None => {
                 cell.signal(libc::SIGKILL);
                 cell.gone().await;
                 Err(LaunchError::unfinished())
@@ -359,10 +359,10 @@ impl Launcher {
         }
         let number = shared.next_plan;
         shared.next_plan += 1;
-        let text = serde_json::to_vec(&**plan).map_err(|_unprintable| Errno(libc::EPROTO))?;
+        let bytes = plan.all().written().map_err(|_unwritable| Errno(libc::EPROTO))?;
         let file = descriptor::anonymous_file()?;
         let mut file = std::fs::File::from(file);
-        file.write_all(&text)?;
+        file.write_all(&bytes)?;
         self.send(&Request::Prepare { plan: number }, &[file.as_fd()])?;
         shared.plans.insert(number, Arc::downgrade(plan));
         Ok(number)
@@ -571,7 +571,7 @@ impl Cell {
         // Whatever init said is in the socket by now.
         while let Ok(Some((report, _))) = self.report().await {
             match report {
-                Report::Exited(status) => exit = Some(status),
+                Report::Exited { exit: status, .. } => exit = Some(status),
                 Report::Failed(error) => failed = Some(error),
                 Report::Ready(_) | Report::Listener => {}
             }

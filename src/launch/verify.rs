@@ -18,7 +18,14 @@ use crate::sys::{Errno, descriptor, kernel_file, mount, network, process};
 /// What a check saw, or what was wrong.
 type Check = Result<String, (String, Errno)>;
 
-pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Receipt, LaunchError> {
+/// What a look at the finished cell gives.
+pub(super) struct Seen {
+    pub(super) receipt: Receipt,
+    /// The signals that this process ignores, signal N as bit N-1.
+    pub(super) ignored: u64,
+}
+
+pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchError> {
     let mut seen = BTreeMap::new();
     let failed = |layer: Layer, object: String, errno| {
         LaunchError::new("verify", format!("{}: {object}", layer.name()), errno)
@@ -29,12 +36,13 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Receipt, Launch
     };
     let status =
         status.map_err(|error| failed(Layer::Root, "/proc/self/status".to_owned(), Errno::from(error)))?;
+    let filters = state.prepared.origin()?.filters;
     for layer in layers {
         let check = match layer {
             Layer::Namespaces => namespaces(state),
             Layer::Root => private_root(),
             Layer::Landlock => landlock(state),
-            Layer::Seccomp => field(&status, "Seccomp_filters", &(state.prepared.filters + 1).to_string())
+            Layer::Seccomp => field(&status, "Seccomp_filters", &(filters + 1).to_string())
                 .map(|_count| "filter".to_owned()),
             Layer::Capabilities => capabilities(&status, state),
             Layer::Cgroup => cgroup(state),
@@ -57,8 +65,11 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Receipt, Launch
         }
     };
     seen.insert("descriptors".to_owned(), closed.map_err(|(o, e)| failed(Layer::Root, o, e))?);
+    let ignored = value(&status, "SigIgn").and_then(|mask| u64::from_str_radix(mask, 16).ok());
     let floor = state.prepared.plan.floor;
-    Ok(Receipt { floor, cell: Built::OnDemand, layers: seen, coverage: coverage(layers, state.observed) })
+    let coverage = coverage(layers, state.observed);
+    let receipt = Receipt { floor, cell: Built::OnDemand, layers: seen, coverage };
+    Ok(Seen { receipt, ignored: ignored.unwrap_or(u64::MAX) })
 }
 
 /// What will be known of each layer's refusals. Mounts, Landlock and capabilities tell nobody but the payload; of what
@@ -192,7 +203,8 @@ fn landlock(state: &State<'_>) -> Check {
 fn own_namespace(state: &State<'_>, kind: &str) -> Result<(), (String, Errno)> {
     let path = format!("/proc/self/ns/{kind}");
     let here = std::fs::read_link(&path).map_err(|error| (path, Errno::from(error)))?;
-    match state.prepared.namespaces.iter().find(|(known, _)| *known == kind) {
+    let origin = state.prepared.origin().map_err(|error| (error.object, error.errno))?;
+    match origin.namespaces.iter().find(|(known, _)| *known == kind) {
         Some((_, launchers)) if *launchers == here => {
             Err((format!("the {kind} namespace is the launcher's"), Errno(libc::EPROTO)))
         }
@@ -258,7 +270,7 @@ fn cgroup(state: &State<'_>) -> Check {
         let found = listed.or_else(|| path(&str::is_empty));
         match &state.alone {
             None => found == Some("/"),
-            Some(_) => found.is_some_and(|found| found.rsplit('/').next() == Some(state.name)),
+            Some(_) => found.is_some_and(|found| found.rsplit('/').next() == Some(state.name.as_str())),
         }
     };
     for controller in ["memory", "pids", "cpu"] {
@@ -271,6 +283,11 @@ fn cgroup(state: &State<'_>) -> Check {
 
 /// 0, 1, 2 and init's channel, and the scratch directory that the channel hands over; all others are closed.
 fn descriptors() -> Check {
+    // Linux 6.2 and newer say how many there are (Documentation/filesystems/proc.rst); if all that may be open are, there is no other.
+    let may_be_open = [0, 1, 2, 3, 6].into_iter().filter(|number| descriptor::is_open(*number)).count();
+    if std::fs::metadata("/proc/self/fd").is_ok_and(|found| found.size() == may_be_open as u64) {
+        return Ok("stdin, stdout, stderr".to_owned());
+    }
     let list =
         std::fs::read_dir("/proc/self/fd").map_err(|e| ("/proc/self/fd".to_owned(), Errno::from(e)))?;
     let mut numbers: Vec<i32> =

@@ -29,6 +29,41 @@ pub struct Plan {
     pub steps: Vec<Step>,
 }
 
+/// The end of a plan, borrowed; written as a [`Plan`] is.
+#[derive(Debug, Serialize)]
+pub struct Rest<'p> {
+    /// As in [`Plan`].
+    pub floor: Floor,
+    /// In order.
+    pub steps: &'p [Step],
+}
+
+impl Rest<'_> {
+    /// What [`Plan::read`] takes, from one process to another of the same program: not a format to be kept.
+    ///
+    /// # Errors
+    /// None that the types allow.
+    pub fn written(&self) -> postcard::Result<Vec<u8>> {
+        postcard::to_allocvec(self)
+    }
+}
+
+impl Plan {
+    /// The whole of it, to be written.
+    #[must_use]
+    pub fn all(&self) -> Rest<'_> {
+        Rest { floor: self.floor, steps: &self.steps }
+    }
+
+    /// The plan that [`Rest::written`] was made of.
+    ///
+    /// # Errors
+    /// The bytes are none.
+    pub fn read(bytes: &[u8]) -> postcard::Result<Self> {
+        postcard::from_bytes(bytes)
+    }
+}
+
 /// Why no plan can be made.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum Refusal {

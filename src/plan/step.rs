@@ -104,7 +104,7 @@ pub struct LandlockRule {
 
 /// One step of a launch. The order in a plan is the order in which they run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(tag = "step", rename_all = "kebab-case")]
+#[serde(rename_all = "kebab-case")]
 pub enum Step {
     /// Launcher: make the cell's cgroup directories and write their limits.
     CreateCgroup {

@@ -147,20 +147,22 @@ impl Image {
 struct Shared<'a> {
     image: &'a Image,
     scope: Option<i32>,
+    ignored: u64,
     errno: i32,
 }
 
 /// Starts `image` as a child, as vfork(2) and execve(2) would: the caller sleeps until exec has
-/// happened or failed, so no page table is copied. Signals are at their defaults in the program. With a `scope`, a
-/// Landlock ruleset, the child enters it and is killed when the caller ends.
+/// happened or failed, so no page table is copied. Signals are at their defaults in the program, if those that the caller
+/// ignores are in `ignored`, signal N as bit N-1. With a `scope`, a Landlock ruleset, the child enters it and is killed
+/// when the caller ends.
 ///
 /// # Errors
 /// The errno of clone or of execve.
-pub fn spawn(image: &Image, scope: Option<BorrowedFd<'_>>) -> Result<libc::pid_t> {
+pub fn spawn(image: &Image, scope: Option<BorrowedFd<'_>>, ignored: u64) -> Result<libc::pid_t> {
     const STACK: usize = 32 * 1024;
     let mut stack = vec![0_u64; STACK / 8];
     let scope = scope.map(|ruleset| ruleset.as_raw_fd());
-    let mut shared = Shared { image, scope, errno: 0 };
+    let mut shared = Shared { image, scope, ignored, errno: 0 };
     let top = stack.as_mut_ptr_range().end;
     // SAFETY: clone wants the top of a stack that stays mapped: `stack` outlives the call, and CLONE_VFORK
     // keeps this thread asleep until the child has left it by exec or exit. `run` matches the signature.
@@ -188,16 +190,21 @@ pub fn spawn(image: &Image, scope: Option<BorrowedFd<'_>>) -> Result<libc::pid_t
 /// The child of [`spawn`]: only system calls, nothing that allocates or locks.
 extern "C" fn run(argument: *mut libc::c_void) -> libc::c_int {
     let shared = argument.cast::<Shared<'_>>();
-    for signal in 1..=64 {
-        // SAFETY: SIG_DFL needs no handler to live; a refusal (SIGKILL, SIGSTOP, reserved) changes nothing.
-        unsafe { libc::signal(signal, libc::SIG_DFL) };
+    // SAFETY: `argument` is the `Shared` of `spawn`, alive while its thread sleeps.
+    let ignored = unsafe { (*shared).ignored };
+    // What has a handler gets its default back by execve. Not signal(3): it refuses those that libc uses itself.
+    let default = [0_u64; 4];
+    for signal in (1..=64).filter(|signal| ignored >> (signal - 1) & 1 == 1) {
+        // SAFETY: rt_sigaction reads a kernel sigaction, of which all zeroes is SIG_DFL; the old one is not asked for. A
+        // refusal (SIGKILL, SIGSTOP) changes nothing.
+        unsafe { libc::syscall(libc::SYS_rt_sigaction, signal, &raw const default, ptr::null::<u64>(), 8) };
     }
     let mask: u64 = 0;
     // SAFETY: rt_sigprocmask reads 8 bytes of `mask` and writes nothing, as the old set is null.
     unsafe {
         libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const mask, ptr::null::<u64>(), 8)
     };
-    // SAFETY: `argument` is the `Shared` of `spawn`, alive while its thread sleeps.
+    // SAFETY: as above.
     let image = unsafe { (*shared).image };
     // SAFETY: as above.
     let scope = unsafe { (*shared).scope };
@@ -287,9 +294,21 @@ pub fn wait_unless_terminated() -> Result<Option<Reaped>> {
         if TERMINATED.load(Ordering::Relaxed) {
             return Ok(None);
         }
-        match wait_once(-1) {
+        match wait_once(-1, 0) {
             Err(Errno(libc::EINTR)) => {}
-            answer => return answer.map(Some),
+            answer => return answer,
+        }
+    }
+}
+
+/// Has this process no child, dead ones aside, which are reaped?
+#[must_use]
+pub fn is_alone() -> bool {
+    loop {
+        match wait_once(-1, libc::WNOHANG) {
+            Ok(Some(_)) => {}
+            Ok(None) => return false,
+            Err(errno) => return errno == Errno(libc::ECHILD),
         }
     }
 }
@@ -320,27 +339,32 @@ pub struct Reaped {
 /// The kernel's errno; `EINTR` is tried again.
 pub fn wait(pid: libc::pid_t) -> Result<Reaped> {
     loop {
-        match wait_once(pid) {
-            Err(Errno(libc::EINTR)) => {}
-            answer => return answer,
+        match wait_once(pid, 0) {
+            Ok(Some(reaped)) => return Ok(reaped),
+            Ok(None) | Err(Errno(libc::EINTR)) => {}
+            Err(errno) => return Err(errno),
         }
     }
 }
 
-fn wait_once(pid: libc::pid_t) -> Result<Reaped> {
+/// `None` when there is none to be reaped yet and `options` do not wait.
+fn wait_once(pid: libc::pid_t, options: libc::c_int) -> Result<Option<Reaped>> {
     let mut status: libc::c_int = 0;
     // SAFETY: rusage is a plain C struct for which all zeroes is a value.
     let mut usage: libc::rusage = unsafe { std::mem::zeroed() };
     // SAFETY: both pointers are to live variables of the right type.
-    let reaped = unsafe { libc::wait4(pid, &raw mut status, libc::__WALL, &raw mut usage) };
+    let reaped = unsafe { libc::wait4(pid, &raw mut status, libc::__WALL | options, &raw mut usage) };
     if reaped == -1 {
         return Err(Errno::last());
+    }
+    if reaped == 0 {
+        return Ok(None);
     }
     let microseconds = |t: libc::timeval| {
         u64::try_from(t.tv_sec).unwrap_or(0) * 1_000_000 + u64::try_from(t.tv_usec).unwrap_or(0)
     };
     let cpu_us = microseconds(usage.ru_utime) + microseconds(usage.ru_stime);
-    Ok(Reaped { pid: reaped, exit: Exit::from_wait(status), cpu_us })
+    Ok(Some(Reaped { pid: reaped, exit: Exit::from_wait(status), cpu_us }))
 }
 
 /// `pidfd_open(2)`.

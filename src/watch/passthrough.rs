@@ -38,6 +38,8 @@ pub struct Passed {
     /// Calls that the filter refused.
     pub refusals: Option<Refusals>,
     listener: Option<OwnedFd>,
+    /// No process was left but init when it reported that.
+    pub alone: bool,
     /// The scratch directory, for its usage.
     pub scratch: Option<OwnedFd>,
     /// The limit that stopped it: time or output.
@@ -123,13 +125,21 @@ impl<'a> Stream<'a> {
     }
 }
 
-/// Runs until every process of the cell is dead.
+/// Runs until every process of the cell is dead. Once init is the only one left, `last` is called, if that is ever known:
+/// what it does is done while the kernel takes the cell down.
 ///
 /// # Errors
 /// A failing system call of the supervisor itself; the cell is killed then.
-pub fn pass(started: &Started, plan: &Plan, ends: Ends, time: Duration, output: u64) -> Result<Passed> {
+pub fn pass(
+    started: &Started,
+    plan: &Plan,
+    ends: Ends,
+    time: Duration,
+    output: u64,
+    last: impl FnOnce(&Passed),
+) -> Result<Passed> {
     let mut passed = Passed { refusals: Some(Refusals::new(plan, started.pid, None)), ..Passed::default() };
-    let answer = relay(started, ends, time, output, &mut passed);
+    let answer = relay(started, ends, time, output, &mut passed, last);
     if answer.is_err() || passed.stopped.is_some() {
         started.end()?;
     }
@@ -151,7 +161,15 @@ pub fn pass(started: &Started, plan: &Plan, ends: Ends, time: Duration, output: 
     answer.map(|()| passed)
 }
 
-fn relay(started: &Started, ends: Ends, time: Duration, output: u64, passed: &mut Passed) -> Result<()> {
+fn relay(
+    started: &Started,
+    ends: Ends,
+    time: Duration,
+    output: u64,
+    passed: &mut Passed,
+    last: impl FnOnce(&Passed),
+) -> Result<()> {
+    let mut last = Some(last);
     let deadline = Instant::now() + time;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
     let mut sink = Some(ends.stdin);
@@ -186,6 +204,9 @@ fn relay(started: &Started, ends: Ends, time: Duration, output: u64, passed: &mu
             interests.map(|i| i.ready != 0);
         if channel {
             reporting = drain_channel(started, passed)?;
+            if let Some(last) = last.take_if(|_| passed.alone) {
+                last(passed);
+            }
         }
         if refused || look_at.is_some_and(|at| at <= Instant::now()) {
             look_at = look(passed);
@@ -259,7 +280,10 @@ fn drain_channel(started: &Started, passed: &mut Passed) -> Result<bool> {
                         passed.receipt = Some(receipt);
                         passed.scratch = descriptors.into_iter().next();
                     }
-                    Report::Exited(exit) => passed.exit = Some(exit),
+                    Report::Exited { exit, alone } => {
+                        passed.exit = Some(exit);
+                        passed.alone = alone;
+                    }
                 }
             }
         }

@@ -73,3 +73,13 @@ macro_rules! targets {
 }
 
 targets!(filters frames messages profiles protocol);
+
+/// Else a fuzzer begins with what is refused at once.
+#[test]
+fn the_seeds_of_the_protocol_are_messages() {
+    for entry in fs::read_dir("fuzz/corpus/protocol").unwrap() {
+        let path = entry.unwrap().path();
+        let seed = path.file_name().unwrap().to_str().unwrap().starts_with("seed-");
+        assert!(!seed || properties::protocol::is_message(&fs::read(&path).unwrap()), "{}", path.display());
+    }
+}

@@ -368,5 +368,6 @@ fn a_plan_survives_being_written_and_read() {
     for plan in super::golden::plans() {
         let text = serde_json::to_string(&plan).unwrap();
         assert_eq!(serde_json::from_str::<Plan>(&text).unwrap(), plan);
+        assert_eq!(Plan::read(&plan.all().written().unwrap()).unwrap(), plan);
     }
 }

@@ -127,7 +127,7 @@ pub(super) fn path(
 /// Covers programs that install others, unless one of them was asked for.
 pub(super) fn hide_installers(files: &Files, view: &mut View<'_>, path: &[PathBuf], programs: &[PathBuf]) {
     for place in path {
-        for name in INSTALLERS {
+        for name in files.those_in(place, &INSTALLERS) {
             let Ok(found) = files.resolve(&place.join(name)) else { continue };
             // The file alone would leave the package importable and its other links working.
             let package = node::package_around(&found.real).and_then(|package| files.resolve(&package).ok());

@@ -10,7 +10,6 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
-use toolcell::launch::cgroup::cell_name;
 use toolcell::launch::spawn::{self, Prepared, Started, Stdio as Ends};
 use toolcell::launch::{LaunchError, own};
 use toolcell::outcome::{Limit, Receipt};
@@ -151,7 +150,7 @@ fn launch(plan: Plan, number: u64) -> Result<Outcome> {
     let (out, stdout) = descriptor::pipe()?;
     let (err, stderr) = descriptor::pipe()?;
     let started = Prepared::new(plan.clone())
-        .and_then(|prepared| spawn::spawn(&prepared, Ends { stdin, stdout, stderr }, &cell_name(number)));
+        .and_then(|prepared| spawn::spawn(&prepared, Ends { stdin, stdout, stderr }, number));
     let started = match started {
         Ok(started) => started,
         Err(error) => return Ok(Outcome { failed: Some(error), ..none }),
@@ -162,7 +161,7 @@ fn launch(plan: Plan, number: u64) -> Result<Outcome> {
         drop(listener);
     }
     let ends = Ours { stdin: into, stdout: out, stderr: err };
-    let passed = passthrough::pass(&started, &plan, ends, Duration::from_secs(60), 16 << 20);
+    let passed = passthrough::pass(&started, &plan, ends, Duration::from_secs(60), 16 << 20, |_| {});
     let Started { cgroup, reserved, private, .. } = started;
     drop((reserved, private));
     if let Some(cgroup) = cgroup {

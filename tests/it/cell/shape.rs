@@ -3,11 +3,12 @@
 //! Neighbours: `paths` has what is granted on top. Never: compares with a copy of the host's own files.
 
 use std::fs;
+use std::process::Command;
 
 use toolcell::sys::landlock;
 
-use super::scene::{Scene, bare_answer, operations};
-use crate::table;
+use super::scene::{Scene, bare_answer, floor, operations};
+use crate::{binary, table};
 
 #[test]
 fn the_devices_are_the_harmless_five() {
@@ -103,12 +104,7 @@ fn the_environment_is_what_was_passed() {
     let scene = Scene::new();
     let run = |options: &[&str]| {
         let mut command = scene.command("exec");
-        command
-            .args(super::scene::floor())
-            .args(options)
-            .arg("--")
-            .arg(super::probe::program())
-            .arg("environment");
+        command.args(floor()).args(options).arg("--").arg(super::probe::program()).arg("environment");
         command.env("TOOLCELL_TEST_SECRET", "s3cret").env("TOOLCELL_TEST_OTHER", "other");
         String::from_utf8(command.output().unwrap().stdout).unwrap()
     };
@@ -117,4 +113,18 @@ fn the_environment_is_what_was_passed() {
     let passed = run(&["--env", "TOOLCELL_TEST_SECRET", "--env", "FIXED=value=1"]);
     assert!(passed.contains("TOOLCELL_TEST_SECRET=s3cret;") && passed.contains("FIXED=value=1;"), "{passed}");
     assert!(!passed.contains("other"), "{passed}");
+}
+
+#[test]
+fn no_signal_is_ignored() {
+    let [option, value] = floor();
+    let ignoring = "trap '' HUP INT TERM USR1; grep SigIgn: /proc/self/status; exec \"$@\"";
+    let mut command = Command::new("sh");
+    command.args(["-c", ignoring, "sh"]).arg(binary()).args(["exec", option, value, "--"]);
+    let output = command.args(["grep", "SigIgn:", "/proc/self/status"]).output().unwrap();
+    let said = String::from_utf8_lossy(&output.stdout).into_owned();
+    let masks = said.lines().filter_map(|line| line.strip_prefix("SigIgn:\t"));
+    let masks: Vec<u64> = masks.map(|mask| u64::from_str_radix(mask, 16).unwrap()).collect();
+    let [outside, inside] = masks[..] else { panic!("{said}{}", String::from_utf8_lossy(&output.stderr)) };
+    assert_eq!((outside & 0x4203, inside), (0x4203, 0));
 }
