@@ -38,6 +38,7 @@ def lay_out(scene):
     scene.chmod(0o755)
     for folder in ("src", "tests", "profiles", "docs", "fuzz/corpus"):
         shutil.copytree(ROOT / folder, scene / "project" / folder)
+    shutil.copy(ROOT / "SECURITY.md", scene / "project")
     for path in (scene / "project").rglob("*"):
         path.chmod(0o755 if path.is_dir() else 0o644)
     (scene / "project").chmod(0o755)

@@ -102,7 +102,7 @@ fn a_profile_that_is_none_ends_as_it_does_for_run() {
 }
 
 /// The rows of a table of a document, behind this head: their cells.
-fn table<'d>(document: &'d str, head: &str) -> Vec<Vec<&'d str>> {
+pub(crate) fn table<'d>(document: &'d str, head: &str) -> Vec<Vec<&'d str>> {
     let table = document.split(head).nth(1).unwrap();
     let rows = table.lines().skip(2).take_while(|line| line.starts_with('|'));
     rows.map(|row| row.split('|').map(str::trim).collect()).collect()

@@ -5,6 +5,7 @@
 //! that no profile leads to. Never: trusts a probe that was not seen to succeed where the layer is missing.
 
 mod alone;
+mod attacks;
 mod differential;
 mod failures;
 mod identity;

@@ -125,6 +125,16 @@ fn launches_a_plan() {
     process::exit_now(0);
 }
 
+/// Runs a plan with this process's own standard input, output and error, and ends with it.
+pub(super) fn serve(plan: Plan) -> ! {
+    // The harness has begun a line.
+    std::io::Write::write_all(&mut std::io::stdout(), b"\n").unwrap();
+    wait_until_alone();
+    let outcome = launch(plan, 0).unwrap();
+    assert!(outcome.failed.is_none(), "{outcome:?}");
+    process::exit_now(0)
+}
+
 /// The harness's other thread waits for this one, in futex(2), and holds no lock that a child would miss.
 fn wait_until_alone() {
     let own = fs::read_link("/proc/thread-self").unwrap();
