@@ -26,7 +26,7 @@ pub(super) const GROUPS: &[Group] = &[
     // Allowed.
     Group { why: "reading and writing what is open", entry: ALLOW, names: &[
         "read", "write", "readv", "writev", "pread64", "pwrite64", "preadv", "pwritev", "preadv2", "pwritev2", "lseek",
-        "close", "close_range", "dup", "dup2", "dup3", "fcntl", "flock", "fsync", "fdatasync", "sync_file_range", "syncfs",
+        "close", "close_range", "dup", "dup2", "dup3", "flock", "fsync", "fdatasync", "sync_file_range", "syncfs",
         "ftruncate", "fallocate", "fadvise64", "readahead", "sendfile", "copy_file_range", "splice", "tee", "pipe", "pipe2",
     ] },
     Group { why: "files by name: mounts and Landlock decide which exist", entry: ALLOW, names: &[
@@ -87,6 +87,7 @@ pub(super) const GROUPS: &[Group] = &[
     ] },
 
     // By argument.
+    Group { why: "a lease makes whoever opens the file, on the host too, wait for its holder (45 s, `lease-break-time`)", entry: Entry::Arguments(&rules::FCNTL), names: &["fcntl"] },
     Group { why: "no namespaces inside the cell: they open kernel code that is otherwise for administrators", entry: Entry::Arguments(&rules::CLONE), names: &["clone"] },
     Group { why: "no typing into a terminal in the user's name", entry: Entry::Arguments(&rules::IOCTL), names: &["ioctl"] },
     Group { why: "neither a read-only mount nor Landlock before ABI 9 stops a connection to a path socket, and the other families are kernel surface", entry: Entry::Arguments(&rules::SOCKET), names: &["socket"] },

@@ -70,6 +70,7 @@ pub(super) fn by_hand(call: &str, arguments: [u64; 6]) -> Option<u32> {
                 .all(|flag| a & flag == 0),
             EPERM,
         ),
+        "fcntl" => when(b != 1024 && b != 1040, EPERM),
         "ioctl" => when(b != 0x5412 && b != 0x541c, EPERM),
         "socket" => Some(match (a, b & 0xf, c) {
             (2 | 10, 1, 0 | 6) | (2 | 10, 2, 0 | 17) => ALLOW,

@@ -163,6 +163,13 @@ pub(super) const IOCTL: Rule = Rule {
     otherwise: Action::Allow,
 };
 
+/// fcntl(2): the command is an `int`.
+pub(super) const FCNTL: Rule = Rule {
+    text: "every command but F_SETLEASE and F_SETDELEG",
+    clauses: &[refuse(&[is(1, &[1024, 1040])], Errno::Perm)],
+    otherwise: Action::Allow,
+};
+
 /// `AF_INET` and `AF_INET6`.
 const INTERNET: Test = is(0, &[2, 10]);
 /// The type without the flags `SOCK_CLOEXEC` and `SOCK_NONBLOCK`.

@@ -6,6 +6,7 @@
 
 mod alone;
 mod attacks;
+mod between;
 mod differential;
 mod failures;
 mod identity;

@@ -20,6 +20,8 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
+#include <sys/inotify.h>
 #include <sys/ioctl.h>
 #include <sys/mman.h>
 #include <sys/mount.h>
@@ -27,6 +29,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/sysinfo.h>
 #include <sys/un.h>
 #include <sys/wait.h>
 #include <time.h>
@@ -300,6 +303,27 @@ static void stay(void)
 		pause();
 }
 
+/* Does something to a file, says so, and goes on when stdin ends. */
+static void hold(const char *what, const char *path)
+{
+	char byte;
+	int watch = -1, fd = open(path, O_RDONLY | O_CLOEXEC);
+	long held = fd;
+	if (fd >= 0 && !strcmp(what, "flock"))
+		held = flock(fd, LOCK_EX | LOCK_NB);
+	else if (fd >= 0 && !strcmp(what, "watch") && (watch = inotify_init1(IN_NONBLOCK | IN_CLOEXEC)) >= 0)
+		held = inotify_add_watch(watch, path, IN_OPEN);
+	result(held);
+	printf("%s\n", answer);
+	fflush(stdout);
+	while (read(0, &byte, 1) > 0)
+		;
+	if (watch >= 0) {
+		char events[4096];
+		result(read(watch, events, sizeof events));
+	}
+}
+
 /* Two processes that stop themselves. */
 static void stopped(void)
 {
@@ -494,6 +518,17 @@ static void run(char *operation)
 		flood(number(1));
 	} else if (IS("stay")) {
 		stay();
+	} else if (IS("hold")) {
+		hold(operand[1], operand[2]);
+	} else if (IS("flock")) {
+		int fd = open(operand[1], O_RDONLY | O_CLOEXEC);
+		result(fd < 0 ? -1 : flock(fd, LOCK_EX | LOCK_NB));
+	} else if (IS("lease")) {
+		int fd = open(operand[1], O_RDONLY | O_CLOEXEC);
+		result(fd < 0 ? -1 : fcntl(fd, F_SETLEASE, F_RDLCK));
+	} else if (IS("load")) {
+		struct sysinfo info;
+		result(sysinfo(&info) ? -1 : info.totalram && info.procs ? 0 : -1);
 	} else if (IS("stopped")) {
 		stopped();
 	} else if (IS("vforked")) {
