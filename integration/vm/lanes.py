@@ -62,7 +62,7 @@ LANES = {
     "scope": Lane("6.12", "scope", "full", tests=CELLS),
     "scope-6.12": Lane("6.12", "scope", "full"),
     "session": Lane("6.12", "session", "full", quick=True, tests=REFUSAL),
-    "session-6.12": Lane("6.12", "session", "full", tests=CELLS),
+    "session-6.12": Lane("6.12", "session", "full"),
     "plain": Lane("6.12", "plain", "no-cgroup", tests=CELLS),
     "no-user-namespaces": refusing("6.12", "plain", "user-namespace:clone3:ENOSPC", quick=True,
                                    sysctls=("user.max_user_namespaces=0",)),

@@ -94,6 +94,11 @@ impl CellCgroup {
         options.open(path).ok().map(OwnedFd::from)
     }
 
+    /// v2: the calling process enters.
+    pub(super) fn enter(&self) -> Result<(), Errno> {
+        self.directories.iter().try_for_each(|(path, _)| Ok(fs::write(path.join("cgroup.procs"), "0")?))
+    }
+
     /// Content of a file of a controller, if the kernel has it.
     #[must_use]
     pub fn read(&self, controller: &str, file: &str) -> Option<String> {

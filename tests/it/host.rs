@@ -7,6 +7,8 @@
 //! `TOOLCELL_EXPECT_CGROUP` a part of what the doctor says about where cells have their limits.
 //! Neighbours: `integration/vm/lanes.py` says what each of its hosts is. Never: looks at the version of the kernel.
 
+use std::io::{Read as _, Write as _};
+use std::os::unix::net::UnixListener;
 use std::path::PathBuf;
 use std::process::Command;
 use std::time::{Duration, Instant};
@@ -54,6 +56,41 @@ fn a_scope_asked_of_systemd_is_the_callers_own_and_ends_with_it() {
         assert!(began.elapsed() < bound, "{} or {} is left", first.display(), second.display());
         std::thread::yield_now();
     }
+}
+
+/// A user to whom nothing is delegated, and whose bus knows nobody: nothing runs but below the floor that is accepted.
+#[test]
+fn a_bus_that_gives_no_scope_is_told_and_costs_the_floor() {
+    if expected().as_deref() != Some("no-cgroup") {
+        return;
+    }
+    let directory = std::env::temp_dir().join(format!("toolcell-bus-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    let bus = UnixListener::bind(directory.join("bus")).unwrap();
+    let refusing = std::thread::spawn(move || {
+        for _ in 0..2 {
+            let (mut caller, _) = bus.accept().unwrap();
+            caller.write_all(b"REJECTED EXTERNAL\r\n").unwrap();
+            // Until the caller goes away, whose own words would be lost otherwise.
+            caller.read_to_end(&mut Vec::new()).unwrap();
+        }
+    });
+    let exec = |options: &[&str]| {
+        let mut command = Command::new(crate::binary());
+        command.env("XDG_RUNTIME_DIR", &directory).arg("exec").args(options).args(["--", "echo", "ran"]);
+        let output = command.output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        (output.status.code(), String::from_utf8(output.stdout).unwrap(), said)
+    };
+    let (code, stdout, stderr) = exec(&[]);
+    assert_eq!((code, stdout.as_str()), (Some(121), ""), "{stderr}");
+    for word in ["asked for a scope, and gave none", "EACCES", "hint: "] {
+        assert!(stderr.contains(word), "{stderr}");
+    }
+    let (code, stdout, stderr) = exec(&["--floor", "no-cgroup"]);
+    assert_eq!((code, stdout.as_str()), (Some(0), "ran\n"), "{stderr}");
+    refusing.join().unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]

@@ -258,7 +258,7 @@ pub(crate) fn session<F: Future<Output = Client>>(setup: &Setup, client: impl Fn
             client.exit().await;
         }
     };
-    let ran = runtime.block_on(async { tokio::time::timeout(BOUND, run).await });
+    let ran = runtime.block_on(async { tokio::time::timeout(BOUND * crate::host::patience(), run).await });
     let said = fs::read_to_string(scratch.0.join("stderr")).unwrap();
     ran.unwrap_or_else(|_elapsed| panic!("the session does not end: {said}"));
     Book::read(&scratch.0.join("audit.jsonl"))
