@@ -8,7 +8,6 @@
  * last as a line.
  */
 #define _GNU_SOURCE
-#include <dirent.h>
 #include <errno.h>
 #include <fcntl.h>
 #include <grp.h>
@@ -31,6 +30,7 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
+#include <sys/vfs.h>
 #include <sys/wait.h>
 #include <time.h>
 #include <unistd.h>
@@ -161,21 +161,44 @@ static void drop_capabilities(void)
 	ok("capset", syscall(SYS_capset, &header, data));
 }
 
-static void verify(int cgroup)
+static void namespaces(int count)
+{
+	static const char *const kinds[] = { "user", "mnt", "pid", "net", "ipc", "uts", "time", "cgroup" };
+	char path[64], name[64];
+	for (int i = count > 0 ? 0 : 7; i < (count > 0 ? count : 8); i++) {
+		snprintf(path, sizeof path, "/proc/self/ns/%s", kinds[i]);
+		ok(path, readlink(path, name, sizeof name));
+	}
+}
+
+/* What Landlock refuses in a cell: nothing is connected or bound. */
+static void try_internet(int (*call)(int, const struct sockaddr *, socklen_t), int port)
+{
+	struct sockaddr_in address = { .sin_family = AF_INET, .sin_port = htons((uint16_t)port), .sin_addr = { htonl(INADDR_LOOPBACK) } };
+	int stream = (int)ok("socket", socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
+	call(stream, (struct sockaddr *)&address, sizeof address);
+	close(stream);
+}
+
+static void verify(int landlock_net, int cgroup)
 {
 	struct stat at;
+	struct statfs root;
 	get("/proc/self/status");
+	namespaces(7);
 	get("/proc/self/net/dev");
-	lstat("/sys", &at), lstat("/boot", &at), lstat("/root/.ssh", &at), lstat("/proc/sys", &at);
-	open("/.toolcell/new", O_WRONLY | O_CREAT | O_CLOEXEC, 0666);
+	ok("statfs", statfs("/", &root)), ok("statfs", statfs("/", &root));
+	lstat("/sys", &at), lstat("/proc/sys", &at), lstat("/proc/kcore", &at);
 	open("/.toolcell/canary", O_RDONLY | O_CLOEXEC);
-	if (cgroup)
+	if (landlock_net)
+		try_internet(connect, 9), try_internet(bind, 0);
+	if (cgroup) {
+		namespaces(0);
 		get("/proc/self/cgroup");
-	DIR *numbers = opendir("/proc/self/fd");
-	while (numbers && readdir(numbers))
-		;
-	if (numbers)
-		closedir(numbers);
+	}
+	for (int number = 0; number < 7; number++)
+		fcntl(number, F_GETFD);
+	stat("/proc/self/fd", &at);
 }
 
 /* Runs in memory shared with init, which sleeps until the exec. */
@@ -183,36 +206,57 @@ static int payload(void *unused)
 {
 	sigset_t none;
 	(void)unused;
-	for (int signal_number = 1; signal_number <= 64; signal_number++)
-		signal(signal_number, SIG_DFL);
 	sigemptyset(&none);
 	sigprocmask(SIG_SETMASK, &none, NULL);
 	execve(payload_argv[0], payload_argv, payload_environment);
 	_exit(127);
 }
 
-static void report(int channel, size_t length, int descriptor)
+static void tell(int channel, size_t length, const int *descriptors, int count)
 {
 	static char bytes[1024];
-	char control[CMSG_SPACE(sizeof descriptor)];
+	char control[CMSG_SPACE(4 * sizeof(int))];
 	struct iovec part = { bytes, length };
 	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1 };
-	if (descriptor >= 0) {
+	if (count > 0) {
+		size_t size = (size_t)count * sizeof(int);
 		message.msg_control = control;
-		message.msg_controllen = sizeof control;
+		message.msg_controllen = CMSG_SPACE(size);
 		struct cmsghdr *header = CMSG_FIRSTHDR(&message);
 		header->cmsg_level = SOL_SOCKET;
 		header->cmsg_type = SCM_RIGHTS;
-		header->cmsg_len = CMSG_LEN(sizeof descriptor);
-		memcpy(CMSG_DATA(header), &descriptor, sizeof descriptor);
+		header->cmsg_len = CMSG_LEN(size);
+		memcpy(CMSG_DATA(header), descriptors, size);
 	}
 	ok("sendmsg", sendmsg(channel, &message, MSG_NOSIGNAL));
 }
 
-static void init(int stdio[3], int channel, int *joins, int join_count)
+static void report(int channel, size_t length, int descriptor)
+{
+	tell(channel, length, &descriptor, descriptor >= 0);
+}
+
+/* Descriptors of a message; how many there are. */
+static int receive(int channel, int *descriptors, size_t room)
+{
+	char bytes[512], control[CMSG_SPACE(4 * sizeof(int))];
+	struct iovec part = { bytes, sizeof bytes };
+	struct msghdr message = { .msg_iov = &part, .msg_iovlen = 1, .msg_control = control, .msg_controllen = sizeof control };
+	ok("recvmsg", recvmsg(channel, &message, MSG_CMSG_CLOEXEC));
+	struct cmsghdr *header = CMSG_FIRSTHDR(&message);
+	size_t length = header ? header->cmsg_len - CMSG_LEN(0) : 0;
+	if (length > room)
+		die("too many descriptors");
+	if (header)
+		memcpy(descriptors, CMSG_DATA(header), length);
+	return (int)(length / sizeof(int));
+}
+
+static void init(int stdio[3], int channel)
 {
 	static char stack[32 * 1024];
-	int root = -1, scratch = -1, made = -1, ruleset = -1, cgroup = 0;
+	int root = -1, scratch = -1, made = -1, ruleset = -1, cgroup = 0, net = 0;
+	int joins[4], join_count = 0;
 	ok("name", prctl(PR_SET_NAME, "floor-init"));
 	tie();
 	int proc = opened(AT_FDCWD, "/proc", O_PATH | O_DIRECTORY, 0, 0);
@@ -221,7 +265,9 @@ static void init(int stdio[3], int channel, int *joins, int join_count)
 		const char *what = f[0];
 		int kept = made;
 		made = -1;
-		if (!strcmp(what, "join-cgroup")) {
+		if (!strcmp(what, "create-cgroup")) {
+			join_count = receive(channel, joins, sizeof joins);
+		} else if (!strcmp(what, "join-cgroup")) {
 			for (int j = 0; j < join_count; j++)
 				ok("join", write(joins[j], "0", 1));
 			get("/proc/self/cgroup");
@@ -336,6 +382,7 @@ static void init(int stdio[3], int channel, int *joins, int join_count)
 			ok("no_new_privs", prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0));
 		} else if (!strcmp(what, "landlock")) {
 			uint64_t attr[3] = { number(f[1]), number(f[2]), number(f[3]) };
+			net = attr[1] != 0;
 			ruleset = (int)ok("landlock", syscall(SYS_landlock_create_ruleset, attr, number(f[4]), 0));
 		} else if (!strcmp(what, "landlock-rule")) {
 			int path = opened(AT_FDCWD, f[1], O_PATH, 0, 0);
@@ -346,10 +393,12 @@ static void init(int stdio[3], int channel, int *joins, int join_count)
 			ok("restrict", syscall(SYS_landlock_restrict_self, ruleset, 0));
 			close(ruleset);
 		} else if (!strcmp(what, "seccomp")) {
-			ok("seccomp", syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, 0, &filter));
+			int listener = (int)ok("seccomp", syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_NEW_LISTENER | SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV, &filter));
+			report(channel, 10, listener);
+			close(listener);
 		} else if (!strcmp(what, "verify")) {
 			close(proc);
-			verify(cgroup);
+			verify(net, cgroup);
 		} else if (!strcmp(what, "exec")) {
 			umask(022);
 			ok(f[1], chdir(f[1]));
@@ -368,51 +417,65 @@ static void init(int stdio[3], int channel, int *joins, int join_count)
 	_exit(WEXITSTATUS(status));
 }
 
-static uint64_t cell(const char *name)
+/* Makes the cgroups of some lines of the script; how many there are. */
+static int cgroups(int from, int to, const char *name, char paths[4][512])
 {
-	struct timespec start, end;
-	char paths[4][512], path[4096];
-	int joins[4], join_count = 0, channel[2], in[2], out[2], err[2], pidfd = -1;
-	uint64_t namespaces = 0;
-	clock_gettime(CLOCK_MONOTONIC, &start);
-	ok("pipe", pipe2(in, O_CLOEXEC)), ok("pipe", pipe2(out, O_CLOEXEC)), ok("pipe", pipe2(err, O_CLOEXEC));
-	for (int i = 0; i < after_clone; i++) {
+	char path[4096];
+	int count = 0;
+	for (int i = from; i < to; i++) {
 		char **f = script[i].field;
 		if (!strcmp(f[0], "cgroup")) {
-			snprintf(paths[join_count], sizeof paths[0], "%s/%s", f[1], name);
-			ok(paths[join_count], mkdir(paths[join_count], 0777));
-			join_count++;
+			snprintf(paths[count], sizeof paths[0], "%s/%s", f[1], name);
+			ok(paths[count], mkdir(paths[count], 0777));
+			count++;
 		} else if (!strcmp(f[0], "cgroup-setting")) {
-			snprintf(path, sizeof path, "%s/%s", paths[join_count - 1], f[1]);
+			snprintf(path, sizeof path, "%s/%s", paths[count - 1], f[1]);
 			int file = open(path, O_WRONLY | O_CLOEXEC);
 			if (file >= 0) {
 				ok(path, write(file, f[2], strlen(f[2])));
 				close(file);
 			}
-		} else {
-			namespaces = number(f[1]);
 		}
 	}
-	ok("socketpair", socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel));
-	struct clone_args args = { .flags = namespaces | CLONE_PIDFD, .pidfd = (uintptr_t)&pidfd, .exit_signal = SIGCHLD };
-	/* v2 places the child at once, v1 has it write itself into each hierarchy. */
+	return count;
+}
+
+static uint64_t cell(const char *name)
+{
+	struct timespec start, end;
+	char paths[4][512], path[4096];
+	int joins[4], join_count = 0, channel[2], in[2], out[2], err[2], pidfd = -1;
+	uint64_t namespaces_wanted;
+	clock_gettime(CLOCK_MONOTONIC, &start);
+	ok("pipe", pipe2(in, O_CLOEXEC)), ok("pipe", pipe2(out, O_CLOEXEC)), ok("pipe", pipe2(err, O_CLOEXEC));
+	namespaces_wanted = number(script[after_clone - 1].field[1]);
 	int unified = !strcmp(script[after_clone - 1].field[2], "unified");
-	for (int j = 0; j < join_count; j++) {
-		snprintf(path, sizeof path, "%s/tasks", paths[j]);
-		joins[j] = unified ? open(paths[j], O_PATH | O_DIRECTORY | O_CLOEXEC) : open(path, O_WRONLY | O_CLOEXEC);
-		ok(path, joins[j]);
-	}
-	if (unified && join_count) {
+	if (unified)
+		join_count = cgroups(0, after_clone, name, paths);
+	ok("socketpair", socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, channel));
+	struct clone_args args = { .flags = namespaces_wanted | CLONE_PIDFD, .pidfd = (uintptr_t)&pidfd, .exit_signal = SIGCHLD };
+	if (join_count) {
+		joins[0] = (int)ok(paths[0], open(paths[0], O_PATH | O_DIRECTORY | O_CLOEXEC));
 		args.flags |= CLONE_INTO_CGROUP;
 		args.cgroup = (unsigned)joins[0];
 	}
 	pid_t child = (pid_t)ok("clone3", syscall(SYS_clone3, &args, sizeof args));
 	if (child == 0)
-		init((int[]){ in[0], out[1], err[1] }, channel[1], joins, unified ? 0 : join_count);
-	for (int j = 0; j < join_count; j++)
-		close(joins[j]);
+		init((int[]){ in[0], out[1], err[1] }, channel[1]);
+	if (join_count)
+		close(joins[0]);
+	/* v1: made while init builds the root, which then writes itself into each. */
+	if (!unified && (join_count = cgroups(after_clone, lines, name, paths))) {
+		for (int j = 0; j < join_count; j++) {
+			snprintf(path, sizeof path, "%s/tasks", paths[j]);
+			joins[j] = (int)ok(path, open(path, O_WRONLY | O_CLOEXEC));
+		}
+		tell(channel[0], strlen(name), joins, join_count);
+		for (int j = 0; j < join_count; j++)
+			close(joins[j]);
+	}
 	close(channel[1]), close(in[0]), close(out[1]), close(err[1]), close(in[1]);
-	/* Both messages, then the end of the channel, then the end of init. */
+	/* Every message, then the end of the channel, then the end of init. */
 	for (;;) {
 		char bytes[32 * 1024], control[64];
 		struct iovec part = { bytes, sizeof bytes };

@@ -139,6 +139,9 @@ fn script(plan: &Plan) -> Result<String> {
         match step {
             Step::CreateCgroup { directories, unified: one } => {
                 unified = *one;
+                if !one {
+                    writeln!(text, "{name}")?;
+                }
                 for directory in directories {
                     writeln!(text, "cgroup\t{}", directory.parent.display())?;
                     for setting in &directory.settings {
