@@ -149,7 +149,8 @@ fn remove_directory(path: &Path) -> bool {
 #[must_use]
 pub fn cell_name(number: u64) -> String {
     let pid = process::pid();
-    format!("{PREFIX}{pid}-{}-{number}-{}", start_time(pid).unwrap_or(0), pid_namespace().unwrap_or(0))
+    let start = start_time(pid).ok().flatten().unwrap_or(0);
+    format!("{PREFIX}{pid}-{start}-{number}-{}", pid_namespace().unwrap_or(0))
 }
 
 /// The inode of this process's pid namespace. A container may share the cgroup directory, not the process ids.
@@ -157,11 +158,17 @@ fn pid_namespace() -> Option<u64> {
     fs::metadata("/proc/self/ns/pid").ok().map(|metadata| metadata.ino())
 }
 
-/// Clock ticks from boot to the start of a process: tells a process from a later one of the same id.
-fn start_time(pid: u32) -> Option<u64> {
-    let stat = kernel_file::read(format!("/proc/{pid}/stat")).ok()?;
+/// Clock ticks from boot to the start of a process: tells a process from a later one of the same id. `None` when there is
+/// no such process, which one that cannot be looked at may well be.
+fn start_time(pid: u32) -> std::io::Result<Option<u64>> {
+    let stat = match kernel_file::read(format!("/proc/{pid}/stat")) {
+        Ok(stat) => stat,
+        Err(error) if matches!(error.raw_os_error(), Some(libc::ENOENT | libc::ESRCH)) => return Ok(None),
+        Err(error) => return Err(error),
+    };
     // Field 22; field 2 is the name in parentheses and may hold anything, so count from its end.
-    stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok()
+    let field = || stat.rsplit_once(')')?.1.split_whitespace().nth(19)?.parse().ok();
+    field().map(Some).ok_or_else(|| std::io::Error::from(std::io::ErrorKind::InvalidData))
 }
 
 /// Is it the name of a cell whose maker lived in this pid namespace and is gone?
@@ -174,7 +181,7 @@ pub(super) fn is_abandoned(name: &OsStr) -> bool {
         return false;
     };
     let Ok(pid) = u32::try_from(pid) else { return false };
-    pid_namespace() == Some(namespace) && start_time(pid) != Some(start)
+    pid_namespace() == Some(namespace) && start_time(pid).is_ok_and(|found| found != Some(start))
 }
 
 /// Ends and removes the cells beneath `parent` whose maker is gone. Returns what it removed.
