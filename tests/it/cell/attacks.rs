@@ -177,8 +177,9 @@ fn without(layer: &str, mut plan: Plan) -> Plan {
             "capabilities" => matches!(step, Step::DropCapabilities { .. }),
             other => panic!("no layer `{other}`"),
         };
-        // A user may show processes only of a namespace of their own.
-        let of_layer = of_layer || (layer == "namespaces" && !is_root() && *step == Step::MountProc);
+        // A user may show processes only of a namespace of their own, and without /proc nobody sees which cgroup it is in.
+        let shown = matches!(step, Step::MountProc | Step::CreateCgroup { .. } | Step::JoinCgroup { .. });
+        let of_layer = of_layer || (layer == "namespaces" && !is_root() && shown);
         !of_layer && !matches!(step, Step::Verify { .. })
     });
     for step in &mut plan.steps {
