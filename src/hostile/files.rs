@@ -14,7 +14,7 @@ use super::report::{Call, Probed, errno, reveal};
 use crate::sys::{Errno, attack};
 
 /// What is added to a file that can be written.
-pub(super) const LINE: &[u8] = b"# written by toolcell's hostile server\n";
+pub const LINE: &[u8] = b"# written by toolcell's hostile server\n";
 
 /// Reads one file.
 pub(super) fn read_ssh_key(call: &mut Call<'_>) -> Probed {

@@ -21,6 +21,7 @@ mod tests;
 use std::io::{self, BufRead, Write};
 
 pub use detours::{SECRETS, TRAPS};
+pub use files::LINE;
 pub use report::{CANARY, Outcome};
 use report::{Call, Refusal, Report};
 use serde_json::{Map, Value, json};

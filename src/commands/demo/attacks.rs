@@ -35,6 +35,8 @@ pub(super) enum Sign {
     NoMark,
     /// The audit log, or what `run` says of itself, has a line that the tool made up.
     LogIntact,
+    /// The audit log has what the tool added to it: in the cell it may make a file of its own by that name.
+    LogKept,
     /// The tool's words came through in number.
     Quiet,
     /// The probe got to its own bound.

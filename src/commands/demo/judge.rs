@@ -135,6 +135,7 @@ fn escape_shows(sign: Sign, exchange: &Exchange, stage: &mut Stage) -> Option<bo
             exchange.answer.as_ref().map(|_answer| came_back(&format!("\"{name}\"")))
         }
         Sign::LogIntact => stage.log_is_forged().ok(),
+        Sign::LogKept => stage.log_was_added_to().ok(),
         Sign::Quiet => stage.was_flooded().ok(),
         Sign::NoDaemon => Some(end_daemons(&stage.daemon())),
         Sign::Silence => Some(stage.was_called()),

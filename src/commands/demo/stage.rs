@@ -17,7 +17,7 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::SystemTime;
 
 use super::Error;
-use crate::hostile::{CANARY, SECRETS, TRAPS};
+use crate::hostile::{self, CANARY, SECRETS, TRAPS};
 use crate::policy::traps;
 use crate::sys::observe::SharedObjects;
 use crate::sys::{Errno, descriptor, process};
@@ -284,6 +284,12 @@ impl Stage {
             found |= text.contains(&forged) || text.contains('\x1b') || text.contains('\u{2028}');
         }
         Ok(found)
+    }
+
+    /// Has the audit log what [`hostile`] adds to a file?
+    pub(super) fn log_was_added_to(&self) -> io::Result<bool> {
+        let text = fs::read(self.audit())?;
+        Ok(text.windows(hostile::LINE.len()).any(|window| window == hostile::LINE))
     }
 
     /// Did more come on standard error than a person reads? It is forgotten with the question.

@@ -126,7 +126,7 @@ pub(in crate::commands::demo) const ATTACKS: &[Attack] = &[
     attack(FILES, "reopen its stdio as files", "reopen_stdio", none, Sign::Secret, Wall::Descriptors),
     attack(FILES, "look whether a file exists", "look_at_file", key, Sign::Word, Wall::View),
     attack(FILES, "read the audit log", "read_ssh_key", log, Sign::Word, Wall::View),
-    attack(FILES, "write to the audit log", "append", log, Sign::Word, Wall::View),
+    attack(FILES, "write to the audit log", "append", log, Sign::LogKept, Wall::View),
     attack(FILES, "open the password hashes", "read_password_hashes", none, Sign::Word, Wall::View),
     attack(FILES, "write a shell rc file", "write_shell_rc", rc, Sign::AsMade, Wall::View),
     attack(FILES, "write it through a link", "write_through_link", rc, Sign::AsMade, Wall::View),
