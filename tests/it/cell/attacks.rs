@@ -93,6 +93,8 @@ fn attacked(around: &[&str], environment: &[(&str, &str)]) -> Value {
         .args(["demo", "--without-cell", "--json"])
         .args(around)
         .envs(environment.iter().copied())
+        // All come from one cell, whose own files in its /tmp must not lie where the host's do.
+        .env("TMPDIR", "/var/tmp")
         .output()
         .unwrap();
     serde_json::from_slice(&output.stdout)

@@ -40,7 +40,7 @@ fn every_call_has_a_process_of_its_own_and_lists_share_one() {
         assert!(
             record["usage"]["bytes_in"].as_u64() > Some(0) && record["usage"]["bytes_out"].as_u64() > Some(0)
         );
-        assert_eq!(record["receipt"]["floor"], "full");
+        assert_eq!(record["receipt"]["floor"], crate::cell::floor());
     }
     assert!(book.started[1]["call"]["who"].as_str().unwrap().starts_with("tester/9 (uid "));
 }

@@ -122,6 +122,7 @@ impl Client {
         let mut child = Command::new(crate::binary())
             .args(["run", "--jobs", &setup.jobs.to_string()])
             .args([&PathBuf::from("--profile"), &profile, &PathBuf::from("--audit"), &audit])
+            .args(["--floor", crate::cell::floor()])
             .args(&setup.options)
             .args(["--", "/usr/bin/python3", "-S", "-E"])
             .arg(server)
