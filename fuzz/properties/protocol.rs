@@ -9,7 +9,7 @@ use toolcell::launch::launcher::{Answer, Request};
 use toolcell::launch::spawn::Prepared;
 use toolcell::launch::{LaunchError, Report};
 use toolcell::plan::step::Step;
-use toolcell::plan::{Plan, explain};
+use toolcell::plan::{Plan, explain, written};
 use toolcell::policy::Policy;
 
 fn read<T: Serialize + DeserializeOwned>(text: &[u8]) -> Option<T> {
@@ -43,7 +43,7 @@ pub fn is_message(data: &[u8]) -> bool {
             true
         }),
         _ => Plan::read(text).is_ok_and(|plan| {
-            let written = plan.all().written().unwrap();
+            let written = written(plan.floor, &plan.steps).unwrap();
             assert_eq!(Plan::read(&written).unwrap(), plan);
             laid_out(plan);
             true

@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use std::{hint, thread};
 
 use super::report::{Call, Probed, Report, errno};
-use crate::sys::{Errno, attack, surface};
+use crate::sys::{Errno, attack, descriptor, surface};
 
 const MIB: usize = 1 << 20;
 
@@ -177,7 +177,7 @@ pub(super) fn fill_memory_files(call: &mut Call<'_>) -> Probed {
     let mut written = 0;
     let mut refusal = None;
     while written < limit && refusal.is_none() {
-        match surface::memory_file().and_then(|mut file| {
+        match descriptor::anonymous_file().map(File::from).and_then(|mut file| {
             file.write_all(&vec![1; MIB]).map_err(|error| errno(&error))?;
             Ok(file)
         }) {

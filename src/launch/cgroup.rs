@@ -181,7 +181,10 @@ pub(super) fn is_abandoned(name: &OsStr) -> bool {
         return false;
     };
     let Ok(pid) = u32::try_from(pid) else { return false };
-    pid_namespace() == Some(namespace) && start_time(pid).is_ok_and(|found| found != Some(start))
+    // Zero: its maker could not tell.
+    start != 0
+        && pid_namespace() == Some(namespace)
+        && start_time(pid).is_ok_and(|found| found != Some(start))
 }
 
 /// Ends and removes the cells beneath `parent` whose maker is gone. Returns what it removed.

@@ -14,25 +14,16 @@ use std::fs::File;
 use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
-use serde::{Deserialize, Serialize};
-
 use super::idmap::IdMaps;
 use super::launcher::read_plan;
 use super::spawn::{Origin, Prepared, Stdio, bits, own_pidfd};
 use super::{LaunchError, init};
 use crate::plan::prelude::prelude;
 use crate::plan::step::Step;
-use crate::plan::{Plan, Rest};
+use crate::plan::{Plan, written};
 use crate::sys::process::{self, Cloned};
 use crate::sys::scheduler::Processors;
 use crate::sys::{Errno, Result, descriptor, identity, mount, socket};
-
-/// What init needs beside the plan. Its descriptors: the rest of the plan, stdin, stdout, stderr.
-#[derive(Debug, Serialize, Deserialize)]
-struct Order {
-    /// Owners on disk whose idmaps follow, one message with one descriptor each.
-    owners: Vec<(u32, u32)>,
-}
 
 /// The longest message to an init.
 const MESSAGE_LIMIT: usize = 4096;
@@ -92,11 +83,6 @@ impl Early {
         }
     }
 
-    /// Does the plan begin as this init has?
-    pub(super) fn fits(&self, plan: &Plan) -> bool {
-        self.rest(plan).is_some()
-    }
-
     /// What init has not begun of a plan that begins as it has.
     fn rest<'p>(&self, plan: &'p Plan) -> Option<&'p [Step]> {
         let launchers = plan.steps.iter().take_while(|step| matches!(step, Step::ReserveName { .. })).count();
@@ -116,17 +102,18 @@ impl Early {
         self.init.take()
     }
 
-    /// Hands over the plan; init goes on by itself. `None`: there is no init, so it has to be cloned anew.
+    /// Hands over the rest of the plan, stdin, stdout and stderr, and which owners on disk have idmaps that follow, a message
+    /// with one descriptor each; init goes on by itself. `None`: there is no init that has begun as the plan does, so one has
+    /// to be cloned.
     pub(super) fn order(
         mut self,
         prepared: &Prepared,
         stdio: &Stdio,
     ) -> std::result::Result<Option<(libc::pid_t, OwnedFd, OwnedFd)>, LaunchError> {
+        let Some(steps) = self.rest(&prepared.plan) else { return Ok(None) };
         let channel = self.channel.take();
         let (Some((pid, pidfd)), Some(channel)) = (self.meet(), channel) else { return Ok(None) };
-        let rest = self.rest(&prepared.plan).ok_or(Errno(libc::EINVAL));
-        let sent = rest.and_then(|steps| hand_over(&channel, prepared, steps, stdio));
-        match sent {
+        match hand_over(&channel, prepared, steps, stdio) {
             // An init that is gone has said why, which is read like any of its reports.
             Ok(()) | Err(Errno(libc::EPIPE | libc::ECONNRESET)) => Ok(Some((pid, pidfd, channel))),
             Err(errno) => {
@@ -156,15 +143,14 @@ fn step_aside(processors: Option<Processors>) -> Result<()> {
 }
 
 fn hand_over(channel: &OwnedFd, prepared: &Prepared, steps: &[Step], stdio: &Stdio) -> Result<()> {
-    let rest = Rest { floor: prepared.plan.floor, steps };
-    let bytes = rest.written().map_err(|_unwritable| Errno(libc::EPROTO))?;
+    let bytes = written(prepared.plan.floor, steps).map_err(|_unwritable| Errno(libc::EPROTO))?;
     let mut file = File::from(descriptor::anonymous_file()?);
     file.write_all(&bytes)?;
-    let order = Order { owners: prepared.idmaps.owners() };
-    let bytes = serde_json::to_vec(&order).map_err(|_unprintable| Errno(libc::EPROTO))?;
+    let owners = prepared.idmaps.owners();
+    let bytes = serde_json::to_vec(&owners).map_err(|_unprintable| Errno(libc::EPROTO))?;
     let descriptors = [file.as_fd(), stdio.stdin.as_fd(), stdio.stdout.as_fd(), stdio.stderr.as_fd()];
     socket::send(channel.as_fd(), &bytes, &descriptors)?;
-    for owner in &order.owners {
+    for owner in &owners {
         let map = prepared.idmaps.get(*owner).ok_or(Errno(libc::EINVAL))?;
         socket::send(channel.as_fd(), b"idmap", &[map])?;
     }
@@ -177,13 +163,13 @@ pub(super) fn receive(channel: &OwnedFd) -> Result<Option<(Plan, IdMaps, Stdio)>
     let Some((count, descriptors)) = socket::receive_what_fits(channel.as_fd(), &mut buffer)? else {
         return Ok(None);
     };
-    let order: Order = serde_json::from_slice(buffer.get(..count).unwrap_or_default())
+    let owners: Vec<(u32, u32)> = serde_json::from_slice(buffer.get(..count).unwrap_or_default())
         .map_err(|_foreign| Errno(libc::EPROTO))?;
     let Ok([plan, stdin, stdout, stderr]) = <[OwnedFd; 4]>::try_from(descriptors) else {
         return Err(Errno(libc::EPROTO));
     };
     let mut idmaps = IdMaps::default();
-    for owner in order.owners {
+    for owner in owners {
         let Some((_, maps)) = socket::receive_what_fits(channel.as_fd(), &mut buffer)? else {
             return Ok(None);
         };

@@ -59,7 +59,11 @@ pub(crate) fn namespace(owner: Ids, payload: Ids) -> Result<OwnedFd> {
     let dumpable = process::prctl(libc::PR_GET_DUMPABLE, 0)?;
     process::prctl(libc::PR_SET_DUMPABLE, 1)?;
     let cloned = process::clone3(process::namespace_bits(libc::CLONE_NEWUSER), None);
-    process::prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(dumpable == 1))?;
+    // Not in the child, which stays as it was cloned.
+    let reset = match cloned {
+        Ok(Cloned::Child) => Ok(0),
+        _ => process::prctl(libc::PR_SET_DUMPABLE, libc::c_ulong::from(dumpable == 1)),
+    };
     let (pid, pidfd) = match cloned? {
         Cloned::Child => {
             if tie_to(parent.as_fd()).is_err() {
@@ -72,6 +76,7 @@ pub(crate) fn namespace(owner: Ids, payload: Ids) -> Result<OwnedFd> {
         Cloned::Parent(pid, pidfd) => (pid, pidfd),
     };
     let made = (|| -> Result<OwnedFd> {
+        reset?;
         fs::write(format!("/proc/{pid}/uid_map"), map(owner.0, payload.0))?;
         fs::write(format!("/proc/{pid}/gid_map"), map(owner.1, payload.1))?;
         Ok(fs::File::open(format!("/proc/{pid}/ns/user"))?.into())

@@ -137,9 +137,9 @@ impl Launcher {
             for (cell, _) in order.iter().zip(ready.iter().skip(own.len())).filter(|(_, ready)| **ready) {
                 self.reap(*cell, socket)?;
             }
-            // A refused call waits for this.
-            if ready.get(1) == Some(&true) && ready.first() != Some(&true) {
-                memory::answer(asked)?;
+            // A refused call waits for this, before what may take longer; without an answer it is refused too.
+            if ready.get(1) == Some(&true) {
+                let _unanswered = memory::answer(asked).is_err();
             }
             if ready.first() == Some(&true) {
                 match socket::receive_what_fits(socket, &mut buffer) {

@@ -36,8 +36,9 @@ impl Drop for Reserved {
     }
 }
 
-fn open(path: &Path, flags: i32) -> std::io::Result<File> {
-    OpenOptions::new().read(true).custom_flags(flags | libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+fn open(path: &Path, write: bool, flags: i32) -> std::io::Result<File> {
+    let flags = flags | libc::O_NOFOLLOW | libc::O_NONBLOCK;
+    OpenOptions::new().read(true).write(write).custom_flags(flags).open(path)
 }
 
 /// What `git config` and the like put in our place has our mode, but more in it.
@@ -63,7 +64,7 @@ pub fn is_reserved(path: &Path) -> bool {
 /// Removes what a killed launcher left of these; what another cell still uses stays.
 pub fn release(paths: &[PathBuf]) {
     for path in paths.iter().rev() {
-        if let Ok(made) = open(path, 0) {
+        if let Ok(made) = open(path, false, 0) {
             release_one(path, &made);
         }
     }
@@ -130,7 +131,8 @@ fn hold(path: &Path, content: Option<&str>) -> std::io::Result<Option<File>> {
             Err(error) if error.kind() == ErrorKind::AlreadyExists => false,
             Err(error) => return Err(error),
         };
-        let place = match open(path, if content.is_some() { 0 } else { libc::O_DIRECTORY }) {
+        let place = match open(path, content.is_some(), if content.is_some() { 0 } else { libc::O_DIRECTORY })
+        {
             Ok(place) => place,
             Err(error) if error.kind() == ErrorKind::NotFound => continue,
             Err(_) if !made => return Ok(None),
@@ -147,8 +149,7 @@ fn hold(path: &Path, content: Option<&str>) -> std::io::Result<Option<File>> {
         }
         if let Some(content) = content.filter(|content| found.len() < content.len() as u64) {
             // Also where somebody was killed before he could, or has not come to it yet.
-            let file = OpenOptions::new().write(true).custom_flags(libc::O_NOFOLLOW).open(path)?;
-            file.write_all_at(content.as_bytes(), 0)?;
+            place.write_all_at(content.as_bytes(), 0)?;
         }
         return Ok(Some(place));
     }

@@ -73,6 +73,10 @@ impl Origin {
     }
 }
 
+fn no_origin(errno: Errno) -> LaunchError {
+    LaunchError::new("clone", "what the launcher is", errno)
+}
+
 /// A descriptor for this process.
 pub(super) fn own_pidfd() -> Result<OwnedFd, Errno> {
     process::pidfd_open(process::pid().cast_signed())
@@ -123,14 +127,18 @@ impl Prepared {
         }
     }
 
-    /// The launcher. Asked for by the launcher before the first clone of this plan, and by each init.
+    /// The launcher, for its inits.
     pub(super) fn origin(&self) -> Result<&Origin, LaunchError> {
-        if let Some(origin) = self.origin.get() {
-            return Ok(origin);
+        self.origin.get().ok_or_else(|| no_origin(Errno(libc::EINVAL)))
+    }
+
+    /// For the launcher, before it clones.
+    fn tell_origin(&self) -> Result<(), LaunchError> {
+        if self.origin.get().is_none() {
+            let origin = own_pidfd().and_then(Origin::of).map_err(no_origin)?;
+            self.origin.get_or_init(|| origin);
         }
-        let origin = own_pidfd().and_then(Origin::of);
-        let origin = origin.map_err(|errno| LaunchError::new("clone", "what the launcher is", errno))?;
-        Ok(self.origin.get_or_init(|| origin))
+        Ok(())
     }
 
     /// The rest of the plan, for an init that has begun without it.
@@ -277,7 +285,7 @@ pub fn start(prepared: &Prepared, stdio: Stdio, cell: u64, init: Init) -> Result
     let (hold, early) = match init {
         Init::New => (false, None),
         Init::Held => (true, None),
-        Init::Early(early) => (false, early.fits(&prepared.plan).then_some(early)),
+        Init::Early(early) => (false, Some(early)),
     };
     let begun = match early {
         Some(early) => early.order(prepared, &stdio)?,
@@ -291,7 +299,7 @@ pub fn start(prepared: &Prepared, stdio: Stdio, cell: u64, init: Init) -> Result
     let (pid, pidfd, channel) = match begun {
         Some(begun) => begun,
         None => {
-            prepared.origin()?;
+            prepared.tell_origin()?;
             let (channel, inner) = socket::pair().map_err(clone_error)?;
             let into = unfinished.cgroup.as_ref().and_then(CellCgroup::directory_descriptor);
             let cloned = process::clone3(flags, into.as_ref().map(AsFd::as_fd));

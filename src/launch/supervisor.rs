@@ -22,7 +22,7 @@ use super::ready::{self, Mounts, Shelf, Sources};
 use super::spawn::Started;
 use super::{LaunchError, REPORT_LIMIT, Report, init, private, reserve};
 use crate::outcome::{Built, Receipt, Usage, Violation};
-use crate::plan::Plan;
+use crate::plan::{self, Plan};
 use crate::policy::Policy;
 use crate::sys::process::{self, Exit};
 use crate::sys::{Errno, Result, descriptor, readiness, socket};
@@ -359,7 +359,7 @@ impl Launcher {
         }
         let number = shared.next_plan;
         shared.next_plan += 1;
-        let bytes = plan.all().written().map_err(|_unwritable| Errno(libc::EPROTO))?;
+        let bytes = plan::written(plan.floor, &plan.steps).map_err(|_unwritable| Errno(libc::EPROTO))?;
         let file = descriptor::anonymous_file()?;
         let mut file = std::fs::File::from(file);
         file.write_all(&bytes)?;
@@ -460,12 +460,6 @@ impl Launcher {
         shared.gone = true;
         shared.waiting.clear();
         drop(shared.ready.close());
-    }
-
-    /// Is the launcher gone? Then no cell can be made any more.
-    #[must_use]
-    pub fn is_gone(&self) -> bool {
-        self.lock().gone
     }
 }
 

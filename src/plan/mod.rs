@@ -29,38 +29,22 @@ pub struct Plan {
     pub steps: Vec<Step>,
 }
 
-/// The end of a plan, borrowed; written as a [`Plan`] is.
-#[derive(Debug, Serialize)]
-pub struct Rest<'p> {
-    /// As in [`Plan`].
-    pub floor: Floor,
-    /// In order.
-    pub steps: &'p [Step],
-}
-
-impl Rest<'_> {
-    /// What [`Plan::read`] takes, from one process to another of the same program: not a format to be kept.
-    ///
-    /// # Errors
-    /// None that the types allow.
-    pub fn written(&self) -> postcard::Result<Vec<u8>> {
-        postcard::to_allocvec(self)
-    }
+/// A plan, or the end of one, as [`Plan::read`] takes it, from one process to another of the same program: not a format
+/// to be kept.
+///
+/// # Errors
+/// None that the types allow.
+pub fn written(floor: Floor, steps: &[Step]) -> postcard::Result<Vec<u8>> {
+    postcard::to_allocvec(&(floor, steps))
 }
 
 impl Plan {
-    /// The whole of it, to be written.
-    #[must_use]
-    pub fn all(&self) -> Rest<'_> {
-        Rest { floor: self.floor, steps: &self.steps }
-    }
-
-    /// The plan that [`Rest::written`] was made of.
+    /// What [`written`] was given.
     ///
     /// # Errors
-    /// The bytes are none.
+    /// The bytes are none of its.
     pub fn read(bytes: &[u8]) -> postcard::Result<Self> {
-        postcard::from_bytes(bytes)
+        postcard::from_bytes(bytes).map(|(floor, steps)| Self { floor, steps })
     }
 }
 

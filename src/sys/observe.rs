@@ -26,7 +26,8 @@ pub fn watch_writes(path: &CStr) -> Result<OwnedFd> {
 #[derive(Debug)]
 pub struct SharedObjects {
     segment: libc::c_int,
-    queue: CString,
+    /// None until it is one's own.
+    queue: Option<CString>,
 }
 
 impl SharedObjects {
@@ -37,18 +38,17 @@ impl SharedObjects {
     pub fn new(key: i32, queue: CString) -> Result<Self> {
         let flags = libc::IPC_CREAT | libc::IPC_EXCL | 0o666;
         // SAFETY: shmget takes integers only.
-        check(unsafe { libc::shmget(key, 4096, flags) }.into())?;
-        // SAFETY: as above; without flags it finds what exists.
-        let segment = unsafe { libc::shmget(key, 0, 0) };
-        let objects = Self { segment, queue };
+        let segment = unsafe { libc::shmget(key, 4096, flags) };
+        check(segment.into())?;
+        let mut objects = Self { segment, queue: None };
         let flags = libc::O_CREAT | libc::O_EXCL | libc::O_RDONLY | libc::O_CLOEXEC;
         // SAFETY: the call wants a NUL-terminated name without a slash, flags, a mode, and attributes, for which a null
         // pointer means the system's; it returns a new descriptor.
-        let made = unsafe {
-            libc::syscall(libc::SYS_mq_open, objects.queue.as_ptr(), flags, 0o666, std::ptr::null::<u8>())
-        };
+        let made =
+            unsafe { libc::syscall(libc::SYS_mq_open, queue.as_ptr(), flags, 0o666, std::ptr::null::<u8>()) };
         // SAFETY: the call above has just made this descriptor, if it did, and nothing else owns it.
         check_fd(made).map(|raw| drop(unsafe { OwnedFd::from_raw_fd(raw) }))?;
+        objects.queue = Some(queue);
         Ok(objects)
     }
 }
@@ -57,8 +57,10 @@ impl Drop for SharedObjects {
     fn drop(&mut self) {
         // SAFETY: shmctl with IPC_RMID takes integers and no buffer.
         unsafe { libc::shmctl(self.segment, libc::IPC_RMID, std::ptr::null_mut()) };
-        // SAFETY: the call wants a NUL-terminated name, which `queue` is.
-        unsafe { libc::syscall(libc::SYS_mq_unlink, self.queue.as_ptr()) };
+        if let Some(queue) = &self.queue {
+            // SAFETY: the call wants a NUL-terminated name, which `queue` is.
+            unsafe { libc::syscall(libc::SYS_mq_unlink, queue.as_ptr()) };
+        }
     }
 }
 
@@ -82,11 +84,4 @@ pub fn host_name() -> Result<String> {
     check(unsafe { libc::uname(&raw mut names) }.into())?;
     let bytes: Vec<u8> = names.nodename.iter().map(|c| c.cast_unsigned()).take_while(|c| *c != 0).collect();
     String::from_utf8(bytes).map_err(|_not_text| Errno(libc::EINVAL))
-}
-
-/// The user id this process acts as.
-#[must_use]
-pub fn user_id() -> u32 {
-    // SAFETY: geteuid has no arguments and cannot fail.
-    unsafe { libc::geteuid() }
 }

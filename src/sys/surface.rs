@@ -7,7 +7,7 @@
 use std::ffi::CStr;
 use std::fs::File;
 use std::io;
-use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
 
 use super::attack::{self, End, in_child};
 use super::filter::{self, Instruction};
@@ -327,15 +327,4 @@ pub fn find_queue(name: &CStr) -> Result<()> {
     })?;
     // SAFETY: the call above has made this descriptor, and nothing owns it.
     check(unsafe { libc::close(queue) }.into()).map(drop)
-}
-
-/// `memfd_create(2)`: an empty file without a name.
-///
-/// # Errors
-/// The kernel's errno.
-pub fn memory_file() -> Result<File> {
-    // SAFETY: memfd_create wants a NUL-terminated name and flags, and returns a new descriptor.
-    let raw = check_fd(unsafe { libc::memfd_create(c"toolcell-probe".as_ptr(), libc::MFD_CLOEXEC) }.into())?;
-    // SAFETY: the call above has just made this descriptor, and nothing else owns it.
-    Ok(unsafe { File::from_raw_fd(raw) })
 }

@@ -77,6 +77,8 @@ pub struct Refusals {
     others: u64,
     /// The listener failed: what came after that nobody was told.
     lost: bool,
+    /// The text of a call could not be had.
+    unread: bool,
 }
 
 impl Refusals {
@@ -96,6 +98,7 @@ impl Refusals {
             answered: 0,
             others: 0,
             lost: false,
+            unread: false,
         }
     }
 
@@ -143,20 +146,29 @@ impl Refusals {
 
     /// Adds what the registers point to. A text counts only if the call waited all the while: else the thread id may have
     /// been another's by then.
-    fn read_texts(&self, listener: BorrowedFd<'_>, call: &Notification, attempt: &mut Attempt) {
+    fn read_texts(&mut self, listener: BorrowedFd<'_>, call: &Notification, attempt: &mut Attempt) {
+        let mut unread = false;
         let texts: Vec<String> = attempt
             .texts
             .iter()
             .filter_map(|at| {
                 let address = *call.arguments.get(*at)?;
                 let mut buffer = [0; TEXT];
-                let count = self.read_memory(call.pid, address, &mut buffer).ok()?;
+                let count = match self.read_memory(call.pid, address, &mut buffer) {
+                    Ok(count) => count,
+                    Err(errno) => {
+                        // Else there is no text, or nobody any more whose it was.
+                        unread |= !matches!(errno, Errno(libc::EFAULT | libc::ESRCH));
+                        return None;
+                    }
+                };
                 let read = buffer.get(..count)?;
                 let end = read.iter().position(|byte| *byte == 0).unwrap_or(count);
                 let text = String::from_utf8_lossy(read.get(..end)?).into_owned();
                 Some(text).filter(|text| !text.is_empty())
             })
             .collect();
+        self.unread |= unread;
         if !texts.is_empty() && notify::still_waits(listener, call.id) {
             attempt.object = texts.join(" → ");
         }
@@ -187,9 +199,9 @@ impl Refusals {
     /// What the receipt is to say, after it said that this layer tells: no more than what was noted.
     pub fn confess(&self, receipt: &mut Receipt) {
         if let Some(coverage @ Coverage::Complete) = receipt.coverage.get_mut(Layer::Seccomp.name())
-            && (self.lost || self.others > 0 || self.answered > AT_ONCE)
+            && (self.lost || self.unread || self.others > 0 || self.answered > AT_ONCE)
         {
-            *coverage = Coverage::Sampled;
+            *coverage = if self.lost { Coverage::Blind } else { Coverage::Sampled };
         }
     }
 

@@ -15,6 +15,7 @@ use toolcell::plan::Plan;
 use toolcell::plan::step::{Namespace, Step};
 use toolcell::sys::landlock;
 
+use super::layers::is_mount;
 use super::runner;
 use super::scene::{Scene, floor, is_root, note};
 use crate::selftest::table;
@@ -160,20 +161,7 @@ fn without(layer: &str, mut plan: Plan) -> Plan {
                     | Step::LoopbackUp
                     | Step::SetHostname { .. }
             ),
-            "root" => matches!(
-                step,
-                Step::IsolateMounts
-                    | Step::MountRoot
-                    | Step::MakeDirectory { .. }
-                    | Step::MakeFile { .. }
-                    | Step::MakeSymlink { .. }
-                    | Step::Bind { .. }
-                    | Step::Hide { .. }
-                    | Step::MountScratch { .. }
-                    | Step::MountProc
-                    | Step::PivotRoot
-                    | Step::ReserveName { .. }
-            ),
+            "root" => is_mount(step) || matches!(step, Step::MountProc | Step::ReserveName { .. }),
             "landlock" => matches!(step, Step::Landlock { .. }),
             "seccomp" => matches!(step, Step::Seccomp { .. }),
             "capabilities" => matches!(step, Step::DropCapabilities { .. }),

@@ -44,7 +44,7 @@ fn is_landlock(step: &Step) -> bool {
     matches!(step, Step::NoNewPrivileges | Step::Landlock { .. })
 }
 
-fn is_mount(step: &Step) -> bool {
+pub(super) fn is_mount(step: &Step) -> bool {
     matches!(
         step,
         Step::IsolateMounts

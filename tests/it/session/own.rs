@@ -32,6 +32,7 @@ fn supervisor_and_launcher_are_confined() {
             let pid = pid.to_string();
             assert_eq!(status(&pid, "NoNewPrivs", 10), 1);
             assert_eq!(status(&pid, "Seccomp_filters", 10), inherited + filters);
+            // An ordinary user has none to begin with; root shows it.
             assert_eq!(status(&pid, "CapPrm", 16) & without, 0);
             // The files of a process that is not dumpable belong to root.
             assert_eq!(fs::metadata(format!("/proc/{pid}/environ")).unwrap().uid(), 0);
