@@ -55,6 +55,12 @@ impl Failure {
         self.ending
     }
 
+    /// What went wrong, without causes and hints.
+    #[must_use]
+    pub fn message(&self) -> String {
+        self.first.error.to_string()
+    }
+
     /// The text for stderr, newline included.
     #[must_use]
     pub fn render(&self, color: bool) -> String {

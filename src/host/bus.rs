@@ -225,7 +225,8 @@ fn errno(error: std::io::Error) -> Errno {
 }
 
 impl Bus {
-    /// Connects; nothing of it takes longer than `patience` in all.
+    /// Connects. Reading takes no longer than `patience` in all, and each write no longer than that; connecting waits for
+    /// as long as a bus that accepts nobody has a full queue (unix(7)).
     pub(super) fn connect(path: &Path, patience: Duration) -> Result<Self> {
         let stream = UnixStream::connect(path)?;
         stream.set_write_timeout(Some(patience))?;

@@ -103,29 +103,20 @@ fn transient(unit: &str) -> Body {
     let mut body = Body::default();
     body.text(unit);
     body.text("fail");
+    let property = |body: &mut Body, name, kind, value: &dyn Fn(&mut Body)| {
+        body.structure(|body| {
+            body.text(name);
+            body.signature(kind);
+            value(body);
+        });
+    };
     body.array(8, |body| {
-        body.structure(|body| {
-            body.text("Description");
-            body.signature("s");
-            body.text("Cells of toolcell");
-        });
-        body.structure(|body| {
-            body.text("Delegate");
-            body.signature("b");
-            body.number(1);
-        });
+        property(body, "Description", "s", &|body| body.text("Cells of toolcell"));
+        property(body, "Delegate", "b", &|body| body.number(1));
         // The kernel ends processes in cells for want of memory; that is not the unit's failure to keep.
-        body.structure(|body| {
-            body.text("CollectMode");
-            body.signature("s");
-            body.text("inactive-or-failed");
-        });
-        body.structure(|body| {
-            body.text("PIDs");
-            body.signature("au");
-            // Zero is whoever asks, as the kernel tells the bus: right in every pid namespace.
-            body.array(4, |body| body.number(0));
-        });
+        property(body, "CollectMode", "s", &|body| body.text("inactive-or-failed"));
+        // Zero is whoever asks, as the kernel tells the bus: right in every pid namespace.
+        property(body, "PIDs", "au", &|body| body.array(4, |body| body.number(0)));
     });
     body.array(8, |_none| {});
     body

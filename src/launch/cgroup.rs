@@ -153,9 +153,12 @@ pub fn cell_name(number: u64) -> String {
     format!("{PREFIX}{pid}-{start}-{number}-{}", pid_namespace().unwrap_or(0))
 }
 
-/// The inode of this process's pid namespace. A container may share the cgroup directory, not the process ids.
+/// The inode of this process's pid namespace, if `/proc` is of it: its process ids are looked up there. A container may
+/// share the cgroup directory, not the process ids.
 fn pid_namespace() -> Option<u64> {
-    fs::metadata("/proc/self/ns/pid").ok().map(|metadata| metadata.ino())
+    let own = fs::read_link("/proc/self").ok()?;
+    let same = own.to_str()?.parse() == Ok(process::pid());
+    same.then(|| fs::metadata("/proc/self/ns/pid").ok().map(|metadata| metadata.ino())).flatten()
 }
 
 /// Clock ticks from boot to the start of a process: tells a process from a later one of the same id. `None` when there is

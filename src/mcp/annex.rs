@@ -19,7 +19,14 @@ pub fn annexed(line: Vec<u8>, message: &Message, violations: Option<&[u8]>, text
     }
     // What changes lies inside the result, so its start stays, and its members are found up to its brace.
     let result = |line: &[u8]| body.start..line.len();
-    let mut line = object::without(line, |line| Some(result(line)), &["_meta", VIOLATIONS]);
+    let metas = |line: &[u8]| {
+        let members = object::members(line, result(line)).into_iter();
+        members.filter(|member| member.name == "_meta").map(|member| member.value).collect::<Vec<_>>()
+    };
+    // A result that has several may be read by its first as well as by its last.
+    let mut line = (0..metas(&line).len()).fold(line, |line, nth| {
+        object::without(line, |line| metas(line).into_iter().nth(nth), &[VIOLATIONS])
+    });
     let Some(violations) = violations else { return line };
     if message.tool_error
         && let Some(content) = object::member(&line, result(&line), "content")
@@ -86,6 +93,12 @@ mod tests {
             assert_eq!(of(before, Some("[7]")), after);
             assert_eq!(of(before, None), before);
         }
+    }
+
+    #[test]
+    fn no_member_of_a_name_that_stands_twice_keeps_the_servers_word() {
+        let before = r#""result":{"_meta":{"dev.toolcell/violations":[1],"x":2},"_meta":{"dev.toolcell/violations":3}}"#;
+        assert_eq!(of(before, None), r#""result":{"_meta":{"x":2},"_meta":{}}"#);
     }
 
     #[test]

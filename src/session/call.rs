@@ -310,7 +310,8 @@ async fn conclude(session: &Session, ask: &Ask, running: Running, control: &mut 
 fn annexed(line: Vec<u8>, message: &Message, refused: &[Violation]) -> Vec<u8> {
     let shown = refused.get(..MOST_ANNEXED).unwrap_or(refused);
     let json = to_line(&shown).ok().filter(|_| !shown.is_empty());
-    annex::annexed(line, message, json.as_deref().map(<[u8]>::trim_ascii_end), &text::refused(refused))
+    let text = if json.is_some() && message.tool_error { text::refused(refused) } else { String::new() };
+    annex::annexed(line, message, json.as_deref().map(<[u8]>::trim_ascii_end), &text)
 }
 
 fn drop_line(_: &[u8]) {}

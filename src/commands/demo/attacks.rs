@@ -46,6 +46,11 @@ pub(super) enum Sign {
 }
 
 impl Sign {
+    /// Does the tool write its answer itself, so that there is no report?
+    pub(super) const fn is_answered_by_hand(self) -> bool {
+        self.is_protocol() || matches!(self, Self::LogIntact)
+    }
+
     /// Is the attack one on the protocol?
     pub(super) const fn is_protocol(self) -> bool {
         matches!(self, Self::VictimUnharmed | Self::OneAnswer | Self::NoMark)

@@ -90,6 +90,10 @@ pub(super) fn judge(attack: &Attack, exchange: &Exchange, stage: &mut Stage, cel
     let outside = escape_shows(attack.sign, exchange, stage);
     let verdict = match (outside, attack.sign) {
         (Some(true), _) => Verdict::Escaped,
+        // A probe that said nothing may not have tried.
+        (Some(false), sign) if word.outcome.is_none() && !sign.is_answered_by_hand() => {
+            by_word(&word, cell, record, stopper.as_ref())
+        }
         (Some(false), _) => Verdict::Blocked,
         (None, Sign::Limit) => limited(&word, record),
         (None, _) => by_word(&word, cell, record, stopper.as_ref()),

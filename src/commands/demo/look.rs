@@ -66,11 +66,11 @@ pub(super) fn since(before: &Before, stage: &Stage) -> io::Result<Left> {
         let ours = found.into_iter().filter(|path| is_made_by(&before.makers, path));
         ours.map(|path| path.display().to_string()).collect::<Vec<_>>()
     };
-    let mut files = shown(files());
-    files.extend(stage.planted()?);
     for (pid, _) in descendants()? {
         wait_for_end(pid);
     }
+    let mut files = shown(files());
+    files.extend(stage.planted()?);
     Ok(Left {
         processes: descendants()?.into_iter().map(|(pid, name)| format!("{pid} {name}")).collect(),
         mounts: mounts()?.difference(&before.mounts).cloned().collect(),

@@ -215,8 +215,10 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
         let Some(worst) = calls.next() else { continue };
         let row = Row { attack, worst, others: calls.collect() };
         table.row(&row)?;
-        // A plan of which no cell may wait has none for the next attack either.
-        ways.retain(|way| *way != Some(Built::Ahead) || row.built(Built::Ahead) > 0);
+        // A plan of which no cell may wait has none for the first attack either. Later ones must get theirs.
+        if rows.is_empty() {
+            ways.retain(|way| *way != Some(Built::Ahead) || row.built(Built::Ahead) > 0);
+        }
         rows.push(row);
     }
     let harmless = time_harmless(&mut client)?;

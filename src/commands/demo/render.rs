@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 
 use super::judge::{Known, Verdict};
 use super::{Around, Exchange, Made, Options, Row, Summary};
+use crate::text::is_dangerous;
 
 const RESET: &str = "\x1b[0m";
 const BOLD: &str = "\x1b[1m";
@@ -260,12 +261,7 @@ fn fit(text: &str, width: usize) -> String {
 
 /// Text without anything that a terminal would obey; newlines stay.
 pub(super) fn plain(text: &str) -> String {
-    let visible = |c: char| match c {
-        '\n' => c,
-        '\u{200b}'..='\u{200f}' | '\u{2028}'..='\u{202e}' | '\u{2060}'..='\u{206f}' => '\u{fffd}',
-        c if c.is_control() => '\u{fffd}',
-        c => c,
-    };
+    let visible = |c: char| if c != '\n' && is_dangerous(c) { '\u{fffd}' } else { c };
     text.chars().map(visible).collect()
 }
 

@@ -9,8 +9,8 @@ use crate::commands::compose::{self, Surroundings};
 use crate::commands::doctor::{call, failed_json, prose};
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
+use crate::host::probe;
 use crate::host::probe::clues::Clues;
-use crate::host::probe::{self};
 use crate::plan::lost::{Losses, losses};
 use crate::policy::add::Additions;
 use crate::policy::{Floor, Policy};
@@ -29,14 +29,13 @@ pub(super) fn run(profile: &str, command: &[String], json: bool) -> Result<Endin
         let lowest = Policy { floor: Floor::Landlock, ..policy.clone() };
         match surroundings.plan(&lowest, &runtime, &facts) {
             Ok(_) => None,
-            Err(failure) if failure.ending() == Ending::Floor => Some(failure.render(false)),
+            Err(failure) if failure.ending() == Ending::Floor => Some(failure.message()),
             Err(failure) => return Err(failure),
         }
     } else {
         None
     };
-    let refused = refused.as_deref().and_then(|text| text.lines().next()?.strip_prefix("error: "));
-    let losses = losses(&policy, &parts, refused);
+    let losses = losses(&policy, &parts, refused.as_deref());
     let runs = losses.reaches >= Some(policy.floor);
     let text = if json { as_json(&policy, &losses, runs) } else { as_text(&policy, &losses, runs) };
     crate::commands::print(text.as_bytes())?;
