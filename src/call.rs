@@ -19,4 +19,7 @@ pub struct Call {
     pub profile: String,
     /// Who asked: the client's `name/version` from its handshake, and the user id of the supervisor.
     pub who: String,
+    /// The identity that the request showed, where that is asked.
+    #[serde(default)]
+    pub identity: Option<String>,
 }

@@ -48,6 +48,8 @@ pub enum Invocation {
     Doctor(DoctorArgs),
     /// `toolcell profile`
     Profile(ProfileArgs),
+    /// `toolcell token`
+    Token(TokenArgs),
     /// `toolcell demo`
     Demo(DemoArgs),
     /// `toolcell selftest`
@@ -219,6 +221,34 @@ pub enum ProfileArgs {
     Why(WhyArgs),
 }
 
+/// The arguments of `toolcell token`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct TokenArgs {
+    /// `--config`
+    pub config: PathBuf,
+    /// What to do.
+    pub command: TokenCommand,
+}
+
+/// The commands below `toolcell token`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum TokenCommand {
+    /// `toolcell token new IDENTITY`
+    New {
+        /// Whose it is to be.
+        identity: String,
+        /// `--expires`
+        expires: Option<Typed>,
+    },
+    /// `toolcell token list`
+    List,
+    /// `toolcell token revoke ID`
+    Revoke {
+        /// Which.
+        id: String,
+    },
+}
+
 /// The arguments of `toolcell profile why`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct WhyArgs {
@@ -284,6 +314,7 @@ fn invocation(command: &str, matches: &mut ArgMatches) -> Result<Invocation, Cli
         }),
         "doctor" => Invocation::Doctor(DoctorArgs { json: matches.get_flag("json"), fix: fix(matches) }),
         "profile" => Invocation::Profile(profile(matches)?),
+        "token" => Invocation::Token(token(matches)?),
         "demo" => Invocation::Demo(DemoArgs {
             json: matches.get_flag("json"),
             floor: floor(matches),
@@ -368,6 +399,23 @@ fn profile(matches: &mut ArgMatches) -> Result<ProfileArgs, CliError> {
         }),
         _ => return Err(incomplete(ErrorKind::InvalidSubcommand)),
     })
+}
+
+fn token(matches: &mut ArgMatches) -> Result<TokenArgs, CliError> {
+    let Some((command, mut matches)) = matches.remove_subcommand() else {
+        return Err(incomplete(ErrorKind::MissingSubcommand));
+    };
+    let matches = &mut matches;
+    let command_line = match command.as_str() {
+        "new" => TokenCommand::New {
+            identity: required(matches, "identity")?,
+            expires: typed(matches, "expires", "--expires"),
+        },
+        "list" => TokenCommand::List,
+        "revoke" => TokenCommand::Revoke { id: required(matches, "id")? },
+        _ => return Err(incomplete(ErrorKind::InvalidSubcommand)),
+    };
+    Ok(TokenArgs { config: required(matches, "config")?, command: command_line })
 }
 
 fn question(matches: &mut ArgMatches) -> Result<Question, CliError> {

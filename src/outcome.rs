@@ -137,6 +137,8 @@ pub enum Layer {
     Output,
     /// The rules of MCP and JSON-RPC.
     Protocol,
+    /// Who may call what: identities and roles of the configuration.
+    Access,
 }
 
 impl Layer {
@@ -154,6 +156,7 @@ impl Layer {
             Self::Deadline => "deadline",
             Self::Output => "output",
             Self::Protocol => "protocol",
+            Self::Access => "access",
         }
     }
 }

@@ -129,7 +129,7 @@ impl Finished {
 }
 
 fn bounded_call(call: &Call, redact: &[String]) -> Call {
-    let Call { id, server, method, target, profile, who } = call;
+    let Call { id, server, method, target, profile, who, identity } = call;
     let hidden = target_is_redacted(method, redact);
     Call {
         id: bounded(id),
@@ -138,6 +138,7 @@ fn bounded_call(call: &Call, redact: &[String]) -> Call {
         target: target.as_deref().map(|target| if hidden { REDACTED.to_owned() } else { bounded(target) }),
         profile: bounded(profile),
         who: bounded(who),
+        identity: identity.as_deref().map(bounded),
     }
 }
 

@@ -4,6 +4,7 @@
 //! texts that `run` and `exec` share are in `cli::options`. Never: holds a parsed value.
 
 mod options;
+mod token;
 
 use std::ffi::OsString;
 use std::fmt::Write as _;
@@ -64,6 +65,11 @@ pub fn command() -> Command {
             Command::new("profile")
                 .about("List, show, check and explain profiles")
                 .defer(profile),
+        )
+        .subcommand(
+            Command::new("token")
+                .about("Make, list and revoke the tokens by which clients show who they are")
+                .defer(token::token),
         )
         .subcommand(
             Command::new("demo")
@@ -404,6 +410,7 @@ fn exit_codes() -> String {
 
 const ENVIRONMENT: &str = "\
 Environment:
+  TOOLCELL_TOKEN    run: shows who the client is, where the configuration asks for it
   NO_COLOR          when set and not empty, --color auto means never
   XDG_CONFIG_HOME   own profiles are in toolcell/profiles below it [default: ~/.config]
   XDG_STATE_HOME    the audit log is toolcell/audit.jsonl below it [default: ~/.local/state]";

@@ -7,6 +7,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
+use crate::access::TOKEN_VARIABLE;
 use crate::cli::{SharedArgs, Typed};
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
@@ -48,6 +49,8 @@ impl Surroundings {
         let library = Library::new(identity::effective().0, config, user.as_deref());
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
+            // What a client calls toolcell with is not for a cell, whatever lets it through.
+            .filter(|(name, _)| name.as_bytes() != TOKEN_VARIABLE.to_bytes())
             .collect();
         Ok(Self { world, library, environment, written: Vec::new() })
     }

@@ -56,6 +56,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, early: Option<Early>) -> 
         target: None,
         profile: policy.name.clone(),
         who: format!("uid {owner}"),
+        identity: None,
     };
     own::confine_launcher().map_err(|errno| Failure::new(Ending::Cell, errno))?;
     let prepared = Prepared::new(composed.plan).map_err(|error| cell_failed(&error, &call))?;

@@ -11,6 +11,7 @@ mod man;
 mod profile;
 mod quiet;
 mod run;
+mod token;
 
 use std::ffi::OsString;
 use std::io::{self, Write as _};
@@ -57,6 +58,7 @@ fn dispatch(invocation: Invocation, color: ColorChoice, early: Option<Early>) ->
         Invocation::Doctor(args) => doctor::run(&args, color),
         Invocation::Profile(args) => profile::run(&args, color),
         Invocation::Run(args) => run::run(&args, color),
+        Invocation::Token(args) => token::run(&args),
         Invocation::Demo(DemoArgs { json, floor, without_cell, around }) => {
             let around = if without_cell { Around::Command(around) } else { Around::Cell };
             attack(json, floor, around, color)

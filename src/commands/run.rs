@@ -15,6 +15,7 @@ use std::time::SystemTime;
 use serde_json::value::RawValue;
 
 use super::compose::{self, DEFAULT_PROFILE, Surroundings};
+use crate::access::{Gate, TOKEN_VARIABLE};
 use crate::audit::{self, CallIds, Ended, Log, LogError, Started};
 use crate::call::Call;
 use crate::cli::{ColorChoice, RunArgs, Server};
@@ -27,15 +28,18 @@ use crate::host::view::View;
 use crate::launch::supervisor::Launcher;
 use crate::launch::{launcher, own};
 use crate::mcp::stdio;
+use crate::policy::config::access::Access;
 use crate::policy::{Floor, Policy, config};
 use crate::session::{self, Finished, Grant, Options, Profiles, Records};
-use crate::sys::{descriptor, identity, process};
+use crate::sys::{descriptor, environment, identity, process};
 
 /// Serves until the client closes its side.
 pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure> {
     // The facts come first: in a delegated cgroup they move this process, and the launcher has to move with it.
     let mut facts = compose::facts();
     let handle = launcher::start().map_err(|errno| Failure::new(Ending::Cell, errno))?;
+    // The launcher has no environment any more; from here on this process has no token in its own.
+    let token = environment::take(TOKEN_VARIABLE);
     process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(|errno| Failure::new(Ending::Cell, errno))?;
     let config = match &args.server {
         Server::Command(_) => None,
@@ -44,6 +48,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let mut surroundings = Surroundings::of_process(config)?;
     let mut additions = compose::additions(&args.shared, &surroundings.world.cwd)?;
     let served = Served::find(args, &surroundings)?;
+    let gate = gate(&served, &surroundings, token)?;
     additions.env.extend(served.env.clone());
     let runtime = surroundings.runtime(&served.command)?;
     let log = open_log(args.shared.audit.as_ref())?;
@@ -91,6 +96,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
             jobs,
             launcher,
             profiles: Box::new(profiles),
+            gate,
             records: Box::new(Recording { log }),
             notice: Box::new(move |text| diag::warn(color, text, None)),
         };
@@ -113,6 +119,24 @@ struct Served {
     profile: String,
     tools: BTreeMap<String, String>,
     env: Vec<(String, Option<String>)>,
+    access: Access,
+}
+
+/// What stands before the server. The token is compared with the known ones, and forgotten.
+fn gate(
+    served: &Served,
+    surroundings: &Surroundings,
+    token: Option<Vec<u8>>,
+) -> Result<Option<Gate>, Failure> {
+    let tokens = surroundings.library.tokens().map_err(|error| {
+        let hint = error.hint();
+        Failure::new(Ending::Configuration, error).hint(hint)
+    })?;
+    let gate = Gate::new(&served.name, &served.access, tokens, token.as_deref());
+    if let Some(token) = token {
+        environment::forget(token);
+    }
+    Ok(gate)
 }
 
 impl Served {
@@ -140,6 +164,7 @@ impl Served {
             profile: typed.unwrap_or_else(|| server.profile_for(None).to_owned()),
             tools: server.tools.clone(),
             env: server.env.clone(),
+            access: config.access.clone(),
         })
     }
 
@@ -152,6 +177,7 @@ impl Served {
             profile: profile.unwrap_or_else(|| DEFAULT_PROFILE.to_owned()),
             tools: BTreeMap::new(),
             env: Vec::new(),
+            access: Access::default(),
         })
     }
 
@@ -257,6 +283,18 @@ const ANSWER_PIPE: libc::c_int = 256 * 1024;
 /// Parameters of a call whose policy is not known are not written.
 const EVERYTHING: &str = "";
 
+fn ended(finished: &Finished) -> Ended {
+    Ended {
+        now: SystemTime::now(),
+        duration: finished.duration,
+        status: finished.status.clone(),
+        usage: finished.usage.clone(),
+        violations: finished.violations.clone(),
+        receipt: finished.receipt.clone(),
+        stderr: finished.stderr.join("\n").into_bytes(),
+    }
+}
+
 impl Records for Recording {
     fn started(&self, call: &Call, policy: Option<&Policy>, params: Option<&RawValue>) -> io::Result<()> {
         let all = [EVERYTHING.to_owned()];
@@ -267,15 +305,15 @@ impl Records for Recording {
     fn finished(&self, call: &Call, policy: Option<&Policy>, finished: &Finished) -> io::Result<()> {
         let all = [EVERYTHING.to_owned()];
         let redact = policy.map_or(all.as_slice(), |policy| &policy.audit.redact);
-        let ended = Ended {
-            now: SystemTime::now(),
-            duration: finished.duration,
-            status: finished.status.clone(),
-            usage: finished.usage.clone(),
-            violations: finished.violations.clone(),
-            receipt: finished.receipt.clone(),
-            stderr: finished.stderr.join("\n").into_bytes(),
-        };
-        self.log.write(&audit::Finished::new(call, redact, ended)).map_err(io::Error::other)
+        self.log.write(&audit::Finished::new(call, redact, ended(finished))).map_err(io::Error::other)
+    }
+
+    fn refused(&self, call: &Call, finished: &Finished) -> io::Result<()> {
+        self.started(call, None, None)?;
+        // Names of tools and prompts are no data; what names a resource is.
+        let all = [EVERYTHING.to_owned()];
+        let redact =
+            if matches!(call.method.as_str(), "tools/call" | "prompts/get") { &[][..] } else { &all };
+        self.log.write(&audit::Finished::new(call, redact, ended(finished))).map_err(io::Error::other)
     }
 }

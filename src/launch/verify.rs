@@ -46,7 +46,7 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
                 .map(|_count| "filter".to_owned()),
             Layer::Capabilities => capabilities(&status, state),
             Layer::Cgroup => cgroup(state),
-            Layer::Rlimit | Layer::Deadline | Layer::Output | Layer::Protocol => continue,
+            Layer::Rlimit | Layer::Deadline | Layer::Output | Layer::Protocol | Layer::Access => continue,
         };
         let saw = check.map_err(|(object, errno)| failed(*layer, object, errno))?;
         seen.insert(layer.name().to_owned(), saw);
@@ -78,7 +78,9 @@ fn coverage(layers: &[Layer], observed: bool) -> BTreeMap<String, Coverage> {
     let supervisors = [Layer::Rlimit, Layer::Deadline, Layer::Output, Layer::Protocol];
     let told = |layer: &Layer| match layer {
         Layer::Seccomp if observed => Coverage::Complete,
-        Layer::Cgroup | Layer::Deadline | Layer::Output | Layer::Protocol => Coverage::Complete,
+        Layer::Cgroup | Layer::Deadline | Layer::Output | Layer::Protocol | Layer::Access => {
+            Coverage::Complete
+        }
         Layer::Rlimit => Coverage::Sampled,
         Layer::Namespaces | Layer::Root | Layer::Landlock | Layer::Seccomp | Layer::Capabilities => {
             Coverage::Blind

@@ -241,7 +241,8 @@ pub fn target(line: &[u8], params: Option<&Range<usize>>, name: &str) -> Result<
 }
 
 /// Letters that any reader's comparison without case could take for each other.
-fn folded(name: &str) -> String {
+#[must_use]
+pub fn folded(name: &str) -> String {
     name.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 

@@ -40,6 +40,24 @@ pub fn members(line: &[u8], span: Range<usize>) -> Vec<Member<'_>> {
     }
 }
 
+/// The elements of the array at `span` of a valid `line`, in order; none if it is no array.
+#[must_use]
+pub fn items(line: &[u8], span: Range<usize>) -> Vec<Range<usize>> {
+    let mut found = Vec::new();
+    if line.get(span.start) != Some(&b'[') {
+        return found;
+    }
+    let mut at = span.start + 1;
+    loop {
+        let start = skip(line, at, |byte| matches!(byte, b' ' | b'\t' | b'\r' | b'\n' | b','));
+        if matches!(line.get(start), None | Some(b']')) || start >= span.end {
+            return found;
+        }
+        at = value_end(line, start);
+        found.push(start..at);
+    }
+}
+
 /// The value of the only member called `name`, or of the last one.
 #[must_use]
 pub fn member(line: &[u8], span: Range<usize>, name: &str) -> Option<Range<usize>> {
@@ -155,6 +173,10 @@ mod tests {
         assert_eq!(seen, [("a", &br#"[1,{"b":"}"}]"#[..]), ("bc", br#""x\"y""#), ("d", b"-1.5e3")]);
         assert_eq!(lookup(b"{\"a\":{\"b\":7}}", 0..13, &["a", "b"]), Some(10..11));
         assert!(members(b"[1]", 0..3).is_empty());
+        let line = br#"[ 1.0,"]" ,[[2],3],{"a":[]}] "#;
+        let seen: Vec<&[u8]> = items(line, 0..line.len()).into_iter().map(|item| &line[item]).collect();
+        assert_eq!(seen, [&b"1.0"[..], br#""]""#, b"[[2],3]", br#"{"a":[]}"#]);
+        assert!(items(b"[ ]", 0..3).is_empty() && items(b"{}", 0..2).is_empty());
         assert!(members(b"{}", 0..2).is_empty());
     }
 

@@ -3,8 +3,11 @@
 //! Neighbours: `policy::files` opens it, `commands` start the server it names. Never: is looked for: a file in the
 //! working directory, which a tool may have written, is read only when the operator names it.
 
+pub mod access;
+
 use std::collections::{BTreeMap, BTreeSet};
 
+use access::Access;
 use toml::de::DeTable;
 
 use super::Source;
@@ -17,7 +20,7 @@ pub const DEFAULT_PROFILE: &str = "default";
 
 /// The tables of the file and their keys.
 pub const SECTIONS: &[(&str, &[&str])] = &[
-    ("", &["servers"]),
+    ("", &["servers", "auth", "identities", "roles"]),
     ("servers.NAME", &["command", "profile", "env", "tools"]),
     ("servers.NAME.tools.TOOL", &["profile"]),
 ];
@@ -27,6 +30,8 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
 pub struct Config {
     /// By name.
     pub servers: BTreeMap<String, Server>,
+    /// Who may call what.
+    pub access: Access,
 }
 
 /// One server.
@@ -105,7 +110,8 @@ impl Reader<'_, '_> {
 
     fn top(&mut self, table: &DeTable<'_>) -> Config {
         let mut config = Config::default();
-        for (_, _, value) in self.file.entries(table, "", Self::keys("")) {
+        let entries = self.file.entries(table, "", Self::keys(""));
+        for (_, _, value) in entries.into_iter().filter(|(name, _, _)| *name == "servers") {
             let Some(servers) = self.file.table(value, "`servers`") else { continue };
             for (key, value) in servers {
                 let name: &str = key.get_ref();
@@ -123,6 +129,7 @@ impl Reader<'_, '_> {
                 }
             }
         }
+        config.access = access::read(&mut self.file, table, &config.servers.keys().cloned().collect());
         config
     }
 

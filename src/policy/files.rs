@@ -16,6 +16,7 @@ use super::config::{self, Config};
 use super::mistakes::{Mistakes, closest};
 use super::profile::{World, is_name};
 use super::resolve::resolve;
+use super::tokens::{self, Token};
 use super::{Policy, Source};
 
 /// Profiles that are compiled in.
@@ -190,6 +191,7 @@ impl Library {
             for path in entries.map(|entry| entry.path()) {
                 if let Some(name) = name_of(&path)
                     && self.config.as_ref() != Some(&path)
+                    && self.tokens_file().as_ref() != Some(&path)
                 {
                     files.entry(name).or_default().push(path);
                 }
@@ -306,6 +308,24 @@ impl Library {
             .map_err(|source| FilesError::Mistakes { name: path.display().to_string(), source })
     }
 
+    /// Where the hashes of tokens are: beside the file of `--config`.
+    #[must_use]
+    pub fn tokens_file(&self) -> Option<PathBuf> {
+        self.config.as_deref().and_then(Path::parent).map(|directory| directory.join("tokens.toml"))
+    }
+
+    /// The tokens; none where the file does not exist.
+    ///
+    /// # Errors
+    /// It cannot be read, is not safe to read, or has mistakes.
+    pub fn tokens(&self) -> Result<Vec<Token>, FilesError> {
+        let path = self.tokens_file().filter(|path| fs::symlink_metadata(path).is_ok());
+        let Some(path) = path else { return Ok(Vec::new()) };
+        let source = self.open(&path, String::new())?;
+        tokens::parse(&source)
+            .map_err(|source| FilesError::Mistakes { name: path.display().to_string(), source })
+    }
+
     /// Loads what a profile extends, and resolves it; with the files that were read.
     fn resolve(
         &self,
@@ -353,6 +373,8 @@ impl Library {
         let protected: BTreeSet<PathBuf> = files
             .into_iter()
             .chain(self.config.clone())
+            // Where there is none, nobody may call anything, so that no tool could make one.
+            .chain(self.tokens_file().filter(|path| fs::symlink_metadata(path).is_ok()))
             .chain(self.directories().filter(|path| path.is_dir()))
             .map(|path| real(&path))
             .collect();

@@ -261,10 +261,10 @@ fn built_in_profiles_are_whole() {
 #[test]
 fn the_reference_names_every_key_and_default() {
     let reference = include_str!("../../docs/profiles.md");
-    for (section, keys) in profile::SECTIONS.iter().chain(config::SECTIONS) {
+    for (section, keys) in profile::SECTIONS.iter().chain(config::SECTIONS).chain(config::access::SECTIONS) {
         let heading = format!("`[{section}]`");
         assert!(section.is_empty() || reference.contains(&heading), "{heading}");
-        for key in keys.iter().chain(profile::RULE_KEYS) {
+        for key in keys.iter().chain(profile::RULE_KEYS).chain(config::access::RATE_KEYS) {
             assert!(reference.contains(&format!("`{key}`")), "`{key}` of {heading}");
         }
     }
@@ -464,6 +464,11 @@ fn no_tool_can_write_its_own_policy() {
         "[filesystem]\nwrite = [\"{workspace}\"]\ndeny = [\"{workspace}/toolcell.toml\"]",
     );
     load(hidden.to_str().unwrap(), &ws, None).unwrap();
+    // The hashes of tokens are not a tool's to write either.
+    scratch.file("ws/tokens.toml", "");
+    let error = load(hidden.to_str().unwrap(), &ws, None).unwrap_err();
+    assert!(matches!(error, FilesError::OwnPolicy { .. }), "{error}");
+    assert!(!library.names().contains("tokens"));
 }
 
 fn rule() -> impl Strategy<Value = PathRule> {

@@ -78,6 +78,11 @@ impl<'s> TomlFile<'s> {
         self.mistakes.into_iter().map(|(_, mistake)| mistake).collect()
     }
 
+    /// No mistake has been noted so far.
+    pub(super) const fn is_right(&self) -> bool {
+        self.mistakes.is_empty()
+    }
+
     pub(super) fn spot(&self, span: &Range<usize>) -> Spot {
         Spot::new(&self.label, &self.source.text, span)
     }

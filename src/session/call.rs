@@ -72,6 +72,7 @@ pub(super) async fn start(
         target: ask.target.clone(),
         profile: String::new(),
         who: format!("{who} ({})", session.options.user),
+        identity: ask.identity.as_deref().map(str::to_owned),
     };
     let grant = session.options.profiles.grant(method, ask.target.as_deref());
     let policy = grant.as_ref().ok().map(|grant| Arc::clone(&grant.policy));

@@ -36,7 +36,7 @@ const LEAVE: Duration = Duration::from_millis(100);
 #[derive(Debug)]
 pub(super) enum Job {
     /// Answer a request.
-    Ask(Ask, Control),
+    Ask(Box<(Ask, Control)>),
     /// Pass a notification on, if there is a process.
     Note(Vec<u8>),
 }
@@ -119,7 +119,7 @@ impl Catalogue {
         match event {
             Event::Gone | Event::Stop(Stop::Gone) => return false,
             Event::Job(None) => *more = false,
-            Event::Job(Some(Job::Ask(ask, control))) => self.waiting.push_back((ask, control)),
+            Event::Job(Some(Job::Ask(asked))) => self.waiting.push_back(*asked),
             Event::Job(Some(Job::Note(line))) => {
                 if let Some(running) = &mut self.running {
                     running.link.process.send(line);
@@ -208,7 +208,7 @@ impl Catalogue {
         }
         if !silent {
             self.session.forget(&ask.id);
-            self.session.reply(line);
+            self.session.reply(self.session.listed(ask.identity.as_deref(), &ask.method, line));
         }
         if let Some(running) = &self.running {
             self.session.build_ahead(&running.grant);

@@ -22,6 +22,7 @@
 use std::collections::VecDeque;
 use std::hash::{BuildHasher as _, RandomState};
 use std::ops::Range;
+use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::{SemaphorePermit, oneshot};
@@ -50,6 +51,8 @@ pub(super) struct Key {
     /// A hash, because arguments may be long.
     arguments: u64,
     state: Option<Vec<u8>>,
+    /// One identity's answer does not go on with another's call.
+    identity: Option<Rc<str>>,
 }
 
 impl Key {
@@ -101,6 +104,7 @@ impl Chains {
             target: ask.target.clone(),
             arguments: self.hasher.hash_one(arguments),
             state: state(&ask.line, find("requestState").map(|member| member.value.clone())),
+            identity: ask.identity.clone(),
         };
         let repeats = key.state.is_some() || find("inputResponses").is_some();
         Some((key, repeats))
@@ -291,7 +295,8 @@ mod tests {
         let Kind::Request { id, method } = message.kind else { panic!("no request") };
         let meta = envelope::meta(line.as_bytes(), message.params.as_ref());
         let target = envelope::target(line.as_bytes(), message.params.as_ref(), "name").ok();
-        let ask = Ask { id, line: line.into_bytes(), method, target, params: message.params, meta };
+        let ask =
+            Ask { id, line: line.into_bytes(), method, target, params: message.params, meta, identity: None };
         (ask, Control { cancel: None, gone: watch::Sender::new(false).subscribe() })
     }
 
@@ -329,6 +334,24 @@ mod tests {
         assert!(wakes(&mut chains, &mut place, same));
         let (again, control) = ask(same);
         assert!(chains.hand_over(again, control).is_err());
+    }
+
+    #[test]
+    fn nobody_goes_on_with_the_call_of_somebody_else() {
+        let mut chains = Chains::default();
+        let by = |identity: Option<&str>| {
+            let (mut ask, control) = ask(r#","name":"a","arguments":{"x":1},"requestState":"s""#);
+            ask.identity = identity.map(Rc::from);
+            (ask, control)
+        };
+        let key = chains.key(&by(Some("alice")).0).unwrap().0;
+        let mut place = chains.keep(key);
+        for other in [None, Some("bob"), Some("alic"), Some("alice ")] {
+            let (ask, control) = by(other);
+            assert!(chains.hand_over(ask, control).is_err(), "{other:?}");
+        }
+        let (ask, control) = by(Some("alice"));
+        assert!(chains.hand_over(ask, control).is_ok() && place.try_recv().is_ok());
     }
 
     #[test]

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::cache::Key;
 use super::catalogue::Job;
-use super::{Agreed, Ask, Session, call};
+use super::{Agreed, Ask, Session, admission, call};
 use crate::mcp::envelope::{
     self, Era, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Id, Kind, METHOD_NOT_FOUND, Message,
 };
@@ -74,6 +74,9 @@ fn request(session: &Rc<Session>, line: &[u8], message: &Message, id: Id, method
         refuse(INTERNAL_ERROR, "too many requests are open; wait for answers before sending more");
         return;
     }
+    let Some(entry) = admission::admit(session, line, message, &id, method) else { return };
+    let (line, message) =
+        entry.changed.as_ref().map_or((line, message), |(line, message)| (line.as_slice(), message));
     let mut meta = envelope::meta(line, message.params.as_ref());
     match method {
         "ping" if meta.era == Era::Legacy => {
@@ -108,7 +111,7 @@ fn request(session: &Rc<Session>, line: &[u8], message: &Message, id: Id, method
         let raw = line.get(message.id.clone()).unwrap_or_default();
         let kept = session.cache.borrow().get(&key, raw, Instant::now());
         if let Some(answer) = kept {
-            session.reply(answer);
+            session.reply(session.listed(entry.identity.as_deref(), method, answer));
             return;
         }
     }
@@ -123,8 +126,9 @@ fn request(session: &Rc<Session>, line: &[u8], message: &Message, id: Id, method
         target,
         params: message.params.clone(),
         meta,
+        identity: entry.identity,
     };
-    let control = session.track(&ask);
+    let control = session.track(&ask, entry.pass);
     if is_call(method) {
         // An answer to a server's question goes to the process that asked.
         let fresh = session.chains.borrow_mut().hand_over(ask, control);
@@ -132,7 +136,7 @@ fn request(session: &Rc<Session>, line: &[u8], message: &Message, id: Id, method
             session.spawn(call::run(Rc::clone(session), *fresh));
         }
     } else {
-        session.catalogue(era, Job::Ask(ask, control));
+        session.catalogue(era, Job::Ask(Box::new((ask, control))));
     }
 }
 
@@ -142,7 +146,7 @@ fn is_call(method: &str) -> bool {
 }
 
 /// The name that decides under which profile a call runs.
-fn target(method: &str, line: &[u8], message: &Message) -> Result<Option<String>, String> {
+pub(super) fn target(method: &str, line: &[u8], message: &Message) -> Result<Option<String>, String> {
     let params = message.params.as_ref();
     match method {
         "tools/call" => {

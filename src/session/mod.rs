@@ -14,6 +14,7 @@
 //! Neighbours: `commands::run` calls [`serve`]. Never: reads a profile, makes a plan, or writes to stdout but through
 //! [`crate::mcp::output`].
 
+mod admission;
 mod cache;
 mod call;
 mod catalogue;
@@ -48,6 +49,7 @@ use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until};
 
+use crate::access::{Gate, Pass};
 use crate::call::Call;
 use crate::launch::supervisor::Launcher;
 use crate::mcp::envelope::{Era, Id, Meta, PARSE_ERROR};
@@ -98,6 +100,12 @@ pub trait Records {
     /// # Errors
     /// When it cannot be written.
     fn finished(&self, call: &Call, policy: Option<&Policy>, finished: &Finished) -> io::Result<()>;
+
+    /// A request was turned away, and there was no cell: nothing of its parameters must be written.
+    ///
+    /// # Errors
+    /// When it cannot be written.
+    fn refused(&self, call: &Call, finished: &Finished) -> io::Result<()>;
 }
 
 /// How a call ended, for its record.
@@ -131,6 +139,8 @@ pub struct Options {
     pub launcher: Launcher,
     /// Gives grants.
     pub profiles: Box<dyn Profiles>,
+    /// Decides who may call what; without one, everybody may call everything.
+    pub gate: Option<Gate>,
     /// Takes records.
     pub records: Box<dyn Records>,
     /// Tells the operator of a fault that has nowhere else to go.
@@ -183,6 +193,8 @@ struct Ask {
     target: Option<String>,
     params: Option<Range<usize>>,
     meta: Meta,
+    /// Who sent it, where that is asked.
+    identity: Option<Rc<str>>,
 }
 
 /// Why a request is to stop.
@@ -235,6 +247,8 @@ async fn cancelled(cancel: &mut Option<oneshot::Receiver<Vec<u8>>>) -> Vec<u8> {
 struct OpenRequest {
     cancel: oneshot::Sender<Vec<u8>>,
     bytes: usize,
+    /// Its place among its identity's calls, until it is answered.
+    _pass: Option<Pass>,
 }
 
 /// What all parts of a session share.
@@ -309,10 +323,11 @@ impl Session {
     }
 
     /// Registers a request, so that it can be cancelled.
-    fn track(&self, ask: &Ask) -> Control {
+    fn track(&self, ask: &Ask, pass: Option<Pass>) -> Control {
         let (sender, cancel) = oneshot::channel();
         self.open_bytes.set(self.open_bytes.get() + ask.line.len());
-        self.open.borrow_mut().insert(ask.id.clone(), OpenRequest { cancel: sender, bytes: ask.line.len() });
+        let open = OpenRequest { cancel: sender, bytes: ask.line.len(), _pass: pass };
+        self.open.borrow_mut().insert(ask.id.clone(), open);
         Control { cancel: Some(cancel), gone: self.gone.subscribe() }
     }
 
@@ -349,6 +364,14 @@ impl Session {
         });
         // A catalogue ends only with the session.
         drop(sender.send(job));
+    }
+
+    /// An answer of the catalogue as somebody may see it.
+    fn listed(&self, identity: Option<&str>, method: &str, line: Vec<u8>) -> Vec<u8> {
+        match &self.options.gate {
+            Some(gate) => gate.listed(identity.unwrap_or_default(), method, line),
+            None => line,
+        }
     }
 
     /// Lets the next call of the same grant find its cell built. As many wait as calls can run at once.

@@ -6,6 +6,7 @@ pub mod attack;
 pub mod attribute;
 pub mod capability;
 pub mod descriptor;
+pub mod environment;
 pub mod filter;
 pub mod identity;
 pub mod kernel_file;

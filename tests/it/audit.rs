@@ -79,6 +79,7 @@ fn every_field_and_every_name_is_documented() {
         Layer::Deadline,
         Layer::Output,
         Layer::Protocol,
+        Layer::Access,
     ];
     let values =
         limits.map(Limit::name).into_iter().chain(layers.map(Layer::name)).chain(Floor::ALL.map(Floor::name));

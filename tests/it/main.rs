@@ -21,6 +21,7 @@ mod readme;
 mod selftest;
 mod session;
 mod tidy;
+mod token;
 
 /// The project's files: where the tests were built, or the copy that another user or machine can reach.
 fn project() -> std::path::PathBuf {

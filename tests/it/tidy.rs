@@ -93,6 +93,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     // The stages.
     ("mcp", &["text"]),
     ("policy", &["outcome", "text"]),
+    ("access", &["mcp", "policy"]),
     ("host", &["outcome", "plan", "policy", "sys"]),
     ("plan", &["host", "outcome", "policy", "text"]),
     ("launch", &["outcome", "plan", "sys"]),
@@ -101,13 +102,17 @@ const IMPORTS: &[(&str, &[&str])] = &[
     // What puts them together.
     (
         "session",
-        &["audit", "call", "host", "launch", "mcp", "outcome", "plan", "policy", "sys", "text", "watch"],
+        &[
+            "access", "audit", "call", "host", "launch", "mcp", "outcome", "plan", "policy", "sys", "text",
+            "watch",
+        ],
     ),
     ("cli", &["exit_codes", "policy", "text"]),
     ("diag", &["cli", "exit_codes", "text"]),
     (
         "commands",
         &[
+            "access",
             "audit",
             "call",
             "cli",
@@ -235,13 +240,15 @@ fn unsafe_code_is_in_one_module() {
     none(&wrong);
 }
 
-/// Who may look at the wall clock, which jumps: what dates records, and what compares or sets files' times. Deadlines are
+/// Who may look at the wall clock, which jumps: what dates records, what compares or sets files' times, and what ends on a date. Deadlines are
 /// made of `Instant`, which is `CLOCK_MONOTONIC`.
 const DATED: &[&str] = &[
+    "src/access/now.rs",
     "src/audit/",
     "src/commands/demo/stage.rs",
     "src/commands/exec.rs",
     "src/commands/run.rs",
+    "src/commands/token.rs",
     "src/hostile/",
     "src/launch/ready.rs",
 ];

@@ -18,6 +18,7 @@ fn call(method: &str, target: &str) -> Call {
         target: Some(target.to_owned()),
         profile: "default".to_owned(),
         who: "client/1 uid 1000".to_owned(),
+        identity: None,
     }
 }
 
@@ -151,6 +152,7 @@ proptest! {
             time: next(),
             call: Call {
                 id: next(), server: next(), method: next(), target: Some(next()), profile: next(), who: next(),
+                identity: Some(next()),
             },
             status: match kind {
                 0 => Status::Completed,

@@ -1,5 +1,6 @@
 //! A session seen from the client, with a server that behaves in every bad way. Never: looks inside.
 
+mod access;
 mod ahead;
 mod chain;
 mod long;

@@ -69,6 +69,10 @@ def call(id, params):
     name, args = params["name"], params.get("arguments", {})
     if name == "who":
         answer(id, WHO)
+    elif name == "request":
+        answer(id, json.dumps(params))
+    elif name == "environment":
+        answer(id, json.dumps(dict(os.environ)))
     elif name == "list":
         answer(id, " ".join(sorted(os.listdir(args["path"]))))
     elif name == "read":
@@ -210,7 +214,7 @@ def main():
             send({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "Method not found"}})
         elif method == "tools/list":
             lists += 1
-            send({"jsonrpc": "2.0", "id": id, "result": {"tools": [], "who": WHO, "lists": lists,
+            send({"jsonrpc": "2.0", "id": id, "result": {"tools": [{"name": name} for name in os.environ.get("TOOLS", "").split()], "who": WHO, "lists": lists,
                   **({"nextCursor": "c"} if "cursor" not in message.get("params", {}) else {})}})
             if message.get("params", {}).get("cursor") == "change":
                 send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})

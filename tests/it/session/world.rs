@@ -25,6 +25,12 @@ pub(crate) struct Setup {
     /// The lists of `[syscalls]`.
     pub(crate) syscalls: &'static str,
     pub(crate) options: Vec<String>,
+    /// What stands in the configuration behind the server, whose name is `fixture`; without it there is none.
+    pub(crate) config: Option<String>,
+    /// The content of `tokens.toml`.
+    pub(crate) tokens: String,
+    /// The client's environment.
+    pub(crate) env: Vec<(&'static str, String)>,
 }
 
 impl Default for Setup {
@@ -36,6 +42,9 @@ impl Default for Setup {
             filesystem: String::new(),
             syscalls: "",
             options: vec![],
+            config: None,
+            tokens: String::new(),
+            env: vec![],
         }
     }
 }
@@ -119,13 +128,23 @@ impl Client {
         .unwrap();
         let audit = scratch.0.join("audit.jsonl");
         let server = crate::project().join("tests/it/session/server.py");
+        let command = ["/usr/bin/python3", "-S", "-E", server.to_str().unwrap()];
+        let started = match &setup.config {
+            None => [&["--"], &command[..]].concat().into_iter().map(str::to_owned).collect(),
+            Some(more) => {
+                let config = scratch.0.join("servers.toml");
+                fs::write(&config, format!("[servers.fixture]\ncommand = {command:?}\n{more}")).unwrap();
+                fs::write(scratch.0.join("tokens.toml"), &setup.tokens).unwrap();
+                vec!["--config".to_owned(), config.display().to_string()]
+            }
+        };
         let mut child = Command::new(crate::binary())
             .args(["run", "--jobs", &setup.jobs.to_string()])
             .args([&PathBuf::from("--profile"), &profile, &PathBuf::from("--audit"), &audit])
             .args(["--floor", crate::cell::floor()])
             .args(&setup.options)
-            .args(["--", "/usr/bin/python3", "-S", "-E"])
-            .arg(server)
+            .args(started)
+            .envs(setup.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(scratch.0.join("stderr")).unwrap())

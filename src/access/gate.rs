@@ -1,0 +1,302 @@
+//! Decides about each request: who sent it, whether that identity may, and whether it may now.
+//!
+//! Neighbours: `session` tells what is decided to the client and the log. Never: tells in an error what would help to
+//! guess: which token was nearly right, or whom there is.
+
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::fmt;
+use std::rc::Rc;
+use std::time::Duration;
+
+use super::limits::{Pass, Reached, Used};
+use super::listed;
+use super::now::Now;
+use super::request::{self, About, Request, TOKEN_MEMBER};
+use super::rights::{Verdict, merged, verdict};
+use super::secret::is_code;
+use crate::mcp::envelope::Message;
+use crate::policy::config::access::{Access, Mode, Role};
+use crate::policy::pattern::{Item, Kind, Pattern};
+use crate::policy::tokens::Token;
+use crate::policy::units::print_duration;
+
+/// A request that may go on.
+#[derive(Debug)]
+pub struct Admitted {
+    /// Who sent it.
+    pub identity: Rc<str>,
+    /// Its place among the identity's calls; a list or handshake has none.
+    pub pass: Option<Pass>,
+    /// The line without what proved who sent it, if that changed it.
+    pub line: Option<Vec<u8>>,
+}
+
+/// Of which kind a refusal is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Reason {
+    /// It could be read in two ways.
+    Malformed,
+    /// A method that no right covers.
+    NotOffered,
+    /// It does not show who sent it.
+    Unauthenticated,
+    /// The identity may not.
+    Forbidden,
+    /// The identity may, but not now.
+    Limited,
+}
+
+/// A request that is refused.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Denied {
+    /// Of which kind.
+    pub reason: Reason,
+    /// Who sent it, if that was shown.
+    pub identity: Option<Rc<str>>,
+    /// What it wanted, e.g. "call the tool `git_push` of server `git`".
+    pub wanted: String,
+    /// Why it is refused, one fragment.
+    pub why: String,
+    /// The TOML that would allow it, or `None` when nothing should.
+    pub allow: Option<String>,
+}
+
+impl fmt::Display for Denied {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.identity {
+            Some(identity) => {
+                write!(f, "toolcell refused identity `{identity}` to {}: {}", self.wanted, self.why)?
+            }
+            None => write!(f, "toolcell refused to {}: {}", self.wanted, self.why)?,
+        }
+        match &self.allow {
+            Some(allow) => write!(f, "\nTo allow it:\n{allow}"),
+            None => Ok(()),
+        }
+    }
+}
+
+#[derive(Debug)]
+struct Person {
+    name: Rc<str>,
+    roles: Vec<(String, Role)>,
+    rights: Role,
+    used: RefCell<Used>,
+}
+
+/// What a token has shown.
+#[derive(Debug, Clone, Copy)]
+enum Shown {
+    Nothing,
+    /// It is none that is known.
+    Unknown,
+    /// It is this one.
+    Token(usize),
+}
+
+/// Stands between one session's client and the server.
+#[derive(Debug)]
+pub struct Gate {
+    server: String,
+    people: BTreeMap<String, Person>,
+    tokens: Vec<Token>,
+    /// By the token in the environment, for requests that bring none.
+    standing: Shown,
+}
+
+impl Gate {
+    /// The gate before a server; none where everybody may call everything. `token` is the one of the environment, which
+    /// is not kept.
+    #[must_use]
+    pub fn new(server: &str, access: &Access, tokens: Vec<Token>, token: Option<&[u8]>) -> Option<Self> {
+        match access.mode {
+            Mode::None => return None,
+            Mode::Token => {}
+        }
+        let people = access.identities.iter().map(|(name, identity)| {
+            let roles: Vec<(String, Role)> = identity
+                .roles
+                .iter()
+                .filter_map(|role| Some((role.clone(), access.roles.get(role)?.clone())))
+                .collect();
+            let rights = roles.iter().fold(Role::default(), |rights, (_, role)| merged(rights, role));
+            let used = RefCell::new(Used::nothing(identity));
+            (name.clone(), Person { name: Rc::from(name.as_str()), roles, rights, used })
+        });
+        let mut gate =
+            Self { server: server.to_owned(), people: people.collect(), tokens, standing: Shown::Nothing };
+        if let Some(token) = token {
+            gate.standing = gate.show(token);
+        }
+        Some(gate)
+    }
+
+    /// Looks at every token, whichever it is.
+    fn show(&self, token: &[u8]) -> Shown {
+        self.tokens.iter().enumerate().fold(Shown::Unknown, |found, (number, known)| {
+            if is_code(&known.salt, token, &known.hash) { Shown::Token(number) } else { found }
+        })
+    }
+
+    /// Lets a request go on, and counts it.
+    ///
+    /// # Errors
+    /// Why it may not; then nothing is counted.
+    pub fn admit(&self, line: &[u8], message: &Message, method: &str, now: Now) -> Result<Admitted, Denied> {
+        let denied = |reason, identity: Option<&Person>, wanted: &str, why: String| Denied {
+            reason,
+            identity: identity.map(|person| Rc::clone(&person.name)),
+            wanted: wanted.to_owned(),
+            why,
+            allow: None,
+        };
+        let plain = format!("use the method `{method}` of server `{}`", self.server);
+        let request = Request::read(line, message, method)
+            .map_err(|why| denied(Reason::Malformed, None, &plain, why))?;
+        let wanted = match &request.about {
+            About::Items(items) => self.wanted(items),
+            About::Common | About::Other => plain,
+        };
+        let person = self
+            .person(request.token.as_deref(), now)
+            .map_err(|why| denied(Reason::Unauthenticated, None, &wanted, why))?;
+        let items = match &request.about {
+            About::Common => &[][..],
+            About::Items(items) => items.as_slice(),
+            About::Other => {
+                let why = "no role can allow this method".to_owned();
+                return Err(denied(Reason::NotOffered, Some(person), &wanted, why));
+            }
+        };
+        for item in items {
+            if let Some((why, allow)) = self.objection(person, item) {
+                let wanted = self.wanted(std::slice::from_ref(item));
+                return Err(Denied { allow, ..denied(Reason::Forbidden, Some(person), &wanted, why) });
+            }
+        }
+        let pass = if items.is_empty() {
+            None
+        } else {
+            let called = person.used.borrow_mut().call(&self.server, items, now.steady);
+            Some(called.map_err(|reached| {
+                let (why, allow) = limited(&person.name, &reached);
+                Denied { allow: Some(allow), ..denied(Reason::Limited, Some(person), &wanted, why) }
+            })?)
+        };
+        Ok(Admitted { identity: Rc::clone(&person.name), pass, line: request::without_proof(line) })
+    }
+
+    fn wanted(&self, items: &[Item]) -> String {
+        let item = |item: &Item| {
+            let verb = match item.kind {
+                Kind::Tool => "call the tool",
+                Kind::Prompt => "use the prompt",
+                Kind::Resource => "read the resource",
+            };
+            format!("{verb} `{}`", item.name)
+        };
+        let items: Vec<String> = items.iter().map(item).collect();
+        format!("{} of server `{}`", items.join(" and "), self.server)
+    }
+
+    /// Who sent a request with this token, or with none. A token that is there decides, also when it is wrong.
+    fn person(&self, token: Option<&str>, now: Now) -> Result<&Person, String> {
+        let shown = token.map_or(self.standing, |token| self.show(token.as_bytes()));
+        let token = match shown {
+            Shown::Token(number) => self.tokens.get(number),
+            Shown::Unknown => None,
+            Shown::Nothing => {
+                return Err(format!(
+                    "it has no token; set `TOOLCELL_TOKEN` where toolcell is started, or `{TOKEN_MEMBER}` in `_meta`"
+                ));
+            }
+        };
+        let person = token.and_then(|token| Some((token, self.people.get(&token.identity)?)));
+        let Some((token, person)) = person else { return Err("its token is not known".to_owned()) };
+        if now.date >= Duration::from_secs(token.expires) {
+            return Err(format!("its token `{}` has expired", token.id));
+        }
+        Ok(person)
+    }
+
+    /// Why an identity may not use an item, and the line that would allow it.
+    fn objection(&self, person: &Person, item: &Item) -> Option<(String, Option<String>)> {
+        match verdict(&person.rights, &self.server, item) {
+            Verdict::Allowed => None,
+            Verdict::Denied(pattern) => {
+                let by = person.roles.iter().find(|(_, role)| role.deny.contains(&pattern));
+                let by = by.map_or("", |(name, _)| name);
+                Some((format!("`deny = [\"{pattern}\"]` in `[roles.{by}]`"), None))
+            }
+            Verdict::Ambiguous => {
+                let why = "its URI can be written in another way: with `.` or `..` as a step, a backslash, capitals in the scheme, or escapes of what needs none";
+                Some((why.to_owned(), None))
+            }
+            Verdict::NotAllowed => Some(match person.roles.first() {
+                Some((role, _)) => {
+                    let roles: Vec<String> =
+                        person.roles.iter().map(|(name, _)| format!("`{name}`")).collect();
+                    let pattern = Pattern::exactly(&self.server, item);
+                    let line = |pattern: Pattern| {
+                        format!("[roles.{role}]\nallow = [{}]", quoted(&pattern.to_string()))
+                    };
+                    (format!("none of its roles ({}) allows it", roles.join(", ")), pattern.map(line))
+                }
+                None => {
+                    let line = format!("[identities.{}]\nroles = [\"NAME\"]", person.name);
+                    ("it has no role".to_owned(), Some(line))
+                }
+            }),
+        }
+    }
+
+    /// The line of a list with what an identity may use.
+    #[must_use]
+    pub fn listed(&self, identity: &str, method: &str, line: Vec<u8>) -> Vec<u8> {
+        let person = self.people.get(identity);
+        let may = |item: &Item| {
+            person.is_some_and(|person| verdict(&person.rights, &self.server, item) == Verdict::Allowed)
+        };
+        listed::filtered(line, method, may)
+    }
+}
+
+/// A TOML string.
+fn quoted(text: &str) -> String {
+    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
+}
+
+fn limited(identity: &str, reached: &Reached) -> (String, String) {
+    let place = format!("[identities.{identity}]");
+    match reached {
+        Reached::Rate(rate, wait) => {
+            let (tools, calls, per) = (&rate.tools, rate.calls, print_duration(rate.per));
+            // The time is rounded up, so that who waits for it does not come too early.
+            let wait = print_duration(Duration::from_millis(
+                u64::try_from(wait.as_nanos().div_ceil(1_000_000)).unwrap_or(u64::MAX),
+            ));
+            let more = rate.burst.saturating_mul(2);
+            (
+                format!(
+                    "`{tools}` may be called {calls} times in {per}; the next call is possible in {wait}"
+                ),
+                format!(
+                    "{place}\nrates = [{{ tools = \"{tools}\", calls = {calls}, per = \"{per}\", burst = {more} }}]"
+                ),
+            )
+        }
+        Reached::Concurrent(most) => (
+            format!("{most} of its calls are running, and `concurrent` is {most}"),
+            format!("{place}\nconcurrent = {}", most.saturating_mul(2)),
+        ),
+        Reached::Quota(most) => (
+            format!("it has made {most} calls in this session, and `quota` is {most}"),
+            format!("{place}\nquota = {}", most.saturating_mul(2)),
+        ),
+    }
+}
+
+#[cfg(test)]
+#[path = "gate/tests.rs"]
+mod tests;

@@ -1,0 +1,27 @@
+//! Who sent a request, and whether it may go on: identities, their rights, their limits.
+//!
+//! ```text
+//! request ──► readable in one way? ──► who? ──► allowed? ──► within the limits? ──► without its proof, to the server
+//!                  └─────────────────────┴─────────┴────────────────┴──► refused: no cell, a record, an error
+//! ```
+//!
+//! Neighbours: `policy::config` has the rules as values, `session` asks [`Gate::admit`] of every request and filters
+//! what it lists by [`Gate::listed`]. Never: reads a clock (the time is given), writes a record, or keeps a token.
+
+mod gate;
+mod limits;
+mod listed;
+mod now;
+mod request;
+mod rights;
+mod secret;
+
+pub use gate::{Admitted, Denied, Gate, Reason};
+pub use limits::Pass;
+pub use now::Now;
+pub use request::TOKEN_MEMBER;
+pub use rights::merged;
+pub use secret::fingerprint;
+
+/// The variable in which a client hands its token to toolcell.
+pub const TOKEN_VARIABLE: &std::ffi::CStr = c"TOOLCELL_TOKEN";
