@@ -10,12 +10,11 @@
 //! Neighbours: `commands::exec` begins, `launch::spawn` orders, `launch::init` is the other side. Never: knows a
 //! policy; is used for a plan that begins otherwise, or for cgroup v2, whose limits hold from the clone on.
 
-use std::fs::File;
-use std::io::Write;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 
+use serde::{Deserialize, Serialize};
+
 use super::idmap::IdMaps;
-use super::launcher::read_plan;
 use super::spawn::{Origin, Prepared, Stdio, bits, own_pidfd};
 use super::{LaunchError, init};
 use crate::plan::prelude::prelude;
@@ -23,9 +22,9 @@ use crate::plan::step::Step;
 use crate::plan::{Plan, written};
 use crate::sys::process::{self, Cloned};
 use crate::sys::scheduler::Processors;
-use crate::sys::{Errno, Result, descriptor, identity, mount, socket};
+use crate::sys::{Errno, Result, identity, mount, socket};
 
-/// The longest message to an init.
+/// The longest message to an init, which is a piece of a longer plan.
 const MESSAGE_LIMIT: usize = 4096;
 
 /// An init that waits for its plan. Dropping it ends it.
@@ -61,10 +60,10 @@ impl Early {
             Cloned::Child => {
                 // Only the caller's own, so that init reads the end when the caller lets go of it.
                 drop((channel, told));
-                let Ok(origin) = step_aside(processors).and_then(|()| Origin::of(launcher)) else {
-                    process::exit_now(1)
-                };
-                let ground = Prepared::unplanned(beginning, origin);
+                if step_aside(processors).is_err() {
+                    process::exit_now(1);
+                }
+                let ground = Prepared::unplanned(beginning, launcher);
                 match process::clone3_sibling(flags) {
                     Ok(Cloned::Child) => init::wait_for_plan(ground, inner, processors),
                     Ok(Cloned::Parent(pid, pidfd)) => {
@@ -102,8 +101,7 @@ impl Early {
         self.init.take()
     }
 
-    /// Hands over the rest of the plan, stdin, stdout and stderr, and which owners on disk have idmaps that follow, a message
-    /// with one descriptor each; init goes on by itself. `None`: there is no init that has begun as the plan does, so one has
+    /// Hands over the rest of the plan, stdin, stdout and stderr, the idmaps, and what the caller is; init goes on by itself. `None`: there is no init that has begun as the plan does, so one has
     /// to be cloned.
     pub(super) fn order(
         mut self,
@@ -142,39 +140,67 @@ fn step_aside(processors: Option<Processors>) -> Result<()> {
     Ok(())
 }
 
+/// What init goes on with. Pieces of the plan follow it, and a message with a descriptor for each owner.
+#[derive(Debug, Serialize, Deserialize)]
+struct Order {
+    /// Bytes of the plan as it is written.
+    length: usize,
+    owners: Vec<(u32, u32)>,
+}
+
 fn hand_over(channel: &OwnedFd, prepared: &Prepared, steps: &[Step], stdio: &Stdio) -> Result<()> {
-    let bytes = written(prepared.plan.floor, steps).map_err(|_unwritable| Errno(libc::EPROTO))?;
-    let mut file = File::from(descriptor::anonymous_file()?);
-    file.write_all(&bytes)?;
-    let owners = prepared.idmaps.owners();
-    let bytes = serde_json::to_vec(&owners).map_err(|_unprintable| Errno(libc::EPROTO))?;
-    let descriptors = [file.as_fd(), stdio.stdin.as_fd(), stdio.stdout.as_fd(), stdio.stderr.as_fd()];
-    socket::send(channel.as_fd(), &bytes, &descriptors)?;
-    for owner in &owners {
+    let plan = written(prepared.plan.floor, steps).map_err(|_unwritable| Errno(libc::EPROTO))?;
+    let order = Order { length: plan.len(), owners: prepared.idmaps.owners() };
+    let bytes = serde_json::to_vec(&order).map_err(|_unprintable| Errno(libc::EPROTO))?;
+    socket::send(
+        channel.as_fd(),
+        &bytes,
+        &[stdio.stdin.as_fd(), stdio.stdout.as_fd(), stdio.stderr.as_fd()],
+    )?;
+    for piece in plan.chunks(MESSAGE_LIMIT) {
+        socket::send(channel.as_fd(), piece, &[])?;
+    }
+    for owner in &order.owners {
         let map = prepared.idmaps.get(*owner).ok_or(Errno(libc::EINVAL))?;
         socket::send(channel.as_fd(), b"idmap", &[map])?;
     }
-    Ok(())
+    // Looked for while init is at work already: it compares only when all is built.
+    let bytes = serde_json::to_vec(prepared.own_origin()?).map_err(|_unprintable| Errno(libc::EPROTO))?;
+    socket::send(channel.as_fd(), &bytes, &[])
 }
 
 /// Init's side: waits for the rest of the plan. `None` when the caller went away or did without.
 pub(super) fn receive(channel: &OwnedFd) -> Result<Option<(Plan, IdMaps, Stdio)>> {
-    let mut buffer = vec![0; MESSAGE_LIMIT];
+    let mut buffer = [0; MESSAGE_LIMIT];
     let Some((count, descriptors)) = socket::receive_what_fits(channel.as_fd(), &mut buffer)? else {
         return Ok(None);
     };
-    let owners: Vec<(u32, u32)> = serde_json::from_slice(buffer.get(..count).unwrap_or_default())
+    let order: Order = serde_json::from_slice(buffer.get(..count).unwrap_or_default())
         .map_err(|_foreign| Errno(libc::EPROTO))?;
-    let Ok([plan, stdin, stdout, stderr]) = <[OwnedFd; 4]>::try_from(descriptors) else {
+    let Ok([stdin, stdout, stderr]) = <[OwnedFd; 3]>::try_from(descriptors) else {
         return Err(Errno(libc::EPROTO));
     };
+    let mut plan = vec![0; order.length];
+    let mut rest = plan.as_mut_slice();
+    while !rest.is_empty() {
+        let Some((count, _)) = socket::receive_what_fits(channel.as_fd(), rest)? else { return Ok(None) };
+        rest = rest.get_mut(count..).unwrap_or_default();
+    }
+    let plan = Plan::read(&plan).map_err(|_foreign| Errno(libc::EPROTO))?;
     let mut idmaps = IdMaps::default();
-    for owner in owners {
+    for owner in order.owners {
         let Some((_, maps)) = socket::receive_what_fits(channel.as_fd(), &mut buffer)? else {
             return Ok(None);
         };
         idmaps.put(owner, maps.into_iter().next().ok_or(Errno(libc::EPROTO))?);
     }
     debug_assert!(channel.as_raw_fd() > 2, "the standard descriptors are not used yet");
-    Ok(Some((read_plan(File::from(plan))?, idmaps, Stdio { stdin, stdout, stderr })))
+    Ok(Some((plan, idmaps, Stdio { stdin, stdout, stderr })))
+}
+
+/// Init's side: what comes last of all that is handed over.
+pub(super) fn receive_origin(channel: &OwnedFd) -> Result<Origin> {
+    let mut buffer = [0; MESSAGE_LIMIT];
+    let (count, _) = socket::receive_what_fits(channel.as_fd(), &mut buffer)?.ok_or(Errno(libc::EPIPE))?;
+    serde_json::from_slice(buffer.get(..count).unwrap_or_default()).map_err(|_foreign| Errno(libc::EPROTO))
 }

@@ -195,7 +195,7 @@ fn run_from(first: usize, state: &mut State<'_>) -> Result<(), LaunchError> {
 pub(super) fn tie_to_launcher(state: &State<'_>) -> Result<(), Errno> {
     match &state.launcher {
         Some(launcher) => tie_to(launcher.as_fd()),
-        None => tie_to(state.prepared.origin().map_err(|error| error.errno)?.launcher.as_fd()),
+        None => tie_to(state.prepared.launcher()?.as_fd()),
     }
 }
 
@@ -228,6 +228,7 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
         }
         // The launcher has made it meanwhile, or has ended this process.
         Step::CreateCgroup { directories, unified: false } => {
+            know_origin(state).map_err(fail("what the launcher is"))?;
             let mut name = [0; libc::NAME_MAX as usize];
             let received = socket::receive_what_fits(state.channel.as_fd(), &mut name);
             let (length, joins) =
@@ -284,6 +285,7 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
         Step::Landlock { abi, rules } => confine::landlock(*abi, rules, state),
         Step::Seccomp { .. } => seccomp(state).map_err(fail("filter")),
         Step::Verify { layers } => {
+            know_origin(state).map_err(fail("what the launcher is"))?;
             state.proc = None;
             state.launcher = None;
             let seen = verify::run(layers, state)?;
@@ -291,6 +293,14 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
             Ok(())
         }
         Step::Exec { cwd, .. } => enter(&state.place(cwd)).map_err(fail(&cwd.to_string_lossy())),
+    }
+}
+
+/// An init that was made early is told only now, before anything else that comes over the channel.
+fn know_origin(state: &State<'_>) -> Result<(), Errno> {
+    match state.prepared.origin() {
+        Ok(_) => Ok(()),
+        Err(_) => early::receive_origin(&state.channel).map(|origin| state.prepared.learn(origin)),
     }
 }
 
@@ -324,7 +334,7 @@ fn close_descriptors(state: &mut State<'_>) -> Result<(), Errno> {
     drop(stdio);
     let channel = keep(&state.channel)?;
     let proc = keep(state.proc.as_ref().ok_or(missing)?)?;
-    let launcher = keep(&state.prepared.origin().map_err(|error| error.errno)?.launcher)?;
+    let launcher = keep(state.prepared.launcher()?)?;
     let scratch = state.scratch.as_ref().map(keep).transpose()?;
     let places = [
         (Some(stdin), 0, false),

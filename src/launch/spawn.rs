@@ -4,9 +4,11 @@
 //! of the payload.
 
 use std::cell::{LazyCell, OnceCell};
+use std::collections::BTreeMap;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::time::Duration;
+
+use serde::{Deserialize, Serialize};
 
 use super::cgroup::{CellCgroup, cell_name};
 use super::early::Early;
@@ -42,39 +44,17 @@ pub struct Prepared {
     /// `None` as long as there is no whole plan.
     pub(super) image: Option<Image>,
     pub(super) idmaps: IdMaps,
+    launcher: OnceCell<OwnedFd>,
     origin: OnceCell<Origin>,
 }
 
-/// The launcher, as an init of its cells sees it.
-#[derive(Debug)]
+/// The launcher, as an init of its cells compares itself with it.
+#[derive(Debug, Serialize, Deserialize)]
 pub(super) struct Origin {
-    /// A descriptor for it.
-    pub(super) launcher: OwnedFd,
-    /// Its own, as `/proc` names them; without the kinds that the kernel does not have.
-    pub(super) namespaces: Vec<(&'static str, PathBuf)>,
+    /// Its own by kind, as `/proc` names them; without the kinds that the kernel does not have.
+    pub(super) namespaces: BTreeMap<String, String>,
     /// Filters that init has before it installs the cell's.
     pub(super) filters: u32,
-}
-
-/// The namespaces of a process, by their names in `/proc/PID/ns` (`namespaces(7)`).
-const KINDS: [&str; 8] = ["user", "mnt", "pid", "net", "ipc", "uts", "time", "cgroup"];
-
-impl Origin {
-    /// What a descriptor of the launcher leaves to be told, by it or by a process in the same namespaces.
-    ///
-    /// # Errors
-    /// The kernel's errno.
-    pub(super) fn of(launcher: OwnedFd) -> Result<Self, Errno> {
-        let namespaces = KINDS
-            .into_iter()
-            .filter_map(|kind| Some((kind, std::fs::read_link(format!("/proc/self/ns/{kind}")).ok()?)))
-            .collect();
-        Ok(Self { launcher, namespaces, filters: verify::filters_of_caller()? })
-    }
-}
-
-fn no_origin(errno: Errno) -> LaunchError {
-    LaunchError::new("clone", "what the launcher is", errno)
 }
 
 /// A descriptor for this process.
@@ -112,33 +92,56 @@ impl Prepared {
     }
 
     /// Before there is a whole plan; `plan` is what there is of it.
-    pub(super) fn unplanned(plan: Plan, origin: Origin) -> Self {
-        Self::of(plan, OnceCell::from(origin))
+    pub(super) fn unplanned(plan: Plan, launcher: OwnedFd) -> Self {
+        Self::of(plan, OnceCell::from(launcher))
     }
 
-    fn of(plan: Plan, origin: OnceCell<Origin>) -> Self {
+    fn of(plan: Plan, launcher: OnceCell<OwnedFd>) -> Self {
         Self {
             plan,
             filter: Vec::new(),
             observing: Vec::new(),
             image: None,
             idmaps: IdMaps::default(),
-            origin,
+            launcher,
+            origin: OnceCell::new(),
         }
+    }
+
+    /// A descriptor for the launcher, for its inits.
+    pub(super) fn launcher(&self) -> Result<&OwnedFd, Errno> {
+        self.launcher.get().ok_or(Errno(libc::EINVAL))
     }
 
     /// The launcher, for its inits.
-    pub(super) fn origin(&self) -> Result<&Origin, LaunchError> {
-        self.origin.get().ok_or_else(|| no_origin(Errno(libc::EINVAL)))
+    pub(super) fn origin(&self) -> Result<&Origin, Errno> {
+        self.origin.get().ok_or(Errno(libc::EINVAL))
+    }
+
+    /// The same for the launcher itself, which looks once.
+    pub(super) fn own_origin(&self) -> Result<&Origin, Errno> {
+        if self.origin.get().is_none() {
+            self.learn(verify::caller()?);
+        }
+        self.origin()
+    }
+
+    /// For an init that is told.
+    pub(super) fn learn(&self, origin: Origin) {
+        self.origin.get_or_init(|| origin);
     }
 
     /// For the launcher, before it clones.
-    fn tell_origin(&self) -> Result<(), LaunchError> {
-        if self.origin.get().is_none() {
-            let origin = own_pidfd().and_then(Origin::of).map_err(no_origin)?;
-            self.origin.get_or_init(|| origin);
-        }
-        Ok(())
+    fn tell(&self) -> Result<(), LaunchError> {
+        let tell = || {
+            self.own_origin()?;
+            if self.launcher.get().is_none() {
+                let launcher = own_pidfd()?;
+                self.launcher.get_or_init(|| launcher);
+            }
+            Ok(())
+        };
+        tell().map_err(|errno| LaunchError::new("clone", "what the launcher is", errno))
     }
 
     /// The rest of the plan, for an init that has begun without it.
@@ -299,7 +302,7 @@ pub fn start(prepared: &Prepared, stdio: Stdio, cell: u64, init: Init) -> Result
     let (pid, pidfd, channel) = match begun {
         Some(begun) => begun,
         None => {
-            prepared.tell_origin()?;
+            prepared.tell()?;
             let (channel, inner) = socket::pair().map_err(clone_error)?;
             let into = unfinished.cgroup.as_ref().and_then(CellCgroup::directory_descriptor);
             let cloned = process::clone3(flags, into.as_ref().map(AsFd::as_fd));

@@ -4,12 +4,13 @@
 //! step which returned 0 had its effect.
 
 use std::collections::BTreeMap;
-use std::os::fd::AsRawFd as _;
+use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 
 use super::confine::Alone;
 use super::init::State;
+use super::spawn::Origin;
 use super::{LaunchError, private};
 use crate::outcome::{Built, Coverage, Layer, Receipt};
 use crate::plan::step::{CANARY, EMPTY_DIRECTORY, EMPTY_FILE, Step};
@@ -17,6 +18,12 @@ use crate::sys::{Errno, descriptor, kernel_file, mount, network, process};
 
 /// What a check saw, or what was wrong.
 type Check = Result<String, (String, Errno)>;
+
+/// Where the namespaces of the calling thread are named (`namespaces(7)`).
+fn links() -> Result<OwnedFd, Errno> {
+    let flags = libc::O_PATH | libc::O_DIRECTORY;
+    descriptor::open_at(descriptor::working_directory(), c"/proc/thread-self/ns", flags)
+}
 
 /// What a look at the finished cell gives.
 pub(super) struct Seen {
@@ -36,16 +43,18 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
     };
     let status =
         status.map_err(|error| failed(Layer::Root, "/proc/self/status".to_owned(), Errno::from(error)))?;
-    let filters = state.prepared.origin()?.filters;
+    let origin = state.prepared.origin();
+    let origin =
+        origin.map_err(|errno| failed(Layer::Namespaces, "what the launcher is".to_owned(), errno))?;
     for layer in layers {
         let check = match layer {
-            Layer::Namespaces => namespaces(state),
+            Layer::Namespaces => namespaces(origin),
             Layer::Root => private_root(),
             Layer::Landlock => landlock(state),
-            Layer::Seccomp => field(&status, "Seccomp_filters", &(filters + 1).to_string())
+            Layer::Seccomp => field(&status, "Seccomp_filters", &(origin.filters + 1).to_string())
                 .map(|_count| "filter".to_owned()),
             Layer::Capabilities => capabilities(&status, state),
-            Layer::Cgroup => cgroup(state),
+            Layer::Cgroup => cgroup(state, origin),
             Layer::Rlimit | Layer::Deadline | Layer::Output | Layer::Protocol | Layer::Access => continue,
         };
         let saw = check.map_err(|(object, errno)| failed(*layer, object, errno))?;
@@ -127,8 +136,24 @@ fn value<'s>(status: &'s str, name: &str) -> Option<&'s str> {
     status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
 }
 
+/// The calling process, which is to be a launcher.
+///
+/// # Errors
+/// The kernel's errno.
+pub(super) fn caller() -> Result<Origin, Errno> {
+    let directory = links()?;
+    let mut namespaces = BTreeMap::new();
+    for kind in ["user", "mnt", "pid", "net", "ipc", "uts", "time", "cgroup"] {
+        match kernel_file::link(directory.as_fd(), kind) {
+            Err(Errno(libc::ENOENT)) => None,
+            found => namespaces.insert(kind.to_owned(), found?),
+        };
+    }
+    Ok(Origin { namespaces, filters: filters_of_caller()? })
+}
+
 /// How many filters the calling process has; init inherits them, so that the cell's own has to be one more.
-pub(super) fn filters_of_caller() -> Result<u32, Errno> {
+fn filters_of_caller() -> Result<u32, Errno> {
     if process::prctl(libc::PR_GET_SECCOMP, 0)? == 0 {
         return Ok(0);
     }
@@ -181,44 +206,42 @@ fn landlock(state: &State<'_>) -> Check {
         _ => None,
     });
     let abi = abi.unwrap_or(0);
-    let ports = [
-        (4, "TCP connect", network::connect as fn(bool) -> Result<(), Errno>, true),
-        (4, "TCP bind", network::bind, true),
-        (10, "UDP connect", network::connect, false),
-        (10, "UDP bind", network::bind, false),
+    let protocols = [
+        (4, network::Protocol::Tcp, ["TCP connect", "TCP bind"]),
+        (10, network::Protocol::Udp, ["UDP connect", "UDP bind"]),
     ];
     let mut refused = vec!["files"];
-    for (since, name, call, stream) in ports.into_iter().filter(|(since, ..)| abi >= *since) {
-        match call(stream) {
-            // Nothing else in a cell gives this answer.
-            Err(Errno(libc::EACCES)) => refused.push(name),
-            // The filter of this profile, or a kernel without these sockets, leaves Landlock nothing to refuse.
-            Err(Errno(libc::EPERM | libc::EAFNOSUPPORT)) => {}
-            Err(errno) => return Err((format!("{name} (abi {since})"), errno)),
-            Ok(()) => return Err((format!("{name} is not refused (abi {since})"), Errno(libc::EPROTO))),
+    for (since, protocol, names) in protocols.into_iter().filter(|(since, ..)| abi >= *since) {
+        for (name, answer) in names.into_iter().zip(network::connect_and_bind(protocol)) {
+            match answer {
+                // Nothing else in a cell gives this answer.
+                Err(Errno(libc::EACCES)) => refused.push(name),
+                // The filter of this profile, or a kernel without these sockets, leaves Landlock nothing to refuse.
+                Err(Errno(libc::EPERM | libc::EAFNOSUPPORT)) => {}
+                Err(errno) => return Err((format!("{name} (abi {since})"), errno)),
+                Ok(()) => return Err((format!("{name} is not refused (abi {since})"), Errno(libc::EPROTO))),
+            }
         }
     }
     Ok(format!("abi {abi}; refused: {}", refused.join(", ")))
 }
 
-/// A namespace of this kind that is not the launcher's.
-fn own_namespace(state: &State<'_>, kind: &str) -> Result<(), (String, Errno)> {
-    let path = format!("/proc/self/ns/{kind}");
-    let here = std::fs::read_link(&path).map_err(|error| (path, Errno::from(error)))?;
-    let origin = state.prepared.origin().map_err(|error| (error.object, error.errno))?;
-    match origin.namespaces.iter().find(|(known, _)| *known == kind) {
-        Some((_, launchers)) if *launchers == here => {
-            Err((format!("the {kind} namespace is the launcher's"), Errno(libc::EPROTO)))
+/// Namespaces of these kinds that are not the launcher's.
+fn own_namespaces(origin: &Origin, kinds: &[&str]) -> Result<(), (String, Errno)> {
+    let directory = links().map_err(|errno| ("/proc/thread-self/ns".to_owned(), errno))?;
+    for kind in kinds {
+        let here = kernel_file::link(directory.as_fd(), kind);
+        let here = here.map_err(|errno| (format!("the {kind} namespace"), errno))?;
+        if origin.namespaces.get(*kind) == Some(&here) {
+            return Err((format!("the {kind} namespace is the launcher's"), Errno(libc::EPROTO)));
         }
-        _ => Ok(()),
     }
+    Ok(())
 }
 
 /// None of the launcher's, pid 1, and no interface that is up but a loopback.
-fn namespaces(state: &State<'_>) -> Check {
-    for kind in ["user", "mnt", "pid", "net", "ipc", "uts", "time"] {
-        own_namespace(state, kind)?;
-    }
+fn namespaces(origin: &Origin) -> Check {
+    own_namespaces(origin, &["user", "mnt", "pid", "net", "ipc", "uts", "time"])?;
     if process::pid() != 1 {
         return Err(("process id is not 1".to_owned(), Errno(libc::EPROTO)));
     }
@@ -251,10 +274,10 @@ fn private_root() -> Check {
 
 /// Seen from inside a cgroup namespace that is not the launcher's, the cell is at the root of each hierarchy that
 /// limits it; without such a namespace, in the directory that was made for it.
-fn cgroup(state: &State<'_>) -> Check {
+fn cgroup(state: &State<'_>, origin: &Origin) -> Check {
     let membership = match &state.alone {
         None => {
-            own_namespace(state, "cgroup")?;
+            own_namespaces(origin, &["cgroup"])?;
             read("/proc/self/cgroup")?
         }
         Some(alone) => std::io::read_to_string(&alone.membership)

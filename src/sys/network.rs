@@ -77,24 +77,28 @@ pub fn is_up(name: &str) -> Result<bool> {
 
 type Call = unsafe extern "C" fn(libc::c_int, *const libc::sockaddr, libc::socklen_t) -> libc::c_int;
 
-/// connect(2) to port 9 of the own loopback, where nothing listens; `stream` for TCP, else UDP, which sends nothing.
-///
-/// # Errors
-/// The kernel's errno.
-pub fn connect(stream: bool) -> Result<()> {
-    on_loopback(stream, libc::connect, 9)
+/// Over IP.
+#[derive(Debug, Clone, Copy)]
+#[expect(missing_docs, reason = "the protocols' own names")]
+pub enum Protocol {
+    Tcp,
+    Udp,
 }
 
-/// bind(2) to any free port of the own loopback, given back at once.
-///
-/// # Errors
-/// The kernel's errno.
-pub fn bind(stream: bool) -> Result<()> {
-    on_loopback(stream, libc::bind, 0)
+/// What one socket is answered to connect(2) to port 9 of the own loopback, where nothing listens and which sends nothing
+/// over UDP, and then to bind(2) to any free port there. Where there is no socket, both have its errno.
+pub fn connect_and_bind(protocol: Protocol) -> [Result<()>; 2] {
+    let kind = match protocol {
+        Protocol::Tcp => libc::SOCK_STREAM,
+        Protocol::Udp => libc::SOCK_DGRAM,
+    };
+    match internet(kind) {
+        Ok(socket) => [on_loopback(&socket, libc::connect, 9), on_loopback(&socket, libc::bind, 0)],
+        Err(errno) => [Err(errno), Err(errno)],
+    }
 }
 
-fn on_loopback(stream: bool, call: Call, port: u16) -> Result<()> {
-    let socket = internet(if stream { libc::SOCK_STREAM } else { libc::SOCK_DGRAM })?;
+fn on_loopback(socket: &OwnedFd, call: Call, port: u16) -> Result<()> {
     let address = libc::sockaddr_in {
         sin_family: libc::sa_family_t::try_from(libc::AF_INET).map_err(|_overflow| Errno(libc::EOVERFLOW))?,
         sin_port: port.to_be(),
