@@ -187,6 +187,7 @@ fn signal_name(signal: i32) -> String {
         libc::SIGSYS => "SIGSYS".to_owned(),
         libc::SIGKILL => "SIGKILL".to_owned(),
         libc::SIGSEGV => "SIGSEGV".to_owned(),
+        libc::SIGXFSZ => "SIGXFSZ".to_owned(),
         _ => format!("signal {signal}"),
     }
 }

@@ -95,7 +95,7 @@ pub(super) fn judge(attack: &Attack, exchange: &Exchange, stage: &mut Stage, cel
             by_word(&word, cell, record, stopper.as_ref())
         }
         (Some(false), _) => Verdict::Blocked,
-        (None, Sign::Limit) => limited(&word, record),
+        (None, Sign::Limit) => limited(attack.wall, &word, cell, record, stopper.as_ref()),
         (None, _) => by_word(&word, cell, record, stopper.as_ref()),
     };
     let saw = seen(attack, &word, exchange);
@@ -158,16 +158,46 @@ fn end_daemons(name: &str) -> bool {
     !daemons.is_empty()
 }
 
-/// The verdict on a probe that wants too much.
-fn limited(word: &Word, record: Option<&Record>) -> Verdict {
+/// The verdict on a probe that wants too much: a limit in the record stopped it, or the answer that only this one gives.
+fn limited(
+    wall: Wall,
+    word: &Word,
+    cell: bool,
+    record: Option<&Record>,
+    stopper: Option<&Stopper>,
+) -> Verdict {
+    let errno = word.errno.as_deref().unwrap_or_default();
+    let recorded = record.is_some_and(|record| record.limit().is_some());
     match word.outcome {
         Some(Outcome::Escaped) => Verdict::Escaped,
-        Some(Outcome::Blocked) => Verdict::Stopped,
-        Some(Outcome::Done) | None if record.is_some_and(|record| record.limit().is_some()) => {
-            Verdict::Stopped
+        Some(Outcome::Blocked) if !cell || recorded || given_by(wall).contains(&errno) => Verdict::Stopped,
+        // It never came to the limit.
+        Some(Outcome::Blocked) if stopper.is_some_and(|stopper| is_landlocks(stopper, record)) => {
+            Verdict::Blocked
         }
-        Some(Outcome::Done) | None => Verdict::Unclear,
+        Some(Outcome::Done) | None if recorded => Verdict::Stopped,
+        Some(Outcome::Blocked | Outcome::Done) | None => Verdict::Unclear,
     }
+}
+
+/// How a limit tells a process that it goes no further, where it does not end the call: fork(2), mmap(2), open(2),
+/// write(2), setrlimit(2), mlock(2).
+const fn given_by(wall: Wall) -> &'static [&'static str] {
+    match wall {
+        Wall::Limit(Limit::Tasks) => &["EAGAIN"],
+        Wall::Limit(Limit::Memory) => &["ENOMEM"],
+        Wall::Limit(Limit::OpenFiles) => &["EMFILE"],
+        Wall::Limit(Limit::FileSize) => &["EFBIG", "SIGXFSZ"],
+        Wall::Limit(Limit::Scratch) => &["ENOSPC"],
+        Wall::Rlimit => &["EPERM", "ENOMEM"],
+        _ => &[],
+    }
+}
+
+/// Did Landlock refuse it, and was it seen to be on?
+fn is_landlocks(stopper: &Stopper, record: Option<&Record>) -> bool {
+    let landlock = Layer::Landlock.name();
+    stopper.layer == landlock && record.is_some_and(|record| record.verified(landlock))
 }
 
 /// The verdict where only the probe can tell: its refusal counts if the layer that gives it was verified to be on.
@@ -259,6 +289,8 @@ fn inferred(wall: Wall, word: &Word) -> (&'static str, String) {
         (Wall::Output, _) => (Layer::Output, "escaped and bounded"),
         (Wall::Rlimit, _) => (Layer::Rlimit, "fixed"),
         (Wall::Descriptors, _) => return ("descriptors", "its own pipes".to_owned()),
+        // The place where it wanted too much is not its own.
+        (Wall::Limit(_), "EACCES") => (Layer::Landlock, "not granted"),
         (Wall::Limit(limit), _) => return (limit_layer(limit).name(), limit_key(limit)),
         (Wall::Environment, _) => return ("environment", "not passed".to_owned()),
     };
@@ -359,14 +391,44 @@ mod tests {
         let stopper = seccomp();
         assert_eq!(by_word(&report("escaped", None), true, Some(&on), Some(&stopper)), Verdict::Escaped);
         assert_eq!(by_word(&word_of(&Value::Null), true, Some(&on), Some(&stopper)), Verdict::Unclear);
-        assert_eq!(limited(&word_of(&Value::Null), Some(&on)), Verdict::Unclear);
-        assert_eq!(limited(&report("escaped", None), Some(&on)), Verdict::Escaped);
+        let wall = Wall::Limit(Limit::Memory);
+        assert_eq!(limited(wall, &word_of(&Value::Null), true, Some(&on), None), Verdict::Unclear);
+        assert_eq!(limited(wall, &report("escaped", None), true, Some(&on), None), Verdict::Escaped);
     }
 
     #[test]
     fn a_limit_in_the_record_stops() {
         let ended = record(&json!({"kind": "limit", "limit": "memory"}), &json!([]), &json!({}));
-        assert_eq!(limited(&word_of(&Value::Null), Some(&ended)), Verdict::Stopped);
-        assert_eq!(limited(&report("blocked", Some("ENOSPC")), None), Verdict::Stopped);
+        let wall = Wall::Limit(Limit::Memory);
+        assert_eq!(limited(wall, &word_of(&Value::Null), true, Some(&ended), None), Verdict::Stopped);
+        assert_eq!(
+            limited(wall, &report("blocked", Some("EIO")), true, Some(&ended), None),
+            Verdict::Stopped
+        );
+    }
+
+    #[test]
+    fn without_a_record_only_the_limits_own_answer_stops() {
+        let on = plain(&json!({"seccomp": "filter"}));
+        let verdict = |wall, errno| limited(wall, &report("blocked", Some(errno)), true, Some(&on), None);
+        for attack in ATTACKS.iter().filter(|attack| attack.sign == Sign::Limit) {
+            assert_eq!(verdict(attack.wall, "EIO"), Verdict::Unclear, "{}", attack.title);
+            for errno in given_by(attack.wall) {
+                assert_eq!(verdict(attack.wall, errno), Verdict::Stopped, "{}", attack.title);
+            }
+        }
+        assert_eq!(verdict(Wall::Limit(Limit::Scratch), "EMFILE"), Verdict::Unclear);
+        assert_eq!(
+            limited(Wall::Rlimit, &report("blocked", Some("EIO")), false, None, None),
+            Verdict::Stopped
+        );
+        // On the lowest rung what is not granted is not the cell's scratch directory.
+        let wall = Wall::Limit(Limit::FileSize);
+        let refused = report("blocked", Some("EACCES"));
+        let (layer, rule) = inferred(wall, &refused);
+        let stopper = Stopper { layer, rule, known: Known::Inferred };
+        let landlock = plain(&json!({"landlock": "abi 7"}));
+        assert_eq!(limited(wall, &refused, true, Some(&landlock), Some(&stopper)), Verdict::Blocked);
+        assert_eq!(limited(wall, &refused, true, Some(&on), Some(&stopper)), Verdict::Unclear);
     }
 }
