@@ -104,9 +104,13 @@ fn cgroups() -> BTreeSet<PathBuf> {
 }
 
 /// Does something bear toolcell's name, and the process id of one of these? Other toolcells that run meanwhile have their
-/// own.
+/// own. A maker's own scope is systemd's, which removes it some time after the last process is gone; what a cell left in it is
+/// seen for itself.
 fn is_made_by(makers: &BTreeSet<u32>, path: &Path) -> bool {
     let name = path.file_name().unwrap_or_default().to_string_lossy();
+    if name.ends_with(".scope") {
+        return false;
+    }
     let Some(rest) = name.strip_prefix(PREFIX) else { return false };
     rest.split('-').next().and_then(|pid| pid.parse().ok()).is_some_and(|pid: u32| makers.contains(&pid))
 }
@@ -173,4 +177,19 @@ pub(super) fn named(name: &str) -> Vec<i32> {
         }
     }
     found
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cell_in_the_makers_scope_is_left_behind_and_the_scope_is_not() {
+        let made = |path: &str| is_made_by(&BTreeSet::from([42]), Path::new(path));
+        let scope = "/sys/fs/cgroup/user.slice/toolcell-42-0-1-2.scope";
+        assert!(!made(scope));
+        assert!(made(&format!("{scope}/toolcell-42-7")));
+        assert!(!made(&format!("{scope}/toolcell-43-7")));
+        assert!(!made("/tmp/toolcell-other"));
+    }
 }
