@@ -4,6 +4,7 @@
 
 use serde_json::{Value, json};
 
+use super::annex::VIOLATIONS;
 use super::envelope::{Era, Id};
 
 /// An id that no client has asked with, for a line that has to be finished but must not be believed.
@@ -32,14 +33,17 @@ pub fn error(id: Option<&Id>, code: i32, message: &str) -> Vec<u8> {
     line(&json!({"jsonrpc": "2.0", "id": id_value(id), "error": {"code": code, "message": message}}))
 }
 
-/// The result of a tool call that the model should read as a failure.
+/// The result of a tool call that the model should read as a failure, with what its cell was refused in `_meta`.
 #[must_use]
-pub fn tool_error(id: &Id, era: Era, text: &str) -> Vec<u8> {
+pub fn tool_error(id: &Id, era: Era, text: &str, violations: Option<Value>) -> Vec<u8> {
     let mut result = json!({"content": [{"type": "text", "text": text}], "isError": true});
-    if era == Era::Modern
-        && let Some(result) = result.as_object_mut()
-    {
-        result.insert("resultType".to_owned(), json!("complete"));
+    if let Some(result) = result.as_object_mut() {
+        if era == Era::Modern {
+            result.insert("resultType".to_owned(), json!("complete"));
+        }
+        if let Some(violations) = violations {
+            result.insert("_meta".to_owned(), json!({VIOLATIONS: violations}));
+        }
     }
     line(&json!({"jsonrpc": "2.0", "id": id_value(Some(id)), "result": result}))
 }
@@ -108,7 +112,10 @@ mod tests {
             text(request(&Id::Number(1), "initialize", Some(b"{\"x\":1.0}"))),
             "{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"initialize\",\"params\":{\"x\":1.0}}\n"
         );
-        assert!(text(tool_error(&id, Era::Modern, "t")).contains("\"resultType\":\"complete\""));
-        assert!(!text(tool_error(&id, Era::Legacy, "t")).contains("resultType"));
+        assert!(text(tool_error(&id, Era::Modern, "t", None)).contains("\"resultType\":\"complete\""));
+        let legacy = text(tool_error(&id, Era::Legacy, "t", Some(json!([7]))));
+        assert!(
+            !legacy.contains("resultType") && legacy.contains("\"_meta\":{\"dev.toolcell/violations\":[7]}")
+        );
     }
 }

@@ -95,7 +95,7 @@ fn turn_away(session: &Session, line: &[u8], message: &Message, id: &Id, method:
     let told = super::text::clean(&denied.to_string());
     session.reply(match denied.reason {
         Reason::Forbidden | Reason::Limited if method == "tools/call" => {
-            reply::tool_error(id, meta.era, &told)
+            reply::tool_error(id, meta.era, &told, None)
         }
         Reason::Malformed => reply::error(Some(id), INVALID_PARAMS, &told),
         Reason::NotOffered => reply::error(Some(id), METHOD_NOT_FOUND, &told),

@@ -293,15 +293,7 @@ async fn conclude(session: &Session, ask: &Ask, running: Running, control: &mut 
     };
     if let Some(told) = answer {
         session.forget(&ask.id);
-        let line = failure(ask, &told);
-        // Its text has them already.
-        let line = match envelope::parse(line.trim_ascii_end()) {
-            Ok(message) => {
-                annexed(line, &Message { tool_error: false, ..message }, &remains.ended.violations)
-            }
-            Err(_) => line,
-        };
-        deliver(session, control, line).await;
+        deliver(session, control, failure(ask, &told, &remains.ended.violations)).await;
     }
     let violations = tally.take();
     finish(session, (&call, &grant, began), status, remains, violations);
@@ -309,10 +301,14 @@ async fn conclude(session: &Session, ask: &Ask, running: Running, control: &mut 
 
 /// The answer with what its cell was refused before.
 fn annexed(line: Vec<u8>, message: &Message, refused: &[Violation]) -> Vec<u8> {
-    let shown = refused.get(..MOST_ANNEXED).unwrap_or(refused);
-    let json = to_line(&shown).ok().filter(|_| !shown.is_empty());
+    let json = to_line(&most(refused)).ok().filter(|_| !refused.is_empty());
     let text = if json.is_some() && message.tool_error { text::refused(refused) } else { String::new() };
     annex::annexed(line, message, json.as_deref().map(<[u8]>::trim_ascii_end), &text)
+}
+
+/// As many as an answer has room for.
+fn most(refused: &[Violation]) -> &[Violation] {
+    refused.get(..MOST_ANNEXED).unwrap_or(refused)
 }
 
 fn drop_line(_: &[u8]) {}
@@ -353,10 +349,12 @@ pub(super) fn finish(
     session.build_ahead(grant);
 }
 
-/// The answer to a request that has none: for the model where it can read one, else an error.
-pub(super) fn failure(ask: &Ask, told: &str) -> Vec<u8> {
+/// The answer to a request that has none: for the model where it can read one, else an error. Its text has told of what was
+/// refused, and of limits.
+pub(super) fn failure(ask: &Ask, told: &str, found: &[Violation]) -> Vec<u8> {
     if ask.method == "tools/call" {
-        return reply::tool_error(&ask.id, ask.meta.era, told);
+        let found = serde_json::to_value(most(found)).ok().filter(|_| !found.is_empty());
+        return reply::tool_error(&ask.id, ask.meta.era, told, found);
     }
     reply::error(Some(&ask.id), INTERNAL_ERROR, told)
 }

@@ -269,7 +269,7 @@ impl Catalogue {
             if ask.method == "initialize" {
                 self.session.agreed.send_replace(Agreed::None);
             }
-            self.session.reply(call::failure(&ask, &told));
+            self.session.reply(call::failure(&ask, &told, &[]));
         }
     }
 

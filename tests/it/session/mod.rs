@@ -202,7 +202,10 @@ fn each_way_to_fail_has_its_own_text() {
             assert_eq!(answer["id"].as_u64(), Some(id as u64));
             assert_eq!((&answer["result"]["isError"], &answer["result"]["resultType"]), (&json!(true), &json!("complete")));
             let told = text(&answer);
-            assert!(if matches!(*tool, "flood" | "silent") { told.starts_with(expected) } else { told == *expected }, "{tool}: {told}");
+            let ended = ["flood", "silent"].contains(tool);
+            assert!(if ended { told.starts_with(expected) } else { told == *expected }, "{tool}: {told}");
+            let limit = &answer["result"]["_meta"]["dev.toolcell/violations"][0]["limit"];
+            assert_eq!(limit.is_string(), ended, "{answer}");
         }
         // What has no place for a tool's error gets one of JSON-RPC.
         let answer = client.request(9, "prompts/get", json!({"name": "die"})).await;
