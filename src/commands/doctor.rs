@@ -132,7 +132,7 @@ fn ordinary_user() -> Probed {
         process::chdir(c"/").map_err(failed)?;
         let mut column = column(&Facts::gather());
         column.note = Some(format!(
-            "tried as user {uid} in root's own cgroup; a user's session may be given more: run doctor as that user too"
+            "tried as user {uid} in the caller's cgroup; a user's session may be given more: run doctor as that user too"
         ));
         Ok(column)
     });

@@ -4,12 +4,14 @@
 //! Neighbours: `host::scope` says them. Never: starts a bus, takes a message of another byte order or of more than
 //! [`LONGEST`] bytes, knows what a message is about.
 
+use std::ffi::CString;
 use std::io::{BufRead, BufReader, Read, Write};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
-use crate::sys::{Errno, Result};
+use crate::sys::{Errno, Result, socket};
 
 /// More than any message has that answers ours.
 const LONGEST: usize = 64 * 1024;
@@ -225,11 +227,10 @@ fn errno(error: std::io::Error) -> Errno {
 }
 
 impl Bus {
-    /// Connects. Reading takes no longer than `patience` in all, and each write no longer than that; connecting waits for
-    /// as long as a bus that accepts nobody has a full queue (unix(7)).
+    /// Connects. Reading takes no longer than `patience` in all, and connecting and each write no longer than that.
     pub(super) fn connect(path: &Path, patience: Duration) -> Result<Self> {
-        let stream = UnixStream::connect(path)?;
-        stream.set_write_timeout(Some(patience))?;
+        let name = CString::new(path.as_os_str().as_bytes()).map_err(|_nul| Errno(libc::EINVAL))?;
+        let stream = UnixStream::from(socket::connect(&name, patience)?);
         Ok(Self(BufReader::new(Timed { stream, until: Instant::now() + patience })))
     }
 

@@ -2,12 +2,14 @@
 //!
 //! Neighbours: `launch`. Never: reads what a message says.
 
+use std::ffi::CStr;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
+use std::time::Duration;
 
-use super::{Errno, Result, check};
+use super::{Errno, Result, check, check_fd};
 
 /// The most descriptors that one message of ours carries.
 pub const MAX_DESCRIPTORS: usize = 4;
@@ -28,6 +30,53 @@ pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
     // SAFETY: as above.
     let other = unsafe { OwnedFd::from_raw_fd(other) };
     Ok((one, other))
+}
+
+fn size<T>(value: &T) -> libc::socklen_t {
+    libc::socklen_t::try_from(size_of_val(value)).unwrap_or(0)
+}
+
+/// A stream to the socket of this path, close-on-exec. A write, and connecting to one whose queue is full, waits no longer than
+/// `patience` (`SO_SNDTIMEO`, socket(7)).
+///
+/// # Errors
+/// The kernel's errno; `ETIMEDOUT` when the queue stayed full.
+pub fn connect(path: &CStr, patience: Duration) -> Result<OwnedFd> {
+    // SAFETY: sockaddr_un is a plain C struct for which all zeroes is a value.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::sa_family_t::try_from(libc::AF_UNIX).unwrap_or(0);
+    let bytes = path.to_bytes_with_nul();
+    let place = address.sun_path.get_mut(..bytes.len()).ok_or(Errno(libc::ENAMETOOLONG))?;
+    for (to, from) in place.iter_mut().zip(bytes) {
+        *to = from.cast_signed();
+    }
+    // SAFETY: socket takes numbers only.
+    let number = check_fd(libc::c_long::from(unsafe {
+        libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0)
+    }))?;
+    // SAFETY: a successful socket gave a new descriptor that nobody else owns.
+    let socket = unsafe { OwnedFd::from_raw_fd(number) };
+    let seconds = libc::time_t::try_from(patience.as_secs()).unwrap_or(libc::time_t::MAX);
+    let time = libc::timeval { tv_sec: seconds, tv_usec: patience.subsec_micros().into() };
+    // SAFETY: the option's value is a timeval, which lives, and its size.
+    check(libc::c_long::from(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            libc::SO_SNDTIMEO,
+            ptr::from_ref(&time).cast(),
+            size(&time),
+        )
+    }))?;
+    // SAFETY: connect reads an address of this size, which lives; its path ends in a NUL.
+    let connected = check(libc::c_long::from(unsafe {
+        libc::connect(socket.as_raw_fd(), ptr::from_ref(&address).cast(), size(&address))
+    }));
+    match connected {
+        Ok(_zero) => Ok(socket),
+        Err(Errno(libc::EAGAIN)) => Err(Errno(libc::ETIMEDOUT)),
+        Err(errno) => Err(errno),
+    }
 }
 
 /// Control message space: a header and the descriptors, aligned as cmsghdr.
@@ -169,4 +218,29 @@ fn receive_flagged(
         return Ok(None);
     }
     Ok(Some(((count, descriptors), message.msg_flags)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::ffi::CString;
+    use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::net::UnixListener;
+
+    use super::*;
+
+    #[test]
+    fn a_queue_that_stays_full_is_waited_for_so_long_and_no_longer() {
+        let path = std::env::temp_dir().join(format!("toolcell-queue-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        // SAFETY: listen takes numbers only, and the descriptor is a socket that listens.
+        check(libc::c_long::from(unsafe { libc::listen(listener.as_raw_fd(), 0) })).unwrap();
+        let name = CString::new(path.as_os_str().as_bytes()).unwrap();
+        let wait = Duration::from_millis(10);
+        let _first = connect(&name, wait).unwrap();
+        assert_eq!(connect(&name, wait).unwrap_err(), Errno(libc::ETIMEDOUT));
+        std::fs::remove_file(&path).unwrap();
+        assert_eq!(connect(&name, wait).unwrap_err(), Errno(libc::ENOENT));
+        let long = CString::new("x".repeat(200)).unwrap();
+        assert_eq!(connect(&long, wait).unwrap_err(), Errno(libc::ENAMETOOLONG));
+    }
 }
