@@ -403,28 +403,42 @@ impl Library {
         if !metadata.is_file() {
             return Err(failed(io::Error::other("not a regular file")));
         }
-        self.safe(&path, &metadata)?;
+        let mut places = vec![(path.clone(), metadata)];
         if let Some(directory) = path.parent() {
-            let metadata = fs::metadata(directory).map_err(failed)?;
-            self.safe(directory, &metadata)?;
+            places.push((directory.to_path_buf(), fs::metadata(directory).map_err(failed)?));
         }
+        self.safe(&places)?;
         let text = read_text(file).map_err(failed)?;
         Ok(Source { name, path: Some(path), text })
     }
 
-    /// Refuses what others can change. A directory with the sticky bit lets nobody replace another's file.
-    fn safe(&self, path: &Path, metadata: &fs::Metadata) -> Result<(), FilesError> {
-        let refused =
-            |why: String, hint: String| Err(FilesError::Unsafe { path: path.to_path_buf(), why, hint });
-        let (owner, mode) = (metadata.uid(), metadata.mode() & 0o7777);
-        let shown = path.display();
-        if owner != self.uid && owner != 0 {
-            return refused(format!("it belongs to user {owner}"), format!("chown {} '{shown}'", self.uid));
+    /// Refuses what others can change: a file, and the directory in which it could be replaced, which a sticky bit forbids. A group
+    /// that has one member today may have more tomorrow, so that it counts as others.
+    fn safe(&self, places: &[(PathBuf, fs::Metadata)]) -> Result<(), FilesError> {
+        for (path, metadata) in places {
+            let owner = metadata.uid();
+            if owner != self.uid && owner != 0 {
+                let why = format!("it belongs to user {owner}");
+                let hint = format!("chown {} '{}'", self.uid, path.display());
+                return Err(FilesError::Unsafe { path: path.clone(), why, hint });
+            }
         }
-        if mode & 0o022 != 0 && !(metadata.is_dir() && mode & 0o1000 != 0) {
-            return refused(format!("its mode is {mode:04o}"), format!("chmod go-w '{shown}'"));
-        }
-        Ok(())
+        let mode = |metadata: &fs::Metadata| metadata.mode() & 0o7777;
+        let open: Vec<_> = places
+            .iter()
+            .map(|(path, metadata)| (path, mode(metadata), metadata.is_dir() && mode(metadata) & 0o1000 != 0))
+            .filter(|(_, mode, sticky)| mode & 0o022 != 0 && !sticky)
+            .collect();
+        let Some((path, mode, _)) = open.first() else { return Ok(()) };
+        // One command for all that is in the way.
+        let to_whom = match open.iter().fold(0, |bits, (_, mode, _)| bits | mode) & 0o022 {
+            0o020 => "g",
+            0o002 => "o",
+            _ => "go",
+        };
+        let shown: String = open.iter().map(|(path, ..)| format!(" '{}'", path.display())).collect();
+        let (why, hint) = (format!("its mode is {mode:04o}"), format!("chmod {to_whom}-w{shown}"));
+        Err(FilesError::Unsafe { path: (*path).clone(), why, hint })
     }
 }
 

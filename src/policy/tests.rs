@@ -414,11 +414,19 @@ fn a_file_that_others_can_change_is_refused() {
     let path = scratch.file("user/mine.toml", "");
     let library = scratch.library();
     library.find("mine").unwrap();
-    for mode in [0o664, 0o646] {
+    let file = path.display();
+    for (mode, to_whom) in [(0o664, "g"), (0o646, "o"), (0o666, "go")] {
         fs::set_permissions(&path, fs::Permissions::from_mode(mode)).unwrap();
         let error = library.find("mine").unwrap_err();
-        assert!(error.hint().unwrap().starts_with("chmod go-w '"), "{error}");
+        assert_eq!(error.to_string(), format!("`{file}` can be changed by others: its mode is {mode:04o}"));
+        assert_eq!(error.hint().unwrap(), format!("chmod {to_whom}-w '{file}'"));
     }
+    // What a umask of 0002 makes: one command mends both.
+    fs::set_permissions(&path, fs::Permissions::from_mode(0o664)).unwrap();
+    let user = scratch.0.join("user");
+    fs::set_permissions(&user, fs::Permissions::from_mode(0o775)).unwrap();
+    let hint = library.find("mine").unwrap_err().hint().unwrap();
+    assert_eq!(hint, format!("chmod g-w '{file}' '{}'", user.display()));
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     fs::set_permissions(scratch.0.join("user"), fs::Permissions::from_mode(0o777)).unwrap();
     assert!(matches!(library.find("mine"), Err(FilesError::Unsafe { .. })));
