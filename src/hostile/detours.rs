@@ -11,7 +11,7 @@ use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
 use std::time::SystemTime;
 
-use super::files::{LINE, read};
+use super::files::{LINE, first_of, read};
 use super::report::{CANARY, Call, Probed, errno, reveal};
 use crate::sys::{Errno, attack, identity, surface};
 
@@ -53,18 +53,6 @@ pub const TRAPS: &[&str] = &[
 /// A path for a system call.
 fn name_of(path: &Path) -> CString {
     CString::new(path.as_os_str().as_bytes()).unwrap_or_default()
-}
-
-/// Tries routes to a secret; the last refusal if none leads there.
-fn first_of(call: &Call<'_>, object: &str, routes: impl Iterator<Item = PathBuf>) -> Probed {
-    let mut refusal = Errno(libc::ENOENT);
-    for route in routes {
-        match read(&route) {
-            Ok(saw) => return Ok(call.tried("open", route.to_string_lossy(), Ok(saw))),
-            Err(errno) => refusal = errno,
-        }
-    }
-    Ok(call.tried("open", object, Err(refusal)))
 }
 
 /// Looks for keys in a home directory.

@@ -8,7 +8,7 @@ use std::io::{self, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{OpenOptionsExt, PermissionsExt, symlink};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use super::report::{Call, Probed, errno, reveal};
 use crate::sys::{Errno, attack};
@@ -25,6 +25,18 @@ pub(super) fn read_ssh_key(call: &mut Call<'_>) -> Probed {
 /// Reads a file and gives what may be told of it.
 pub(super) fn read(path: &Path) -> Result<String, Errno> {
     fs::read(path).map(|bytes| reveal(&bytes)).map_err(|error| errno(&error))
+}
+
+/// Tries routes to a secret; the last refusal if none leads there.
+pub(super) fn first_of(call: &Call<'_>, object: &str, routes: impl Iterator<Item = PathBuf>) -> Probed {
+    let mut refusal = Errno(libc::ENOENT);
+    for route in routes {
+        match read(&route) {
+            Ok(saw) => return Ok(call.tried("open", route.to_string_lossy(), Ok(saw))),
+            Err(errno) => refusal = errno,
+        }
+    }
+    Ok(call.tried("open", object, Err(refusal)))
 }
 
 /// Reads one file by every way but its own name.
@@ -180,12 +192,6 @@ pub(super) fn write_kernel_settings(call: &mut Call<'_>) -> Probed {
 
 /// Opens what tells one machine from another.
 pub(super) fn read_machine_id(call: &mut Call<'_>) -> Probed {
-    let mut refusal = Errno(libc::ENOENT);
-    for path in ["/etc/machine-id", "/proc/sys/kernel/random/boot_id"] {
-        match read(Path::new(path)) {
-            Ok(saw) => return Ok(call.tried("open", path, Ok(saw))),
-            Err(errno) => refusal = errno,
-        }
-    }
-    Ok(call.tried("open", "/etc/machine-id", Err(refusal)))
+    let paths = ["/etc/machine-id", "/proc/sys/kernel/random/boot_id"];
+    first_of(call, "/etc/machine-id", paths.into_iter().map(PathBuf::from))
 }

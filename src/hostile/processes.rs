@@ -5,17 +5,28 @@
 use std::ffi::CString;
 use std::fs;
 use std::io::Read;
+use std::path::Path;
 use std::time::Duration;
 
+use super::files::read;
 use super::report::{CANARY, Call, Probed, Refusal, errno, reveal};
 use super::resources::wait;
 use crate::sys::{Errno, attack, observe, surface};
 
+/// One call that is given the process.
+fn on_process(
+    call: &Call<'_>,
+    operation: &str,
+    success: &str,
+    attempt: fn(i32) -> Result<(), Errno>,
+) -> Probed {
+    let pid = call.pid()?;
+    Ok(call.tried(operation, format!("process {pid}"), attempt(pid).map(|()| success.to_owned())))
+}
+
 /// Sends SIGTERM to a process that is not its own.
 pub(super) fn kill_process(call: &mut Call<'_>) -> Probed {
-    let pid = call.pid()?;
-    let sent = observe::kill(pid, libc::SIGTERM).map(|()| "signal sent".to_owned());
-    Ok(call.tried("kill", format!("process {pid}"), sent))
+    on_process(call, "kill", "signal sent", |pid| observe::kill(pid, libc::SIGTERM))
 }
 
 /// Attaches as a debugger.
@@ -26,16 +37,12 @@ pub(super) fn trace_process(call: &mut Call<'_>) -> Probed {
 
 /// Reads another process's memory.
 pub(super) fn read_memory(call: &mut Call<'_>) -> Probed {
-    let pid = call.pid()?;
-    let read = attack::read_memory(pid).map(|()| "allowed".to_owned());
-    Ok(call.tried("process_vm_readv", format!("process {pid}"), read))
+    on_process(call, "process_vm_readv", "allowed", attack::read_memory)
 }
 
 /// Takes an open file out of another process.
 pub(super) fn take_descriptor(call: &mut Call<'_>) -> Probed {
-    let pid = call.pid()?;
-    let taken = attack::take_descriptor(pid).map(|()| "taken".to_owned());
-    Ok(call.tried("pidfd_getfd", format!("process {pid}"), taken))
+    on_process(call, "pidfd_getfd", "taken", attack::take_descriptor)
 }
 
 /// Looks whether a process is there.
@@ -47,9 +54,7 @@ pub(super) fn see_process(call: &mut Call<'_>) -> Probed {
 
 /// Writes into another process's memory.
 pub(super) fn write_memory(call: &mut Call<'_>) -> Probed {
-    let pid = call.pid()?;
-    let written = surface::write_memory(pid).map(|()| "allowed".to_owned());
-    Ok(call.tried("process_vm_writev", format!("process {pid}"), written))
+    on_process(call, "process_vm_writev", "allowed", surface::write_memory)
 }
 
 /// Opens another process's memory as a file.
@@ -60,8 +65,7 @@ pub(super) fn open_memory(call: &mut Call<'_>) -> Probed {
 /// Opens a file of the process that everything descends from.
 pub(super) fn read_first_process(call: &mut Call<'_>) -> Probed {
     let path = "/proc/1/environ";
-    let read = fs::read(path).map(|bytes| reveal(&bytes)).map_err(|error| errno(&error));
-    Ok(call.tried("open", path, read))
+    Ok(call.tried("open", path, read(Path::new(path))))
 }
 
 /// Reads the command line of another process.
@@ -84,9 +88,7 @@ fn open_of_process(call: &Call<'_>, name: &str) -> Probed {
 
 /// Compares what a process holds.
 pub(super) fn compare_process(call: &mut Call<'_>) -> Probed {
-    let pid = call.pid()?;
-    let compared = surface::compare_process(pid).map(|()| "compared".to_owned());
-    Ok(call.tried("kcmp", format!("process {pid}"), compared))
+    on_process(call, "kcmp", "compared", surface::compare_process)
 }
 
 /// Lets a crash write its memory to a file.
