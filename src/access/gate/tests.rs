@@ -247,3 +247,59 @@ fn a_list_has_what_its_reader_may_call() {
     assert_eq!(names("bob"), ["git_log"]);
     assert!(names("carol").is_empty() && names("").is_empty());
 }
+
+/// Its cells, a row a line.
+fn rows(document: &str) -> Vec<Vec<&str>> {
+    let table = document.split("## A worked configuration").nth(1).unwrap();
+    let rows = table.lines().filter(|line| line.starts_with('|') && !line.starts_with("|---"));
+    rows.map(|line| line.trim_matches('|').split('|').map(str::trim).collect()).collect()
+}
+
+#[test]
+fn the_worked_configuration_does_what_its_table_says() {
+    let document = include_str!("../../../docs/policy.md");
+    let text = document.split("```toml\n").nth(1).unwrap().split("```").next().unwrap();
+    let source = Source { name: "c".to_owned(), path: Some("/c.toml".into()), text: text.to_owned() };
+    let profiles = ["offline", "git-write"].map(str::to_owned).into();
+    let access = config::parse(&source, &profiles).unwrap_or_else(|error| panic!("{error}")).access;
+    let rows = rows(document);
+    let (head, rows) = rows.split_first().unwrap();
+    let mut asked = 0;
+    for row in rows {
+        let (kind, name) = row[0].split_once(' ').unwrap();
+        let name = name.trim_matches('`');
+        let (method, member, list, listed) = match kind {
+            "tool" => ("tools/call", "name", "tools/list", "tools"),
+            "prompt" => ("prompts/get", "name", "prompts/list", "prompts"),
+            "resource" => ("resources/read", "uri", "resources/list", "resources"),
+            other => panic!("{other}"),
+        };
+        for (identity, expected) in head.iter().zip(row).skip(1) {
+            let gate = Gate::new("git", &access, vec![token(identity, "secret")], Some(b"secret")).unwrap();
+            let reason = reason(ask(&gate, method, &format!(r#""{member}":"{name}""#)));
+            let expected = match *expected {
+                "yes" => None,
+                "no" => Some(Reason::Forbidden),
+                other => panic!("{other}"),
+            };
+            assert_eq!(reason, expected, "{identity} {kind} {name}");
+            let line =
+                format!(r#"{{"id":1,"jsonrpc":"2.0","result":{{"{listed}":[{{"{member}":"{name}"}}]}}}}"#);
+            let shown = gate.listed(identity, list, line.clone().into_bytes()) == line.as_bytes();
+            assert_eq!(shown, expected.is_none(), "{identity} sees {kind} {name}");
+            asked += 1;
+        }
+    }
+    assert_eq!(asked, 33, "a row or an identity is not asked for");
+    // Three tags at once, then one in six minutes.
+    let gate = Gate::new("git", &access, vec![token("ci", "secret")], Some(b"secret")).unwrap();
+    let tag = |seconds: u64| {
+        let now = Now { date: Duration::ZERO, steady: Duration::from_secs(seconds) };
+        reason(ask_at(&gate, "tools/call", r#""name":"git_tag""#, now))
+    };
+    assert_eq!([tag(0), tag(0), tag(0)], [None; 3]);
+    assert_eq!(
+        [tag(0), tag(359), tag(360), tag(360)],
+        [Some(Reason::Limited), Some(Reason::Limited), None, Some(Reason::Limited)]
+    );
+}
