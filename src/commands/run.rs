@@ -12,6 +12,7 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::compose::{self, DEFAULT_PROFILE, Surroundings};
@@ -22,12 +23,14 @@ use crate::cli::{ColorChoice, RunArgs, Server};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
 use crate::host::Facts;
+use crate::host::narrow::narrowed;
 use crate::host::probe::clues::Clues;
 use crate::host::runtime::Runtime;
 use crate::host::view::View;
 use crate::launch::supervisor::Launcher;
 use crate::launch::{launcher, own};
 use crate::mcp::stdio;
+use crate::policy::config::Tool;
 use crate::policy::config::access::Access;
 use crate::policy::{Floor, Policy, config};
 use crate::session::{self, Finished, Grant, Options, Profiles, Records};
@@ -117,7 +120,7 @@ struct Served {
     name: String,
     command: Vec<String>,
     profile: String,
-    tools: BTreeMap<String, String>,
+    tools: BTreeMap<String, Tool>,
     env: Vec<(String, Option<String>)>,
     access: Access,
 }
@@ -183,13 +186,16 @@ impl Served {
 
     /// A tool that is not named falls under the server's profile.
     fn profile_for(&self, method: &str, target: Option<&str>) -> &str {
-        let tool = target.filter(|_| method == "tools/call");
-        tool.and_then(|tool| self.tools.get(tool)).unwrap_or(&self.profile)
+        self.tool(method, target).and_then(|tool| tool.profile.as_ref()).unwrap_or(&self.profile)
+    }
+
+    fn tool(&self, method: &str, target: Option<&str>) -> Option<&Tool> {
+        self.tools.get(target.filter(|_| method == "tools/call")?)
     }
 
     fn profiles(&self) -> Vec<&str> {
-        let mut profiles: Vec<&str> =
-            self.tools.values().map(String::as_str).chain([self.profile.as_str()]).collect();
+        let own = self.tools.values().filter_map(|tool| tool.profile.as_deref());
+        let mut profiles: Vec<&str> = own.chain([self.profile.as_str()]).collect();
         profiles.sort_unstable();
         profiles.dedup();
         profiles
@@ -225,17 +231,42 @@ impl Granting {
             Failure::new(Ending::Configuration, format!("profile `{profile}` was not read at the start"))
         })?;
         let composed = self.surroundings.plan(policy, &self.runtime, &self.facts)?;
-        let grant = Grant { plan: Arc::new(composed.plan), policy: Arc::clone(policy) };
+        let grant = Grant { plan: Arc::new(composed.plan), policy: Arc::clone(policy), once: false };
         self.made.borrow_mut().insert(profile.to_owned(), (composed.view, grant.clone()));
         Ok((grant, composed.remarks))
     }
 }
 
+impl Granting {
+    /// The grant of a call whose arguments say what it sees.
+    fn of_arguments(&self, profile: &str, tool: &Tool, params: Option<&[u8]>) -> Result<Grant, Failure> {
+        let refused = |error: String| Failure::new(Ending::Configuration, error);
+        let policy = self.policies.get(profile).ok_or_else(|| refused(format!("no profile `{profile}`")))?;
+        let params = params.map(serde_json::from_slice::<Value>).transpose();
+        let params = params.map_err(|error| refused(format!("the arguments cannot be read: {error}")))?;
+        let arguments = params.as_ref().and_then(|params| params.get("arguments")).unwrap_or(&Value::Null);
+        let whole = self.surroundings.view(policy).map_err(|error| {
+            let hint = error.hint();
+            Failure::new(Ending::Configuration, error).hint(hint)
+        })?;
+        let files = &self.surroundings.world.files;
+        let narrowed = narrowed(files, policy, &whole, &tool.grants, arguments).map_err(|error| {
+            let hint = error.hint();
+            Failure::new(Ending::Configuration, error).hint(hint)
+        })?;
+        let composed = self.surroundings.plan(&narrowed, &self.runtime, &self.facts)?;
+        Ok(Grant { plan: Arc::new(composed.plan), policy: Arc::new(narrowed), once: true })
+    }
+}
+
 impl Profiles for Granting {
-    fn grant(&self, method: &str, target: Option<&str>) -> Result<Grant, String> {
+    fn grant(&self, method: &str, target: Option<&str>, params: Option<&[u8]>) -> Result<Grant, String> {
         let profile = self.served.profile_for(method, target);
         // A path that was made, removed or replaced since the last call changes the plan.
         self.surroundings.world.files.forget();
+        if let Some(tool) = self.served.tool(method, target).filter(|tool| !tool.grants.is_empty()) {
+            return self.of_arguments(profile, tool, params).map_err(|failure| failure.render(false));
+        }
         let kept = self
             .made
             .borrow()

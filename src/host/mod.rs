@@ -6,6 +6,7 @@
 mod bus;
 pub mod cgroups;
 mod delegation;
+pub mod narrow;
 pub mod probe;
 pub mod reach;
 pub mod runtime;

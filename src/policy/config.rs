@@ -4,10 +4,12 @@
 //! working directory, which a tool may have written, is read only when the operator names it.
 
 pub mod access;
+pub mod grants;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use access::Access;
+use grants::ArgumentGrant;
 use toml::de::DeTable;
 
 use super::Source;
@@ -22,7 +24,7 @@ pub const DEFAULT_PROFILE: &str = "default";
 pub const SECTIONS: &[(&str, &[&str])] = &[
     ("", &["servers", "auth", "identities", "roles"]),
     ("servers.NAME", &["command", "profile", "env", "tools"]),
-    ("servers.NAME.tools.TOOL", &["profile"]),
+    ("servers.NAME.tools.TOOL", &["profile", "grants"]),
 ];
 
 /// The servers of a configuration file.
@@ -43,15 +45,24 @@ pub struct Server {
     pub profile: Option<String>,
     /// Variables let through (`NAME`) or set (`NAME=VALUE`), as `--env` does.
     pub env: Vec<(String, Option<String>)>,
-    /// Tools that have a profile of their own.
-    pub tools: BTreeMap<String, String>,
+    /// Tools of which more is said.
+    pub tools: BTreeMap<String, Tool>,
+}
+
+/// What is said of one tool.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Tool {
+    /// The profile of its calls, else the server's.
+    pub profile: Option<String>,
+    /// What the arguments of a call say of what it sees.
+    pub grants: Vec<ArgumentGrant>,
 }
 
 impl Server {
     /// The name of the profile for a call of `tool`, or for what is not a tool's call.
     #[must_use]
     pub fn profile_for(&self, tool: Option<&str>) -> &str {
-        tool.and_then(|tool| self.tools.get(tool))
+        tool.and_then(|tool| self.tools.get(tool)?.profile.as_ref())
             .or(self.profile.as_ref())
             .map_or(DEFAULT_PROFILE, String::as_str)
     }
@@ -59,7 +70,8 @@ impl Server {
     /// Every profile that a call of this server can run under.
     #[must_use]
     pub fn profiles(&self) -> BTreeSet<&str> {
-        self.tools.values().map(String::as_str).chain([self.profile_for(None)]).collect()
+        let own = self.tools.values().filter_map(|tool| tool.profile.as_deref());
+        own.chain([self.profile_for(None)]).collect()
     }
 }
 
@@ -198,7 +210,7 @@ impl Reader<'_, '_> {
         variables
     }
 
-    fn tools(&mut self, server: &str, value: &Value<'_>) -> BTreeMap<String, String> {
+    fn tools(&mut self, server: &str, value: &Value<'_>) -> BTreeMap<String, Tool> {
         let mut tools = BTreeMap::new();
         let Some(table) = self.file.table(value, &format!("`servers.{server}.tools`")) else { return tools };
         for (key, value) in table {
@@ -208,15 +220,19 @@ impl Reader<'_, '_> {
                 self.file.mistake(&key.span(), &format!("`{name}` cannot be a tool's name"), None);
                 continue;
             }
-            let Some(tool) = self.file.table(value, &place) else { continue };
-            for (_, _, value) in self.file.entries(tool, &place, Self::keys("servers.NAME.tools.TOOL")) {
-                if let Some(profile) = self.profile(value) {
-                    tools.insert(name.to_owned(), profile);
+            let Some(table) = self.file.table(value, &place) else { continue };
+            let mut tool = Tool::default();
+            for (key, _, value) in self.file.entries(table, &place, Self::keys("servers.NAME.tools.TOOL")) {
+                match key {
+                    "profile" => tool.profile = self.profile(value),
+                    _ => tool.grants = grants::read(&mut self.file, value),
                 }
             }
-            if !tool.contains_key("profile") {
-                self.file.mistake(&value.span(), &format!("{place} has no `profile`"), None);
+            if !table.contains_key("profile") && !table.contains_key("grants") {
+                let message = format!("{place} has neither `profile` nor `grants`");
+                self.file.mistake(&value.span(), &message, None);
             }
+            tools.insert(name.to_owned(), tool);
         }
         tools
     }

@@ -16,6 +16,7 @@ pub mod limits;
 pub mod mistakes;
 pub mod path;
 pub mod pattern;
+pub mod pointer;
 pub mod print;
 pub mod profile;
 pub mod resolve;

@@ -114,6 +114,12 @@ command = ["x"]
 [servers.empty]
 command = []
 [servers.none]
+[servers.files]
+command = ["x"]
+[servers.files.tools]
+a.grants = [{ argument = "path", access = "list", within = ["data", "/proc"] }, { argument = "/~", max-file-size = "1 furlong" }]
+b.grants = "all"
+c.grants = [{ argument = "/a", access = "read", within = [], "max-size" = 1 }]
 "#;
     let names: BTreeSet<String> = BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).collect();
     insta::assert_snapshot!(config::parse(&source("config", text), &names).unwrap_err().to_string());
@@ -264,7 +270,9 @@ fn the_reference_names_every_key_and_default() {
     for (section, keys) in profile::SECTIONS.iter().chain(config::SECTIONS).chain(config::access::SECTIONS) {
         let heading = format!("`[{section}]`");
         assert!(section.is_empty() || reference.contains(&heading), "{heading}");
-        for key in keys.iter().chain(profile::RULE_KEYS).chain(config::access::RATE_KEYS) {
+        for key in
+            keys.iter().chain(profile::RULE_KEYS).chain(config::access::RATE_KEYS).chain(config::grants::KEYS)
+        {
             assert!(reference.contains(&format!("`{key}`")), "`{key}` of {heading}");
         }
     }

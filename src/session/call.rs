@@ -74,7 +74,8 @@ pub(super) async fn start(
         who: format!("{who} ({})", session.options.user),
         identity: ask.identity.as_deref().map(str::to_owned),
     };
-    let grant = session.options.profiles.grant(method, ask.target.as_deref());
+    let params = ask.params.clone().and_then(|span| ask.line.get(span));
+    let grant = session.options.profiles.grant(method, ask.target.as_deref(), params);
     let policy = grant.as_ref().ok().map(|grant| Arc::clone(&grant.policy));
     let policy = policy.as_deref();
     policy.map_or("", |policy| &policy.name).clone_into(&mut call.profile);

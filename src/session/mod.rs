@@ -76,15 +76,18 @@ pub struct Grant {
     pub plan: Arc<Plan>,
     /// The policy that the plan was made from.
     pub policy: Arc<Policy>,
+    /// Made for the arguments of one call: no other call gets it.
+    pub once: bool,
 }
 
 /// Gives each call its grant.
 pub trait Profiles {
-    /// The grant for a method and the tool, prompt or resource that it names; the method of catalogue cells is `catalogue`.
+    /// The grant for a method, the tool, prompt or resource that it names, and its parameters as JSON; the method of catalogue
+    /// cells is `catalogue`.
     ///
     /// # Errors
     /// Why there is none, with a hint in a line of its own if there is one.
-    fn grant(&self, method: &str, target: Option<&str>) -> Result<Grant, String>;
+    fn grant(&self, method: &str, target: Option<&str>, params: Option<&[u8]>) -> Result<Grant, String>;
 }
 
 /// Takes down what is about to happen, and what has happened.
@@ -376,7 +379,10 @@ impl Session {
 
     /// Lets the next call of the same grant find its cell built. As many wait as calls can run at once.
     fn build_ahead(&self, grant: &Grant) {
-        let (launcher, Grant { plan, policy }) = (self.options.launcher.clone(), grant.clone());
+        if grant.once {
+            return;
+        }
+        let (launcher, Grant { plan, policy, .. }) = (self.options.launcher.clone(), grant.clone());
         let most = self.options.jobs;
         self.spawn(async move { launcher.build_ahead(&plan, &policy, most).await });
     }

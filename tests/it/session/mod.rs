@@ -3,6 +3,7 @@
 mod access;
 mod ahead;
 mod chain;
+mod grants;
 mod long;
 mod own;
 mod starved;

@@ -81,6 +81,13 @@ def call(id, params):
                 answer(id, file.read())
         except OSError as error:
             answer(id, errno.errorcode[error.errno])
+    elif name == "append":
+        try:
+            with open(args["path"], "a") as file:
+                file.write("more")
+            answer(id)
+        except OSError as error:
+            answer(id, errno.errorcode[error.errno])
     elif name.startswith("socket"):
         try:
             socket.socket(socket.AF_UNIX)

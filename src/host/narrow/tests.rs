@@ -1,0 +1,213 @@
+//! Tests of what arguments make of a policy, on a small tree of files.
+
+use std::os::unix::fs::symlink;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+use proptest::prelude::*;
+use serde_json::json;
+
+use super::*;
+use crate::host::view::{self, Around};
+use crate::policy::add::Additions;
+use crate::policy::files::Library;
+use crate::policy::profile;
+
+/// `data` with files and links, `data2` beside it, and `out` that nobody granted.
+struct Tree {
+    path: PathBuf,
+}
+
+impl Tree {
+    fn new() -> Self {
+        static NEXT: AtomicU32 = AtomicU32::new(0);
+        let name = format!("toolcell-narrow-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
+        let path = std::fs::canonicalize(std::env::temp_dir()).unwrap().join(name);
+        for directory in ["data/sub", "data/secret", "data/.git/hooks", "data2", "out"] {
+            std::fs::create_dir_all(path.join(directory)).unwrap();
+        }
+        for file in ["data/a", "data/sub/b", "data/secret/key", "data/.git/hooks/h", "data2/c", "out/d"] {
+            std::fs::write(path.join(file), "12345").unwrap();
+        }
+        symlink(path.join("out"), path.join("data/away")).unwrap();
+        symlink("sub/b", path.join("data/inside")).unwrap();
+        symlink(path.join("data"), path.join("alias")).unwrap();
+        Self { path }
+    }
+
+    fn at(&self, name: &str) -> String {
+        self.path.join(name).to_str().unwrap().to_owned()
+    }
+
+    /// `data` readable, `data/sub` writable, `data/secret` hidden.
+    fn policy(&self) -> Policy {
+        let world = profile::World { home: None, workspace: Path::new("/w") };
+        let more = Additions {
+            read: vec![self.at("data").into()],
+            write: vec![self.at("data/sub").into()],
+            ..Additions::default()
+        };
+        let mut policy = Library::new(0, None, None).load("default", world, &|_| true, &more).unwrap();
+        let secret = PathRule {
+            path: self.at("data/secret").into(),
+            why: String::new(),
+            origin: String::new(),
+            optional: false,
+        };
+        policy.filesystem.deny.push(secret);
+        policy
+    }
+
+    fn grant(&self, access: Use, within: &[&str]) -> ArgumentGrant {
+        let within = within.iter().map(|name| self.at(name).into()).collect();
+        ArgumentGrant { argument: Pointer::parse("/path").unwrap(), access, within, largest: None }
+    }
+
+    fn apply(&self, grant: ArgumentGrant, arguments: &Value) -> Result<Policy, Unfit> {
+        let (files, policy) = (Files::of_host(), self.policy());
+        let whole = view::of_policy(&files, &policy.filesystem, Around::default()).unwrap();
+        narrowed(&files, &policy, &whole, &[grant], arguments)
+    }
+
+    fn ask(&self, access: Use, name: &str) -> Result<Policy, Unfit> {
+        self.apply(self.grant(access, &["data"]), &json!({"path": self.at(name)}))
+    }
+
+    /// The paths of the tree that a policy grants, below the tree.
+    fn granted(&self, rules: &[PathRule]) -> Vec<String> {
+        let below = rules.iter().filter_map(|rule| rule.path.strip_prefix(&self.path).ok());
+        below.map(|path| path.to_str().unwrap().to_owned()).collect()
+    }
+}
+
+impl Drop for Tree {
+    fn drop(&mut self) {
+        std::fs::remove_dir_all(&self.path).unwrap();
+    }
+}
+
+#[test]
+fn a_path_is_all_that_is_left_of_its_directory() {
+    let tree = Tree::new();
+    for name in ["data/a", "data/sub", "data", "data/inside", "data/.git/hooks/h"] {
+        let policy = tree.ask(Use::Read, name).unwrap();
+        assert_eq!(tree.granted(&policy.filesystem.read), [name]);
+        assert!(tree.granted(&policy.filesystem.write).is_empty());
+        assert_eq!(policy.filesystem.deny, tree.policy().filesystem.deny);
+        assert_eq!(policy.filesystem.execute, tree.policy().filesystem.execute);
+    }
+    let policy = tree.ask(Use::Write, "data/sub/b").unwrap();
+    assert_eq!(tree.granted(&policy.filesystem.write), ["data/sub/b"]);
+    assert!(tree.granted(&policy.filesystem.read).is_empty());
+    // Without the argument nothing is left; what another directory shows stays.
+    let policy = tree.apply(tree.grant(Use::Read, &["data"]), &json!({})).unwrap();
+    assert!(tree.granted(&policy.filesystem.read).is_empty());
+    let policy = tree.apply(tree.grant(Use::Read, &["data/sub"]), &Value::Null).unwrap();
+    assert!(tree.granted(&policy.filesystem.read).is_empty());
+    let policy = tree.apply(tree.grant(Use::Read, &["data2"]), &json!({})).unwrap();
+    assert_eq!(tree.granted(&policy.filesystem.read), ["data"]);
+}
+
+#[test]
+fn what_lies_elsewhere_is_refused() {
+    let tree = Tree::new();
+    for name in ["out/d", "out", "data2/c", "data/away/d", "data/away", "out/none", ""] {
+        assert!(matches!(tree.ask(Use::Read, name), Err(Unfit::Outside { .. })), "{name}");
+    }
+    for name in ["data/../out/d", "data/./a"] {
+        assert!(matches!(tree.ask(Use::Read, name), Err(Unfit::NoPath { .. })), "{name}");
+    }
+    let ask = |value: Value| tree.apply(tree.grant(Use::Read, &["data"]), &json!({ "path": value }));
+    for value in [json!("a"), json!("/proc/self/environ"), json!("/"), json!("/etc/\u{0}"), json!("")] {
+        assert!(matches!(ask(value.clone()), Err(Unfit::NoPath { .. })), "{value}");
+    }
+    for value in [json!(7), json!(null), json!([]), json!({"x": 1})] {
+        assert!(matches!(ask(value.clone()), Err(Unfit::NoText { .. })), "{value}");
+    }
+    let none = tree.apply(tree.grant(Use::Read, &[]), &json!({"path": tree.at("data/a")})).unwrap_err();
+    assert!(none.to_string().ends_with("lies outside of everything: `within` is empty"), "{none}");
+    // A directory that is a link is the one that it leads to.
+    let alias = tree.grant(Use::Read, &["alias"]);
+    assert!(tree.apply(alias.clone(), &json!({"path": tree.at("alias/a")})).is_ok());
+    assert!(matches!(
+        tree.apply(alias, &json!({"path": tree.at("alias/away/d")})),
+        Err(Unfit::Outside { .. })
+    ));
+}
+
+#[test]
+fn what_the_profile_does_not_grant_an_argument_does_not_either() {
+    let tree = Tree::new();
+    for (access, name) in [
+        (Use::Read, "data/secret/key"),
+        (Use::Read, "data/secret"),
+        (Use::Write, "data/a"),
+        (Use::Write, "data"),
+        (Use::Write, "data/.git/hooks/h"),
+    ] {
+        assert!(matches!(tree.ask(access, name), Err(Unfit::NotGranted { .. })), "{name}");
+    }
+    let other = tree.apply(tree.grant(Use::Read, &["out"]), &json!({"path": tree.at("out/d")}));
+    assert!(matches!(other, Err(Unfit::NotGranted { .. })));
+}
+
+/// A name that is protected in every writable directory is not spelled out by an argument.
+#[test]
+fn an_argument_does_not_spell_out_a_trap() {
+    let tree = Tree::new();
+    let mut policy = tree.policy();
+    policy.filesystem.read.retain(|rule| !rule.path.starts_with(&tree.path));
+    policy.filesystem.write =
+        vec![PathRule { path: tree.at("data").into(), ..policy.filesystem.deny[0].clone() }];
+    let files = Files::of_host();
+    let whole = view::of_policy(&files, &policy.filesystem, Around::default()).unwrap();
+    let ask = |name: &str| {
+        let arguments = json!({"path": tree.at(name)});
+        narrowed(&files, &policy, &whole, &[tree.grant(Use::Write, &["data"])], &arguments)
+    };
+    assert!(ask("data/a").is_ok() && ask("data/sub").is_ok() && ask("data").is_ok());
+    for name in ["data/.git/hooks", "data/.git/hooks/h"] {
+        assert!(matches!(ask(name), Err(Unfit::NotGranted { .. })), "{name}");
+    }
+}
+
+#[test]
+fn a_file_is_no_larger_than_allowed() {
+    let tree = Tree::new();
+    let ask = |access, name: &str, most| {
+        let grant = ArgumentGrant { largest: Some(most), ..tree.grant(access, &["data"]) };
+        tree.apply(grant, &json!({"path": tree.at(name)}))
+    };
+    assert!(ask(Use::Read, "data/a", 5).is_ok());
+    let refused = ask(Use::Read, "data/a", 4).unwrap_err();
+    assert!(matches!(refused, Unfit::Large { size: 5, most: 4, .. }), "{refused}");
+    assert_eq!(ask(Use::Write, "data/sub/b", 7).unwrap().limits.file_size, 7);
+    assert_eq!(ask(Use::Read, "data/a", 7).unwrap().limits, tree.policy().limits);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(64))]
+
+    #[test]
+    fn a_grant_is_never_wider_than_its_policy(
+        write in any::<bool>(),
+        within in prop::sample::subsequence(vec!["data", "data/sub", "data2", "out", "alias", ""], 0..4),
+        parts in prop::collection::vec(
+            prop::sample::select(vec!["data", "data2", "out", "alias", "sub", "secret", ".git", "hooks", "away", "inside", "a", "b", "key", "d", "..", "."]),
+            0..5,
+        ),
+    ) {
+        let tree = Tree::new();
+        let files = Files::of_host();
+        let access = if write { Use::Write } else { Use::Read };
+        let arguments = json!({"path": tree.at(&parts.join("/"))});
+        if let Ok(policy) = tree.apply(tree.grant(access, &within), &arguments) {
+            let before = view::of_policy(&files, &tree.policy().filesystem, Around::default()).unwrap();
+            let after = view::of_policy(&files, &policy.filesystem, Around::default()).unwrap();
+            for seen in &after.granted {
+                let known = before.granted.contains(seen);
+                prop_assert!(known || allows(&before, &seen.source, seen.access.write), "{seen:?}");
+            }
+            prop_assert_eq!(after.hidden, before.hidden);
+        }
+    }
+}

@@ -1,0 +1,85 @@
+//! What a call's arguments say of what its cell sees. Never: looks inside.
+
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+use std::path::Path;
+
+use serde_json::{Value, json};
+
+use super::world::{Book, Client, Scratch, Setup, session, text};
+
+/// `data` with two files, for everybody to read and change.
+fn tree(scratch: &Scratch) -> String {
+    let data = scratch.0.join("data");
+    fs::create_dir(&data).unwrap();
+    fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).unwrap();
+    for (name, content) in [("a", "one"), ("b", "two")] {
+        fs::write(data.join(name), content).unwrap();
+        fs::set_permissions(data.join(name), fs::Permissions::from_mode(0o666)).unwrap();
+    }
+    symlink("/etc/passwd", data.join("away")).unwrap();
+    data.to_str().unwrap().to_owned()
+}
+
+fn setup(data: &str) -> Setup {
+    let grants = |access: &str| {
+        format!("grants = [{{ argument = \"/granted\", access = \"{access}\", within = [\"{data}\"] }}]")
+    };
+    let config = format!(
+        "[servers.fixture.tools.read]\n{read}\n[servers.fixture.tools.list]\n{read}\n[servers.fixture.tools.append]\n{write}\n",
+        read = grants("read"),
+        write = grants("write"),
+    );
+    Setup { config: Some(config), filesystem: format!("write = [\"{data}\"]"), ..Setup::default() }
+}
+
+async fn call(client: &mut Client, tool: &str, path: &str, granted: &str) -> Value {
+    let arguments = json!({"path": path, "granted": granted});
+    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28"});
+    client.request(1, "tools/call", json!({"name": tool, "arguments": arguments, "_meta": meta})).await
+}
+
+#[test]
+fn a_call_sees_the_file_that_it_names_and_not_the_tree() {
+    let scratch = Scratch::new();
+    let data = tree(&scratch);
+    let (a, b) = (format!("{data}/a"), format!("{data}/b"));
+    session(&setup(&data), |mut client| async move {
+        assert_eq!(text(&call(&mut client, "read", &a, &a).await), "one");
+        assert_eq!(text(&call(&mut client, "read", &b, &a).await), "ENOENT");
+        assert_eq!(text(&call(&mut client, "read", &b, &b).await), "two");
+        assert_eq!(text(&call(&mut client, "list", &data, &a).await), "a");
+        assert_eq!(text(&call(&mut client, "list", &data, &data).await), "a away b");
+        assert_eq!(text(&call(&mut client, "append", &a, &a).await), "ok");
+        let neighbour = call(&mut client, "append", &b, &a).await;
+        assert!(["EACCES", "EROFS"].contains(&text(&neighbour)), "{neighbour}");
+        assert_eq!(fs::read_to_string(&b).unwrap(), "two");
+        assert_eq!(text(&call(&mut client, "read", &a, &a).await), "onemore");
+        client
+    });
+}
+
+#[test]
+fn what_lies_elsewhere_is_refused_before_there_is_a_cell() {
+    let scratch = Scratch::new();
+    let data = tree(&scratch);
+    let book: Book = session(&setup(&data), |mut client| async move {
+        let dotted = format!("{data}/../../etc/passwd");
+        let linked = format!("{data}/away");
+        for (granted, why) in [
+            ("/etc/passwd", "which lies outside of"),
+            (linked.as_str(), "which lies outside of"),
+            (dotted.as_str(), "no path that can be granted"),
+            ("etc/passwd", "is a relative path"),
+        ] {
+            let answer = call(&mut client, "read", "/etc/passwd", granted).await;
+            assert!(answer.to_string().contains(why), "{answer}");
+        }
+        // The same path where no grant sees it: the cell has its own, made file, and nothing of the host's.
+        let own = call(&mut client, "read", "/etc/passwd", &format!("{data}/a")).await;
+        assert_ne!(text(&own), fs::read_to_string("/etc/passwd").unwrap());
+        client
+    });
+    assert_eq!(book.finished.iter().filter(|record| record["status"]["kind"] == "refused").count(), 4);
+    assert!(!Path::new("/etc/passwd").metadata().unwrap().permissions().readonly());
+}
