@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is the result")]
 
+mod compile;
 mod floor;
 mod leaks;
 mod measure;
@@ -32,6 +33,8 @@ fn rows() -> Result<Vec<Row>> {
     let measuring = |what: &str| eprintln!("measuring {what}");
     measuring("whole processes");
     let mut rows = whole::rows(&toolcell, &files, root, rounds)?;
+    measuring("a compiler");
+    rows.push(compile::row(&toolcell, &files, rounds)?);
     measuring("launches");
     rows.extend(floor::rows(&files, rounds)?);
     measuring("answers through run");

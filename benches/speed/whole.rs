@@ -37,7 +37,7 @@ const BWRAP: [&str; 24] = [
 ];
 
 /// Runs a program to its end.
-fn run(command: &mut Command) -> Result<Duration> {
+pub(crate) fn run(command: &mut Command) -> Result<Duration> {
     let start = Instant::now();
     let status = command.stdin(Stdio::null()).stdout(Stdio::null()).status()?;
     let time = start.elapsed();

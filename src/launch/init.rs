@@ -25,7 +25,7 @@ use super::root::Root;
 use super::spawn::{Prepared, Stdio};
 use super::{LaunchError, Report, confine, early, private, root, verify};
 use crate::outcome::Receipt;
-use crate::plan::step::{self, Step};
+use crate::plan::step::{self, Observe, Step};
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::process::{self, Exit};
 use crate::sys::scheduler::Processors;
@@ -56,8 +56,8 @@ pub(super) struct State<'p> {
     pub(super) root: Option<Root>,
     pub(super) scratch: Option<OwnedFd>,
     pub(super) receipt: Option<Receipt>,
-    /// Somebody is told what the filter refuses.
-    pub(super) observed: bool,
+    /// What somebody is told of.
+    pub(super) observed: Option<Observe>,
     /// The signals that may be ignored, of which the payload gets the default back.
     ignored: u64,
     /// The cell's directory on the host, without a private root.
@@ -89,7 +89,7 @@ impl<'p> State<'p> {
             root: None,
             scratch: None,
             receipt: None,
-            observed: false,
+            observed: None,
             ignored: u64::MAX,
             private: None,
             alone: None,
@@ -283,7 +283,7 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
             Ok(())
         }
         Step::Landlock { abi, rules } => confine::landlock(*abi, rules, state),
-        Step::Seccomp { .. } => seccomp(state).map_err(fail("filter")),
+        Step::Seccomp { observe, .. } => seccomp(state, *observe).map_err(fail("filter")),
         Step::Verify { layers } => {
             know_origin(state).map_err(fail("what the launcher is"))?;
             state.proc = None;
@@ -306,13 +306,13 @@ fn know_origin(state: &State<'_>) -> Result<(), Errno> {
 
 /// A host where a listener stands above this process already, as in some containers, gets the filter that answers by
 /// itself: it refuses the same, and the receipt says that this layer is blind.
-fn seccomp(state: &mut State<'_>) -> Result<(), Errno> {
+fn seccomp(state: &mut State<'_>, observe: Option<Observe>) -> Result<(), Errno> {
     if !state.prepared.observing.is_empty()
         && let Ok(listener) = filter::install_observing(&state.prepared.observing)
     {
         // Before any call that might be refused: init itself would wait for the answer.
         tell(&state.channel, &Report::Listener, Some(&listener))?;
-        state.observed = true;
+        state.observed = observe;
         return Ok(());
     }
     filter::install(&state.prepared.filter)

@@ -1,9 +1,14 @@
-//! Memory of a cell's processes, read by the launcher for the supervisor, which a Landlock domain keeps from every process
-//! outside of it.
+//! What a cell's processes mean by what they pass to a call, looked up by the launcher for the supervisor: a Landlock domain
+//! keeps it from every process outside of it.
 //!
-//! Neighbours: `launch::launcher` answers, `watch::refusals` asks. Never: looks at what is read; waits for long.
+//! Neighbours: `launch::launcher` answers, `watch::refusals` and `watch::files` ask. Never: judges what is read; waits for long.
 
+use std::ffi::OsString;
+use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::FileExt;
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
@@ -12,12 +17,71 @@ use crate::sys::{Errno, Result, notify, socket};
 
 /// A launcher at work on another cell takes some milliseconds. What comes later is not waited for.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// The most that is read at once.
-const MOST: usize = 256;
-/// A process id and an address.
-const QUESTION: usize = size_of::<u32>() + size_of::<u64>();
-/// What an answer begins with, as an empty one would be the end of the socket; what was read follows.
-const ANSWER: u8 = b'=';
+/// The most that is read at once, of memory and of a directory's path.
+const MOST: usize = 1024;
+/// A process id, an address, and a directory.
+const QUESTION: usize = size_of::<u32>() + size_of::<u64>() + size_of::<i32>();
+/// Where there is no directory to be looked up. No descriptor has this number.
+const NO_DIRECTORY: i32 = i32::MIN;
+/// What an answer begins with: the errno, if there is one, and the length of the directory's path, which comes before what
+/// was read.
+const HEAD: usize = size_of::<i32>() + size_of::<u16>();
+
+/// What is asked of a process.
+#[derive(Debug, Clone, Copy)]
+pub struct Question {
+    /// The process, or a thread of it.
+    pub pid: u32,
+    /// Where to read its memory.
+    pub address: u64,
+    /// The descriptor of its directory (`AT_FDCWD`: the working directory) that a relative path begins in, if the memory
+    /// holds a path.
+    pub directory: Option<i32>,
+}
+
+/// What was found.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Found {
+    /// Memory, up to 1024 bytes; less where less is mapped.
+    pub bytes: Vec<u8>,
+    /// The directory that was asked for, if the memory holds no absolute path.
+    pub directory: Option<PathBuf>,
+}
+
+impl Question {
+    /// Has the launcher look, where this process may not.
+    ///
+    /// # Errors
+    /// As for [`Question::look`] and [`Memory::ask`].
+    pub fn look_by(self, memory: Option<&Memory>) -> Result<Found> {
+        match memory {
+            Some(memory) => memory.ask(self),
+            None => self.look(),
+        }
+    }
+
+    /// Looks itself, as a process that may.
+    ///
+    /// # Errors
+    /// `process_vm_readv(2)`'s errno, `EFAULT` when there is nothing; readlink(2)'s.
+    pub fn look(self) -> Result<Found> {
+        let mut bytes = vec![0; MOST];
+        let count = notify::read_memory(self.pid, self.address, &mut bytes)?;
+        bytes.truncate(count);
+        let first = *bytes.first().ok_or(Errno(libc::EFAULT))?;
+        let directory = match self.directory {
+            Some(number) if first != b'/' => {
+                let link = match number {
+                    libc::AT_FDCWD => format!("/proc/{}/cwd", self.pid),
+                    number => format!("/proc/{}/fd/{number}", self.pid),
+                };
+                Some(std::fs::read_link(link)?).filter(|path| path.as_os_str().len() <= MOST)
+            }
+            _ => None,
+        };
+        Ok(Found { bytes, directory })
+    }
+}
 
 /// The supervisor's end.
 #[derive(Debug)]
@@ -26,19 +90,21 @@ pub struct Memory {
     /// The last question was given up and its answer has not come. Meanwhile none is asked: they would only pile up before
     /// a launcher that is stuck, until both sides wait for room in the socket.
     late: AtomicBool,
+    /// The host's table of mounts, which a confined supervisor can no longer open.
+    mounts: Option<File>,
 }
 
 impl Memory {
-    pub(super) const fn new(socket: OwnedFd) -> Self {
-        Self { socket, late: AtomicBool::new(false) }
+    pub(super) fn new(socket: OwnedFd) -> Self {
+        Self { socket, late: AtomicBool::new(false), mounts: File::open("/proc/self/mountinfo").ok() }
     }
 
-    /// What lies at an address of a process, as `sys::notify::read_memory` has it, up to 256 bytes.
+    /// Has the launcher look.
     ///
     /// # Errors
-    /// `EFAULT` when nothing could be read, `ETIMEDOUT` when the launcher is busy; else the socket's errno.
-    pub fn read(&self, pid: u32, address: u64, buffer: &mut [u8]) -> Result<usize> {
-        let mut answer = [0; 1 + MOST];
+    /// As for [`Question::look`]; `ETIMEDOUT` when the launcher is busy; the socket's errno.
+    pub fn ask(&self, question: Question) -> Result<Found> {
+        let mut answer = [0; HEAD + MOST + MOST];
         if self.late.load(Ordering::Relaxed) {
             match socket::receive(self.socket.as_fd(), &mut answer) {
                 Err(Errno(libc::EAGAIN)) => return Err(Errno(libc::ETIMEDOUT)),
@@ -46,7 +112,9 @@ impl Memory {
             };
             self.late.store(false, Ordering::Relaxed);
         }
-        let question = [&pid.to_ne_bytes()[..], &address.to_ne_bytes()].concat();
+        let Question { pid, address, directory } = question;
+        let directory = directory.unwrap_or(NO_DIRECTORY);
+        let question = [&pid.to_ne_bytes()[..], &address.to_ne_bytes(), &directory.to_ne_bytes()].concat();
         socket::send(self.socket.as_fd(), &question, &[])?;
         let mut interest = [Interest { fd: Some(self.socket.as_fd()), events: libc::POLLIN, ready: 0 }];
         if !descriptor::poll(&mut interest, Some(PATIENCE))? {
@@ -55,13 +123,34 @@ impl Memory {
         }
         let (count, _) =
             socket::receive_what_fits(self.socket.as_fd(), &mut answer)?.ok_or(Errno(libc::EPIPE))?;
-        match answer.get(1..count) {
-            None | Some([]) => Err(Errno(libc::EFAULT)),
-            Some(read) => {
-                buffer.iter_mut().zip(read).for_each(|(to, from)| *to = *from);
-                Ok(read.len().min(buffer.len()))
-            }
+        found(answer.get(..count).unwrap_or_default())
+    }
+
+    /// The host's table of mounts as it is now (`proc_pid_mountinfo(5)`); empty where it could not be read.
+    #[must_use]
+    pub fn mounts(&self) -> String {
+        let mut bytes = Vec::new();
+        let mut part = [0; 4096];
+        while let Some(table) = &self.mounts
+            && let Ok(count @ 1..) = table.read_at(&mut part, bytes.len() as u64)
+        {
+            bytes.extend_from_slice(part.get(..count).unwrap_or_default());
         }
+        String::from_utf8(bytes).unwrap_or_default()
+    }
+}
+
+fn found(answer: &[u8]) -> Result<Found> {
+    let broken = Errno(libc::EPROTO);
+    let (errno, rest) = answer.split_first_chunk().ok_or(broken)?;
+    let (length, rest) = rest.split_first_chunk().ok_or(broken)?;
+    let (directory, bytes) = rest.split_at_checked(usize::from(u16::from_ne_bytes(*length))).ok_or(broken)?;
+    match i32::from_ne_bytes(*errno) {
+        0 => Ok(Found {
+            bytes: bytes.to_vec(),
+            directory: (!directory.is_empty()).then(|| OsString::from_vec(directory.to_vec()).into()),
+        }),
+        errno => Err(Errno(errno)),
     }
 }
 
@@ -72,16 +161,30 @@ impl Memory {
 pub(super) fn answer(socket: BorrowedFd<'_>) -> Result<()> {
     let mut question = [0; QUESTION];
     let Some((count, _)) = socket::receive_what_fits(socket, &mut question)? else { return Ok(()) };
-    let asked = question.split_first_chunk().and_then(|(pid, address)| Some((pid, address.try_into().ok()?)));
-    let Some((pid, address)) = asked.filter(|_| count == QUESTION) else { return Err(Errno(libc::EPROTO)) };
-    let mut answer = [ANSWER; 1 + MOST];
-    let room = answer.get_mut(1..).unwrap_or_default();
-    let read = notify::read_memory(u32::from_ne_bytes(*pid), u64::from_ne_bytes(address), room).unwrap_or(0);
-    socket::send(socket, answer.get(..=read).unwrap_or_default(), &[])
+    let asked = question.split_first_chunk().and_then(|(pid, rest)| {
+        let (address, directory) = rest.split_first_chunk()?;
+        let directory = i32::from_ne_bytes(directory.try_into().ok()?);
+        Some(Question {
+            pid: u32::from_ne_bytes(*pid),
+            address: u64::from_ne_bytes(*address),
+            directory: Some(directory).filter(|number| *number != NO_DIRECTORY),
+        })
+    });
+    let Some(question) = asked.filter(|_| count == QUESTION) else { return Err(Errno(libc::EPROTO)) };
+    let (errno, Found { bytes, directory }) = match question.look() {
+        Ok(found) => (0, found),
+        Err(Errno(errno)) => (errno, Found::default()),
+    };
+    let directory = directory.unwrap_or_default();
+    let directory = directory.as_os_str().as_bytes();
+    let length = u16::try_from(directory.len()).unwrap_or_default();
+    let head = [&errno.to_ne_bytes()[..], &length.to_ne_bytes()].concat();
+    socket::send(socket, &[&head, directory, &bytes].concat(), &[])
 }
 
 #[cfg(test)]
 mod tests {
+    use std::os::fd::AsRawFd;
     use std::thread;
 
     use super::*;
@@ -93,19 +196,32 @@ mod tests {
         let memory = Memory::new(ours);
         let text = b"a text";
         let address = u64::try_from(text.as_ptr().addr()).unwrap();
-        let mut buffer = [0; 6];
-        assert_eq!(memory.read(process::pid(), address, &mut buffer), Err(Errno(libc::ETIMEDOUT)));
+        let question = Question { pid: process::pid(), address, directory: None };
+        assert_eq!(memory.ask(question), Err(Errno(libc::ETIMEDOUT)));
         // Not asked at all.
-        assert_eq!(memory.read(process::pid(), address, &mut buffer), Err(Errno(libc::ETIMEDOUT)));
+        assert_eq!(memory.ask(question), Err(Errno(libc::ETIMEDOUT)));
         answer(theirs.as_fd()).unwrap();
         assert_eq!(socket::receive(theirs.as_fd(), &mut [0; QUESTION]).map(|_| ()), Err(Errno(libc::EAGAIN)));
+        let place = File::open("/proc").unwrap();
+        let absolute = c"/absolute".to_bytes_with_nul();
+        let at = |text: &[u8], directory: i32| Question {
+            address: u64::try_from(text.as_ptr().addr()).unwrap(),
+            directory: Some(directory),
+            ..question
+        };
         thread::scope(|scope| {
-            scope.spawn(|| (0..2).for_each(|_| answer(theirs.as_fd()).unwrap()));
-            assert_eq!(memory.read(process::pid(), 8, &mut buffer), Err(Errno(libc::EFAULT)));
-            assert_eq!(memory.read(process::pid(), address, &mut buffer), Ok(6));
+            scope.spawn(|| (0..6).for_each(|_| answer(theirs.as_fd()).unwrap()));
+            assert_eq!(memory.ask(Question { address: 8, ..question }), Err(Errno(libc::EFAULT)));
+            let found = memory.ask(question).unwrap();
+            assert!(found.bytes.starts_with(text) && found.directory.is_none());
+            let directory = |question| memory.ask(question).map(|found| found.directory);
+            assert_eq!(directory(at(text, place.as_raw_fd())), Ok(Some("/proc".into())));
+            assert_eq!(directory(at(text, libc::AT_FDCWD)), Ok(std::env::current_dir().ok()));
+            assert_eq!(directory(at(absolute, libc::AT_FDCWD)), Ok(None));
+            assert_eq!(directory(at(text, 1 << 20)), Err(Errno(libc::ENOENT)));
         });
-        assert_eq!(&buffer, text);
         drop(theirs);
-        assert_eq!(memory.read(process::pid(), address, &mut buffer), Err(Errno(libc::EPIPE)));
+        assert_eq!(memory.ask(question), Err(Errno(libc::EPIPE)));
+        assert_eq!(memory.mounts(), std::fs::read_to_string("/proc/self/mountinfo").unwrap());
     }
 }

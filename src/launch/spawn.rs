@@ -157,8 +157,10 @@ impl Prepared {
             match step {
                 Step::Seccomp { program, observe } => {
                     self.filter = filter::assemble(program);
-                    if *observe && may_hand_over(program) {
-                        self.observing = filter::observing(&self.filter);
+                    if let Some(observe) = observe
+                        && may_hand_over(program)
+                    {
+                        self.observing = filter::assemble(&seccomp::observing(program, *observe));
                     }
                 }
                 Step::Exec { program, argv, env, .. } => {
@@ -178,7 +180,8 @@ impl Prepared {
 
 /// A policy may refuse the very call that hands the listener over: nobody would answer it.
 fn may_hand_over(program: &[(u16, u8, u8, u32)]) -> bool {
-    seccomp::number("sendmsg").is_some_and(|call| !seccomp::refuses(program, call, &[0; 6]))
+    seccomp::number("sendmsg")
+        .is_some_and(|call| seccomp::allows(program, seccomp::AUDIT_ARCH_X86_64, call, &[0; 6]))
 }
 
 /// A cell that is being built or runs.

@@ -13,7 +13,7 @@ use super::init::State;
 use super::spawn::Origin;
 use super::{LaunchError, private};
 use crate::outcome::{Built, Coverage, Layer, Receipt};
-use crate::plan::step::{CANARY, EMPTY_DIRECTORY, EMPTY_FILE, Step};
+use crate::plan::step::{CANARY, EMPTY_DIRECTORY, EMPTY_FILE, Observe, Step};
 use crate::sys::{Errno, descriptor, kernel_file, mount, network, process};
 
 /// What a check saw, or what was wrong.
@@ -83,10 +83,11 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
 
 /// What will be known of each layer's refusals. Mounts, Landlock and capabilities tell nobody but the payload; of what
 /// resource limits refuse, the payload's own words are the only trace.
-fn coverage(layers: &[Layer], observed: bool) -> BTreeMap<String, Coverage> {
+fn coverage(layers: &[Layer], observed: Option<Observe>) -> BTreeMap<String, Coverage> {
     let supervisors = [Layer::Rlimit, Layer::Deadline, Layer::Output, Layer::Protocol];
     let told = |layer: &Layer| match layer {
-        Layer::Seccomp if observed => Coverage::Complete,
+        Layer::Seccomp if observed.is_some() => Coverage::Complete,
+        Layer::Root if observed == Some(Observe::Files) => Coverage::Sampled,
         Layer::Cgroup | Layer::Deadline | Layer::Output | Layer::Protocol | Layer::Access => {
             Coverage::Complete
         }

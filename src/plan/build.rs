@@ -12,7 +12,7 @@ use crate::host::probe::Failed;
 use crate::host::view::{Seen, View};
 use crate::host::{Cgroup, Facts};
 use crate::outcome::Layer;
-use crate::policy::{Floor, Limits, Policy};
+use crate::policy::{Floor, Limits, Observe, Policy};
 
 /// User and group id of the payload inside its user namespace.
 pub const INSIDE: u32 = 1000;
@@ -84,7 +84,7 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     steps.push(Step::DropCapabilities { bounding: true });
     steps.push(Step::NoNewPrivileges);
     steps.push(Step::Landlock { abi: request.facts.landlock_abi, rules: tree.landlock(policy) });
-    steps.push(Step::Seccomp { program, observe: true });
+    steps.push(Step::Seccomp { program, observe: Some(policy.observe) });
     let mut layers =
         vec![Layer::Namespaces, Layer::Root, Layer::Landlock, Layer::Seccomp, Layer::Capabilities];
     if floor == Floor::Full {
@@ -155,7 +155,8 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     steps.push(Step::NoNewPrivileges);
     steps.push(Step::HoldProcesses);
     steps.push(Step::Landlock { abi: facts.landlock_abi, rules: tree.landlock_on_host(policy) });
-    steps.push(Step::Seccomp { program, observe: true });
+    // What a file is called there says nothing about what is granted: a rule is on where a path leads.
+    steps.push(Step::Seccomp { program, observe: Some(Observe::Calls) });
     steps.push(Step::Verify { layers });
     steps.push(exec(request));
     Ok(Plan { floor: Floor::Landlock, steps })

@@ -7,7 +7,7 @@ use std::path::Path;
 
 use super::Plan;
 use super::step::{Access, LandlockRule, Step};
-use crate::policy::Policy;
+use crate::policy::{Observe, Policy};
 use crate::text::escape;
 
 /// The whole plan as text.
@@ -87,7 +87,11 @@ fn words(step: &Step) -> String {
         Step::UnshareUser { inside } => format!("{inside} inside"),
         Step::Landlock { abi, rules } => format!("abi {abi}: {}", list(rules, rule)),
         Step::Seccomp { program, observe } => {
-            let told = if *observe { ", refusals told to the supervisor" } else { "" };
+            let told = match observe {
+                None => "",
+                Some(Observe::Calls) => ", refusals told to the supervisor",
+                Some(Observe::Files) => ", refusals and every open told to the supervisor",
+            };
             format!("{} instructions{told}", program.len())
         }
         Step::Verify { layers } => list(layers, |layer| layer.name().to_owned()),

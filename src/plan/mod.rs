@@ -8,6 +8,7 @@ pub mod explain;
 pub mod lost;
 pub mod prelude;
 pub mod seccomp;
+pub mod shown;
 pub mod step;
 pub mod why;
 

@@ -7,6 +7,7 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::Layer;
+pub use crate::policy::Observe;
 
 /// Where toolcell keeps its own objects in the private root.
 pub const OWN: &str = "/.toolcell";
@@ -262,8 +263,9 @@ pub enum Step {
     Seccomp {
         /// The program.
         program: Vec<(u16, u8, u8, u32)>,
-        /// Its refusals, but for `ENOSYS`, are told to the supervisor, which answers with the program's error.
-        observe: bool,
+        /// What is told to the supervisor: refusals but for `ENOSYS`, which it answers with the program's error, and on
+        /// demand each file that is opened.
+        observe: Option<Observe>,
     },
     /// Child: look at each layer from inside; refuse to go on when one is not on.
     Verify {

@@ -12,7 +12,7 @@ use super::seccomp::{self, UnknownSyscall, Verdict};
 use super::step::{Access, Step};
 use crate::host::reach::{Place, Reach};
 use crate::host::view::View;
-use crate::policy::path::grantable;
+use crate::policy::path::{PathError, grantable};
 use crate::policy::{PathRule, Policy};
 
 /// What somebody wants to do with a path.
@@ -157,7 +157,7 @@ pub fn file(policy: &Policy, plan: &Plan, view: &View, asked: File<'_>) -> Answe
             let by = protecting.unwrap_or_else(|| granting(policy, view, mount, operation));
             let mut told = answer(permits(*access, operation) && ruled, by);
             if protected {
-                told.allow = Some(format!("[filesystem]\nwrite = [{}]", optional(mount)));
+                told.allow = Some(spelled_out(mount));
                 told.note = None;
             }
             if told.decision == Decision::Allowed {
@@ -279,21 +279,36 @@ fn remedy(operation: Operation, path: &Path, place: &Place) -> (Option<String>, 
         }
         Place::NotShown | Place::Bound { .. } | Place::Unknown(_) => {}
     }
-    if let Err(error) = grantable(path) {
-        return nothing(&error.to_string());
-    }
+    let line = match grant(operation, path) {
+        Ok(line) => line,
+        Err(error) => return nothing(&error.to_string()),
+    };
+    let both = (operation == Operation::Write).then(|| {
+        "a path that does not exist cannot be granted; grant the directory that it is to be made in"
+            .to_owned()
+    });
+    (Some(line), both)
+}
+
+/// The line that grants a path.
+///
+/// # Errors
+/// Why none may.
+pub fn grant(operation: Operation, path: &Path) -> Result<String, PathError> {
+    grantable(path)?;
     let list = match operation {
         Operation::Read => "read",
         Operation::Write => "write",
         Operation::Exec => "execute",
     };
     let shown = crate::policy::path::escape(&path.to_string_lossy());
-    let line = format!("[filesystem]\n{list} = [{}]", toml_text(&shown));
-    let both = (operation == Operation::Write).then(|| {
-        "a path that does not exist cannot be granted; grant the directory that it is to be made in"
-            .to_owned()
-    });
-    (Some(line), both)
+    Ok(format!("[filesystem]\n{list} = [{}]", toml_text(&shown)))
+}
+
+/// The line that grants a name which is protected in a writable directory, and may not exist.
+#[must_use]
+pub fn spelled_out(path: &Path) -> String {
+    format!("[filesystem]\nwrite = [{}]", optional(path))
 }
 
 /// An item of a list of paths, for a path that may not exist.

@@ -51,6 +51,34 @@ pub struct Policy {
     pub audit: Audit,
     /// The weakest isolation that is accepted; below it the call is refused.
     pub floor: Floor,
+    /// What the record tells of refusals.
+    #[serde(default)]
+    pub observe: Observe,
+}
+
+/// What the record tells of refusals, beyond limits.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Observe {
+    /// System calls that the filter refuses.
+    #[default]
+    Calls,
+    /// These, and files that the cell lacks: each `open` takes longer for it.
+    Files,
+}
+
+impl Observe {
+    /// Every choice.
+    pub const ALL: [Self; 2] = [Self::Calls, Self::Files];
+
+    /// The name in a profile.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Calls => "calls",
+            Self::Files => "files",
+        }
+    }
 }
 
 /// A path in a rule, absolute and with variables replaced, and the reason for it.

@@ -9,13 +9,14 @@ use crate::outcome::Limit;
 /// The policy as TOML, each rule with its `why` and, as a comment, its origin.
 #[must_use]
 pub fn to_toml(policy: &Policy) -> String {
-    let Policy { name, description, filesystem, syscalls, environment, audit, floor, .. } = policy;
+    let Policy { name, description, filesystem, syscalls, environment, audit, floor, observe, .. } = policy;
     let mut out = Printer(String::new());
     out.line(&format!("# profile `{name}`, with everything that it extends"));
     if !description.is_empty() {
         out.line(&format!("description = {}", quote(description)));
     }
     out.line(&format!("floor = {}", quote(floor.name())));
+    out.line(&format!("observe = {}", quote(observe.name())));
     out.line("\n[filesystem]");
     out.rules("read", &filesystem.read);
     out.rules("write", &filesystem.write);

@@ -13,12 +13,12 @@ use super::mistakes::{Mistake, Mistakes, Spot, closest, one_edit_away};
 use super::path::{PathError, SCRATCH, Variables, grantable};
 use super::toml_file::{Source, TomlFile, Value, list};
 use super::units::UnitError;
-use super::{Floor, PathRule, limits};
+use super::{Floor, Observe, PathRule, limits};
 use crate::outcome::Limit;
 
 /// Every section and its keys; the first are those at the top, before any section.
 pub const SECTIONS: &[(&str, &[&str])] = &[
-    ("", &["name", "description", "extends", "floor"]),
+    ("", &["name", "description", "extends", "floor", "observe"]),
     ("filesystem", &["read", "write", "execute", "deny", "scratch"]),
     ("limits", &["memory", "cpu", "tasks", "time", "output", "open-files", "file-size"]),
     ("syscalls", &["allow", "deny"]),
@@ -56,6 +56,8 @@ pub struct Profile {
     pub extends: Option<Located<String>>,
     /// The weakest isolation accepted.
     pub floor: Option<Floor>,
+    /// What the record tells.
+    pub observe: Option<Observe>,
     /// `filesystem.read`
     pub read: Vec<Located<PathRule>>,
     /// `filesystem.write`
@@ -143,7 +145,10 @@ impl Reader<'_, '_> {
                 "name" => self.name(value),
                 "description" => self.profile.description = self.file.line(value, "`description`"),
                 "extends" => self.extends(value),
-                "floor" => self.floor(value),
+                "floor" => self.profile.floor = self.choice("floor", value, Floor::ALL, Floor::name),
+                "observe" => {
+                    self.profile.observe = self.choice("observe", value, Observe::ALL, Observe::name);
+                }
                 section => self.section(section, value),
             }
         }
@@ -199,17 +204,25 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn floor(&mut self, value: &Value<'_>) {
-        let Some(text) = self.file.text(value, "`floor`") else { return };
-        self.profile.floor = Floor::ALL.into_iter().find(|floor| floor.name() == text);
-        if self.profile.floor.is_none() {
-            let names = Floor::ALL.map(Floor::name);
+    /// One of a few names.
+    fn choice<T: Copy, const N: usize>(
+        &mut self,
+        key: &str,
+        value: &Value<'_>,
+        all: [T; N],
+        name: fn(T) -> &'static str,
+    ) -> Option<T> {
+        let text = self.file.text(value, &format!("`{key}`"))?;
+        let found = all.into_iter().find(|known| name(*known) == text);
+        if found.is_none() {
+            let names = all.map(name);
             let hint = match closest(text, names) {
                 Some(meant) => format!("did you mean `{meant}`?"),
                 None => format!("known here: {}", list(&names)),
             };
-            self.file.mistake(&value.span(), &format!("unknown floor `{text}`"), Some(&hint));
+            self.file.mistake(&value.span(), &format!("unknown {key} `{text}`"), Some(&hint));
         }
+        found
     }
 
     fn limit(&mut self, limit: Limit, value: &Value<'_>) {

@@ -6,7 +6,9 @@ use std::collections::BTreeMap;
 
 use super::mistakes::{Mistake, Mistakes, closest};
 use super::profile::{Located, Profile, World, read};
-use super::{Audit, Environment, Filesystem, Floor, Limits, PathRule, Policy, Source, Syscalls, limits};
+use super::{
+    Audit, Environment, Filesystem, Floor, Limits, Observe, PathRule, Policy, Source, Syscalls, limits,
+};
 
 impl Policy {
     /// The policy of an empty profile: nothing is granted, limits are the default ones.
@@ -21,6 +23,7 @@ impl Policy {
             environment: Environment::default(),
             audit: Audit::default(),
             floor: Floor::Full,
+            observe: Observe::Calls,
         }
     }
 
@@ -171,11 +174,12 @@ fn follow<'s>(
 
 /// Everything but the path rules.
 fn apply(policy: &mut Policy, profile: &Profile, mistakes: &mut Vec<Mistake>) {
-    let Profile { description, floor, set, .. } = profile;
+    let Profile { description, floor, observe, set, .. } = profile;
     if let Some(description) = description {
         policy.description.clone_from(description);
     }
     policy.floor = floor.unwrap_or(policy.floor);
+    policy.observe = observe.unwrap_or(policy.observe);
     policy.filesystem.scratch_execute |= profile.scratch_execute;
     for (limit, amount) in &profile.limits {
         if let Err(error) = policy.set_limit(*limit, amount.value) {

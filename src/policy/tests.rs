@@ -14,7 +14,7 @@ use super::mistakes::Mistakes;
 use super::print::to_toml;
 use super::profile::World;
 use super::resolve::resolve;
-use super::{Floor, PathRule, Policy, Source, config, limits, profile};
+use super::{Floor, Observe, PathRule, Policy, Source, config, limits, profile};
 use crate::outcome::Limit;
 
 fn world() -> World<'static> {
@@ -154,6 +154,7 @@ fn a_child_adds_to_lists_and_replaces_the_rest() {
     let parent = r#"
 description = "parent"
 floor = "no-cgroup"
+observe = "files"
 [filesystem]
 read = ["/a", { path = "/b", why = "parent's", optional = true }]
 scratch = "1MiB"
@@ -179,7 +180,7 @@ set = { A = "{workspace}/{{x}}" }
 "#;
     let policy = resolved("child", &[("parent", parent), ("child", child)]).unwrap();
     assert_eq!((policy.name.as_str(), policy.description.as_str()), ("child", "parent"));
-    assert_eq!(policy.floor, Floor::NoCgroup);
+    assert_eq!((policy.floor, policy.observe), (Floor::NoCgroup, Observe::Files));
     assert_eq!(paths(&policy.filesystem.read), ["/a", "/b", "/etc/cells/c"]);
     let b = &policy.filesystem.read[1];
     assert_eq!((b.why.as_str(), b.origin.as_str(), b.optional), ("parent's", "profile `parent`", false));
@@ -534,6 +535,7 @@ fn policy() -> impl Strategy<Value = Policy> {
                 policy.audit.redact = redact.into_iter().collect();
                 policy.syscalls.allow = vec!["ptrace".to_owned()];
                 policy.floor = Floor::ALL[floor];
+                policy.observe = Observe::ALL[floor % 2];
                 policy
             },
         )

@@ -490,7 +490,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
-    use crate::policy::{Audit, Environment, Filesystem, Floor, Limits, Syscalls};
+    use crate::policy::{Audit, Environment, Filesystem, Floor, Limits, Observe, Syscalls};
 
     pub(super) fn policy(time: Duration, output: u64) -> Policy {
         Policy {
@@ -516,6 +516,7 @@ mod tests {
             environment: Environment { pass: vec![], set: BTreeMap::new() },
             audit: Audit::default(),
             floor: Floor::Landlock,
+            observe: Observe::Calls,
         }
     }
 }

@@ -23,21 +23,6 @@ pub fn install(program: &[Instruction]) -> Result<()> {
     set(program, 0).map(drop)
 }
 
-/// The same program, whose refusals are told to a listener instead of answered by the kernel. `ENOSYS` stays the
-/// kernel's: it sends programs to an older call, as often as they start a thread.
-#[must_use]
-pub fn observing(program: &[Instruction]) -> Vec<Instruction> {
-    const RETURN: u16 = 0x06;
-    const ENOSYS: u32 = libc::SECCOMP_RET_ERRNO | libc::ENOSYS.cast_unsigned();
-    let told = |instruction: &Instruction| {
-        let refusal = instruction.code == RETURN
-            && instruction.k & libc::SECCOMP_RET_ACTION == libc::SECCOMP_RET_ERRNO
-            && instruction.k != ENOSYS;
-        Instruction { k: if refusal { libc::SECCOMP_RET_USER_NOTIF } else { instruction.k }, ..*instruction }
-    };
-    program.iter().map(told).collect()
-}
-
 /// `SECCOMP_FILTER_FLAG_NEW_LISTENER`: installs a program that tells, close-on-exec listener included. Once a call was
 /// taken, only a signal that kills interrupts it, where the kernel knows how (5.19).
 ///

@@ -198,6 +198,8 @@ pub enum Beneath {
     InRoot,
     /// From the directory as usual.
     Plain,
+    /// Below the directory, and on its mount.
+    SameMount,
 }
 
 /// openat2(2) that follows no symbolic and no magic link in any component.
@@ -219,6 +221,7 @@ pub fn open_without_links(
             | match beneath {
                 Beneath::InRoot => libc::RESOLVE_IN_ROOT,
                 Beneath::Plain => 0,
+                Beneath::SameMount => libc::RESOLVE_BENEATH | libc::RESOLVE_NO_XDEV,
             },
     };
     // SAFETY: the path is a NUL-terminated text; the kernel reads `size` bytes of `how`.

@@ -1,7 +1,6 @@
 //! seccomp(2) user notification: which call waits, whether it still waits, the answer; and memory of who made it.
 //!
-//! Neighbours: `sys::filter` gives the listener, `watch::refusals` answers. Never: lets a call run: there is no answer
-//! here but an error.
+//! Neighbours: `sys::filter` gives the listener, `watch::refusals` answers. Never: decides.
 
 use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
@@ -40,6 +39,17 @@ struct Response {
 const SECCOMP_IOCTL_NOTIF_RECV: libc::Ioctl = 0xc050_2100_u32 as libc::Ioctl;
 const SECCOMP_IOCTL_NOTIF_SEND: libc::Ioctl = 0xc018_2101_u32 as libc::Ioctl;
 const SECCOMP_IOCTL_NOTIF_ID_VALID: libc::Ioctl = 0x4008_2102;
+
+/// `SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP` (6.6): who made a call and who answers it take turns on one processor, so that neither
+/// waits for another to wake up. A kernel that does not know it goes on as before.
+pub fn take_turns(listener: BorrowedFd<'_>) {
+    const SECCOMP_IOCTL_NOTIF_SET_FLAGS: libc::Ioctl = 0x4008_2104;
+    const SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP: u64 = 1;
+    // SAFETY: the flags go in the argument itself; no memory is touched.
+    let _slower = unsafe {
+        libc::ioctl(listener.as_raw_fd(), SECCOMP_IOCTL_NOTIF_SET_FLAGS, SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
+    };
+}
 
 /// What a listener has at this moment.
 #[derive(Debug)]
@@ -88,15 +98,28 @@ pub fn still_waits(listener: BorrowedFd<'_>, id: u64) -> bool {
     .is_ok()
 }
 
+/// The call goes on as if nobody had been told. Only for one that the program allows on its registers: what they point to
+/// may change until the kernel looks.
+///
+/// # Errors
+/// The kernel's errno; `ENOENT` when nobody waits for the answer any more.
+pub fn proceed(listener: BorrowedFd<'_>, id: u64) -> Result<()> {
+    const SECCOMP_USER_NOTIF_FLAG_CONTINUE: u32 = 1;
+    send(listener, &Response { id, val: 0, error: 0, flags: SECCOMP_USER_NOTIF_FLAG_CONTINUE })
+}
+
 /// The call returns this error.
 ///
 /// # Errors
 /// The kernel's errno; `ENOENT` when nobody waits for the answer any more.
 pub fn refuse(listener: BorrowedFd<'_>, id: u64, errno: Errno) -> Result<()> {
-    let response = Response { id, val: 0, error: -errno.0, flags: 0 };
+    send(listener, &Response { id, val: 0, error: -errno.0, flags: 0 })
+}
+
+fn send(listener: BorrowedFd<'_>, response: &Response) -> Result<()> {
     // SAFETY: the request has the size of `response` in it, which is live.
     check(libc::c_long::from(unsafe {
-        libc::ioctl(listener.as_raw_fd(), SECCOMP_IOCTL_NOTIF_SEND, &raw const response)
+        libc::ioctl(listener.as_raw_fd(), SECCOMP_IOCTL_NOTIF_SEND, std::ptr::from_ref(response))
     }))
     .map(drop)
 }

@@ -33,6 +33,7 @@ impl Attendant {
     /// # Errors
     /// The kernel's errno.
     pub fn listen(&mut self, listener: OwnedFd) -> Result<()> {
+        lock(&self.refusals).meet(listener.as_fd());
         let task = attend(readiness::readable(listener)?, Arc::clone(&self.refusals));
         self.task = Some(tokio::spawn(task).abort_handle());
         Ok(())

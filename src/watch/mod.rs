@@ -4,7 +4,10 @@
 //! Never: outlives the call.
 
 pub mod attendant;
+mod files;
+mod notes;
 pub mod passthrough;
+mod presence;
 pub mod refusals;
 pub mod reported;
 pub mod usage;

@@ -272,7 +272,12 @@ fn drain_channel(started: &Started, passed: &mut Passed) -> Result<bool> {
                 let message = buffer.get(..count).unwrap_or_default();
                 match serde_json::from_slice(message).map_err(|_foreign| Errno(libc::EPROTO))? {
                     Report::Failed(error) => passed.failed = Some(error),
-                    Report::Listener => passed.listener = descriptors.into_iter().next(),
+                    Report::Listener => {
+                        passed.listener = descriptors.into_iter().next();
+                        if let (Some(listener), Some(refusals)) = (&passed.listener, &passed.refusals) {
+                            refusals.meet(listener.as_fd());
+                        }
+                    }
                     Report::Ready(receipt) => {
                         if let Some(refusals) = &mut passed.refusals {
                             refusals.begin();

@@ -7,14 +7,18 @@
 //! What is answered rests on registers alone. Texts are read from memory that its owner may change meanwhile, so they
 //! are for the record, and a call is refused just so when they cannot be read.
 //!
-//! Neighbours: `passthrough` and `launch::supervisor` hold the listener and say when to look. Never: lets a call run;
-//! waits; grows with what a cell does.
+//! Where opens are told as well, the program says that such a call runs, and `files` lets it go on.
+//!
+//! Neighbours: `passthrough` and `launch::supervisor` hold the listener and say when to look. Never: lets a call run that
+//! the program refuses; waits; grows with what a cell does.
 
 use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use crate::launch::memory::Memory;
+use super::files::Files;
+use super::notes::{Note, Notes};
+use crate::launch::memory::{Memory, Question};
 use crate::outcome::{Coverage, Evidence, Layer, Receipt, Violation};
 use crate::plan::Plan;
 use crate::plan::seccomp::{self, Attempt};
@@ -23,8 +27,6 @@ use crate::policy::Policy;
 use crate::sys::notify::{self, Notification, Waiting};
 use crate::sys::{Errno, Result};
 
-/// Distinct attempts that a record holds; what comes after them is counted together.
-const MOST: usize = 32;
 /// Bytes of a text that are kept.
 const TEXT: usize = 256;
 /// Calls of one cell whose texts are read, and which are answered at once.
@@ -51,15 +53,12 @@ pub enum Look {
     Gone,
 }
 
-#[derive(Debug)]
-struct Noted {
+#[derive(Debug, PartialEq, Eq)]
+struct Refused {
     number: u32,
     operation: &'static str,
     object: String,
     errno: Errno,
-    count: u64,
-    first: Duration,
-    last: Duration,
 }
 
 /// The refused calls of one cell.
@@ -71,10 +70,9 @@ pub struct Refusals {
     /// The cell's pid 1, whose own calls are nobody's attempt.
     init: u32,
     began: Instant,
-    noted: Vec<Noted>,
+    notes: Notes<Refused>,
+    files: Option<Files>,
     answered: u64,
-    /// Calls beyond [`MOST`] distinct attempts.
-    others: u64,
     /// The listener failed: what came after that nobody was told.
     lost: bool,
     /// The text of a call could not be had.
@@ -94,11 +92,19 @@ impl Refusals {
             memory,
             init: init.cast_unsigned(),
             began: Instant::now(),
-            noted: Vec::new(),
+            notes: Notes::new(),
+            files: Files::of(plan),
             answered: 0,
-            others: 0,
             lost: false,
             unread: false,
+        }
+    }
+
+    /// The listener is here.
+    pub fn meet(&self, listener: BorrowedFd<'_>) {
+        // Every open waits for an answer then.
+        if self.files.is_some() {
+            notify::take_turns(listener);
         }
     }
 
@@ -123,25 +129,34 @@ impl Refusals {
                 Waiting::Call(call) => self.answer(listener, &call)?,
             }
         }
-        Ok(Look::Again(if self.answered > AT_ONCE { PAUSE } else { Duration::ZERO }))
+        let flood = self.answered > AT_ONCE || self.files.as_ref().is_some_and(Files::is_flood);
+        Ok(Look::Again(if flood { PAUSE } else { Duration::ZERO }))
     }
 
     fn answer(&mut self, listener: BorrowedFd<'_>, call: &Notification) -> Result<()> {
-        let errno = seccomp::refusal(&self.program, call.architecture, call.number, &call.arguments);
-        // The kernel tells of refusals only. Whatever else this were, it does not run.
-        let errno = Errno(errno.unwrap_or(libc::EPERM));
+        let refused = seccomp::refusal(&self.program, call.architecture, call.number, &call.arguments);
+        if let Some(files) = &mut self.files
+            && refused.is_none()
+            && seccomp::allows(&self.program, call.architecture, call.number, &call.arguments)
+        {
+            return there(match call.pid == self.init {
+                true => notify::proceed(listener, call.id),
+                false => files.answer(listener, call, self.memory.as_deref(), self.began.elapsed()),
+            });
+        }
+        // Else the kernel tells of refusals only. Whatever else this were, it does not run.
+        let errno = Errno(refused.unwrap_or(libc::EPERM));
         if call.pid != self.init {
             let mut attempt = seccomp::attempt(call.number, &call.arguments);
             if self.answered < AT_ONCE {
                 self.read_texts(listener, call, &mut attempt);
             }
-            self.note(call.number, attempt, errno);
+            self.answered = self.answered.saturating_add(1);
+            let Attempt { operation, object, .. } = attempt;
+            let what = Refused { number: call.number, operation, object, errno };
+            self.notes.add(what, self.began.elapsed());
         }
-        match notify::refuse(listener, call.id, errno) {
-            // Killed, or gone on after a signal: there is nobody to answer.
-            Ok(()) | Err(Errno(libc::ENOENT | libc::EINTR)) => Ok(()),
-            Err(errno) => Err(errno),
-        }
+        there(notify::refuse(listener, call.id, errno))
     }
 
     /// Adds what the registers point to. A text counts only if the call waited all the while: else the thread id may have
@@ -153,17 +168,17 @@ impl Refusals {
             .iter()
             .filter_map(|at| {
                 let address = *call.arguments.get(*at)?;
-                let mut buffer = [0; TEXT];
-                let count = match self.read_memory(call.pid, address, &mut buffer) {
-                    Ok(count) => count,
+                let question = Question { pid: call.pid, address, directory: None };
+                let read = match question.look_by(self.memory.as_deref()) {
+                    Ok(found) => found.bytes,
                     Err(errno) => {
                         // Else there is no text, or nobody any more whose it was.
                         unread |= !matches!(errno, Errno(libc::EFAULT | libc::ESRCH));
                         return None;
                     }
                 };
-                let read = buffer.get(..count)?;
-                let end = read.iter().position(|byte| *byte == 0).unwrap_or(count);
+                let read = read.get(..TEXT).unwrap_or(&read);
+                let end = read.iter().position(|byte| *byte == 0).unwrap_or(read.len());
                 let text = String::from_utf8_lossy(read.get(..end)?).into_owned();
                 Some(text).filter(|text| !text.is_empty())
             })
@@ -174,53 +189,51 @@ impl Refusals {
         }
     }
 
-    fn read_memory(&self, pid: u32, address: u64, buffer: &mut [u8]) -> Result<usize> {
-        match &self.memory {
-            Some(memory) => memory.read(pid, address, buffer),
-            None => notify::read_memory(pid, address, buffer),
-        }
-    }
-
-    fn note(&mut self, number: u32, attempt: Attempt, errno: Errno) {
-        self.answered = self.answered.saturating_add(1);
-        let now = self.began.elapsed();
-        let Attempt { operation, object, .. } = attempt;
-        let same = |noted: &&mut Noted| (noted.operation, &noted.object) == (operation, &object);
-        if let Some(noted) = self.noted.iter_mut().find(same) {
-            noted.count = noted.count.saturating_add(1);
-            noted.last = now;
-        } else if self.noted.len() < MOST {
-            self.noted.push(Noted { number, operation, object, errno, count: 1, first: now, last: now });
-        } else {
-            self.others = self.others.saturating_add(1);
-        }
-    }
-
-    /// What the receipt is to say, after it said that this layer tells: no more than what was noted.
+    /// What the receipt is to say, after it said which layers tell: no more than what was noted.
     pub fn confess(&self, receipt: &mut Receipt) {
+        let told = |coverage| if self.lost { Coverage::Blind } else { coverage };
         if let Some(coverage @ Coverage::Complete) = receipt.coverage.get_mut(Layer::Seccomp.name())
-            && (self.lost || self.unread || self.others > 0 || self.answered > AT_ONCE)
+            && (self.lost || self.unread || self.notes.others > 0 || self.answered > AT_ONCE)
         {
-            *coverage = if self.lost { Coverage::Blind } else { Coverage::Sampled };
+            *coverage = told(Coverage::Sampled);
+        }
+        if let Some(coverage @ Coverage::Sampled) = receipt.coverage.get_mut(Layer::Root.name())
+            && let Some(files) = &self.files
+        {
+            *coverage = told(files.coverage());
         }
     }
 
-    /// What was refused so far, in the order in which it was first tried.
+    /// What was refused so far: calls, then files, in the order in which each was first tried.
     #[must_use]
     pub fn violations(&self, policy: &Policy) -> Vec<Violation> {
-        let mut found: Vec<Violation> = self.noted.iter().map(|noted| violation(noted, policy)).collect();
-        if self.others > 0 {
+        let mut found: Vec<Violation> = self.notes.noted.iter().map(|note| violation(note, policy)).collect();
+        if self.notes.others > 0 {
             found.push(Violation {
                 operation: "other refused calls".to_owned(),
-                count: self.others,
+                count: self.notes.others,
                 ..blank()
             });
         }
+        found.extend(self.files.iter().flat_map(|files| files.violations(policy)));
         found
     }
 }
 
-fn blank() -> Violation {
+/// Killed, or gone on after a signal: there is nobody to answer.
+const fn there(answered: Result<()>) -> Result<()> {
+    match answered {
+        Err(Errno(libc::ENOENT | libc::EINTR)) => Ok(()),
+        answered => answered,
+    }
+}
+
+/// A time in a record.
+pub(super) fn us(time: Duration) -> Option<u64> {
+    u64::try_from(time.as_micros()).ok()
+}
+
+pub(super) fn blank() -> Violation {
     Violation {
         layer: Layer::Seccomp,
         limit: None,
@@ -238,27 +251,25 @@ fn blank() -> Violation {
     }
 }
 
-fn violation(noted: &Noted, policy: &Policy) -> Violation {
-    let us = |time: Duration| u64::try_from(time.as_micros()).ok();
-    let rule = if policy.syscalls.deny.iter().any(|denied| denied == noted.operation) {
+fn violation(note: &Note<Refused>, policy: &Policy) -> Violation {
+    let Note { what: Refused { number, operation, object, errno }, .. } = note;
+    let rule = if policy.syscalls.deny.iter().any(|denied| denied == operation) {
         format!("`syscalls.deny` of profile `{}`", policy.name)
     } else {
-        let explained = seccomp::explain_number(noted.number, &policy.syscalls);
+        let explained = seccomp::explain_number(*number, &policy.syscalls);
         explained.map_or_else(
             |_unknown_name| blank().rule,
             |explained| format!("the system call filter: {}", explained.why),
         )
     };
-    let allow = ALLOWABLE
-        .contains(&noted.operation)
-        .then(|| format!("[syscalls]\nallow = [\"{}\"]", noted.operation));
+    let allow = ALLOWABLE.contains(operation).then(|| format!("[syscalls]\nallow = [\"{operation}\"]"));
     Violation {
-        operation: noted.operation.to_owned(),
-        object: noted.object.clone(),
-        errno: Some(noted.errno.name()),
-        count: noted.count,
-        first_us: us(noted.first),
-        last_us: us(noted.last),
+        operation: (*operation).to_owned(),
+        object: object.clone(),
+        errno: Some(errno.name()),
+        count: note.count,
+        first_us: us(note.first),
+        last_us: us(note.last),
         rule,
         allow,
         ..blank()

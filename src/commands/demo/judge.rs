@@ -219,12 +219,15 @@ fn stopper(attack: &Attack, word: &Word, record: Option<&Record>) -> Option<Stop
         Wall::Limit(limit) => violation.limit == Some(limit),
         Wall::Protocol => violation.layer == Layer::Protocol,
         // Whatever else was refused on the way, the probe tells of what stopped it.
-        _ => violation.limit.is_none() && word.errno.is_some() && violation.errno == word.errno,
+        _ => {
+            let file = violation.layer != Layer::Root || violation.object == word.object;
+            violation.limit.is_none() && word.errno.is_some() && violation.errno == word.errno && file
+        }
     };
     if let Some(violation) = violations.iter().find(fits) {
         let rule = match (violation.limit, violation.layer) {
             (Some(limit), _) => limit_key(limit),
-            (None, Layer::Seccomp) => violation.operation.clone(),
+            (None, Layer::Seccomp | Layer::Root) => violation.operation.clone(),
             (None, _) => violation.rule.replace('`', ""),
         };
         return Some(Stopper { layer: violation.layer.name(), rule, known: Known::Record });

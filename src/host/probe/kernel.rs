@@ -11,7 +11,7 @@ use std::path::Path;
 use super::{Failed, Part, child};
 use crate::launch::idmap;
 use crate::plan::seccomp;
-use crate::policy::Syscalls;
+use crate::policy::{Observe, Syscalls};
 use crate::sys::mount::{self, Beneath, attr};
 use crate::sys::{Errno, capability, descriptor, filter, identity, landlock, network, process};
 
@@ -206,13 +206,15 @@ fn landlocked() -> Found {
 
 fn filtered() -> Found {
     let program = seccomp::compile(&Syscalls::default()).map_err(|_unknown| Errno(libc::EINVAL));
-    let program = filter::assemble(&program.map_err(failed("seccomp", "the default filter"))?);
+    let program = program.map_err(failed("seccomp", "the default filter"))?;
+    let observing = filter::assemble(&seccomp::observing(&program, Observe::Calls));
+    let program = filter::assemble(&program);
     let no_privileges =
         || process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(failed("prctl", "PR_SET_NO_NEW_PRIVS"));
     // A cell does without the listener where there can be none, and its receipt says so.
     let told = forked(|| {
         no_privileges()?;
-        let made = filter::install_observing(&filter::observing(&program)).map(drop);
+        let made = filter::install_observing(&observing).map(drop);
         made.map_err(failed("seccomp", "SECCOMP_FILTER_FLAG_NEW_LISTENER"))?;
         Ok(String::new())
     });

@@ -3,7 +3,7 @@
 //! Neighbours: `tree` writes the programs; `watch` asks for the error of a call that the kernel told of. Never: knows
 //! more of a call than its registers.
 
-use super::tree::{AUDIT_ARCH_X86_64, RET_ALLOW, RET_ERRNO};
+use super::tree::{RET_ALLOW, RET_ERRNO};
 
 /// linux/seccomp.h: `SECCOMP_RET_ACTION_FULL`. The low half of `RET_ERRNO` is the error.
 const RET_ACTION: u32 = 0xffff_0000;
@@ -23,10 +23,10 @@ pub fn refusal(
     i32::try_from(answer & !RET_ACTION).ok()
 }
 
-/// Does the program refuse this call of its own architecture?
+/// Does the program let this call run?
 #[must_use]
-pub fn refuses(program: &[(u16, u8, u8, u32)], number: u32, arguments: &[u64; 6]) -> bool {
-    evaluate(program, AUDIT_ARCH_X86_64, number, arguments) != Some(RET_ALLOW)
+pub fn allows(program: &[(u16, u8, u8, u32)], architecture: u32, number: u32, arguments: &[u64; 6]) -> bool {
+    evaluate(program, architecture, number, arguments) == Some(RET_ALLOW)
 }
 
 /// The operand of the instruction that the program ends with. Jumps lead forward only, so that it does end.

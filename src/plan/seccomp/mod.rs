@@ -15,6 +15,7 @@ mod evaluate;
 mod groups;
 #[cfg(test)]
 mod model;
+mod observe;
 pub mod own;
 mod past;
 mod rules;
@@ -29,12 +30,14 @@ use std::collections::BTreeMap;
 use std::sync::LazyLock;
 
 pub use attempt::{Attempt, attempt};
-pub use evaluate::{refusal, refuses};
+pub use evaluate::{allows, refusal};
 use groups::{GROUPS, Group};
+pub use observe::{observing, opens};
 pub use past::PAST_LANDLOCK;
 use rules::{Action, Entry, Errno};
 use table::TABLE;
 pub use table::{is_known, name, names, number};
+pub use tree::AUDIT_ARCH_X86_64;
 use tree::{Instruction, NO_CALL, Range, X32_BIT};
 
 use crate::policy::Syscalls;

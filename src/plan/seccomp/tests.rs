@@ -8,6 +8,7 @@ use super::groups::GROUPS;
 use super::model::*;
 use super::table::TABLE;
 use super::*;
+use crate::policy::Observe;
 
 const X86_64: u32 = 0xc000_003e;
 const I386: u32 = 0x4000_0003;
@@ -377,6 +378,35 @@ proptest! {
         assert_well_formed(&program);
         for (number, arguments) in calls {
             prop_assert_eq!(run(&program, X86_64, number, arguments).0, naive(X86_64, number, arguments, &changes));
+        }
+    }
+}
+
+#[test]
+fn an_observing_program_tells_of_refusals_and_opens_and_else_answers_the_same() {
+    const NOTIFY: u32 = 0x7fc0_0000;
+    let plain = default_program();
+    for observe in Observe::ALL {
+        let observing = observing(&plain, observe);
+        assert_well_formed(&observing);
+        for arch in [X86_64, I386] {
+            for number in (0..600).chain([X32_BIT, X32_BIT | 257, u32::MAX]) {
+                for arguments in [[0; 6], [1, 2, 0o100, 0o4000, 0, 0], [u64::MAX; 6]] {
+                    let (answer, _) = run(&plain, arch, number, arguments);
+                    let opened = arch == X86_64
+                        && ["open", "openat", "creat"].map(super::number).contains(&Some(number));
+                    let refused = answer & 0xffff_0000 == 0x0005_0000 && answer != ENOSYS;
+                    let told = refused || observe == Observe::Files && opened;
+                    let (seen, _) = run(&observing, arch, number, arguments);
+                    assert_eq!(seen, if told { NOTIFY } else { answer }, "{arch:#x} {number} {arguments:?}");
+                    let errno = refusal(&plain, arch, number, &arguments);
+                    assert_eq!(
+                        errno.map(i32::cast_unsigned),
+                        (answer & 0xffff_0000 == 0x0005_0000).then_some(answer & 0xffff)
+                    );
+                    assert_eq!(allows(&plain, arch, number, &arguments), answer == ALLOW);
+                }
+            }
         }
     }
 }

@@ -13,25 +13,25 @@ use super::rules::{Action, Entry, Errno, Rule, Word};
 pub(super) type Instruction = (u16, u8, u8, u32);
 
 // linux/bpf_common.h
-const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
+pub(super) const LOAD: u16 = 0x20; // BPF_LD | BPF_W | BPF_ABS
 const AND: u16 = 0x54; // BPF_ALU | BPF_AND | BPF_K
-const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
-const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
+pub(super) const JUMP: u16 = 0x05; // BPF_JMP | BPF_JA
+pub(super) const JUMP_EQUAL: u16 = 0x15; // BPF_JMP | BPF_JEQ | BPF_K
 const JUMP_GREATER_OR_EQUAL: u16 = 0x35; // BPF_JMP | BPF_JGE | BPF_K
 const JUMP_ANY_BIT: u16 = 0x45; // BPF_JMP | BPF_JSET | BPF_K
-const RETURN: u16 = 0x06; // BPF_RET | BPF_K
+pub(super) const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 
 // linux/seccomp.h
 pub(super) const RET_ALLOW: u32 = 0x7fff_0000;
 pub(super) const RET_ERRNO: u32 = 0x0005_0000;
 const RET_KILL_PROCESS: u32 = 0x8000_0000;
 /// Offsets in `struct seccomp_data`: number, architecture, then the instruction pointer and six arguments of 64 bits.
-const NUMBER: u32 = 0;
-const ARCHITECTURE: u32 = 4;
+pub(super) const NUMBER: u32 = 0;
+pub(super) const ARCHITECTURE: u32 = 4;
 const ARGUMENTS: u32 = 16;
 
 /// linux/audit.h: `EM_X86_64`, 64 bits, little endian.
-pub(super) const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
+pub const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;
 /// asm/unistd.h: the bit that marks a call of the x32 ABI, which shares the architecture word.
 pub(super) const X32_BIT: u32 = 0x4000_0000;
 /// What programs pass for a call that their headers do not know; the kernel has no call there, x32 bit or not.

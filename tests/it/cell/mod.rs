@@ -9,6 +9,7 @@ mod attacks;
 mod between;
 mod differential;
 mod failures;
+mod files;
 mod identity;
 mod layers;
 mod left;

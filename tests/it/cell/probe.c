@@ -391,6 +391,44 @@ static void storm(long count)
 	result(0);
 }
 
+static void *swap_last(void *path)
+{
+	for (volatile char *last = (char *)path + strlen(path) - 1;; *last ^= 'a' ^ 'b')
+		;
+	return NULL;
+}
+
+/* Opens PATHa or PATHb, which another thread makes of each other all the while; something else is an error. */
+static void race(const char *path, long count)
+{
+	static char shared[4096];
+	pthread_t thread;
+	long opened = 0, absent = 0;
+
+	snprintf(shared, sizeof shared, "%sa", path);
+	pthread_create(&thread, NULL, swap_last, shared);
+	for (long i = 0; i < count || !opened || !absent; i++) {
+		int fd = open(shared, O_RDONLY | O_CLOEXEC);
+		if (fd < 0 && errno != ENOENT)
+			return result(-1);
+		*(fd < 0 ? &absent : &opened) += 1;
+		close(fd);
+	}
+	result(0);
+}
+
+/* Opens PATH with each number below COUNT; the answer is the last one. */
+static void opens(const char *path, long count)
+{
+	char name[4096];
+	int fd = -1;
+	for (long i = 0; i < count; i++) {
+		snprintf(name, sizeof name, "%s%ld", path, i);
+		fd = open(name, O_RDONLY | O_CLOEXEC);
+	}
+	result(fd);
+}
+
 /* Runs the rest of the operands under a filter that has a listener already. */
 static void under(void)
 {
@@ -496,6 +534,10 @@ static void run(char *operation)
 		for (int i = 0; i < 7 && operand[i + 1]; i++)
 			arguments[i] = strtoul(operand[i + 1], NULL, 0);
 		repeat(arguments);
+	} else if (IS("race")) {
+		race(operand[1], number(2));
+	} else if (IS("opens")) {
+		opens(operand[1], number(2));
 	} else if (IS("storm")) {
 		storm(number(1));
 	} else if (IS("under")) {

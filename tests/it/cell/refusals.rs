@@ -6,8 +6,9 @@ use std::path::Path;
 use std::process::Stdio;
 
 use serde_json::Value;
-use toolcell::outcome::Violation;
+use toolcell::outcome::{Layer, Violation};
 use toolcell::plan::step::Step;
+use toolcell::policy::Observe;
 
 use super::scene::{Executed, Scene, compare, floor, operations};
 use super::{probe, runner};
@@ -15,7 +16,7 @@ use crate::{binary, table};
 
 fn refusals(run: &Executed) -> Vec<Violation> {
     let all: Vec<Violation> = serde_json::from_value(run.report["violations"].clone()).unwrap();
-    all.into_iter().filter(|violation| violation.layer == toolcell::outcome::Layer::Seccomp).collect()
+    all.into_iter().filter(|violation| violation.layer == Layer::Seccomp).collect()
 }
 
 fn coverage(report: &Value) -> &str {
@@ -23,9 +24,9 @@ fn coverage(report: &Value) -> &str {
 }
 
 /// Operation, object, errno, count.
-type Seen<'v> = (&'v str, &'v str, &'v str, u64);
+pub(super) type Seen<'v> = (&'v str, &'v str, &'v str, u64);
 
-fn seen(violation: &Violation) -> Seen<'_> {
+pub(super) fn seen(violation: &Violation) -> Seen<'_> {
     let errno = violation.errno.as_deref().unwrap_or_default();
     (&violation.operation, &violation.object, errno, violation.count)
 }
@@ -56,7 +57,7 @@ fn what_is_refused_is_refused_as_without_a_listener_and_recorded() {
     let scene = Scene::new();
     let table = attempts(&scene);
     let mut plan = scene.plan("", &operations(&table));
-    for wanted in [true, false] {
+    for wanted in [Some(Observe::Calls), None] {
         for step in &mut plan.steps {
             if let Step::Seccomp { observe, .. } = step {
                 *observe = wanted;
@@ -64,7 +65,7 @@ fn what_is_refused_is_refused_as_without_a_listener_and_recorded() {
         }
         let outcome = scene.run(&plan);
         assert!(outcome.failed.is_none(), "{outcome:?}");
-        compare(&outcome.stdout, &table, if wanted { "with a listener" } else { "without" });
+        compare(&outcome.stdout, &table, if wanted.is_some() { "with a listener" } else { "without" });
     }
 
     let run = scene.exec(&[], &operations(&table));

@@ -2,6 +2,7 @@
 
 use std::fs;
 use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
 
 use serde_json::json;
 
@@ -49,4 +50,33 @@ fn the_launcher_reads_for_the_supervisor_what_a_refused_call_was_about() {
     });
     let [violation] = book.end_of("chroot")["violations"].as_array().unwrap().as_slice() else { panic!() };
     assert_eq!((&violation["operation"], &violation["object"]), (&json!("chroot"), &json!("/a/path")));
+}
+
+#[test]
+fn the_launcher_reads_for_the_supervisor_which_files_a_cell_lacks() {
+    // Not in /tmp, of which a cell has one of its own.
+    let other = PathBuf::from(format!("/var/tmp/toolcell-session-{}", std::process::id()));
+    fs::write(&other, "").unwrap();
+    let (setup, asked) = (Setup { observe: "files", ..Setup::default() }, other.clone());
+    let book = session(&setup, |mut client| async move {
+        // A launcher at work on the next cell answers too late, now and then, and nobody waits for it.
+        for calls in 1.. {
+            client.start_call(calls, "read", json!({ "path": asked })).await;
+            let answer = client.read().await;
+            assert_eq!(text(&answer), "ENOENT");
+            let told = answer["result"]["_meta"]["dev.toolcell/violations"].as_array();
+            if told.is_some_and(|told| told.iter().any(|told| told["object"] == asked.to_str().unwrap())) {
+                break;
+            }
+        }
+        client
+    });
+    fs::remove_file(&other).unwrap();
+    let record = book.finished.last().unwrap();
+    let all = record["violations"].as_array().unwrap();
+    let found = all.iter().find(|found| found["object"] == other.to_str().unwrap()).unwrap();
+    let line = format!("[filesystem]\nread = [\"{}\"]", other.display());
+    assert_eq!((&found["layer"], &found["errno"]), (&json!("root"), &json!("ENOENT")));
+    assert_eq!((&found["allow"], &found["count"]), (&json!(line), &json!(1)));
+    assert_eq!(record["receipt"]["coverage"]["root"], "sampled");
 }

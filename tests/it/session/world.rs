@@ -24,6 +24,7 @@ pub(crate) struct Setup {
     pub(crate) filesystem: String,
     /// The lists of `[syscalls]`.
     pub(crate) syscalls: &'static str,
+    pub(crate) observe: &'static str,
     pub(crate) options: Vec<String>,
     /// What stands in the configuration behind the server, whose name is `fixture`; without it there is none.
     pub(crate) config: Option<String>,
@@ -41,6 +42,7 @@ impl Default for Setup {
             output: "64MiB",
             filesystem: String::new(),
             syscalls: "",
+            observe: "calls",
             options: vec![],
             config: None,
             tokens: String::new(),
@@ -123,7 +125,10 @@ impl Client {
         let filesystem = format!("[filesystem]\n{}\n", setup.filesystem);
         fs::write(
             &profile,
-            format!("extends = \"default\"\n{filesystem}[syscalls]\n{}\n{limits}", setup.syscalls),
+            format!(
+                "extends = \"default\"\nobserve = \"{}\"\n{filesystem}[syscalls]\n{}\n{limits}",
+                setup.observe, setup.syscalls
+            ),
         )
         .unwrap();
         let audit = scratch.0.join("audit.jsonl");
