@@ -117,6 +117,11 @@ impl Files {
         Ok(())
     }
 
+    /// Nothing is noted.
+    pub(super) const fn is_empty(&self) -> bool {
+        self.notes.noted.is_empty()
+    }
+
     /// Many were told: who goes on like that waits now and then.
     pub(super) const fn is_flood(&self) -> bool {
         self.read >= MOST_READ

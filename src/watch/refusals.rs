@@ -70,6 +70,7 @@ pub struct Refusals {
     /// The cell's pid 1, whose own calls are nobody's attempt.
     init: u32,
     began: Instant,
+    begun: bool,
     notes: Notes<Refused>,
     files: Option<Files>,
     answered: u64,
@@ -92,6 +93,7 @@ impl Refusals {
             memory,
             init: init.cast_unsigned(),
             began: Instant::now(),
+            begun: false,
             notes: Notes::new(),
             files: Files::of(plan),
             answered: 0,
@@ -108,9 +110,12 @@ impl Refusals {
         }
     }
 
-    /// The payload starts now: times in the record count from here.
+    /// The payload starts now: times in the record count from here. What it did already was seen before init's word of it.
     pub fn begin(&mut self) {
-        self.began = Instant::now();
+        if self.notes.noted.is_empty() && self.files.as_ref().is_none_or(Files::is_empty) {
+            self.began = Instant::now();
+        }
+        self.begun = true;
     }
 
     /// Answers what waits, up to a burst.
@@ -134,6 +139,9 @@ impl Refusals {
     }
 
     fn answer(&mut self, listener: BorrowedFd<'_>, call: &Notification) -> Result<()> {
+        if !self.begun && call.pid != self.init {
+            self.begin();
+        }
         let refused = seccomp::refusal(&self.program, call.architecture, call.number, &call.arguments);
         if let Some(files) = &mut self.files
             && refused.is_none()
