@@ -33,7 +33,7 @@ use crate::mcp::stdio;
 use crate::policy::config::Tool;
 use crate::policy::config::access::Access;
 use crate::policy::{Floor, Policy, config};
-use crate::session::{self, Finished, Grant, Options, Profiles, Records};
+use crate::session::{self, Finished, Grant, NoGrant, Options, Profiles, Records};
 use crate::sys::{descriptor, environment, identity, process};
 
 /// Serves until the client closes its side.
@@ -226,10 +226,14 @@ struct Granting {
 }
 
 impl Granting {
-    fn resolve(&self, profile: &str) -> Result<(Grant, Vec<String>), Failure> {
-        let policy = self.policies.get(profile).ok_or_else(|| {
+    fn policy(&self, profile: &str) -> Result<&Arc<Policy>, Failure> {
+        self.policies.get(profile).ok_or_else(|| {
             Failure::new(Ending::Configuration, format!("profile `{profile}` was not read at the start"))
-        })?;
+        })
+    }
+
+    fn resolve(&self, profile: &str) -> Result<(Grant, Vec<String>), Failure> {
+        let policy = self.policy(profile)?;
         let composed = self.surroundings.plan(policy, &self.runtime, &self.facts)?;
         let grant = Grant { plan: Arc::new(composed.plan), policy: Arc::clone(policy), once: false };
         self.made.borrow_mut().insert(profile.to_owned(), (composed.view, grant.clone()));
@@ -239,33 +243,34 @@ impl Granting {
 
 impl Granting {
     /// The grant of a call whose arguments say what it sees.
-    fn of_arguments(&self, profile: &str, tool: &Tool, params: Option<&[u8]>) -> Result<Grant, Failure> {
-        let refused = |error: String| Failure::new(Ending::Configuration, error);
-        let policy = self.policies.get(profile).ok_or_else(|| refused(format!("no profile `{profile}`")))?;
+    fn of_arguments(&self, profile: &str, tool: &Tool, params: Option<&[u8]>) -> Result<Grant, NoGrant> {
+        let of_host = |failure: Failure| NoGrant::Host(failure.render(false));
+        let policy = self.policy(profile).map_err(of_host)?;
         let params = params.map(serde_json::from_slice::<Value>).transpose();
-        let params = params.map_err(|error| refused(format!("the arguments cannot be read: {error}")))?;
+        let params =
+            params.map_err(|error| NoGrant::Arguments(format!("the arguments cannot be read: {error}")))?;
         let arguments = params.as_ref().and_then(|params| params.get("arguments")).unwrap_or(&Value::Null);
         let whole = self.surroundings.view(policy).map_err(|error| {
             let hint = error.hint();
-            Failure::new(Ending::Configuration, error).hint(hint)
+            of_host(Failure::new(Ending::Configuration, error).hint(hint))
         })?;
         let files = &self.surroundings.world.files;
         let narrowed = narrowed(files, policy, &whole, &tool.grants, arguments).map_err(|error| {
             let hint = error.hint();
-            Failure::new(Ending::Configuration, error).hint(hint)
+            NoGrant::Arguments(Failure::new(Ending::Configuration, error).hint(hint).render(false))
         })?;
-        let composed = self.surroundings.plan(&narrowed, &self.runtime, &self.facts)?;
+        let composed = self.surroundings.plan(&narrowed, &self.runtime, &self.facts).map_err(of_host)?;
         Ok(Grant { plan: Arc::new(composed.plan), policy: Arc::new(narrowed), once: true })
     }
 }
 
 impl Profiles for Granting {
-    fn grant(&self, method: &str, target: Option<&str>, params: Option<&[u8]>) -> Result<Grant, String> {
+    fn grant(&self, method: &str, target: Option<&str>, params: Option<&[u8]>) -> Result<Grant, NoGrant> {
         let profile = self.served.profile_for(method, target);
         // A path that was made, removed or replaced since the last call changes the plan.
         self.surroundings.world.files.forget();
         if let Some(tool) = self.served.tool(method, target).filter(|tool| !tool.grants.is_empty()) {
-            return self.of_arguments(profile, tool, params).map_err(|failure| failure.render(false));
+            return self.of_arguments(profile, tool, params);
         }
         let kept = self
             .made
@@ -275,7 +280,10 @@ impl Profiles for Granting {
             .filter(|(view, grant)| self.surroundings.view(&grant.policy).is_ok_and(|now| now == *view));
         match kept {
             Some((_, grant)) => Ok(grant),
-            None => self.resolve(profile).map(|(grant, _)| grant).map_err(|failure| failure.render(false)),
+            None => match self.resolve(profile) {
+                Ok((grant, _)) => Ok(grant),
+                Err(failure) => Err(NoGrant::Host(failure.render(false))),
+            },
         }
     }
 }

@@ -24,7 +24,7 @@ use crate::sys::Errno;
 pub enum Unfit {
     #[error("the argument `{at}` is no text, and has to be a path")]
     NoText { at: String },
-    #[error("the argument `{at}` is no path that can be granted: {source}")]
+    #[error("the argument `{at}` is no path that can be granted")]
     NoPath { at: String, source: PathError },
     #[error("the argument `{at}` is `{path}`, which lies outside of {within}")]
     Outside { at: String, path: String, within: String },

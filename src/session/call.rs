@@ -26,7 +26,7 @@ use super::process::{Process, Remains};
 use super::rules::Asked;
 use super::stream::{self, Broken, Passed};
 use super::tally::{Misdeed, excerpt};
-use super::{Ask, Control, Finished, Grant, Session, Stop, text};
+use super::{Ask, Control, Finished, Grant, NoGrant, Session, Stop, text};
 use crate::audit::to_line;
 use crate::call::Call;
 use crate::host::probe;
@@ -54,7 +54,11 @@ pub(super) struct Running {
 
 /// What was left unsaid: an error on this side, which no policy allows or forbids.
 #[derive(Debug)]
-pub(super) struct Refused(pub(super) String);
+pub(super) struct Refused {
+    pub(super) detail: String,
+    /// The call's own arguments are the reason, so the model is told, which can change them.
+    arguments: bool,
+}
 
 /// Takes the grant, writes the first record, launches the cell.
 pub(super) async fn start(
@@ -90,9 +94,12 @@ pub(super) async fn start(
             duration: began.elapsed(),
         };
         session.record(&call, policy, &finished);
-        Refused(detail)
+        Refused { detail, arguments: false }
     };
-    let grant = grant.map_err(refused)?;
+    let grant = grant.map_err(|reason| match reason {
+        NoGrant::Host(detail) => refused(detail),
+        NoGrant::Arguments(detail) => Refused { arguments: true, ..refused(detail) },
+    })?;
     // A grant on a file system that does not answer must not hold the call for ever.
     let launched = timeout_at(
         began + grant.policy.limits.time,
@@ -124,13 +131,18 @@ pub(super) fn record_started(
     let params: Option<&RawValue> = params.and_then(|span| serde_json::from_slice(ask.line.get(span)?).ok());
     let recorded = session.options.records.started(call, policy, params);
     recorded
-        .map_err(|error| Refused(format!("the call's record cannot be written, so it is not run: {error}")))
+        .map_err(|error| format!("the call's record cannot be written, so it is not run: {error}"))
+        .map_err(|detail| Refused { detail, arguments: false })
 }
 
 /// Tells the client that its request is not run.
 pub(super) async fn refuse(session: &Session, ask: &Ask, control: &mut Control, refused: Refused) {
     session.forget(&ask.id);
-    let line = reply::error(Some(&ask.id), INTERNAL_ERROR, &text::clean(&refused.0));
+    let told = text::clean(&refused.detail);
+    let line = match refused.arguments {
+        true => failure(ask, &told, &[]),
+        false => reply::error(Some(&ask.id), INTERNAL_ERROR, &told),
+    };
     deliver(session, control, line).await;
 }
 

@@ -153,7 +153,7 @@ impl Catalogue {
         if fresh {
             match call::start(&self.session, &ask, METHOD, false).await {
                 Ok(running) => self.running = Some(running),
-                Err(Refused(detail)) => {
+                Err(Refused { detail, .. }) => {
                     self.session.forget(&ask.id);
                     if first {
                         self.session.agreed.send_replace(Agreed::None);

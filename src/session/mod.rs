@@ -80,14 +80,23 @@ pub struct Grant {
     pub once: bool,
 }
 
+/// Why a call has no grant; a hint stands in a line of its own.
+#[derive(Debug)]
+pub enum NoGrant {
+    /// By the configuration, or by what the host is.
+    Host(String),
+    /// By the call's arguments, which who made it can change.
+    Arguments(String),
+}
+
 /// Gives each call its grant.
 pub trait Profiles {
     /// The grant for a method, the tool, prompt or resource that it names, and its parameters as JSON; the method of catalogue
     /// cells is `catalogue`.
     ///
     /// # Errors
-    /// Why there is none, with a hint in a line of its own if there is one.
-    fn grant(&self, method: &str, target: Option<&str>, params: Option<&[u8]>) -> Result<Grant, String>;
+    /// Why there is none.
+    fn grant(&self, method: &str, target: Option<&str>, params: Option<&[u8]>) -> Result<Grant, NoGrant>;
 }
 
 /// Takes down what is about to happen, and what has happened.
