@@ -291,7 +291,7 @@ fn limited(identity: &str, reached: &Reached) -> (String, String) {
             format!("{place}\nconcurrent = {}", most.saturating_mul(2)),
         ),
         Reached::Quota(most) => (
-            format!("it has made {most} calls in this session, and `quota` is {most}"),
+            format!("it has made {most} calls since `toolcell run` was started, and `quota` is {most}"),
             format!("{place}\nquota = {}", most.saturating_mul(2)),
         ),
     }

@@ -219,7 +219,7 @@ fn find_v2(own: &Path) -> Result<Cgroup, Closed> {
 fn kind(own: &Path) -> &'static str {
     let name = own.file_name().and_then(|name| name.to_str()).unwrap_or_default();
     if name.starts_with("session-") && name.ends_with(".scope") {
-        "the scope of this session, which systemd keeps for itself,"
+        "the login session's scope, which systemd keeps for itself,"
     } else {
         "the cgroup"
     }

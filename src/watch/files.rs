@@ -17,7 +17,7 @@ use std::time::Duration;
 
 use super::notes::{Note, Notes};
 use super::presence::Host;
-use super::refusals::{blank, us};
+use super::refusals::{blank, noted};
 use crate::launch::memory::{Found, Memory, Question};
 use crate::outcome::{Coverage, Evidence, Layer, Violation};
 use crate::plan::Plan;
@@ -294,14 +294,10 @@ fn violation(note: &Note<Lacking>, policy: &Policy) -> Violation {
         layer: Layer::Root,
         operation: "open".to_owned(),
         object: path.to_string_lossy().into_owned(),
-        errno: Some(errno.name()),
-        count: note.count,
-        first_us: us(note.first),
-        last_us: us(note.last),
         rule,
         allow,
         // That the call was made is the kernel's word; that it came to nothing follows from what the cell is.
         evidence: Evidence::Supervisor,
-        ..blank()
+        ..noted(note, *errno)
     }
 }

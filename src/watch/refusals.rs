@@ -237,8 +237,19 @@ const fn there(answered: Result<()>) -> Result<()> {
 }
 
 /// A time in a record.
-pub(super) fn us(time: Duration) -> Option<u64> {
+fn us(time: Duration) -> Option<u64> {
     u64::try_from(time.as_micros()).ok()
+}
+
+/// How often and when something was refused.
+pub(super) fn noted<T>(note: &Note<T>, errno: Errno) -> Violation {
+    Violation {
+        errno: Some(errno.name()),
+        count: note.count,
+        first_us: us(note.first),
+        last_us: us(note.last),
+        ..blank()
+    }
 }
 
 pub(super) fn blank() -> Violation {
@@ -274,12 +285,8 @@ fn violation(note: &Note<Refused>, policy: &Policy) -> Violation {
     Violation {
         operation: (*operation).to_owned(),
         object: object.clone(),
-        errno: Some(errno.name()),
-        count: note.count,
-        first_us: us(note.first),
-        last_us: us(note.last),
         rule,
         allow,
-        ..blank()
+        ..noted(note, *errno)
     }
 }
