@@ -18,6 +18,7 @@ use super::secret::is_code;
 use crate::mcp::envelope::Message;
 use crate::policy::config::access::{Access, Mode, Role};
 use crate::policy::pattern::{Item, Kind, Pattern};
+use crate::policy::print::quote;
 use crate::policy::tokens::Token;
 use crate::policy::units::print_duration;
 
@@ -239,7 +240,7 @@ impl Gate {
                         person.roles.iter().map(|(name, _)| format!("`{name}`")).collect();
                     let pattern = Pattern::exactly(&self.server, item);
                     let line = |pattern: Pattern| {
-                        format!("[roles.{role}]\nallow = [{}]", quoted(&pattern.to_string()))
+                        format!("[roles.{role}]\nallow = [{}]", quote(&pattern.to_string()))
                     };
                     (format!("none of its roles ({}) allows it", roles.join(", ")), pattern.map(line))
                 }
@@ -260,11 +261,6 @@ impl Gate {
         };
         listed::filtered(line, method, may)
     }
-}
-
-/// A TOML string.
-fn quoted(text: &str) -> String {
-    format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
 fn limited(identity: &str, reached: &Reached) -> (String, String) {

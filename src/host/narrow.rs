@@ -15,6 +15,7 @@ use super::view::{Seen, View};
 use crate::policy::config::grants::{ArgumentGrant, Use};
 use crate::policy::path::{PathError, grantable, normal};
 use crate::policy::pointer::Pointer;
+use crate::policy::print::quote;
 use crate::policy::{PathRule, Policy};
 use crate::sys::Errno;
 
@@ -46,11 +47,22 @@ impl Unfit {
             Self::NoPath { source: PathError::Relative(_) | PathError::Dots(_), .. } => {
                 Some("give the absolute path, without `.` and `..`".to_owned())
             }
-            Self::Outside { .. } => Some("only `within` of the tool's `grants` can be reached".to_owned()),
+            Self::Outside { path, .. } => {
+                let directory = Path::new(path).parent().unwrap_or(Path::new(path));
+                Some(format!(
+                    "to allow it, name its directory in the tool's `grants`: within = [{}]",
+                    quote(&directory.to_string_lossy())
+                ))
+            }
+            Self::NotGranted { path, profile, verb, .. } => {
+                let option = if *verb == "read" { "--read" } else { "--write" };
+                Some(format!("what stands against it: toolcell profile why {profile} {option} {path}"))
+            }
+            Self::Large { size, .. } => Some(format!("to allow it: max-file-size = \"{size}\"")),
             Self::Unusable { source: Errno(libc::ENOENT), .. } => {
                 Some("the path has to exist before the call".to_owned())
             }
-            _ => None,
+            Self::NoText { .. } | Self::NoPath { .. } | Self::Unusable { .. } | Self::Special { .. } => None,
         }
     }
 }

@@ -85,7 +85,8 @@ impl Printer {
 }
 
 /// A basic string of TOML.
-pub(super) fn quote(text: &str) -> String {
+#[must_use]
+pub fn quote(text: &str) -> String {
     let mut out = String::from("\"");
     for c in text.chars() {
         match c {

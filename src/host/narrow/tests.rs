@@ -146,6 +146,10 @@ fn what_the_profile_does_not_grant_an_argument_does_not_either() {
     ] {
         assert!(matches!(tree.ask(access, name), Err(Unfit::NotGranted { .. })), "{name}");
     }
+    let hint = tree.ask(Use::Write, "data/a").unwrap_err().hint().unwrap();
+    assert!(hint.ends_with(&format!("toolcell profile why default --write {}", tree.at("data/a"))), "{hint}");
+    let hint = tree.ask(Use::Read, "out/d").unwrap_err().hint().unwrap();
+    assert!(hint.ends_with(&format!("within = [\"{}\"]", tree.at("out"))), "{hint}");
     let other = tree.apply(tree.grant(Use::Read, &["out"]), &json!({"path": tree.at("out/d")}));
     assert!(matches!(other, Err(Unfit::NotGranted { .. })));
 }
