@@ -188,6 +188,12 @@ impl Gate {
         Ok(Admitted { identity: Rc::clone(&person.name), pass, line: request::without_proof(line) })
     }
 
+    /// A notification's line without what could prove who sent it. `None`: there is nothing of it in the line.
+    #[must_use]
+    pub fn stripped(&self, line: &[u8]) -> Option<Vec<u8>> {
+        request::without_proof(line)
+    }
+
     fn wanted(&self, items: &[Item]) -> String {
         let item = |item: &Item| {
             let verb = match item.kind {
@@ -231,7 +237,7 @@ impl Gate {
                 Some((format!("`deny = [\"{pattern}\"]` in `[roles.{by}]`"), None))
             }
             Verdict::Ambiguous => {
-                let why = "its URI can be written in another way: with `.` or `..` as a step, a backslash, capitals in the scheme, or escapes of what needs none";
+                let why = "its URI can be written in another way: with `.`, `..` or nothing as a step, a backslash, capitals in scheme or host, `file:` without `///`, escapes of what needs none or in small letters";
                 Some((why.to_owned(), None))
             }
             Verdict::NotAllowed => Some(match person.roles.first() {

@@ -40,13 +40,24 @@ pub(super) fn verdict(role: &Role, server: &str, item: &Item) -> Verdict {
 /// resource than the one that was compared.
 fn is_plain(uri: &str) -> bool {
     let (scheme, rest) = uri.split_once(':').unwrap_or(("", uri));
+    let (authority, path) = match rest.strip_prefix("//") {
+        Some(rest) => rest.split_at(rest.find(['/', '?', '#']).unwrap_or(rest.len())),
+        None => ("", rest),
+    };
+    let path = path.split(['?', '#']).next().unwrap_or(path);
     let steps = rest.split(['/', '\\', '?', '#']);
     let escaped = |after: &str| {
-        let byte = after.get(..2).and_then(|digits| u8::from_str_radix(digits, 16).ok());
+        let digits = after.get(..2).filter(|digits| !digits.bytes().any(|digit| digit.is_ascii_lowercase()));
+        let byte = digits.and_then(|digits| u8::from_str_radix(digits, 16).ok());
         // What need not be escaped, what divides a path, and what is no escape.
         byte.is_none_or(|byte| byte.is_ascii_alphanumeric() || b"-._~/\\%".contains(&byte) || byte < b' ')
     };
-    !scheme.bytes().any(|byte| byte.is_ascii_uppercase())
+    let capital = |text: &str| text.bytes().any(|byte| byte.is_ascii_uppercase());
+    !capital(scheme)
+        && !capital(authority)
+        // A server of files takes other forms for the same file.
+        && (scheme != "file" || rest.starts_with("///"))
+        && !path.contains("//")
         && !uri.contains('\\')
         && !steps.into_iter().any(|step| matches!(step, "." | ".."))
         && !rest.split('%').skip(1).any(escaped)
@@ -82,9 +93,16 @@ mod tests {
     fn a_resource_under_another_spelling_is_not_allowed() {
         let role = role(&["fs/resource:*"], &["fs/resource:file:///srv/secret*"]);
         let read = |uri: &str| verdict(&role, "fs", &item(Kind::Resource, uri));
-        for uri in
-            ["file:///srv/a", "file:///srv/a%20b", "memo://x/..y", "file:///srv/{path}", "a:b?c=d#e", ""]
-        {
+        for uri in [
+            "file:///srv/a",
+            "file:///srv/a%20b",
+            "memo://x/..y",
+            "https://int.example/x?y=//z",
+            "file:///srv/%C3%A4",
+            "file:///srv/{path}",
+            "a:b?c=d#e",
+            "",
+        ] {
             assert_eq!(read(uri), Verdict::Allowed, "{uri}");
         }
         for uri in [
@@ -99,6 +117,12 @@ mod tests {
             "file:///srv/a%00",
             "file:///srv/%2573ecret",
             "FILE:///srv/secret",
+            "file:///srv//secret",
+            "file://localhost/srv/secret",
+            "file:/srv/secret",
+            "file:srv/secret",
+            "file:///srv/%c3%a4",
+            "https://INT.example/x",
             "file:\\\\srv\\secret",
         ] {
             assert_eq!(read(uri), Verdict::Ambiguous, "{uri}");

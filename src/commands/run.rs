@@ -31,7 +31,7 @@ use crate::launch::supervisor::Launcher;
 use crate::launch::{launcher, own};
 use crate::mcp::stdio;
 use crate::policy::config::Tool;
-use crate::policy::config::access::Access;
+use crate::policy::config::access::{Access, Mode};
 use crate::policy::{Floor, Policy, config};
 use crate::session::{self, Finished, Grant, NoGrant, Options, Profiles, Records};
 use crate::sys::{descriptor, environment, identity, process};
@@ -131,10 +131,13 @@ fn gate(
     surroundings: &Surroundings,
     token: Option<Vec<u8>>,
 ) -> Result<Option<Gate>, Failure> {
-    let tokens = surroundings.library.tokens().map_err(|error| {
-        let hint = error.hint();
-        Failure::new(Ending::Configuration, error).hint(hint)
-    })?;
+    let tokens = match served.access.mode {
+        Mode::None => Vec::new(),
+        Mode::Token => surroundings.library.tokens().map_err(|error| {
+            let hint = error.hint();
+            Failure::new(Ending::Configuration, error).hint(hint)
+        })?,
+    };
     let gate = Gate::new(&served.name, &served.access, tokens, token.as_deref());
     if let Some(token) = token {
         environment::forget(token);

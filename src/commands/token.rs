@@ -55,12 +55,12 @@ fn files_failed(error: FilesError) -> Failure {
 pub(super) fn run(args: &TokenArgs) -> Result<Ending, Failure> {
     let library = Surroundings::of_process(Some(&args.config))?.library;
     let config = library.config().map_err(files_failed)?;
-    let mut tokens = library.tokens().map_err(files_failed)?;
     // The configuration was read, so there is a place beside it.
     let path = library.tokens_file().unwrap_or_default();
+    let read = || library.tokens().map_err(files_failed);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
     match &args.command {
-        TokenCommand::List => super::print(list(&tokens, &config, now).as_bytes()),
+        TokenCommand::List => super::print(list(&read()?, &config, now).as_bytes()),
         TokenCommand::New { identity, expires } => {
             let known = config.access.identities.keys().map(String::as_str);
             if !config.access.identities.contains_key(identity) {
@@ -72,19 +72,23 @@ pub(super) fn run(args: &TokenArgs) -> Result<Ending, Failure> {
                 return Err(Failure::new(Ending::Configuration, error).hint(Some(hint)));
             }
             let (token, secret) = make(identity, now + life(expires.as_ref())?)?;
+            let new = NewFile::beside(&path)?;
+            let mut tokens = read()?;
             let told = format!(
                 "token `{}` of identity `{identity}`, good until {}; it is shown this once\n",
                 token.id,
                 date(token.expires)
             );
             tokens.push(token);
-            write(&path, &tokens)?;
+            new.replace(&path, &tokens)?;
             let printed = super::print(&secret);
             environment::forget(secret);
             diag::write_to_stderr(&told);
             printed
         }
         TokenCommand::Revoke { id } => {
+            let new = NewFile::beside(&path)?;
+            let mut tokens = read()?;
             let before = tokens.len();
             let hint = closest(id, tokens.iter().map(|token| token.id.as_str()))
                 .map_or("`toolcell token list` names all there are".to_owned(), |meant| {
@@ -96,7 +100,7 @@ pub(super) fn run(args: &TokenArgs) -> Result<Ending, Failure> {
                     Failure::new(Ending::Configuration, TokenError::NoToken(id.clone())).hint(Some(hint))
                 );
             }
-            write(&path, &tokens)?;
+            new.replace(&path, &tokens)?;
             super::print(
                 format!("token `{id}` is revoked; sessions that run know it until they end\n").as_bytes(),
             )
@@ -159,28 +163,54 @@ fn list(tokens: &[Token], config: &Config, now: Duration) -> String {
     text
 }
 
-/// Puts a whole new file in the old one's place. The one that is being written also keeps a second writer out.
-fn write(path: &Path, tokens: &[Token]) -> Result<(), Failure> {
-    let mut text = String::from("# Written by `toolcell token`. No token can be had from what is here.\n");
-    for Token { id, identity, salt, hash, expires } in tokens {
-        let (salt, hash, expires) = (to_hex(salt), to_hex(hash), date(*expires));
-        let _infallible = write!(
-            text,
-            "\n[[tokens]]\nid = \"{id}\"\nidentity = \"{identity}\"\nsalt = \"{salt}\"\nhash = \"{hash}\"\nexpires = {expires}\n"
-        );
+/// The file that takes the old one's place when it is whole; dropped before, it is gone. It is made before the old one is
+/// read, and as long as it is there it keeps a second writer out.
+struct NewFile {
+    path: PathBuf,
+    file: File,
+    placed: bool,
+}
+
+impl NewFile {
+    fn beside(path: &Path) -> Result<Self, Failure> {
+        let path = path.with_extension("toml.new");
+        match OpenOptions::new().write(true).create_new(true).mode(0o600).open(&path) {
+            Ok(file) => Ok(Self { path, file, placed: false }),
+            Err(error) => {
+                let taken = error.kind() == io::ErrorKind::AlreadyExists;
+                let hint = taken.then(|| {
+                    format!("if no `toolcell token` is at work, one was killed: rm '{}'", path.display())
+                });
+                Err(Failure::new(Ending::Other, TokenError::Write(path, error)).hint(hint))
+            }
+        }
     }
-    let new = path.with_extension("toml.new");
-    let failed = |error: io::Error| {
-        let taken = error.kind() == io::ErrorKind::AlreadyExists;
-        let hint = taken
-            .then(|| format!("if no `toolcell token` is at work, one was killed: rm '{}'", new.display()));
-        Failure::new(Ending::Other, TokenError::Write(new.clone(), error)).hint(hint)
-    };
-    let mut file = OpenOptions::new().write(true).create_new(true).mode(0o600).open(&new).map_err(failed)?;
-    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all());
-    written.and_then(|()| fs::rename(&new, path)).map_err(|error| {
-        // Nothing is lost with what was not finished.
-        drop(fs::remove_file(&new));
-        Failure::new(Ending::Other, TokenError::Write(path.to_owned(), error))
-    })
+
+    /// Puts it, with these tokens, in the old one's place.
+    fn replace(mut self, path: &Path, tokens: &[Token]) -> Result<(), Failure> {
+        let mut text =
+            String::from("# Written by `toolcell token`. No token can be had from what is here.\n");
+        for Token { id, identity, salt, hash, expires } in tokens {
+            let (salt, hash, expires) = (to_hex(salt), to_hex(hash), date(*expires));
+            let _infallible = write!(
+                text,
+                "\n[[tokens]]\nid = \"{id}\"\nidentity = \"{identity}\"\nsalt = \"{salt}\"\nhash = \"{hash}\"\nexpires = {expires}\n"
+            );
+        }
+        let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all());
+        written
+            .and_then(|()| fs::rename(&self.path, path))
+            .map_err(|error| Failure::new(Ending::Other, TokenError::Write(path.to_owned(), error)))?;
+        self.placed = true;
+        Ok(())
+    }
+}
+
+impl Drop for NewFile {
+    fn drop(&mut self) {
+        // Another's may be at this path once this one has taken the old one's place.
+        if !self.placed {
+            drop(fs::remove_file(&self.path));
+        }
+    }
 }

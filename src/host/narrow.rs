@@ -14,15 +14,19 @@ use super::runtime::Files;
 use super::view::{Seen, View};
 use crate::policy::config::grants::{ArgumentGrant, Use};
 use crate::policy::path::{PathError, grantable, normal};
-use crate::policy::pointer::Pointer;
 use crate::policy::print::quote;
 use crate::policy::{PathRule, Policy};
 use crate::sys::Errno;
+
+/// Paths in the arguments of one call: each costs the supervisor a look and the cell a mount.
+const MOST: usize = 64;
 
 /// Why an argument grants nothing, and the call is not run.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[expect(missing_docs, reason = "each is the place in the arguments, and what was found there")]
 pub enum Unfit {
+    #[error("the argument `{at}` holds {count} paths; a call can be granted {MOST}")]
+    Many { at: String, count: usize },
     #[error("the argument `{at}` is no text, and has to be a path")]
     NoText { at: String },
     #[error("the argument `{at}` is no path that can be granted")]
@@ -33,6 +37,8 @@ pub enum Unfit {
     Unusable { at: String, path: String, source: Errno },
     #[error("the argument `{at}` is `{path}`, which is neither a file nor a directory")]
     Special { at: String, path: String },
+    #[error("the argument `{at}` is the directory `{path}`, and `max-file-size` can hold for a file only")]
+    Unbounded { at: String, path: String },
     #[error("the argument `{at}` is `{path}`, which has {size} bytes; `max-file-size` is {most}")]
     Large { at: String, path: String, size: u64, most: u64 },
     #[error("the argument `{at}` is `{path}`, which profile `{profile}` does not let tools {verb}")]
@@ -58,6 +64,8 @@ impl Unfit {
                 let option = if *verb == "read" { "--read" } else { "--write" };
                 Some(format!("what stands against it: toolcell profile why {profile} {option} {path}"))
             }
+            Self::Many { .. } => Some("split the call".to_owned()),
+            Self::Unbounded { .. } => Some("name the file".to_owned()),
             Self::Large { size, .. } => Some(format!("to allow it: max-file-size = \"{size}\"")),
             Self::Unusable { source: Errno(libc::ENOENT), .. } => {
                 Some("the path has to exist before the call".to_owned())
@@ -80,20 +88,39 @@ pub fn narrowed(
 ) -> Result<Policy, Unfit> {
     let mut policy = policy.clone();
     let mut wanted = Vec::new();
+    let mut all_roots = Vec::new();
     for grant in grants {
-        for value in grant.argument.find(arguments) {
-            wanted.push((grant, asked(files, &policy.name, whole, grant, value)?));
+        let roots = real(files, &grant.within);
+        let values = grant.argument.find(arguments);
+        let count = wanted.len() + values.len();
+        if count > MOST {
+            return Err(Unfit::Many { at: grant.argument.to_string(), count });
         }
+        for value in values {
+            let asked = Asked { files, profile: &policy.name, whole, grant, roots: &roots };
+            let (path, real) = asked.look(value)?;
+            wanted.push((grant, path, real));
+        }
+        all_roots.extend(roots);
     }
-    let roots: Vec<PathBuf> = grants.iter().flat_map(|grant| real(files, &grant.within)).collect();
+    // A rule beneath a directory that is to be written to is what keeps its place from being written to.
+    let inner = |rule: &Path| {
+        wanted
+            .iter()
+            .any(|(grant, _, real)| grant.access == Use::Write && rule != real && rule.starts_with(real))
+    };
+    let goes = |rule: &Path| all_roots.iter().any(|root| rule.starts_with(root) || root.starts_with(rule));
     let filesystem = &mut policy.filesystem;
-    for list in [&mut filesystem.read, &mut filesystem.write, &mut filesystem.execute] {
+    let keep = |list: &mut Vec<PathRule>, inner: &dyn Fn(&Path) -> bool| {
         list.retain(|rule| {
             let rule = real(files, std::slice::from_ref(&rule.path));
-            !rule.iter().any(|rule| roots.iter().any(|root| rule.starts_with(root) || root.starts_with(rule)))
+            rule.iter().all(|rule| !goes(rule) || inner(rule))
         });
-    }
-    for (grant, path) in wanted {
+    };
+    keep(&mut filesystem.read, &inner);
+    keep(&mut filesystem.execute, &inner);
+    keep(&mut filesystem.write, &|_| false);
+    for (grant, path, _) in wanted {
         let (list, most) = match grant.access {
             Use::Read => (&mut policy.filesystem.read, None),
             Use::Write => (&mut policy.filesystem.write, grant.largest),
@@ -112,49 +139,68 @@ fn real(files: &Files, paths: &[PathBuf]) -> Vec<PathBuf> {
     paths.iter().map(|path| files.resolve(path).map_or_else(|_| path.clone(), |found| found.real)).collect()
 }
 
-/// The path in an argument, if the grant and the policy let it be reached.
-fn asked(
-    files: &Files,
-    profile: &str,
-    whole: &View,
-    grant: &ArgumentGrant,
-    value: &Value,
-) -> Result<PathBuf, Unfit> {
-    let at = Pointer::to_string(&grant.argument);
-    let Some(text) = value.as_str() else { return Err(Unfit::NoText { at }) };
-    let path = normal(text).and_then(|path| grantable(&path).map(|()| path));
-    let path = path.map_err(|source| Unfit::NoPath { at: at.clone(), source })?;
-    let shown = || path.display().to_string();
-    let roots = real(files, &grant.within);
-    let beneath = |path: &Path, roots: &[PathBuf]| roots.iter().any(|root| path.starts_with(root));
-    let outside = || {
-        let within: Vec<String> = grant.within.iter().map(|root| format!("`{}`", root.display())).collect();
+/// What decides about the paths in one argument.
+struct Asked<'a> {
+    files: &'a Files,
+    profile: &'a str,
+    whole: &'a View,
+    grant: &'a ArgumentGrant,
+    /// Where `within` of the grant leads.
+    roots: &'a [PathBuf],
+}
+
+impl Asked<'_> {
+    /// The path in an argument and where it leads, if the grant and the policy let it be reached.
+    fn look(&self, value: &Value) -> Result<(PathBuf, PathBuf), Unfit> {
+        let at = self.grant.argument.to_string();
+        let Some(text) = value.as_str() else { return Err(Unfit::NoText { at }) };
+        let path = normal(text).and_then(|path| grantable(&path).map(|()| path));
+        let path = path.map_err(|source| Unfit::NoPath { at: at.clone(), source })?;
+        let shown = path.display().to_string();
+        if !self.roots.iter().chain(&self.grant.within).any(|root| path.starts_with(root)) {
+            return Err(self.outside(at, shown));
+        }
+        // What is told of a path depends on what the policy shows alone, until it is known to show this one.
+        let (real, meta) = match self.files.resolve(&path) {
+            Ok(found) => (found.real, Ok(found.meta)),
+            Err(error) => match self.reached(&path) {
+                Some(real) => (real, Err(Errno::from(error))),
+                None => return Err(self.outside(at, shown)),
+            },
+        };
+        if !self.roots.iter().any(|root| real.starts_with(root)) {
+            return Err(self.outside(at, shown));
+        }
+        let write = self.grant.access == Use::Write;
+        if !allows(self.whole, &real, write) {
+            let verb = if write { "change" } else { "read" };
+            return Err(Unfit::NotGranted { at, path: shown, profile: self.profile.to_owned(), verb });
+        }
+        let meta = meta.map_err(|source| Unfit::Unusable { at: at.clone(), path: shown.clone(), source })?;
+        match self.grant.largest {
+            _ if !meta.is_file() && !meta.is_dir() => Err(Unfit::Special { at, path: shown }),
+            Some(_) if meta.is_dir() => Err(Unfit::Unbounded { at, path: shown }),
+            Some(most) if meta.len() > most => Err(Unfit::Large { at, path: shown, size: meta.len(), most }),
+            _ => Ok((path, real)),
+        }
+    }
+
+    /// Where a path that leads nowhere would be, unless a link hides that.
+    fn reached(&self, path: &Path) -> Option<PathBuf> {
+        let above = path.ancestors().skip(1).find_map(|above| Some((above, self.files.resolve(above).ok()?)));
+        let (above, found) = above?;
+        let rest = path.strip_prefix(above).ok()?;
+        let next = found.real.join(rest.components().next()?);
+        (!self.files.is_link(&next)).then(|| found.real.join(rest))
+    }
+
+    fn outside(&self, at: String, path: String) -> Unfit {
+        let within: Vec<String> =
+            self.grant.within.iter().map(|root| format!("`{}`", root.display())).collect();
         let within =
             if within.is_empty() { "everything: `within` is empty".to_owned() } else { within.join(", ") };
-        Unfit::Outside { at: at.clone(), path: shown(), within }
-    };
-    if !beneath(&path, &roots) && !beneath(&path, &grant.within) {
-        return Err(outside());
+        Unfit::Outside { at, path, within }
     }
-    let found = files.resolve(&path);
-    let found =
-        found.map_err(|error| Unfit::Unusable { at: at.clone(), path: shown(), source: error.into() })?;
-    if !beneath(&found.real, &roots) {
-        return Err(outside());
-    }
-    if !found.meta.is_file() && !found.meta.is_dir() {
-        return Err(Unfit::Special { at, path: shown() });
-    }
-    let size = if found.meta.is_file() { found.meta.len() } else { 0 };
-    if let Some(most) = grant.largest.filter(|most| size > *most) {
-        return Err(Unfit::Large { at, path: shown(), size, most });
-    }
-    let write = grant.access == Use::Write;
-    if !allows(whole, &found.real, write) {
-        let verb = if write { "change" } else { "read" };
-        return Err(Unfit::NotGranted { at, path: shown(), profile: profile.to_owned(), verb });
-    }
-    Ok(path)
 }
 
 /// Does a view show this path, and for writing too if that is wanted?

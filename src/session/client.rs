@@ -32,7 +32,14 @@ pub(super) fn line(session: &Rc<Session>, line: &[u8]) {
     };
     match &message.kind {
         Kind::Answer { id, .. } => session.outbound.borrow_mut().answer(line, &message, id),
-        Kind::Notification { method } => notification(session, line, &message, method),
+        Kind::Notification { method } => {
+            let stripped = session.options.gate.as_ref().and_then(|gate| gate.stripped(line));
+            // Nothing but a member was taken out, so it is still a message.
+            match stripped.and_then(|line| Some((envelope::parse(&line).ok()?, line))) {
+                Some((message, line)) => notification(session, &line, &message, method),
+                None => notification(session, line, &message, method),
+            }
+        }
         Kind::Request { id, method } => request(session, line, &message, id.clone(), method),
     }
 }

@@ -138,7 +138,14 @@ impl Files {
         self.read += 1;
         let question = Question { pid: call.pid, address, directory: Some(directory) };
         let path = match question.look_by(memory) {
-            Ok(found) => absolute(&found)?,
+            Ok(found) => match absolute(&found) {
+                Some(path) => path,
+                None => {
+                    // An empty name is none; another one was too long to be read.
+                    self.unread += u64::from(found.bytes.first() != Some(&0));
+                    return None;
+                }
+            },
             Err(errno) => {
                 // Else there is no name, no such directory, or nobody any more who asked.
                 let gone = matches!(errno, Errno(libc::EFAULT | libc::ESRCH | libc::ENOENT));

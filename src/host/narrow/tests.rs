@@ -10,6 +10,7 @@ use super::*;
 use crate::host::view::{self, Around};
 use crate::policy::add::Additions;
 use crate::policy::files::Library;
+use crate::policy::pointer::Pointer;
 use crate::policy::profile;
 
 /// `data` with files and links, `data2` beside it, and `out` that nobody granted.
@@ -22,14 +23,23 @@ impl Tree {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("toolcell-narrow-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = std::fs::canonicalize(std::env::temp_dir()).unwrap().join(name);
-        for directory in ["data/sub", "data/secret", "data/.git/hooks", "data2", "out"] {
+        for directory in ["data/sub/fixed", "data/secret", "data/.git/hooks", "data2", "out"] {
             std::fs::create_dir_all(path.join(directory)).unwrap();
         }
-        for file in ["data/a", "data/sub/b", "data/secret/key", "data/.git/hooks/h", "data2/c", "out/d"] {
+        for file in [
+            "data/a",
+            "data/sub/b",
+            "data/sub/fixed/f",
+            "data/secret/key",
+            "data/.git/hooks/h",
+            "data2/c",
+            "out/d",
+        ] {
             std::fs::write(path.join(file), "12345").unwrap();
         }
         symlink(path.join("out"), path.join("data/away")).unwrap();
         symlink("sub/b", path.join("data/inside")).unwrap();
+        symlink(path.join("out/none"), path.join("data/nowhere")).unwrap();
         symlink(path.join("data"), path.join("alias")).unwrap();
         Self { path }
     }
@@ -38,11 +48,11 @@ impl Tree {
         self.path.join(name).to_str().unwrap().to_owned()
     }
 
-    /// `data` readable, `data/sub` writable, `data/secret` hidden.
+    /// `data` readable, `data/sub` writable but for `fixed` in it, `data/secret` hidden.
     fn policy(&self) -> Policy {
         let world = profile::World { home: None, workspace: Path::new("/w") };
         let more = Additions {
-            read: vec![self.at("data").into()],
+            read: vec![self.at("data").into(), self.at("data/sub/fixed").into()],
             write: vec![self.at("data/sub").into()],
             ..Additions::default()
         };
@@ -104,13 +114,24 @@ fn a_path_is_all_that_is_left_of_its_directory() {
     let policy = tree.apply(tree.grant(Use::Read, &["data/sub"]), &Value::Null).unwrap();
     assert!(tree.granted(&policy.filesystem.read).is_empty());
     let policy = tree.apply(tree.grant(Use::Read, &["data2"]), &json!({})).unwrap();
-    assert_eq!(tree.granted(&policy.filesystem.read), ["data"]);
+    assert_eq!(tree.granted(&policy.filesystem.read), ["data", "data/sub/fixed"]);
 }
 
 #[test]
 fn what_lies_elsewhere_is_refused() {
     let tree = Tree::new();
-    for name in ["out/d", "out", "data2/c", "data/away/d", "data/away", "out/none", ""] {
+    // Also what is not there, so that nothing is told of what is.
+    for name in [
+        "out/d",
+        "out",
+        "data2/c",
+        "data/away/d",
+        "data/away/none",
+        "data/away",
+        "data/nowhere",
+        "out/none",
+        "",
+    ] {
         assert!(matches!(tree.ask(Use::Read, name), Err(Unfit::Outside { .. })), "{name}");
     }
     for name in ["data/../out/d", "data/./a"] {
@@ -140,6 +161,8 @@ fn what_the_profile_does_not_grant_an_argument_does_not_either() {
     for (access, name) in [
         (Use::Read, "data/secret/key"),
         (Use::Read, "data/secret"),
+        (Use::Read, "data/secret/none"),
+        (Use::Write, "data/sub/fixed/f"),
         (Use::Write, "data/a"),
         (Use::Write, "data"),
         (Use::Write, "data/.git/hooks/h"),
@@ -182,10 +205,31 @@ fn a_file_is_no_larger_than_allowed() {
         tree.apply(grant, &json!({"path": tree.at(name)}))
     };
     assert!(ask(Use::Read, "data/a", 5).is_ok());
+    assert!(matches!(ask(Use::Read, "data/sub", 9), Err(Unfit::Unbounded { .. })));
+    // What is hidden has no size.
+    assert!(matches!(ask(Use::Read, "data/secret/key", 4), Err(Unfit::NotGranted { .. })));
     let refused = ask(Use::Read, "data/a", 4).unwrap_err();
     assert!(matches!(refused, Unfit::Large { size: 5, most: 4, .. }), "{refused}");
     assert_eq!(ask(Use::Write, "data/sub/b", 7).unwrap().limits.file_size, 7);
     assert_eq!(ask(Use::Read, "data/a", 7).unwrap().limits, tree.policy().limits);
+}
+
+#[test]
+fn a_rule_inside_of_what_is_written_to_stays() {
+    let tree = Tree::new();
+    let policy = tree.ask(Use::Write, "data/sub").unwrap();
+    assert_eq!(tree.granted(&policy.filesystem.write), ["data/sub"]);
+    assert_eq!(tree.granted(&policy.filesystem.read), ["data/sub/fixed"]);
+}
+
+#[test]
+fn a_call_names_a_bounded_number_of_paths() {
+    let tree = Tree::new();
+    let grant =
+        ArgumentGrant { argument: Pointer::parse("/paths/*").unwrap(), ..tree.grant(Use::Read, &["data"]) };
+    let ask = |count: usize| tree.apply(grant.clone(), &json!({"paths": vec![tree.at("data/a"); count]}));
+    assert!(ask(MOST).is_ok());
+    assert!(matches!(ask(MOST + 1), Err(Unfit::Many { count: 65, .. })));
 }
 
 proptest! {
@@ -195,21 +239,30 @@ proptest! {
     fn a_grant_is_never_wider_than_its_policy(
         write in any::<bool>(),
         within in prop::sample::subsequence(vec!["data", "data/sub", "data2", "out", "alias", ""], 0..4),
-        parts in prop::collection::vec(
-            prop::sample::select(vec!["data", "data2", "out", "alias", "sub", "secret", ".git", "hooks", "away", "inside", "a", "b", "key", "d", "..", "."]),
-            0..5,
-        ),
+        path in prop_oneof![
+            prop::sample::select(vec!["data", "data/sub", "data/sub/fixed", "data/sub/b", "data/a", "alias/sub", "data2"])
+                .prop_map(str::to_owned),
+            prop::collection::vec(
+                prop::sample::select(vec!["data", "data2", "out", "alias", "sub", "fixed", "f", "secret", ".git", "hooks", "away", "inside", "a", "b", "key", "d", "..", "."]),
+                0..5,
+            ).prop_map(|parts| parts.join("/")),
+        ],
     ) {
         let tree = Tree::new();
         let files = Files::of_host();
         let access = if write { Use::Write } else { Use::Read };
-        let arguments = json!({"path": tree.at(&parts.join("/"))});
+        let arguments = json!({"path": tree.at(&path)});
         if let Ok(policy) = tree.apply(tree.grant(access, &within), &arguments) {
             let before = view::of_policy(&files, &tree.policy().filesystem, Around::default()).unwrap();
             let after = view::of_policy(&files, &policy.filesystem, Around::default()).unwrap();
             for seen in &after.granted {
                 let known = before.granted.contains(seen);
                 prop_assert!(known || allows(&before, &seen.source, seen.access.write), "{seen:?}");
+            }
+            for kept in before.granted.iter().filter(|seen| !seen.access.write).chain(&before.protected) {
+                // What could be read only is not written to by way of what it lies in.
+                let over = |seen: &&Seen| seen.access.write && kept.source.starts_with(&seen.source);
+                prop_assert!(!after.granted.iter().any(|seen| over(&seen)) || !allows(&after, &kept.source, true));
             }
             prop_assert_eq!(after.hidden, before.hidden);
         }

@@ -168,6 +168,27 @@ fn a_token_of_the_environment_is_nowhere_else() {
 }
 
 #[test]
+fn a_notification_goes_on_without_the_token() {
+    let config = ROLES.replace("concurrent = 1\n", "");
+    let env = vec![("TOOLCELL_TOKEN", WRITER.to_owned())];
+    let book = session(&Setup { config: Some(config), env, ..setup() }, |mut client| async move {
+        client.start_call(1, "talk-after-cancel", json!({})).await;
+        // The answer of another shows that the first has had time to be sent.
+        assert_ne!(text(&client.call(2, "who").await), "");
+        let meta = json!({"dev.toolcell/token": WRITER, "own": 1});
+        let params = json!({"requestId": 1, "reason": "enough", "_meta": meta});
+        client
+            .send(
+                &json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": params}).to_string(),
+            )
+            .await;
+        client
+    });
+    let told = book.end_of("talk-after-cancel")["stderr"].to_string();
+    assert!(told.contains("enough") && told.contains("own") && !told.contains(WRITER), "{told}");
+}
+
+#[test]
 fn calls_at_once_are_counted_and_a_question_frees_its_place() {
     let setup = Setup { env: vec![("TOOLCELL_TOKEN", WRITER.to_owned())], ..setup() };
     session(&setup, |mut client| async move {

@@ -165,6 +165,8 @@ def call(id, params):
         answer(id)
     elif name == "talk-after-cancel":
         cancelled = read()
+        sys.stderr.write(json.dumps(cancelled) + "\n")
+        sys.stderr.flush()
         answer(id, cancelled["method"])
         send({"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": "late"}})
         time.sleep(60)
