@@ -3,8 +3,12 @@
 //! ```text
 //! modern                            Open
 //! legacy, client without roots      Open (handshake and request go out together, the answers come in order)
-//! legacy, client with roots         Handshake ──► Settling (50 ms quiet, nothing asked) ──► Open
+//! legacy, client with roots         Handshake ──► Settling (pings answered, nothing asked, quiet) ──► Open
 //! ```
+//!
+//! A server asks for the roots behind the handshake, and goes on working when it has them; nothing in the protocol
+//! says when it is done. So it is pinged after each thing it was told, and has to be quiet for a multiple of the time
+//! that the answer took: on a busy machine both grow alike, where a fixed pause would be too short.
 //!
 //! Neighbours: [`super::rules`] judges each line; [`super::call`] and [`super::catalogue`] own one each and decide
 //! when it is over. Never: waits for a limit, or ends a process.
@@ -28,8 +32,12 @@ use crate::mcp::reply;
 pub(super) const STREAM_FROM: usize = 256 * 1024;
 /// No other line may be longer: the TypeScript client's reader takes no more.
 pub(super) const LONGEST_LINE: usize = 10 * 1024 * 1024;
-/// After a handshake with roots a server must have been quiet this long, or it works on directories that are old.
+/// After a handshake with roots a server must have been quiet at least this long, or it works on directories that are old.
 const SETTLE: Duration = Duration::from_millis(50);
+/// And at least this many times as long as it took to answer a ping.
+const SETTLE_PINGS: u32 = 10;
+/// A server that has not answered a ping for this long does not know pings.
+const NO_PONG: Duration = Duration::from_secs(2);
 
 /// What the owner has to know.
 #[derive(Debug)]
@@ -56,8 +64,27 @@ pub(super) enum End {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Stage {
     Handshake,
-    Settling(Instant),
+    Settling(Settling),
     Open,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Settling {
+    pinged: Instant,
+    /// The last word of the server, or to it.
+    heard: Instant,
+    /// How long the last ping took, once all of them have been answered.
+    answered: Option<Duration>,
+}
+
+impl Settling {
+    /// When the server counts as done, if nothing more is heard.
+    fn end(&self) -> Instant {
+        match self.answered {
+            Some(took) => self.heard + SETTLE.max(took * SETTLE_PINGS),
+            None => self.pinged + NO_PONG,
+        }
+    }
 }
 
 /// A process and where the conversation with it stands.
@@ -82,6 +109,7 @@ impl Link {
             asked: None,
             own_handshake: None,
             own_level: None,
+            own_pings: None,
             offers: Offers::default(),
             announces: false,
             changed: false,
@@ -111,6 +139,7 @@ impl Link {
         self.level = level;
         self.rules.offers = handshake.offers;
         if handshake.offers.roots {
+            self.rules.own_pings = Some((own_id("dev.toolcell/ping", first), 0));
             self.stage = Stage::Handshake;
         } else {
             self.process.send(reply::initialized());
@@ -146,9 +175,22 @@ impl Link {
         }
     }
 
+    /// Makes the server say when it has read all that it was sent.
+    fn ping(&mut self) {
+        let Some((id, open)) = &mut self.rules.own_pings else { return };
+        *open += 1;
+        self.process.send(reply::request(id, "ping", None));
+        let now = Instant::now();
+        self.stage = Stage::Settling(Settling { pinged: now, heard: now, answered: None });
+    }
+
     fn unsettle(&mut self) {
-        if let Stage::Settling(at) = &mut self.stage {
-            *at = Instant::now() + SETTLE;
+        let all_answered = self.rules.own_pings.as_ref().is_some_and(|(_, open)| *open == 0);
+        if let Stage::Settling(settling) = &mut self.stage {
+            settling.heard = Instant::now();
+            if all_answered && settling.answered.is_none() {
+                settling.answered = Some(settling.heard - settling.pinged);
+            }
         }
     }
 
@@ -162,7 +204,7 @@ impl Link {
                 }
             }
             let settled = match self.stage {
-                Stage::Settling(at) if self.rules.open == 0 => Some(at),
+                Stage::Settling(settling) if self.rules.open == 0 => Some(settling.end()),
                 _ => None,
             };
             let frame = tokio::select! {
@@ -174,7 +216,9 @@ impl Link {
                     };
                     self.rules.open = self.rules.open.saturating_sub(answered);
                     self.process.send(line);
-                    self.unsettle();
+                    if matches!(self.stage, Stage::Settling(_)) {
+                        self.ping();
+                    }
                     continue;
                 }
                 () = sleep_until(settled.unwrap_or_else(Instant::now)), if settled.is_some() => {
@@ -223,7 +267,7 @@ impl Link {
                 Verdict::Handshake(Ok(())) => {
                     if self.stage == Stage::Handshake {
                         self.process.send(reply::initialized());
-                        self.stage = Stage::Settling(Instant::now() + SETTLE);
+                        self.ping();
                     }
                 }
             }

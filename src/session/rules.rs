@@ -68,6 +68,8 @@ pub(super) struct Rules {
     pub(super) own_handshake: Option<(Id, String)>,
     /// The replayed `logging/setLevel` that has not been answered yet.
     pub(super) own_level: Option<Id>,
+    /// The id of our pings, and how many of them have not been answered yet.
+    pub(super) own_pings: Option<(Id, usize)>,
     /// What the client may be asked for.
     pub(super) offers: Offers,
     /// Changed-list notifications go to the client: only where its own handshake started the process.
@@ -100,6 +102,13 @@ impl Rules {
                 }
                 if self.own_level.as_ref() == Some(id) {
                     self.own_level = None;
+                    return Verdict::Nothing;
+                }
+                if let Some((own, open)) = &mut self.own_pings
+                    && own == id
+                    && *open > 0
+                {
+                    *open -= 1;
                     return Verdict::Nothing;
                 }
                 // An answer before the handshake's cannot be trusted to speak the agreed version.
@@ -237,6 +246,7 @@ mod tests {
             asked: Some(asked),
             own_handshake: None,
             own_level: None,
+            own_pings: None,
             offers: Offers { roots: true, ..Offers::default() },
             announces: false,
             changed: false,
@@ -356,6 +366,16 @@ mod tests {
         let mut rules = replayed();
         assert_eq!(verdict(&mut rules, &answer("2025-06-18")).0, 'h');
         assert_eq!(verdict(&mut rules, &answer("2025-06-18")).1, Some(Misdeed::WrongId));
+    }
+
+    #[test]
+    fn as_many_pongs_as_pings() {
+        let (mut rules, _) = rules(Era::Legacy);
+        rules.own_pings = Some((Id::Text("ping".into()), 2));
+        let pong = r#"{"jsonrpc":"2.0","id":"ping","result":{}}"#;
+        assert_eq!(verdict(&mut rules, pong), ('-', None));
+        assert_eq!(verdict(&mut rules, r#"{"jsonrpc":"2.0","id":"ping","error":{}}"#), ('-', None));
+        assert_eq!(verdict(&mut rules, pong), ('-', Some(Misdeed::WrongId)));
     }
 
     #[test]

@@ -133,6 +133,25 @@ fn log_level_and_roots_are_there_before_the_call() {
 }
 
 #[test]
+fn a_server_that_is_slow_to_ask_for_the_roots_has_them_before_the_call() {
+    session(&Setup::default(), |mut client| async move {
+        client.handshake(json!({"roots": {"slow": true}})).await;
+        let mut asked = client.read().await;
+        for cell in ["the catalogue's", "the call's"] {
+            assert_eq!(asked["method"], "roots/list", "{cell}");
+            let roots = json!([{"uri": "file:///x"}]);
+            let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"roots": roots}});
+            client.send(&answer.to_string()).await;
+            if cell == "the catalogue's" {
+                asked = client.request(1, "tools/call", json!({"name": "state"})).await;
+            }
+        }
+        assert_eq!(text(&client.read().await), r#"{"roots": [{"uri": "file:///x"}], "level": null}"#);
+        client
+    });
+}
+
+#[test]
 fn a_servers_question_is_mapped_there_and_back() {
     let book = session(&Setup::default(), |mut client| async move {
         client.handshake(json!({"sampling": {}})).await;

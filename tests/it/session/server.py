@@ -6,7 +6,7 @@ import socket
 import sys
 import time
 
-ready = {"roots": None, "level": None, "requests": 0}
+ready = {"slow": False, "roots": None, "level": None, "requests": 0}
 # Tells processes apart: their ids are the same in every cell.
 WHO = os.urandom(8).hex()
 
@@ -206,12 +206,15 @@ def main():
         if method == "initialize":
             asked = message["params"]
             ready["roots"] = [] if "roots" in asked["capabilities"] else None
+            ready["slow"] = asked["capabilities"].get("roots", {}).get("slow", False)
             version = "1999-01-01" if os.path.exists(os.environ.get("LIE", "/nonexistent")) else asked["protocolVersion"]
             send({"jsonrpc": "2.0", "id": id, "result": {"protocolVersion": version,
                   "capabilities": {"tools": {}, "logging": {}, "resources": {"subscribe": True}},
                   "serverInfo": {"name": "fixture", "version": "1"}}})
         elif method == "notifications/initialized":
             send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+            if ready["slow"]:
+                time.sleep(0.2)
             if ready["roots"] is not None:
                 send({"jsonrpc": "2.0", "id": "r", "method": "roots/list"})
         elif method is None and id == "r":
