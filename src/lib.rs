@@ -3,6 +3,7 @@
 //! The stages and their order are in ARCHITECTURE.md.
 
 pub mod access;
+pub mod arguments;
 pub mod audit;
 pub mod call;
 pub mod cli;

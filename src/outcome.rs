@@ -139,6 +139,8 @@ pub enum Layer {
     Protocol,
     /// Who may call what: identities and roles of the configuration.
     Access,
+    /// What a call's arguments must be, and a result's structured content.
+    Arguments,
 }
 
 impl Layer {
@@ -157,6 +159,7 @@ impl Layer {
             Self::Output => "output",
             Self::Protocol => "protocol",
             Self::Access => "access",
+            Self::Arguments => "arguments",
         }
     }
 }

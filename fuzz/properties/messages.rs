@@ -5,6 +5,7 @@
 
 use serde_json::Value;
 use serde_json::value::RawValue;
+use toolcell::arguments::strict;
 use toolcell::mcp::envelope::{self, Id, Kind, Message};
 use toolcell::mcp::object;
 use toolcell::mcp::scan::{Fault, Scanner};
@@ -108,6 +109,7 @@ fn agrees(line: &[u8], message: &Message) {
     if let Some(params) = &message.params {
         members(line, params.clone());
         names(line, params, &value["params"]);
+        alike(line, params, &value["params"]);
         shortened(line, &value);
     }
 }
@@ -144,6 +146,24 @@ fn names(line: &[u8], params: &std::ops::Range<usize>, value: &Value) {
         Some(id) => assert!(same(id, token), "{id:?}"),
         None => assert!(!token.is_string() && !token.is_i64(), "{token}"),
     }
+}
+
+/// What is read strictly is what any reader reads: nothing in it is there twice, and it holds no NUL.
+fn alike(line: &[u8], params: &std::ops::Range<usize>, value: &Value) {
+    let Ok(read) = strict::read(&line[params.clone()]) else { return };
+    assert_eq!(&read, value);
+    assert!(!twice(line, params.clone()), "{value}");
+    assert!(!value.to_string().contains("\\u0000") || value.to_string().contains("\\\\u0000"), "{value}");
+}
+
+/// Is a name there twice in an object, at any depth?
+fn twice(line: &[u8], span: std::ops::Range<usize>) -> bool {
+    let members = object::members(line, span.clone());
+    let mut names: Vec<_> = members.iter().map(|member| &member.name).collect();
+    names.sort();
+    names.windows(2).any(|pair| pair[0] == pair[1])
+        || members.into_iter().any(|member| twice(line, member.value))
+        || object::items(line, span).into_iter().any(|item| twice(line, item))
 }
 
 /// Taking a member out takes out that one and nothing else.

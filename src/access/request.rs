@@ -7,7 +7,7 @@
 
 use std::ops::Range;
 
-use crate::mcp::envelope::{Message, folded};
+use crate::mcp::envelope::{Message, only};
 use crate::mcp::object::{self, Member};
 use crate::policy::pattern::{Item, Kind};
 
@@ -114,17 +114,6 @@ impl<'l> Object<'l> {
     fn text(&self, name: &str) -> Result<String, String> {
         let span = self.get(name)?.ok_or_else(|| format!("`{name}` is missing"))?;
         text(self.line, span, name)
-    }
-}
-
-/// The only member of this name.
-fn only<'m, 'l>(members: &'m [Member<'l>], name: &str) -> Result<Option<&'m Member<'l>>, String> {
-    let mut alike = members.iter().filter(|member| folded(&member.name) == folded(name));
-    match (alike.next(), alike.next()) {
-        (None, _) => Ok(None),
-        (Some(member), None) if member.name == name => Ok(Some(member)),
-        (Some(_), None) => Err(format!("`{name}` is written in other letters")),
-        (Some(_), Some(_)) => Err(format!("`{name}` is there more than once")),
     }
 }
 

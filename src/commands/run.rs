@@ -268,6 +268,10 @@ impl Granting {
 }
 
 impl Profiles for Granting {
+    fn policy(&self, method: &str, target: Option<&str>) -> Option<Arc<Policy>> {
+        self.policies.get(self.served.profile_for(method, target)).cloned()
+    }
+
     fn grant(&self, method: &str, target: Option<&str>, params: Option<&[u8]>) -> Result<Grant, NoGrant> {
         let profile = self.served.profile_for(method, target);
         // A path that was made, removed or replaced since the last call changes the plan.

@@ -55,7 +55,12 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
                 .map(|_count| "filter".to_owned()),
             Layer::Capabilities => capabilities(&status, state),
             Layer::Cgroup => cgroup(state, origin),
-            Layer::Rlimit | Layer::Deadline | Layer::Output | Layer::Protocol | Layer::Access => continue,
+            Layer::Rlimit
+            | Layer::Deadline
+            | Layer::Output
+            | Layer::Protocol
+            | Layer::Access
+            | Layer::Arguments => continue,
         };
         let saw = check.map_err(|(object, errno)| failed(*layer, object, errno))?;
         seen.insert(layer.name().to_owned(), saw);
@@ -88,9 +93,12 @@ fn coverage(layers: &[Layer], observed: Option<Observe>) -> BTreeMap<String, Cov
     let told = |layer: &Layer| match layer {
         Layer::Seccomp if observed.is_some() => Coverage::Complete,
         Layer::Root if observed == Some(Observe::Files) => Coverage::Sampled,
-        Layer::Cgroup | Layer::Deadline | Layer::Output | Layer::Protocol | Layer::Access => {
-            Coverage::Complete
-        }
+        Layer::Cgroup
+        | Layer::Deadline
+        | Layer::Output
+        | Layer::Protocol
+        | Layer::Access
+        | Layer::Arguments => Coverage::Complete,
         Layer::Rlimit => Coverage::Sampled,
         Layer::Namespaces | Layer::Root | Layer::Landlock | Layer::Seccomp | Layer::Capabilities => {
             Coverage::Blind

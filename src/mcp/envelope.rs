@@ -6,7 +6,7 @@
 use std::fmt;
 use std::ops::Range;
 
-use super::object;
+use super::object::{self, Member};
 use super::scan::Scanner;
 
 /// The member of `_meta` that marks a message of a modern client.
@@ -238,6 +238,20 @@ pub fn target(line: &[u8], params: Option<&Range<usize>>, name: &str) -> Result<
         .and_then(|member| object::text(line.get(member.value.clone())?))
         .map(std::borrow::Cow::into_owned)
         .ok_or_else(|| format!("`params.{name}` is not a string"))
+}
+
+/// The only member of this name.
+///
+/// # Errors
+/// It is there twice, or in other letters, and a server that compares without case may take either.
+pub fn only<'m, 'l>(members: &'m [Member<'l>], name: &str) -> Result<Option<&'m Member<'l>>, String> {
+    let mut alike = members.iter().filter(|member| folded(&member.name) == folded(name));
+    match (alike.next(), alike.next()) {
+        (None, _) => Ok(None),
+        (Some(member), None) if member.name == name => Ok(Some(member)),
+        (Some(_), None) => Err(format!("`{name}` is written in other letters")),
+        (Some(_), Some(_)) => Err(format!("`{name}` is there more than once")),
+    }
 }
 
 /// Letters that any reader's comparison without case could take for each other.

@@ -68,16 +68,7 @@ pub(super) async fn start(
     streams: bool,
 ) -> Result<Running, Refused> {
     let began = Instant::now();
-    let who = ask.meta.client.clone().unwrap_or_else(|| session.client.borrow().clone());
-    let mut call = Call {
-        id: session.next_call_id(),
-        server: session.options.server.clone(),
-        method: method.to_owned(),
-        target: ask.target.clone(),
-        profile: String::new(),
-        who: format!("{who} ({})", session.options.user),
-        identity: ask.identity.as_deref().map(str::to_owned),
-    };
+    let mut call = named(session, ask, method);
     let params = ask.params.clone().and_then(|span| ask.line.get(span));
     let grant = session.options.profiles.grant(method, ask.target.as_deref(), params);
     let policy = grant.as_ref().ok().map(|grant| Arc::clone(&grant.policy));
@@ -117,6 +108,20 @@ pub(super) async fn start(
         .ok_or_else(|| refused("the cell was started without its pipes".to_owned()))?;
     let link = Link::new(process, session.next_cell(), ask.meta.era, streams);
     Ok(Running { call, grant, link, began })
+}
+
+/// A request as records name it, without its profile.
+pub(super) fn named(session: &Session, ask: &Ask, method: &str) -> Call {
+    let who = ask.meta.client.clone().unwrap_or_else(|| session.client.borrow().clone());
+    Call {
+        id: session.next_call_id(),
+        server: session.options.server.clone(),
+        method: method.to_owned(),
+        target: ask.target.clone(),
+        profile: String::new(),
+        who: format!("{who} ({})", session.options.user),
+        identity: ask.identity.as_deref().map(str::to_owned),
+    }
 }
 
 /// Records a request before the server gets it.

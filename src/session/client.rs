@@ -1,6 +1,6 @@
 //! What the client says, and to whom it goes.
 //!
-//! Neighbours: [`super::call`] and [`super::catalogue`] do the work. Never: waits, so that a cancellation or the end
+//! Neighbours: [`super::arguments`] lets calls on, [`super::call`] and [`super::catalogue`] do the work. Never: waits, so that a cancellation or the end
 //! of the input is always seen.
 
 use std::rc::Rc;
@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::cache::Key;
 use super::catalogue::Job;
-use super::{Agreed, Ask, Session, admission, call};
+use super::{Agreed, Ask, Session, admission, arguments};
 use crate::mcp::envelope::{
     self, Era, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Id, Kind, METHOD_NOT_FOUND, Message,
 };
@@ -137,11 +137,7 @@ fn request(session: &Rc<Session>, line: &[u8], message: &Message, id: Id, method
     };
     let control = session.track(&ask, entry.pass);
     if is_call(method) {
-        // An answer to a server's question goes to the process that asked.
-        let fresh = session.chains.borrow_mut().hand_over(ask, control);
-        if let Err(fresh) = fresh {
-            session.spawn(call::run(Rc::clone(session), *fresh));
-        }
+        arguments::check(session, ask, control);
     } else {
         session.catalogue(era, Job::Ask(Box::new((ask, control))));
     }

@@ -15,6 +15,7 @@
 //! [`crate::mcp::output`].
 
 mod admission;
+mod arguments;
 mod cache;
 mod call;
 mod catalogue;
@@ -91,6 +92,9 @@ pub enum NoGrant {
 
 /// Gives each call its grant.
 pub trait Profiles {
+    /// The policy that a call runs under, if it was read. Unlike the grant it does not depend on the arguments.
+    fn policy(&self, method: &str, target: Option<&str>) -> Option<Arc<Policy>>;
+
     /// The grant for a method, the tool, prompt or resource that it names, and its parameters as JSON; the method of catalogue
     /// cells is `catalogue`.
     ///

@@ -5,6 +5,7 @@
 
 use super::process::Remains;
 use super::tally::{Misdeed, Tally};
+use crate::arguments::Fault;
 use crate::host::probe;
 use crate::outcome::{Limit, Violation};
 use crate::policy::Policy;
@@ -88,6 +89,18 @@ pub(super) fn broken(detail: &str, tally: &Tally, stderr: &[String]) -> String {
 pub(super) fn refused(found: &[Violation]) -> String {
     let mut text = "toolcell refused some of what this tool tried:".to_owned();
     refusals(&mut text, found);
+    clean(&text)
+}
+
+/// A call whose arguments are not what they must be, and so was not run.
+pub(super) fn unfit(faults: &[Fault]) -> String {
+    let mut text = "toolcell did not run this call, because of its arguments:".to_owned();
+    for fault in faults {
+        write_to(&mut text, format_args!("\n{fault}"));
+        if let Some(allow) = &fault.allow {
+            write_to(&mut text, format_args!("\nto allow it:\n{allow}"));
+        }
+    }
     clean(&text)
 }
 

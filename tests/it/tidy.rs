@@ -93,6 +93,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     // The stages.
     ("mcp", &["text"]),
     ("policy", &["outcome", "text"]),
+    ("arguments", &[]),
     ("access", &["mcp", "policy"]),
     ("host", &["outcome", "plan", "policy", "sys"]),
     ("plan", &["host", "outcome", "policy", "text"]),
@@ -103,7 +104,18 @@ const IMPORTS: &[(&str, &[&str])] = &[
     (
         "session",
         &[
-            "access", "audit", "call", "host", "launch", "mcp", "outcome", "plan", "policy", "sys", "text",
+            "access",
+            "arguments",
+            "audit",
+            "call",
+            "host",
+            "launch",
+            "mcp",
+            "outcome",
+            "plan",
+            "policy",
+            "sys",
+            "text",
             "watch",
         ],
     ),

@@ -2,6 +2,7 @@
 
 mod access;
 mod ahead;
+mod arguments;
 mod chain;
 mod grants;
 mod long;
