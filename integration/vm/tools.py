@@ -38,9 +38,10 @@ class Tools:
         raise Missing(f"`{name}` is in none of the packages")
 
     def environment(self):
-        """Libraries that the machine lacks come from the unpacked packages."""
+        """Libraries that the machine lacks come from the unpacked packages, and so do programs that programs start."""
         folders = [self.base / folder for folder in ("usr/lib/x86_64-linux-gnu", "lib/x86_64-linux-gnu")]
-        return {**os.environ, "LC_ALL": "C.UTF-8", "LD_LIBRARY_PATH": ":".join(map(str, folders))}
+        return {**os.environ, "LC_ALL": "C.UTF-8", "LD_LIBRARY_PATH": ":".join(map(str, folders)),
+                "PATH": f"{os.environ['PATH']}:{self.base / 'usr/bin'}"}
 
     def run(self, name, *arguments, before=()):
         """Runs a program to its end, through another one if that is put before."""
