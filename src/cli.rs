@@ -3,12 +3,14 @@
 //! Neighbours: `cli::definition` describes commands and options to clap; `commands` acts on an [`Invocation`].
 //! Never: reads a file, looks at the host, prints.
 
+mod audit;
 pub mod definition;
 mod mistake;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+pub use audit::{AuditArgs, AuditCommand};
 use clap::ArgMatches;
 use clap::error::ErrorKind;
 use clap_complete::Shell;
@@ -50,6 +52,8 @@ pub enum Invocation {
     Profile(ProfileArgs),
     /// `toolcell token`
     Token(TokenArgs),
+    /// `toolcell audit`
+    Audit(AuditArgs),
     /// `toolcell demo`
     Demo(DemoArgs),
     /// `toolcell selftest`
@@ -315,6 +319,7 @@ fn invocation(command: &str, matches: &mut ArgMatches) -> Result<Invocation, Cli
         "doctor" => Invocation::Doctor(DoctorArgs { json: matches.get_flag("json"), fix: fix(matches) }),
         "profile" => Invocation::Profile(profile(matches)?),
         "token" => Invocation::Token(token(matches)?),
+        "audit" => Invocation::Audit(audit::audit(matches)?),
         "demo" => Invocation::Demo(DemoArgs {
             json: matches.get_flag("json"),
             floor: floor(matches),

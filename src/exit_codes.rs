@@ -20,6 +20,8 @@ pub enum Ending {
     Other,
     /// The command line is wrong.
     Usage,
+    /// `audit verify`: the log is not as it was written.
+    Altered,
     /// `profile why`: the profile does not allow what was asked about.
     Refused,
     /// A profile or the configuration is invalid.
@@ -42,10 +44,11 @@ pub enum Ending {
 
 impl Ending {
     /// The endings that are toolcell's own words, in the order of their codes: the rows of the table in the help.
-    pub const OWN: [Self; 12] = [
+    pub const OWN: [Self; 13] = [
         Self::Success,
         Self::Other,
         Self::Usage,
+        Self::Altered,
         Self::Refused,
         Self::Configuration,
         Self::Floor,
@@ -66,6 +69,7 @@ impl Ending {
             Self::Signalled(signal) => signal.saturating_add(128),
             Self::Other => 1,
             Self::Usage => 2,
+            Self::Altered => 118,
             Self::Refused => 119,
             Self::Configuration => 120,
             Self::Floor => 121,
@@ -87,6 +91,7 @@ impl Ending {
             Self::Signalled(_) => "exec: 128 + the signal that ended the command",
             Self::Other => "another failure, such as output that could not be written",
             Self::Usage => "the command line is wrong",
+            Self::Altered => "audit verify: the log is not as it was written",
             Self::Refused => "profile why: what was asked about is not allowed",
             Self::Configuration => "a profile or the configuration is invalid",
             Self::Floor => "this host does not reach the floor",

@@ -117,6 +117,19 @@ pub fn make_directory_for(file: &Path) -> Result<(), FileError> {
         .map_err(|source| FileError::Directory { path: directory.to_owned(), source })
 }
 
+/// Opens a log, or a copy of one, to read it.
+///
+/// # Errors
+/// When it cannot be opened, or is not a regular file.
+pub fn open_to_read(path: &Path) -> Result<File, FileError> {
+    let failed = |source| FileError::Open { path: path.to_owned(), source };
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(path).map_err(failed)?;
+    match file.metadata().map_err(failed)?.is_file() {
+        true => Ok(file),
+        false => Err(FileError::NotRegular(path.to_owned())),
+    }
+}
+
 /// Opens a log to append to, makes it if it is missing, and checks that only `owner` can read and write it.
 pub(super) fn open_for_append(path: &Path, owner: u32) -> Result<File, FileError> {
     let (file, metadata) = open(OpenOptions::new().read(true).append(true), path, owner)?;

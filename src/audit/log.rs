@@ -1,19 +1,22 @@
-//! The audit log itself: appends one whole line a record, with any number of writers.
+//! The audit log itself: appends one whole line a record, tied to the line before, with any number of writers.
 //!
-//! Neighbours: `session` and `commands::exec` write through it; docs/audit.md documents it. Never: drops a
-//! record in silence; runs a line into one that another writer left unfinished.
+//! Neighbours: `session` and `commands::exec` write through it, `audit::tail` finds where the chain goes on;
+//! docs/audit.md documents it. Never: drops a record in silence; runs a line into one that another writer left
+//! unfinished; goes back in the chain.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Mutex, PoisonError};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
+use super::chain::Link;
 use super::file::{FileError, open_for_append};
 use super::line::to_line;
+use super::record::Torn;
+use super::tail;
 
 /// How long another writer may hold the log. It needs microseconds; whoever holds it longer stops the call, not
 /// the supervisor.
@@ -64,29 +67,55 @@ impl LogError {
     }
 }
 
-/// An open audit log. It is opened once; a log that is renamed is followed, one that is emptied is appended to.
+/// An open audit log. It is opened once; a log that is renamed is followed.
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
     /// The lock on the file keeps other processes out, this one the other threads, which share the file's lock.
-    file: Mutex<File>,
+    inner: Mutex<Inner>,
+    /// Bytes of unfinished lines that were there when it was opened.
+    torn: u64,
+}
+
+#[derive(Debug)]
+struct Inner {
+    file: File,
+    /// The last record that was read or written here.
+    link: Link,
+    /// How long the file was then; `None` when that is not known.
+    length: Option<u64>,
 }
 
 impl Log {
     /// Opens a log, or makes it with mode 0600. `owner` is the effective user id of this process: the file has
-    /// to be that user's, a regular one, and closed to everybody else.
+    /// to be that user's, a regular one, and closed to everybody else. An unfinished line at its end is sealed.
     ///
     /// # Errors
-    /// When it cannot be opened, or is not such a file.
+    /// When it cannot be opened, or is not such a file, or what is to be sealed cannot be.
     pub fn open(path: &Path, owner: u32) -> Result<Self, LogError> {
         let file = open_for_append(path, owner)?;
-        Ok(Self { path: path.to_owned(), file: Mutex::new(file) })
+        let inner = Mutex::new(Inner { file, link: Link::default(), length: None });
+        let log = Self { path: path.to_owned(), inner, torn: 0 };
+        let torn = log.locked(PATIENCE, |inner| inner.append(None))?;
+        Ok(Self { torn, ..log })
     }
 
     /// Where it is.
     #[must_use]
     pub fn path(&self) -> &Path {
         &self.path
+    }
+
+    /// What a person should know of how the log was found.
+    #[must_use]
+    pub fn remark(&self) -> Option<String> {
+        (self.torn > 0).then(|| {
+            let path = self.path.display();
+            format!(
+                "the audit log `{path}` ended in an unfinished line ({} bytes), which is sealed now",
+                self.torn
+            )
+        })
     }
 
     /// Appends one record. When this fails the call that the record is about must not go on.
@@ -100,13 +129,22 @@ impl Log {
 
     fn write_within(&self, patience: Duration, record: &impl Serialize) -> Result<(), LogError> {
         let line = to_line(record).map_err(LogError::Json)?;
+        self.locked(patience, |inner| inner.append(Some(line))).map(drop)
+    }
+
+    fn locked<T>(
+        &self,
+        patience: Duration,
+        work: impl FnOnce(&mut Inner) -> io::Result<T>,
+    ) -> Result<T, LogError> {
         // A thread that panicked while it held the file left at worst an unfinished line.
-        let file = self.file.lock().unwrap_or_else(PoisonError::into_inner);
-        self.lock(&file, Instant::now() + patience)?;
-        let written = append(&file, line);
-        let unlocked = file.unlock();
-        written.map_err(|source| LogError::Write { path: self.path.clone(), source })?;
-        unlocked.map_err(|source| LogError::Lock { path: self.path.clone(), source })
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        self.lock(&inner.file, Instant::now() + patience)?;
+        let done = work(&mut inner);
+        let unlocked = inner.file.unlock();
+        let done = done.map_err(|source| LogError::Write { path: self.path.clone(), source })?;
+        unlocked.map_err(|source| LogError::Lock { path: self.path.clone(), source })?;
+        Ok(done)
     }
 
     /// Waits for the lock with a deadline. flock(2) has none, and tells nobody when a lock comes free, so this
@@ -127,17 +165,54 @@ impl Log {
     }
 }
 
-/// Appends a line with one write(2). What a writer that was killed or ran out of space left of a line is ended
-/// first; what the system call did not take is written by another one, the lock being held, or gives the error.
-fn append(mut file: &File, mut line: Vec<u8>) -> io::Result<()> {
-    let mut last = [b'\n'];
-    if let Some(end) = file.metadata()?.len().checked_sub(1) {
-        file.read_at(&mut last, end)?;
+impl Inner {
+    /// Appends a line with one write(2); in front of it, if need be, what seals the remains of another one. What the
+    /// system call did not take is written by a second one, the lock being held, or gives the error. Says how many
+    /// bytes were sealed.
+    fn append(&mut self, line: Option<Vec<u8>>) -> io::Result<u64> {
+        let length = self.file.metadata()?.len();
+        let mut link = self.link;
+        let mut bytes = Vec::new();
+        let mut torn = 0;
+        if self.length != Some(length) {
+            let end = tail::find(&self.file, length)?;
+            // A log that was emptied or cut goes on where it was, so that the gap shows.
+            link = end.link.filter(|found| found.number >= link.number).unwrap_or(link);
+            torn = end.loose;
+        }
+        if torn > 0 {
+            let (ending, digest) = tail::close(&self.file, length, torn)?;
+            bytes.extend_from_slice(ending);
+            let covered = torn + u64::try_from(ending.len()).map_err(io::Error::other)?;
+            let record = to_line(&Torn::new(covered, &digest, SystemTime::now()))?;
+            link = add(&mut bytes, link, record)?;
+        }
+        if let Some(line) = line {
+            link = add(&mut bytes, link, line)?;
+        }
+        self.length = None;
+        if let Err(error) = (&self.file).write_all(&bytes) {
+            // Where this fails too, the next record seals what there is.
+            drop(self.file.set_len(length));
+            return Err(error);
+        }
+        self.link = link;
+        self.length = Some(length + u64::try_from(bytes.len()).map_err(io::Error::other)?);
+        Ok(torn)
     }
-    if last != [b'\n'] {
-        line.insert(0, b'\n');
+}
+
+/// Adds a line to what is about to be written, as the next link.
+fn add(bytes: &mut Vec<u8>, link: Link, line: Vec<u8>) -> io::Result<Link> {
+    let sealed = link.seal(line);
+    let (mut line, link) = sealed
+        .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidInput, "a record is an object with members"))?;
+    if bytes.is_empty() {
+        *bytes = line;
+    } else {
+        bytes.append(&mut line);
     }
-    file.write_all(&line)
+    Ok(link)
 }
 
 #[cfg(test)]
@@ -146,8 +221,10 @@ mod tests {
 
     use serde_json::{Value, json};
 
+    use super::super::chain::{digest, sealed};
     use super::super::test_directory::TestDirectory;
     use super::*;
+    use crate::policy::tokens::to_hex;
 
     fn lines(path: &Path) -> Vec<Value> {
         let text = fs::read_to_string(path).unwrap();
@@ -168,7 +245,7 @@ mod tests {
                     let log = if writer % 2 == 0 { shared } else { &own };
                     for number in 0..100 {
                         let filling = "\n".repeat(writer * 700 + number);
-                        log.write(&json!({ "writer": writer, "number": number, "text": filling })).unwrap();
+                        log.write(&json!({ "writer": writer, "record": number, "text": filling })).unwrap();
                     }
                 });
             }
@@ -177,29 +254,68 @@ mod tests {
         assert_eq!(lines.len(), 600);
         for writer in 0..6 {
             let own: Vec<_> = lines.iter().filter(|line| line["writer"] == writer).collect();
-            assert!(own.iter().map(|line| line["number"].as_u64().unwrap()).eq(0..100));
+            assert!(own.iter().map(|line| line["record"].as_u64().unwrap()).eq(0..100));
         }
+        assert!(lines.iter().map(|line| line["number"].as_u64().unwrap()).eq(1..=600));
     }
 
     #[test]
-    fn an_unfinished_line_does_not_take_the_next_one_with_it() {
+    fn an_unfinished_line_is_sealed_by_the_next_record_or_start() {
         let directory = TestDirectory::new();
         let path = directory.path.join("log");
         let log = Log::open(&path, directory.owner).unwrap();
-        log.write(&1).unwrap();
-        File::options().append(true).open(&path).unwrap().write_all(b"{\"torn\":").unwrap();
-        log.write(&2).unwrap();
-        log.write(&3).unwrap();
-        assert_eq!(fs::read_to_string(&path).unwrap(), "1\n{\"torn\":\n2\n3\n");
+        assert_eq!(log.remark(), None);
+        log.write(&json!({"a": 1})).unwrap();
+        let tear = |text: &[u8]| File::options().append(true).open(&path).unwrap().write_all(text).unwrap();
+        tear(b"{\"torn\":");
+        log.write(&json!({"a": 2})).unwrap();
+        tear(b"\n\nx");
+        let log = Log::open(&path, directory.owner).unwrap();
+        assert!(log.remark().unwrap().contains("3 bytes"));
+        log.write(&json!({"a": 3})).unwrap();
+
+        let text = fs::read_to_string(&path).unwrap();
+        let lines: Vec<&str> = text.lines().collect();
+        assert_eq!((lines[1], lines[4], lines[5], lines[6]), ("{\"torn\":", "", "", "x"));
+        let events: Vec<Value> = [2, 7].map(|at| serde_json::from_str(lines[at]).unwrap()).into();
+        assert_eq!(events[0]["event"], "torn");
+        assert_eq!((&events[0]["bytes"], &events[1]["bytes"]), (&json!(9), &json!(4)));
+        assert_eq!(events[1]["sha256"], to_hex(&digest(b"\n\nx\n")));
+        let numbers: Vec<u64> =
+            lines.iter().filter_map(|line| Some(sealed(line.as_bytes())?.link.number)).collect();
+        assert_eq!(numbers, [1, 2, 3, 4, 5]);
+    }
+
+    #[test]
+    fn a_log_that_is_emptied_goes_on_with_its_numbers() {
+        let directory = TestDirectory::new();
+        let path = directory.path.join("log");
+        let log = Log::open(&path, directory.owner).unwrap();
+        log.write(&json!({"a": 1})).unwrap();
+        log.write(&json!({"a": 2})).unwrap();
+        File::create(&path).unwrap();
+        log.write(&json!({"a": 3})).unwrap();
+        assert_eq!(lines(&path)[0]["number"], 3);
     }
 
     #[test]
     fn a_full_disk_is_an_error() {
-        let full = File::options().read(true).append(true).open("/dev/full").unwrap();
-        let source = append(&full, b"x\n".to_vec()).unwrap_err();
+        let file = File::options().read(true).append(true).open("/dev/full").unwrap();
+        let mut full = Inner { file, link: Link::default(), length: None };
+        let source = full.append(Some(b"{\"a\":1}\n".to_vec())).unwrap_err();
         assert_eq!(source.kind(), io::ErrorKind::StorageFull);
+        assert_eq!(full.link, Link::default());
         let error = LogError::Write { path: PathBuf::from("/var/log/x"), source };
         assert!(error.hint().unwrap().starts_with("make room"));
+    }
+
+    #[test]
+    fn what_is_no_object_is_no_record() {
+        let directory = TestDirectory::new();
+        let path = directory.path.join("log");
+        let log = Log::open(&path, directory.owner).unwrap();
+        assert!(matches!(log.write(&1), Err(LogError::Write { .. })));
+        assert_eq!(fs::read(&path).unwrap(), b"");
     }
 
     #[test]
@@ -209,10 +325,10 @@ mod tests {
         let log = Log::open(&path, directory.owner).unwrap();
         let holder = File::open(&path).unwrap();
         holder.lock().unwrap();
-        let error = log.write_within(Duration::ZERO, &1).unwrap_err();
+        let error = log.write_within(Duration::ZERO, &json!({"a": 1})).unwrap_err();
         assert!(matches!(error, LogError::Busy(_)) && error.hint().is_some());
         drop(holder);
-        log.write(&2).unwrap();
-        assert_eq!(lines(&path), [json!(2)]);
+        log.write(&json!({"a": 2})).unwrap();
+        assert_eq!(lines(&path)[0]["a"], 2);
     }
 }

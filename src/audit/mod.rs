@@ -5,18 +5,23 @@
 
 #![deny(clippy::wildcard_enum_match_arm)]
 
+mod chain;
 mod file;
 mod line;
 mod log;
 mod parameters;
 mod record;
 mod stamp;
+mod tail;
 #[cfg(test)]
 mod test_directory;
+mod verify;
 
-pub use file::{FileError, Report, default_path, make_directory_for};
+pub use chain::{Hash, Link};
+pub use file::{FileError, Report, default_path, make_directory_for, open_to_read};
 pub use line::to_line;
 pub use log::{Log, LogError};
 pub use parameters::Parameters;
-pub use record::{Ended, Finished, SCHEMA, Started};
+pub use record::{Ended, Finished, SCHEMA, Started, Torn};
 pub use stamp::{CallIds, rfc3339};
+pub use verify::{Finding, Place, Reader, Verdict, Wrong};

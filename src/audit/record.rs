@@ -10,10 +10,12 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
+use super::chain::Hash;
 use super::parameters::{Parameters, REDACTED};
 use super::stamp::rfc3339;
 use crate::call::Call;
 use crate::outcome::{Evidence, Receipt, Status, Usage, Violation};
+use crate::policy::tokens::to_hex;
 use crate::text::{from_bytes, start_of};
 
 /// The name and version of the schema, in each record.
@@ -53,6 +55,36 @@ impl Started {
             time: rfc3339(now),
             call: bounded_call(call, redact),
             parameters: parameters.map(|raw| Parameters::new(raw, redact)),
+        }
+    }
+}
+
+/// Written in front of the next record where the log ends in something else: what a writer that was killed left of a
+/// line. From then on that is as it was found.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Torn {
+    /// [`SCHEMA`]
+    pub schema: String,
+    /// `torn`
+    pub event: String,
+    /// When it was found, in UTC by RFC 3339.
+    pub time: String,
+    /// How many bytes stand between the last whole record and this one.
+    pub bytes: u64,
+    /// Their SHA-256.
+    pub sha256: String,
+}
+
+impl Torn {
+    /// The record of so many bytes with this digest.
+    #[must_use]
+    pub fn new(bytes: u64, digest: &Hash, now: SystemTime) -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            event: "torn".to_owned(),
+            time: rfc3339(now),
+            bytes,
+            sha256: to_hex(digest),
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Neighbours: `cli` parses with it; `commands::completions` and `commands::man` generate from it; the option
 //! texts that `run` and `exec` share are in `cli::options`. Never: holds a parsed value.
 
+mod audit;
 mod options;
 mod token;
 
@@ -70,6 +71,9 @@ pub fn command() -> Command {
             Command::new("token")
                 .about("Make, list and revoke the tokens by which clients show who they are")
                 .defer(token::token),
+        )
+        .subcommand(
+            Command::new("audit").about("Verify the audit log").defer(audit::audit),
         )
         .subcommand(
             Command::new("demo")

@@ -9,7 +9,7 @@ use std::time::{Instant, SystemTime};
 use serde_json::value::RawValue;
 
 use super::compose::{self, DEFAULT_PROFILE, Surroundings};
-use crate::audit::{CallIds, Ended, FileError, Finished, Log, LogError, Report, Started as StartedRecord};
+use crate::audit::{CallIds, Ended, Finished, Log, LogError, Report, Started as StartedRecord};
 use crate::call::Call;
 use crate::cli::{ColorChoice, ExecArgs};
 use crate::diag::{self, Failure};
@@ -36,8 +36,11 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, early: Option<Early>) -> 
     let (owner, _) = identity::effective();
     let log =
         args.shared.audit.as_deref().map(|path| Log::open(path, owner)).transpose().map_err(log_failed)?;
-    let report =
-        args.report.as_deref().map(|path| Report::create(path, owner)).transpose().map_err(file_failed)?;
+    if let Some(remark) = log.as_ref().and_then(Log::remark) {
+        diag::warn(color, &remark, None);
+    }
+    let report = args.report.as_deref().map(|path| Report::create(path, owner));
+    let report = report.transpose().map_err(super::audit::file_failed)?;
     let audit = args.shared.audit.as_deref().map(|path| ("`--audit`", path));
     let own: Vec<_> =
         audit.into_iter().chain(args.report.as_deref().map(|path| ("`--report`", path))).collect();
@@ -96,7 +99,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, early: Option<Early>) -> 
             log.write(&record).map_err(log_failed)?;
         }
         if let Some(report) = report {
-            report.write(&record).map_err(file_failed)?;
+            report.write(&record).map_err(super::audit::file_failed)?;
         }
     }
     run.explain(color, &composed.remarks);
@@ -104,11 +107,6 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, early: Option<Early>) -> 
 }
 
 fn log_failed(error: LogError) -> Failure {
-    let hint = error.hint();
-    Failure::new(Ending::Audit, error).hint(hint)
-}
-
-fn file_failed(error: FileError) -> Failure {
     let hint = error.hint();
     Failure::new(Ending::Audit, error).hint(hint)
 }

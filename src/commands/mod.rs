@@ -2,6 +2,7 @@
 //!
 //! Neighbours: `main` calls [`main`]; each subcommand is one module here. Never: does a subcommand's work.
 
+mod audit;
 mod completions;
 mod compose;
 mod demo;
@@ -59,6 +60,7 @@ fn dispatch(invocation: Invocation, color: ColorChoice, early: Option<Early>) ->
         Invocation::Profile(args) => profile::run(&args, color),
         Invocation::Run(args) => run::run(&args, color),
         Invocation::Token(args) => token::run(&args),
+        Invocation::Audit(args) => audit::run(&args),
         Invocation::Demo(DemoArgs { json, floor, without_cell, around }) => {
             let around = if without_cell { Around::Command(around) } else { Around::Cell };
             attack(json, floor, around, color)

@@ -55,6 +55,9 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     additions.env.extend(served.env.clone());
     let runtime = surroundings.runtime(&served.command)?;
     let log = open_log(args.shared.audit.as_ref())?;
+    if let Some(remark) = log.remark() {
+        diag::warn(color, &remark, None);
+    }
     let kept = log.path().to_owned();
     let mut policies = BTreeMap::new();
     for profile in served.profiles() {
@@ -306,16 +309,9 @@ fn open_log(named: Option<&PathBuf>) -> Result<Log, Failure> {
     if let Some(path) = named {
         return Log::open(path, owner).map_err(log_failed);
     }
-    let state = std::env::var_os("XDG_STATE_HOME");
-    let home = std::env::var_os("HOME");
-    let path = audit::default_path(state.as_deref(), home.as_deref()).ok_or_else(|| {
-        Failure::new(Ending::Audit, "there is no place for the audit log: `HOME` is not set")
-            .hint(Some("name one with `--audit FILE`".to_owned()))
-    })?;
-    audit::make_directory_for(&path).map_err(|error| {
-        let hint = error.hint();
-        Failure::new(Ending::Audit, error).hint(hint)
-    })?;
+    let path = super::audit::default_log()
+        .map_err(|failure| failure.hint(Some("name one with `--audit FILE`".to_owned())))?;
+    audit::make_directory_for(&path).map_err(super::audit::file_failed)?;
     Log::open(&path, owner).map_err(log_failed)
 }
 

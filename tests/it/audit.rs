@@ -1,12 +1,15 @@
 //! The audit log as its readers and its writers in other processes meet it.
 
 use std::collections::BTreeSet;
+use std::io::{self, Read as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::Path;
-use std::process::{Child, Command};
+use std::process::{Child, Command, Stdio};
 
+use serde::Serialize;
+use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use toolcell::audit::{Finished, Log, SCHEMA, Started};
+use toolcell::audit::{Finished, Log, Reader, SCHEMA, Started, Torn, Verdict};
 use toolcell::outcome::{Layer, Limit};
 use toolcell::policy::Floor;
 
@@ -35,14 +38,21 @@ fn fields(value: &Value, found: &mut BTreeSet<String>) {
 
 #[test]
 fn the_documented_examples_are_whole_records() {
-    let [started, finished] = examples().try_into().unwrap();
-    let parsed: Started = serde_json::from_str(started).unwrap();
-    assert_eq!((parsed.schema.as_str(), parsed.event.as_str()), (SCHEMA, "started"));
-    assert_eq!(serde_json::to_value(&parsed).unwrap(), serde_json::from_str::<Value>(started).unwrap());
-
-    let parsed: Finished = serde_json::from_str(finished).unwrap();
-    assert_eq!((parsed.schema.as_str(), parsed.event.as_str()), (SCHEMA, "finished"));
-    assert_eq!(serde_json::to_value(&parsed).unwrap(), serde_json::from_str::<Value>(finished).unwrap());
+    /// What a record of this kind has, and the number and the hash that the log adds.
+    fn is_whole<T: Serialize + DeserializeOwned>(example: &str, event: &str) {
+        let value: Value = serde_json::from_str(example).unwrap();
+        assert_eq!((&value["schema"], &value["event"]), (&json!(SCHEMA), &json!(event)));
+        let mut again = serde_json::to_value(serde_json::from_str::<T>(example).unwrap()).unwrap();
+        for added in ["number", "chain"] {
+            again[added] = value[added].clone();
+        }
+        assert_eq!(again, value);
+        assert!(value["number"].is_u64() && value["chain"].as_str().unwrap().len() == 64);
+    }
+    let [started, finished, torn] = examples().try_into().unwrap();
+    is_whole::<Started>(started, "started");
+    is_whole::<Finished>(finished, "finished");
+    is_whole::<Torn>(torn, "torn");
 }
 
 #[test]
@@ -96,10 +106,17 @@ const RECORDS: u32 = 150;
 fn write_records(path: &Path) {
     let owner = std::fs::metadata(path.parent().unwrap()).unwrap().uid();
     let log = Log::open(path, owner).unwrap();
-    for number in 0..RECORDS {
-        log.write(&json!({ "pid": std::process::id(), "number": number, "text": "x\n".repeat(3_000) }))
+    for record in 0..RECORDS {
+        log.write(&json!({ "pid": std::process::id(), "record": record, "text": "x\n".repeat(3_000) }))
             .unwrap();
     }
+}
+
+/// What is found of a log's lines.
+fn verdict(log: &[u8]) -> Verdict {
+    let mut reader = Reader::default();
+    reader.read(log).unwrap();
+    reader.verdict()
 }
 
 #[test]
@@ -114,7 +131,7 @@ fn several_processes_leave_whole_lines_in_one_log() {
         Command::new(std::env::current_exe().unwrap())
             .args(["--exact", "audit::several_processes_leave_whole_lines_in_one_log"])
             .env(WRITER, &path)
-            .stdout(std::process::Stdio::null())
+            .stdout(Stdio::null())
             .spawn()
             .unwrap()
     };
@@ -128,9 +145,104 @@ fn several_processes_leave_whole_lines_in_one_log() {
     let records: BTreeSet<(u64, u64)> = text
         .lines()
         .map(|line| serde_json::from_str::<Value>(line).unwrap())
-        .map(|record| (record["pid"].as_u64().unwrap(), record["number"].as_u64().unwrap()))
+        .map(|record| (record["pid"].as_u64().unwrap(), record["record"].as_u64().unwrap()))
         .collect();
     assert_eq!(records.len(), usize::try_from(WRITERS * RECORDS).unwrap());
+    let Verdict { records, findings, torn, .. } = verdict(text.as_bytes());
+    assert_eq!((records, findings, torn), (u64::from(WRITERS * RECORDS), vec![], vec![]));
+}
+
+/// Names the log in the environment of a copy of this process that is to write to it until it is killed.
+const ENDLESS: &str = "TOOLCELL_TEST_ENDLESS_LOG";
+
+#[test]
+fn a_writer_that_is_killed_loses_at_most_the_line_that_it_was_writing() {
+    if let Some(path) = std::env::var_os(ENDLESS) {
+        let owner = std::fs::metadata(Path::new(&path).parent().unwrap()).unwrap().uid();
+        let log = Log::open(Path::new(&path), owner).unwrap();
+        for record in 1_u64.. {
+            log.write(&json!({ "record": record, "text": "x".repeat(70_000) })).unwrap();
+            // Told when it is in the log, and not before.
+            io::stderr().write_all(&record.to_le_bytes()).unwrap();
+        }
+    }
+    let directory = std::env::temp_dir().join(format!("toolcell-it-killed-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    let path = directory.join("log");
+    let (mut told, mut left) = (0, 0);
+    for round in 0..20 {
+        let mut writer = Command::new(std::env::current_exe().unwrap())
+            .args(["--exact", "audit::a_writer_that_is_killed_loses_at_most_the_line_that_it_was_writing"])
+            .env(ENDLESS, &path)
+            .stdout(Stdio::null())
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let mut words = writer.stderr.take().unwrap();
+        let mut word = [0; 8];
+        // At least one record; then at another moment each round.
+        for _ in 0..=round {
+            words.read_exact(&mut word).unwrap();
+        }
+        writer.kill().unwrap();
+        writer.wait().unwrap();
+        let mut rest = Vec::new();
+        words.read_to_end(&mut rest).unwrap();
+        told += round + 1 + rest.len() / 8;
+        left += usize::from(!std::fs::read(&path).unwrap().ends_with(b"\n"));
+        let owner = std::fs::metadata(&directory).unwrap().uid();
+        Log::open(&path, owner).unwrap();
+    }
+    let text = std::fs::read(&path).unwrap();
+    std::fs::remove_dir_all(&directory).unwrap();
+    let Verdict { records, findings, torn, unfinished, .. } = verdict(&text);
+    assert_eq!((findings, unfinished), (vec![], None));
+    assert_eq!(torn.len(), left);
+    let written = usize::try_from(records).unwrap() - torn.len();
+    assert!((told..=told + 20).contains(&written), "{told} told, {written} written");
+}
+
+#[test]
+fn verify_names_the_line_that_was_touched() {
+    let directory = std::env::temp_dir().join(format!("toolcell-it-verify-{}", std::process::id()));
+    std::fs::create_dir(&directory).unwrap();
+    let path = directory.join("log");
+    let owner = std::fs::metadata(&directory).unwrap().uid();
+    let log = Log::open(&path, owner).unwrap();
+    for record in 0..5 {
+        log.write(&json!({ "record": record })).unwrap();
+    }
+    let verify = |more: &[&str]| {
+        let output =
+            Command::new(crate::binary()).args(["audit", "verify"]).args(more).arg(&path).output().unwrap();
+        (
+            output.status.code(),
+            String::from_utf8(output.stdout).unwrap(),
+            String::from_utf8(output.stderr).unwrap(),
+        )
+    };
+    let (code, said, _) = verify(&[]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.starts_with("5 records, as it was written"), "{said}");
+
+    let text = std::fs::read_to_string(&path).unwrap();
+    std::fs::write(&path, text.replace("\"record\":2", "\"record\":9")).unwrap();
+    let (code, said, told) = verify(&[]);
+    assert_eq!((code, told.as_str()), (Some(118), ""));
+    assert!(said.contains("/log:3: record 3 was edited"), "{said}");
+    let (code, said, _) = verify(&["--json"]);
+    let said: Value = serde_json::from_str(&said).unwrap();
+    assert_eq!(code, Some(118));
+    assert_eq!((&said["findings"][0]["line"], &said["findings"][0]["kind"]), (&json!(3), &json!("edited")));
+
+    std::fs::remove_file(&path).unwrap();
+    let (code, _, told) = verify(&[]);
+    assert_eq!(code, Some(1));
+    assert!(
+        told.starts_with("error: cannot open `") && told.contains("\nhint: nothing was recorded yet"),
+        "{told}"
+    );
+    std::fs::remove_dir_all(&directory).unwrap();
 }
 
 #[test]

@@ -1,0 +1,285 @@
+//! Whether a log is what was written: each line against its hash, the numbers against each other.
+//!
+//! Reading comes first and keeps of each line its number and two hashes; what is wrong is worked out from these. So an
+//! edited line is told from a removed one and from one that was moved, also in a log in which more than one thing was
+//! done.
+//!
+//! Neighbours: `audit::chain` has the arithmetic, `commands::audit` shows what is found. Never: writes.
+
+use std::collections::HashMap;
+use std::io::{self, BufRead};
+
+use serde::Serialize;
+use sha2::{Digest as _, Sha256};
+
+use super::chain::{Hash, Link, Sealed, sealed};
+use super::record::Torn;
+use crate::policy::tokens::to_hex;
+
+/// How the line of a [`Torn`] begins.
+const TORN: &[u8] = br#"{"schema":"toolcell.record/1","event":"torn","#;
+
+/// A line of a log: the number of its file, and its own in it, which begins with 1.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+pub struct Place {
+    /// Which of the files that were read.
+    #[serde(skip)]
+    pub file: usize,
+    /// Its line.
+    pub line: u64,
+}
+
+/// What is wrong at a place.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "kind", rename_all = "kebab-case")]
+pub enum Wrong {
+    /// The record does not have the hash that follows from the record before.
+    Edited {
+        /// Its number.
+        number: u64,
+    },
+    /// Records are not there any more. The place is that of the next one, or of the end.
+    Removed {
+        /// The first of them.
+        first: u64,
+        /// The last.
+        last: u64,
+    },
+    /// The record stands behind a later one.
+    Moved {
+        /// Its number.
+        number: u64,
+    },
+    /// Another line has this number too.
+    Repeated {
+        /// The number.
+        number: u64,
+    },
+    /// Lines that are no records, and that no record says were found.
+    Foreign {
+        /// How many.
+        lines: u64,
+    },
+}
+
+impl Wrong {
+    /// One sentence without a full stop.
+    #[must_use]
+    pub fn sentence(&self) -> String {
+        match self {
+            Self::Edited { number } => format!("record {number} was edited, or the record before it was"),
+            Self::Removed { first, last } if first == last => format!("record {first} was removed"),
+            Self::Removed { first, last } => format!("records {first} to {last} were removed"),
+            Self::Moved { number } => format!("record {number} was moved behind a later one"),
+            Self::Repeated { number } => format!("another line has the number {number} too"),
+            Self::Foreign { lines: 1 } => "no record, and none says that it was found".to_owned(),
+            Self::Foreign { lines } => {
+                format!("{lines} lines are no records, and none says that they were found")
+            }
+        }
+    }
+}
+
+/// Something wrong, and where.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Finding {
+    /// Where.
+    #[serde(flatten)]
+    pub place: Place,
+    /// What.
+    #[serde(flatten)]
+    pub wrong: Wrong,
+}
+
+/// What was found of a log.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Verdict {
+    /// How many records there are.
+    pub records: u64,
+    /// The last of them.
+    pub last: Link,
+    /// What is wrong, by place.
+    pub findings: Vec<Finding>,
+    /// Unfinished lines that a later record says were found, and in how many bytes.
+    pub torn: Vec<(Place, u64)>,
+    /// The last line, where it is unfinished and no record has come yet.
+    pub unfinished: Option<Place>,
+}
+
+struct Entry {
+    place: Place,
+    sealed: Sealed,
+}
+
+/// Lines that are no records, between two that are.
+struct Loose {
+    place: Place,
+    lines: u64,
+    bytes: u64,
+    digest: Sha256,
+    ended: bool,
+}
+
+/// Reads files of a log, in their order.
+#[derive(Default)]
+pub struct Reader {
+    files: usize,
+    entries: Vec<Entry>,
+    verdict: Verdict,
+    end: Option<Place>,
+}
+
+impl std::fmt::Debug for Reader {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Reader").field("records", &self.entries.len()).finish_non_exhaustive()
+    }
+}
+
+impl Reader {
+    /// Reads the next file to its end.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn read(&mut self, mut file: impl BufRead) -> io::Result<()> {
+        let mut place = Place { file: self.files, line: 0 };
+        let mut loose: Option<Loose> = None;
+        let mut line = Vec::new();
+        while file.read_until(b'\n', &mut line)? > 0 {
+            place.line += 1;
+            let whole = line.strip_suffix(b"\n");
+            match whole.and_then(sealed) {
+                Some(sealed) => {
+                    self.settle(loose.take(), &line);
+                    self.entries.push(Entry { place, sealed });
+                }
+                None => {
+                    let begun = Loose { place, lines: 0, bytes: 0, digest: Sha256::new(), ended: true };
+                    let loose = loose.get_or_insert(begun);
+                    loose.lines += 1;
+                    loose.bytes = loose.bytes.saturating_add(u64::try_from(line.len()).unwrap_or(u64::MAX));
+                    loose.digest.update(&line);
+                    loose.ended = whole.is_some();
+                }
+            }
+            line.clear();
+        }
+        self.files += 1;
+        self.end = Some(place);
+        match loose {
+            Some(Loose { lines: 1, ended: false, place, .. }) => self.verdict.unfinished = Some(place),
+            loose => self.settle(loose, b""),
+        }
+        Ok(())
+    }
+
+    /// Looks at what stands before a record: nothing, or exactly what the record says was found.
+    fn settle(&mut self, loose: Option<Loose>, record: &[u8]) {
+        let torn: Option<Torn> =
+            record.starts_with(TORN).then(|| serde_json::from_slice(record).ok()).flatten();
+        let Some(Loose { place, lines, bytes, digest, .. }) = loose else { return };
+        let digest = to_hex(&digest.finalize());
+        if torn.is_some_and(|torn| torn.bytes == bytes && torn.sha256 == digest) {
+            self.verdict.torn.push((place, bytes));
+        } else {
+            self.verdict.findings.push(Finding { place, wrong: Wrong::Foreign { lines } });
+        }
+    }
+
+    /// Says what is wrong with all that was read.
+    #[must_use]
+    pub fn verdict(self) -> Verdict {
+        let Self { entries, mut verdict, end, .. } = self;
+        let numbered = Numbered::new(&entries);
+        let findings = &mut verdict.findings;
+        let mut add = |place, wrong| findings.push(Finding { place, wrong });
+        // What a record's hash should have been, where that is not what it says.
+        let mut should: HashMap<u64, Hash> = HashMap::new();
+        let mut highest = 0;
+        for (at, Entry { place, sealed }) in entries.iter().enumerate() {
+            let Link { number, hash } = sealed.link;
+            if numbered.of.get(&number) != Some(&at) {
+                add(*place, Wrong::Repeated { number });
+                continue;
+            }
+            let before = numbered.before(&entries, number);
+            let follows = |hash: &Hash| Link::after(hash, number, &sealed.digest).hash;
+            if let Some(before) = before.filter(|before| follows(before) != hash) {
+                match should.get(&number.wrapping_sub(1)).map(follows) {
+                    // Only the hash of the record before was touched, and that is known already.
+                    Some(found) if found == hash => {}
+                    _ => {
+                        add(*place, Wrong::Edited { number });
+                        should.insert(number, follows(&before));
+                    }
+                }
+            }
+            if number < highest {
+                add(*place, Wrong::Moved { number });
+            }
+            highest = highest.max(number);
+        }
+        for (first, last) in numbered.gaps() {
+            let next = numbered.of.get(&(last + 1)).and_then(|at| entries.get(*at));
+            let place = next.map(|entry| entry.place).or(end);
+            add(place.unwrap_or(Place { file: 0, line: 0 }), Wrong::Removed { first, last });
+        }
+        verdict.records = u64::try_from(entries.len()).unwrap_or(u64::MAX);
+        let last = numbered.sorted.last().and_then(|number| entries.get(*numbered.of.get(number)?));
+        verdict.last = last.map(|entry| entry.sealed.link).unwrap_or_default();
+        verdict.findings.sort_by_key(|finding| finding.place);
+        verdict
+    }
+}
+
+/// Which entry has which number.
+struct Numbered {
+    of: HashMap<u64, usize>,
+    sorted: Vec<u64>,
+}
+
+impl Numbered {
+    /// Of entries that have one number, the one counts that stands behind the number before.
+    fn new(entries: &[Entry]) -> Self {
+        let mut of: HashMap<u64, usize> = HashMap::with_capacity(entries.len());
+        let mut before = None;
+        for (at, entry) in entries.iter().enumerate() {
+            let number = entry.sealed.link.number;
+            let in_place = before == number.checked_sub(1);
+            of.entry(number)
+                .and_modify(|known| {
+                    if in_place {
+                        *known = at
+                    }
+                })
+                .or_insert(at);
+            before = Some(number);
+        }
+        let mut sorted: Vec<u64> = entries.iter().map(|entry| entry.sealed.link.number).collect();
+        sorted.sort_unstable();
+        sorted.dedup();
+        Self { of, sorted }
+    }
+
+    /// The hash that the record before this number says it has.
+    fn before(&self, entries: &[Entry], number: u64) -> Option<Hash> {
+        match number.checked_sub(1)? {
+            0 => Some(Link::default().hash),
+            before => Some(entries.get(*self.of.get(&before)?)?.sealed.link.hash),
+        }
+    }
+
+    /// Numbers that nothing has, from 1 to the highest: the first and the last of each run.
+    fn gaps(&self) -> Vec<(u64, u64)> {
+        let before = std::iter::once(&0).chain(&self.sorted);
+        before
+            .zip(&self.sorted)
+            .filter_map(|(before, number)| {
+                let (first, last) = (before.saturating_add(1), number.checked_sub(1)?);
+                (first <= last).then_some((first, last))
+            })
+            .collect()
+    }
+}
+
+#[cfg(test)]
+mod tests;

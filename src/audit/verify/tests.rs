@@ -1,0 +1,166 @@
+//! Logs in which something was done, and what is said of it.
+
+use proptest::prelude::*;
+
+use super::super::chain::digest;
+use super::super::line::to_line;
+use super::*;
+
+/// A log of so many records, line by line.
+fn log(records: usize) -> Vec<Vec<u8>> {
+    let mut link = Link::default();
+    (0..records)
+        .map(|number| {
+            let (line, next) = link.seal(format!("{{\"a\":{number}}}\n").into_bytes()).unwrap();
+            link = next;
+            line
+        })
+        .collect()
+}
+
+fn verdict(lines: &[Vec<u8>]) -> Verdict {
+    let mut reader = Reader::default();
+    reader.read(lines.concat().as_slice()).unwrap();
+    reader.verdict()
+}
+
+/// What is found, as line and what.
+fn found(lines: &[Vec<u8>]) -> Vec<(u64, Wrong)> {
+    verdict(lines).findings.into_iter().map(|finding| (finding.place.line, finding.wrong)).collect()
+}
+
+fn replaced(line: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let text = std::str::from_utf8(line).unwrap();
+    assert!(text.contains(from), "{text}");
+    text.replacen(from, to, 1).into_bytes()
+}
+
+#[test]
+fn a_log_as_it_was_written_has_no_findings() {
+    for records in [0, 1, 2, 50] {
+        let lines = log(records);
+        let Verdict { records: counted, last, findings, torn, unfinished } = verdict(&lines);
+        assert_eq!((counted, last.number), (records as u64, records as u64));
+        assert!(findings.is_empty() && torn.is_empty() && unfinished.is_none());
+    }
+}
+
+#[test]
+fn an_edited_line_is_named() {
+    let mut lines = log(9);
+    lines[4] = replaced(&lines[4], "\"a\":4", "\"a\":5");
+    assert_eq!(found(&lines), [(5, Wrong::Edited { number: 5 })]);
+
+    // Its hash alone.
+    let mut lines = log(9);
+    let at = lines[4].len() - 5;
+    lines[4][at] = if lines[4][at] == b'0' { b'1' } else { b'0' };
+    assert_eq!(found(&lines), [(5, Wrong::Edited { number: 5 })]);
+
+    // Its hash made to fit: the next one does not fit any more.
+    let mut lines = log(9);
+    let before = sealed(lines[3].trim_ascii_end()).unwrap().link;
+    lines[4] = before.seal(b"{\"a\":5}\n".to_vec()).unwrap().0;
+    assert_eq!(found(&lines), [(6, Wrong::Edited { number: 6 })]);
+
+    // Its number.
+    let mut lines = log(9);
+    lines[4] = replaced(&lines[4], "\"number\":5", "\"number\":7");
+    assert_eq!(
+        found(&lines),
+        [(5, Wrong::Repeated { number: 7 }), (6, Wrong::Removed { first: 5, last: 5 })]
+    );
+}
+
+#[test]
+fn removed_lines_are_named() {
+    let mut lines = log(9);
+    lines.drain(3..6);
+    assert_eq!(found(&lines), [(4, Wrong::Removed { first: 4, last: 6 })]);
+    let mut lines = log(9);
+    lines.remove(0);
+    assert_eq!(found(&lines), [(1, Wrong::Removed { first: 1, last: 1 })]);
+}
+
+#[test]
+fn moved_and_repeated_lines_are_named() {
+    let mut lines = log(9);
+    lines.swap(3, 4);
+    assert_eq!(found(&lines), [(5, Wrong::Moved { number: 4 })]);
+    let mut lines = log(9);
+    lines.insert(7, lines[2].clone());
+    assert_eq!(found(&lines), [(8, Wrong::Repeated { number: 3 })]);
+}
+
+#[test]
+fn lines_that_are_no_records_are_named_unless_a_record_says_that_they_were_found() {
+    let mut lines = log(9);
+    lines.insert(4, b"{\"event\":\"finished\"}\n".to_vec());
+    lines.insert(5, b"\n".to_vec());
+    assert_eq!(found(&lines), [(5, Wrong::Foreign { lines: 2 })]);
+
+    let sealed_with = |bytes: u64, text: &[u8]| {
+        let mut lines = log(3);
+        let link = sealed(lines[2].trim_ascii_end()).unwrap().link;
+        let torn = Torn::new(bytes, &digest(text), std::time::UNIX_EPOCH);
+        lines.push(b"{\"tor\n".to_vec());
+        lines.push(link.seal(to_line(&torn).unwrap()).unwrap().0);
+        verdict(&lines)
+    };
+    let good = sealed_with(6, b"{\"tor\n");
+    assert_eq!((good.findings, good.torn), (vec![], vec![(Place { file: 0, line: 4 }, 6)]));
+    for (bytes, text) in [(5, b"{\"tor\n"), (6, b"{\"tox\n")] {
+        let bad = sealed_with(bytes, text);
+        let place = Place { file: 0, line: 4 };
+        assert_eq!(bad.findings, [Finding { place, wrong: Wrong::Foreign { lines: 1 } }]);
+        assert_eq!(bad.torn, []);
+    }
+
+    let mut lines = log(3);
+    lines.push(b"{\"half".to_vec());
+    let verdict = verdict(&lines);
+    assert_eq!((verdict.findings, verdict.unfinished), (vec![], Some(Place { file: 0, line: 4 })));
+}
+
+#[test]
+fn a_number_that_was_made_up_costs_no_time() {
+    let mut lines = log(2);
+    lines[1] = replaced(&lines[1], "\"number\":2", "\"number\":18446744073709551615");
+    let last = u64::MAX - 1;
+    assert_eq!(found(&lines), [(2, Wrong::Removed { first: 2, last })]);
+}
+
+proptest! {
+    #[test]
+    fn any_single_edit_is_found(records in 2..12_usize, at in 0..4_000_usize, byte: u8) {
+        let lines = log(records);
+        let mut text = lines.concat();
+        let at = at % text.len();
+        prop_assume!(text[at] != byte);
+        text[at] = byte;
+        let mut reader = Reader::default();
+        reader.read(text.as_slice()).unwrap();
+        let verdict = reader.verdict();
+        // Only the newline at the end may go: then the last line is unfinished.
+        prop_assert!(!verdict.findings.is_empty() || verdict.unfinished.is_some());
+    }
+
+    #[test]
+    fn any_removal_swap_or_copy_is_found(records in 2..12_usize, a in 0..12_usize, b in 0..12_usize) {
+        let (a, b) = (a % records, b % records);
+        let mut lines = log(records);
+        // The end can only be missed by what was signed.
+        if a + 1 < records {
+            lines.remove(a);
+            prop_assert!(!found(&lines).is_empty());
+        }
+        let mut lines = log(records);
+        if a != b {
+            lines.swap(a, b);
+            prop_assert!(!found(&lines).is_empty());
+        }
+        let mut lines = log(records);
+        lines.insert(b, lines[a].clone());
+        prop_assert!(!found(&lines).is_empty());
+    }
+}

@@ -1,0 +1,41 @@
+//! What is typed behind `toolcell audit`.
+//!
+//! Neighbours: `cli` parses with it, `commands::audit` acts on an [`AuditArgs`]. Never: reads a file.
+
+use std::path::PathBuf;
+
+use clap::ArgMatches;
+use clap::error::ErrorKind;
+
+use super::{CliError, incomplete};
+
+/// The arguments of `toolcell audit`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct AuditArgs {
+    /// The log, where another than the default is named.
+    pub file: Option<PathBuf>,
+    /// What to do.
+    pub command: AuditCommand,
+}
+
+/// The commands below `toolcell audit`.
+#[derive(Debug, PartialEq, Eq)]
+pub enum AuditCommand {
+    /// `toolcell audit verify [FILE]`
+    Verify {
+        /// `--json`
+        json: bool,
+    },
+}
+
+pub(super) fn audit(matches: &mut ArgMatches) -> Result<AuditArgs, CliError> {
+    let Some((command, mut matches)) = matches.remove_subcommand() else {
+        return Err(incomplete(ErrorKind::MissingSubcommand));
+    };
+    let file = matches.remove_one("file");
+    let command = match command.as_str() {
+        "verify" => AuditCommand::Verify { json: matches.get_flag("json") },
+        _ => return Err(incomplete(ErrorKind::InvalidSubcommand)),
+    };
+    Ok(AuditArgs { file, command })
+}
