@@ -256,4 +256,7 @@ pub struct Receipt {
     /// Layer name → whether the record has all that the layer refused.
     #[serde(default)]
     pub coverage: BTreeMap<String, Coverage>,
+    /// Layer name → why its coverage is no better, where that is the host's doing.
+    #[serde(default)]
+    pub reasons: BTreeMap<String, String>,
 }

@@ -183,7 +183,7 @@ fn script(plan: &Plan) -> Result<String> {
             }
             Step::SetIds { uid, gid } => writeln!(text, "{name}\t{uid}\t{gid}")?,
             Step::UnshareUser { inside } => writeln!(text, "{name}\t{inside}")?,
-            Step::Landlock { abi, rules } => {
+            Step::Landlock { abi, rules, .. } => {
                 let (net, scoped) = (if *abi >= 4 { 3 } else { 0 }, if *abi >= 6 { 3 } else { 0 });
                 let size = if *abi >= 6 {
                     24

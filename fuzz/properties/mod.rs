@@ -4,6 +4,7 @@
 //! Neighbours: `fuzz/targets` feeds them from a fuzzer, `tests/it/fuzzed.rs` from the corpora and a generator.
 //! Never: touches the host, or holds what it checks against the code that it checks.
 
+pub mod audited;
 pub mod filters;
 pub mod frames;
 pub mod messages;

@@ -12,6 +12,8 @@ import programs
 ALL_TESTS = ("unit", "it audit:: cell:: demo:: doctor:: golden:: help:: host:: readme:: session::ahead::")
 # Where no cell can be made, that is what is looked at.
 REFUSAL = ("it host:: doctor::",)
+# What is known of what Landlock refuses.
+DENIALS = ("unit sys:: watch::", "it cell::denials:: session::denials:: doctor::",)
 # All that is about cells, and not about a protocol.
 CELLS = ("it cell:: host:: doctor::",)
 
@@ -54,6 +56,8 @@ def refusing(kernel, user, missing, launch=None, floor="landlock", **others):
 # As Documentation/userspace-api/landlock.rst has them by version.
 LANDLOCK = {"6.1": 2, "6.12": 6, "6.18": 7, "7": 11}
 
+AUDITED = "audit=1 audit_backlog_limit=1024"
+
 MEND = "/project/toolcell doctor --fix --apply --yes"
 
 LANES = {
@@ -86,6 +90,9 @@ LANES = {
     "scope-6.1": Lane("6.1", "scope", "full"),
     "root-6.18": Lane("6.18", "root", "full"),
     "scope-6.18": Lane("6.18", "scope", "full"),
+    # What Landlock refuses is logged there.
+    "audited": Lane("6.18", "root", "full", quick=True, arguments=AUDITED, tests=DENIALS),
+    "audited-7": Lane("7", "root", "full", arguments=AUDITED, tests=DENIALS),
     "root-7": Lane("7", "root", "full"),
     "scope-7": Lane("7", "scope", "full"),
 }
@@ -97,6 +104,8 @@ def command(lane):
                  "TOOLCELL_TEST_PATIENCE": 10, "TOOLCELL_EXPECT_HOST": lane.expect, "PROPTEST_CASES": 32}
     if lane.kernel in LANDLOCK and not lane.expect.startswith("none"):
         variables["TOOLCELL_EXPECT_LANDLOCK"] = LANDLOCK[lane.kernel]
+    if lane.arguments == AUDITED:
+        variables["TOOLCELL_EXPECT_AUDIT"] = "on"
     if lane.user == "session" and lane.tests == REFUSAL:
         variables["TOOLCELL_EXPECT_CGROUP"] = "a scope asked of systemd"
     lines = ["#!/bin/sh", *(f"export {name}='{value}'" for name, value in variables.items()),

@@ -14,7 +14,7 @@ use super::chain::Hash;
 use super::parameters::{Parameters, REDACTED};
 use super::stamp::rfc3339;
 use crate::call::Call;
-use crate::outcome::{Evidence, Receipt, Status, Usage, Violation};
+use crate::outcome::{Evidence, Layer, Receipt, Status, Usage, Violation};
 use crate::policy::tokens::to_hex;
 use crate::text::{from_bytes, start_of};
 
@@ -197,7 +197,8 @@ fn bounded_violation(violation: Violation, hush: bool) -> Violation {
     let hush = hush
         && match violation.evidence {
             Evidence::Reported | Evidence::Supervisor => true,
-            Evidence::Kernel => false,
+            // A file can have been named by the payload.
+            Evidence::Kernel => violation.layer == Layer::Landlock,
         };
     Violation {
         operation: bounded(&violation.operation),
@@ -218,7 +219,9 @@ fn bounded_receipt(receipt: Receipt) -> Receipt {
         .collect();
     let coverage =
         receipt.coverage.iter().take(LAYERS_MOST).map(|(layer, known)| (bounded(layer), *known)).collect();
-    Receipt { layers, coverage, ..receipt }
+    let reasons =
+        receipt.reasons.iter().take(LAYERS_MOST).map(|(layer, why)| (bounded(layer), bounded(why))).collect();
+    Receipt { layers, coverage, reasons, ..receipt }
 }
 
 fn said(text: &str, hush: bool) -> String {

@@ -19,7 +19,7 @@ use crate::host::probe::causes::{self, Explanation};
 use crate::host::probe::clues::Clues;
 use crate::host::probe::repairs::{self, Repair};
 use crate::host::probe::{self, Failed, Part, State, child};
-use crate::host::{Facts, NoCgroup};
+use crate::host::{Facts, NoCgroup, Untold};
 use crate::launch::LaunchError;
 use crate::policy::Floor;
 use crate::sys::{Errno, identity, process};
@@ -50,6 +50,8 @@ struct Column {
     tried: Vec<(Floor, Tried)>,
     /// Every part, tried alone.
     parts: Vec<(Part, State)>,
+    /// Whether what Landlock refuses can be read, or why not.
+    denials: Result<(), Untold>,
     /// Something to know about this column.
     note: Option<String>,
     /// What root can do about what is missing.
@@ -170,7 +172,10 @@ fn column(facts: &Facts) -> Column {
             break;
         }
     }
-    Column { uid: facts.uid, floor: reached, tried, parts, note: None, repairs }
+    // Only looked at: the trials are without.
+    let mut heard = facts.clone();
+    drop(heard.follow_denials());
+    Column { uid: facts.uid, floor: reached, tried, parts, denials: heard.denials, note: None, repairs }
 }
 
 impl Column {

@@ -18,11 +18,12 @@ use crate::host::{Facts, probe};
 use crate::launch::early::Early;
 use crate::launch::spawn::{self, Init, Prepared, Started, Stdio};
 use crate::launch::{LaunchError, own};
-use crate::outcome::{Limit, Receipt, Status, Usage, Violation};
+use crate::outcome::{Layer, Limit, Receipt, Status, Usage, Violation};
 use crate::policy::{Floor, Policy, limits};
 use crate::sys::process::Exit;
 use crate::sys::{Errno, descriptor, identity, process};
 use crate::text::escape;
+use crate::watch::denials::Following;
 use crate::watch::passthrough::{self, Ends, Passed};
 use crate::watch::{reported, usage};
 
@@ -51,6 +52,11 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, early: Option<Early>) -> 
     if policy.floor == Floor::Landlock {
         facts.try_namespaces();
     }
+    // Nobody would read in vain, and wait for the last word.
+    let mut denials = match log.is_some() || report.is_some() {
+        true => facts.follow_denials().ok().map(Following::new),
+        false => None,
+    };
     let composed = surroundings.plan(&policy, &runtime, &facts)?;
     let call = Call {
         id: CallIds::new(SystemTime::now(), process::pid()).next(),
@@ -77,17 +83,19 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, early: Option<Early>) -> 
         violations: vec![],
         receipt: None,
         stderr: vec![],
+        gone: None,
     };
     let launched = Instant::now();
-    let ending = run.cell(&prepared, init, &facts, &call);
-    run.usage.wall_us = u64::try_from(launched.elapsed().as_micros()).unwrap_or(u64::MAX);
+    let ending = run.cell(&prepared, init, &facts, denials.as_mut(), &call);
+    let wall = run.gone.unwrap_or_else(Instant::now).saturating_duration_since(launched);
+    run.usage.wall_us = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
     if log.is_some() || report.is_some() {
         let record = Finished::new(
             &call,
             &policy.audit.redact,
             Ended {
                 now: SystemTime::now(),
-                duration: arrived.elapsed(),
+                duration: run.gone.unwrap_or_else(Instant::now).saturating_duration_since(arrived),
                 status: run.status.clone(),
                 usage: run.usage.clone(),
                 violations: run.violations.clone(),
@@ -137,6 +145,8 @@ struct Run<'a> {
     violations: Vec<Violation>,
     receipt: Option<Receipt>,
     stderr: Vec<u8>,
+    /// When the last process of the cell was gone.
+    gone: Option<Instant>,
 }
 
 impl Run<'_> {
@@ -145,6 +155,7 @@ impl Run<'_> {
         prepared: &Prepared,
         init: Init,
         facts: &Facts,
+        denials: Option<&mut Following>,
         call: &Call,
     ) -> Result<Ending, Failure> {
         let broken = |errno: Errno| Failure::new(Ending::Cell, errno);
@@ -172,10 +183,15 @@ impl Run<'_> {
             )
         };
         let mut early = None;
-        let passed =
-            passthrough::pass(&started, prepared.plan(), ends, limits.time, limits.output, |passed| {
-                early = Some(counters(passed))
-            });
+        let passed = passthrough::pass(
+            &started,
+            prepared.plan(),
+            ends,
+            limits.time,
+            limits.output,
+            denials,
+            |passed| early = Some(counters(passed)),
+        );
         let counted = passed.map(|passed| {
             let (mut usage, violations) = early.unwrap_or_else(|| counters(&passed));
             usage.cpu_us = usage.cpu_us.or(passed.cpu_us);
@@ -185,7 +201,7 @@ impl Run<'_> {
         drop((reserved, private));
         let answer = counted.map_err(broken).and_then(|(passed, usage, violations)| {
             (self.usage, self.violations) = (usage, violations);
-            self.ended(passed, call)
+            self.ended(passed, facts, call)
         });
         if let Some(cgroup) = cgroup {
             cgroup.remove();
@@ -198,11 +214,16 @@ impl Run<'_> {
         Err(cell_failed(error, call))
     }
 
-    fn ended(&mut self, passed: Passed, call: &Call) -> Result<Ending, Failure> {
+    fn ended(&mut self, passed: Passed, facts: &Facts, call: &Call) -> Result<Ending, Failure> {
         self.usage.bytes_in = passed.bytes_in;
         self.usage.bytes_out = passed.bytes_out;
         self.receipt = passed.receipt;
+        self.gone = passed.gone;
+        if let (Some(receipt), Err(untold)) = (&mut self.receipt, &facts.denials) {
+            receipt.reasons.insert(Layer::Landlock.name().to_owned(), untold.to_string());
+        }
         self.violations.extend(passed.refusals.iter().flat_map(|refusals| refusals.violations(self.policy)));
+        self.violations.extend(passed.denied);
         self.stderr = passed.stderr;
         let words = String::from_utf8_lossy(&self.stderr);
         self.violations.extend(reported::limits(words.lines(), self.policy, &self.violations));

@@ -90,6 +90,8 @@ fn explain_plan(
     if policy.floor == Floor::Landlock {
         facts.try_namespaces();
     }
+    // As for a call whose record is written.
+    drop(facts.follow_denials());
     let composed = surroundings.plan(&policy, &runtime, &facts)?;
     for remark in &composed.remarks {
         diag::warn(color, remark, None);

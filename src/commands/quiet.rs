@@ -30,7 +30,7 @@ pub(super) fn run(plan: Plan, time: Duration) -> Result<Passed, LaunchError> {
     let prepared = Prepared::new(plan)?;
     let started = spawn::spawn(&prepared, Stdio { stdin, stdout, stderr }, 0)?;
     let ends = Ends { stdin: into, stdout: out, stderr: err };
-    let passed = passthrough::pass(&started, prepared.plan(), ends, time, 1 << 20, |_| {});
+    let passed = passthrough::pass(&started, prepared.plan(), ends, time, 1 << 20, None, |_| {});
     let Started { cgroup, reserved, private, .. } = started;
     drop((reserved, private));
     if let Some(cgroup) = cgroup {

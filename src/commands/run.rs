@@ -44,6 +44,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     // The launcher has no environment any more; from here on this process has no token in its own.
     let token = environment::take(TOKEN_VARIABLE);
     process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(|errno| Failure::new(Ending::Cell, errno))?;
+    let denials = facts.follow_denials().map_err(|untold| untold.to_string());
     let config = match &args.server {
         Server::Command(_) => None,
         Server::Configured { config, .. } => Some(config.as_path()),
@@ -88,7 +89,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
         .build()
         .map_err(|error| Failure::new(Ending::Cell, error))?;
     let served = runtime.block_on(async {
-        let launcher = Launcher::new(handle).map_err(|errno| Failure::new(Ending::Cell, errno))?;
+        let launcher = Launcher::new(handle, denials).map_err(|errno| Failure::new(Ending::Cell, errno))?;
         // From here on strangers' bytes are read.
         own::confine_supervisor(plans.iter().map(|plan| &**plan)).map_err(|error| {
             let hint = error.hint();

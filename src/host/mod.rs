@@ -6,6 +6,7 @@
 mod bus;
 pub mod cgroups;
 mod delegation;
+pub mod denials;
 pub mod narrow;
 pub mod probe;
 pub mod reach;
@@ -14,8 +15,11 @@ mod scope;
 pub mod view;
 
 use std::fs;
+use std::os::fd::OwnedFd;
 use std::os::unix::fs::MetadataExt as _;
 use std::path::PathBuf;
+
+pub use denials::Untold;
 
 use crate::sys::{identity, landlock, process};
 
@@ -34,6 +38,8 @@ pub struct Facts {
     pub cgroup: Result<Cgroup, NoCgroup>,
     /// Why no cell can have namespaces and a private root, if that was tried and failed.
     pub no_namespaces: Option<probe::Failed>,
+    /// Whether what Landlock refuses can be read, or why not.
+    pub denials: Result<(), Untold>,
     /// Where directories of cells without a private root are made.
     pub temporary: PathBuf,
 }
@@ -83,8 +89,19 @@ impl Facts {
             landlock_abi: landlock::abi(),
             cgroup: cgroups::find(),
             no_namespaces: None,
+            denials: Err(Untold::NotAsked),
             temporary: temporary(uid),
         }
+    }
+
+    /// Opens what tells of Landlock's refusals, for who writes them down.
+    ///
+    /// # Errors
+    /// Why there is nothing to be told.
+    pub fn follow_denials(&mut self) -> Result<OwnedFd, Untold> {
+        let opened = denials::follow(self.landlock_abi);
+        self.denials = opened.as_ref().map(|_socket| ()).map_err(Clone::clone);
+        opened
     }
 
     /// Tries namespaces and the private root in children of their own, for a policy that accepts to do without.

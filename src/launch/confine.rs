@@ -143,6 +143,7 @@ pub(super) const fn resource(resource: Resource) -> libc::__rlimit_resource_t {
 pub(super) fn landlock(
     abi: u32,
     rules: &[LandlockRule],
+    logged: bool,
     state: &State<'_>,
 ) -> std::result::Result<(), LaunchError> {
     let fail = |object: &str| {
@@ -158,7 +159,8 @@ pub(super) fn landlock(
         let path = path.map_err(fail(&object))?;
         landlock::add_path(ruleset.as_fd(), path.as_fd(), rights(abi, rule)).map_err(fail(&object))?;
     }
-    landlock::restrict_self(ruleset.as_fd()).map_err(fail("restrict"))
+    let restrict = if logged { landlock::restrict_self_logging } else { landlock::restrict_self };
+    restrict(ruleset.as_fd()).map_err(fail("restrict"))
 }
 
 fn rights(abi: u32, rule: &LandlockRule) -> u64 {

@@ -55,7 +55,8 @@ pub(super) struct State<'p> {
     joins: Vec<OwnedFd>,
     pub(super) root: Option<Root>,
     pub(super) scratch: Option<OwnedFd>,
-    pub(super) receipt: Option<Receipt>,
+    /// And how often Landlock has refused something to init.
+    pub(super) receipt: Option<(Receipt, u32)>,
     /// What somebody is told of.
     pub(super) observed: Option<Observe>,
     /// The signals that may be ignored, of which the payload gets the default back.
@@ -282,14 +283,14 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
             state.alone = Some(Alone::new(state).map_err(fail("init"))?);
             Ok(())
         }
-        Step::Landlock { abi, rules } => confine::landlock(*abi, rules, state),
+        Step::Landlock { abi, rules, logged } => confine::landlock(*abi, rules, *logged, state),
         Step::Seccomp { observe, .. } => seccomp(state, *observe).map_err(fail("filter")),
         Step::Verify { layers } => {
             know_origin(state).map_err(fail("what the launcher is"))?;
             state.proc = None;
             state.launcher = None;
             let seen = verify::run(layers, state)?;
-            (state.receipt, state.ignored) = (Some(seen.receipt), seen.ignored);
+            (state.receipt, state.ignored) = (Some((seen.receipt, seen.denials)), seen.ignored);
             Ok(())
         }
         Step::Exec { cwd, .. } => enter(&state.place(cwd)).map_err(fail(&cwd.to_string_lossy())),
@@ -390,9 +391,9 @@ fn run_payload(mut state: State<'_>, hold: bool) -> i32 {
     if hold {
         process::set_name(c"toolcell-ready");
     }
-    if let Some(receipt) = state.receipt.take() {
+    if let Some((receipt, denials)) = state.receipt.take() {
         // No program runs in a cell of which nobody knows what it is. The filter of a policy may refuse the telling.
-        if tell(&state.channel, &Report::Ready(receipt), state.scratch.as_ref()).is_err() {
+        if tell(&state.channel, &Report::Ready { receipt, denials }, state.scratch.as_ref()).is_err() {
             return 1;
         }
     }

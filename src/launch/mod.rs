@@ -24,6 +24,7 @@ pub mod reserve;
 mod root;
 pub mod spawn;
 pub mod supervisor;
+mod traces;
 
 mod verify;
 
@@ -128,7 +129,12 @@ pub enum Report {
     /// The filter is on. Carries the descriptor by which it tells of what it refuses; from here on somebody must answer.
     Listener,
     /// Every layer was verified; exec is next. Carries a descriptor of the scratch directory if there is one.
-    Ready(Receipt),
+    Ready {
+        /// What was seen.
+        receipt: Receipt,
+        /// How often Landlock has refused something to init, which looked whether it does.
+        denials: u32,
+    },
     /// The payload ended.
     Exited {
         /// How.

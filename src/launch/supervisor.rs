@@ -6,7 +6,6 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
-use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 
 use tokio::io::Interest;
@@ -15,18 +14,19 @@ use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
-use super::cgroup::CellCgroup;
 use super::launcher::{Answer, Handle, MESSAGE_LIMIT, Request};
 use super::memory::Memory;
 use super::ready::{self, Mounts, Shelf, Sources};
 use super::spawn::Started;
-use super::{LaunchError, REPORT_LIMIT, Report, init, private, reserve};
+use super::traces::{Traces, clear};
+use super::{LaunchError, REPORT_LIMIT, Report, init};
 use crate::outcome::{Built, Receipt, Usage, Violation};
 use crate::plan::{self, Plan};
 use crate::policy::Policy;
 use crate::sys::process::{self, Exit};
 use crate::sys::{Errno, Result, descriptor, readiness, socket};
 use crate::watch::attendant::Attendant;
+use crate::watch::listening::{Listened, Listening};
 use crate::watch::refusals::Refusals;
 use crate::watch::usage;
 
@@ -37,27 +37,6 @@ struct Made {
     pidfd: OwnedFd,
     channel: OwnedFd,
     traces: Traces,
-}
-
-/// What a cell leaves on the host until it is removed: here when dropped, if it was not before.
-#[derive(Debug, Default)]
-struct Traces {
-    cgroup: Option<CellCgroup>,
-    reserved: Vec<PathBuf>,
-    private: Option<PathBuf>,
-}
-
-impl Drop for Traces {
-    fn drop(&mut self) {
-        if let Some(cgroup) = self.cgroup.take() {
-            cgroup.remove();
-        }
-        // The launcher gives the names back itself; what is left here is left by one that was killed.
-        reserve::release(&self.reserved);
-        if let Some(private) = self.private.take() {
-            private::remove(&private);
-        }
-    }
 }
 
 /// How the launcher saw a cell end: exit of init and CPU time; nothing when the launcher itself is gone.
@@ -104,6 +83,8 @@ const RESULT_PIPE: libc::c_int = 256 * 1024;
 pub struct Launcher {
     socket: Arc<AsyncFd<OwnedFd>>,
     memory: Arc<Memory>,
+    /// What tells of Landlock's refusals, or why nothing does.
+    denials: Listening,
     pid: libc::pid_t,
     shared: Arc<Mutex<Shared>>,
 }
@@ -124,6 +105,7 @@ pub struct Cell {
     traces: Traces,
     scratch: Option<OwnedFd>,
     attendant: Attendant,
+    denials: Listened,
     policy: Arc<Policy>,
     ended: Option<oneshot::Receiver<End>>,
     end: End,
@@ -145,6 +127,8 @@ pub struct Ended {
     pub usage: Usage,
     /// Limits that the kernel saw hit.
     pub violations: Vec<Violation>,
+    /// When its last process was gone.
+    pub gone: Instant,
 }
 
 fn error_of(errno: Errno) -> std::io::Error {
@@ -152,15 +136,16 @@ fn error_of(errno: Errno) -> std::io::Error {
 }
 
 impl Launcher {
-    /// Takes over a launcher that was started before the runtime.
+    /// Takes over a launcher that was started before the runtime. `denials` is `sys::audit::follow`'s, or why there is none.
     ///
     /// # Errors
     /// The kernel's errno.
-    pub fn new(handle: Handle) -> Result<Self> {
+    pub fn new(handle: Handle, denials: std::result::Result<OwnedFd, String>) -> Result<Self> {
+        let denials = Listening::start(denials)?;
         let (socket, pid) = (Arc::new(readiness::readable(handle.socket)?), handle.pid);
         let shared = Shared { mounts: Mounts::of_host().ok(), ..Shared::default() };
         let (memory, shared) = (Arc::new(handle.memory), Arc::new(Mutex::new(shared)));
-        let launcher = Self { socket, memory, pid, shared };
+        let launcher = Self { socket, memory, denials, pid, shared };
         let listener = launcher.clone();
         tokio::spawn(async move {
             listener.listen().await;
@@ -241,6 +226,7 @@ impl Launcher {
         cell.receipt.cell = Built::Ahead;
         cell.began = began;
         cell.attendant.refusals().begin();
+        cell.denials.begin();
         // Fails when init is dead.
         socket::send(cell.channel.get_ref().as_fd(), init::GO, &[]).ok()?;
         Some(cell)
@@ -310,12 +296,14 @@ impl Launcher {
                 cell: Built::OnDemand,
                 layers: BTreeMap::new(),
                 coverage: BTreeMap::new(),
+                reasons: BTreeMap::new(),
             },
             pidfd,
             channel,
             traces: made.traces,
             scratch: None,
             attendant: Attendant::new(Refusals::new(plan, made.init, Some(Arc::clone(&self.memory)))),
+            denials: self.denials.of(made.init),
             policy: Arc::clone(policy),
             ended: Some(end),
             end: None,
@@ -330,8 +318,9 @@ impl Launcher {
             report = cell.report().await.map_err(failed)?;
         }
         match report {
-            Some((Report::Ready(receipt), scratch)) => {
+            Some((Report::Ready { receipt, denials }, scratch)) => {
                 cell.receipt = receipt;
+                cell.denials.ready(denials);
                 cell.scratch = scratch;
                 cell.attendant.refusals().begin();
                 Ok(cell)
@@ -463,14 +452,6 @@ impl Launcher {
     }
 }
 
-/// Removes what a killed cell leaves, once its last process is gone.
-async fn clear(pidfd: OwnedFd, traces: Traces) {
-    if let Ok(pidfd) = readiness::readable(pidfd) {
-        let _ended = pidfd.readable().await.is_ok();
-    }
-    drop(traces);
-}
-
 impl Ready {
     /// There is no payload whose CPU time would have to be counted.
     async fn end(mut self) {
@@ -501,10 +482,12 @@ impl Cell {
         self.signal(libc::SIGTERM);
     }
 
-    /// What the filter has refused so far.
+    /// What the filter, the private root and Landlock have refused so far, as far as it was told.
     #[must_use]
     pub fn refusals(&self) -> Vec<Violation> {
-        self.attendant.refusals().violations(&self.policy)
+        let mut found = self.attendant.refusals().violations(&self.policy);
+        found.extend(self.denials.violations());
+        found
     }
 
     fn signal(&self, signal: libc::c_int) {
@@ -559,6 +542,7 @@ impl Cell {
     /// again.
     pub async fn ended(&mut self) -> Ended {
         self.gone().await;
+        let gone = Instant::now();
         let end = self.end;
         let mut failed = None;
         let mut exit = None;
@@ -567,7 +551,7 @@ impl Cell {
             match report {
                 Report::Exited { exit: status, .. } => exit = Some(status),
                 Report::Failed(error) => failed = Some(error),
-                Report::Ready(_) | Report::Listener => {}
+                Report::Ready { .. } | Report::Listener => {}
             }
         }
         let mut traces = std::mem::take(&mut self.traces);
@@ -579,14 +563,20 @@ impl Cell {
             exit,
         };
         let (mut usage, mut violations) = usage::collect(&ended, &self.policy);
-        violations.extend(self.refusals());
         self.attendant.refusals().confess(&mut self.receipt);
-        usage.wall_us = u64::try_from(self.began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        violations.extend(self.attendant.refusals().violations(&self.policy));
+        usage.wall_us =
+            u64::try_from(gone.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX);
         if end.is_some() {
             traces.reserved.clear();
             traces.private = None;
         }
         drop(traces);
-        Ended { exit: exit.or(end.map(|(exit, _)| exit)), failed, usage, violations }
+        Ended { exit: exit.or(end.map(|(exit, _)| exit)), failed, usage, violations, gone }
+    }
+
+    /// What Landlock refused to a cell that has ended, as far as that is told within a short time.
+    pub async fn denied(&mut self) -> Vec<Violation> {
+        self.denials.conclude(&mut self.receipt).await
     }
 }

@@ -30,10 +30,13 @@ pub(super) struct Seen {
     pub(super) receipt: Receipt,
     /// The signals that this process ignores, signal N as bit N-1.
     pub(super) ignored: u64,
+    /// How often Landlock has refused something to this process.
+    pub(super) denials: u32,
 }
 
 pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchError> {
     let mut seen = BTreeMap::new();
+    let mut denials = 0;
     let failed = |layer: Layer, object: String, errno| {
         LaunchError::new("verify", format!("{}: {object}", layer.name()), errno)
     };
@@ -50,7 +53,10 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
         let check = match layer {
             Layer::Namespaces => namespaces(origin),
             Layer::Root => private_root(),
-            Layer::Landlock => landlock(state),
+            Layer::Landlock => landlock(state).map(|(saw, count)| {
+                denials += count;
+                saw
+            }),
             Layer::Seccomp => field(&status, "Seccomp_filters", &(origin.filters + 1).to_string())
                 .map(|_count| "filter".to_owned()),
             Layer::Capabilities => capabilities(&status, state),
@@ -74,6 +80,9 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
         None => descriptors(),
         Some(alone) => {
             let saw = processes().map_err(|(object, errno)| failed(Layer::Landlock, object, errno))?;
+            // Another user's launcher is out of reach before Landlock is asked.
+            let others = state.prepared.plan.steps.iter().any(|step| matches!(step, Step::SetIds { .. }));
+            denials += u32::from(!others);
             seen.insert("processes".to_owned(), saw);
             descriptors_by_number(alone)
         }
@@ -82,11 +91,12 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
     let ignored = value(&status, "SigIgn").and_then(|mask| u64::from_str_radix(mask, 16).ok());
     let floor = state.prepared.plan.floor;
     let coverage = coverage(layers, state.observed);
-    let receipt = Receipt { floor, cell: Built::OnDemand, layers: seen, coverage };
-    Ok(Seen { receipt, ignored: ignored.unwrap_or(u64::MAX) })
+    let receipt = Receipt { floor, cell: Built::OnDemand, layers: seen, coverage, reasons: BTreeMap::new() };
+    Ok(Seen { receipt, ignored: ignored.unwrap_or(u64::MAX), denials })
 }
 
-/// What will be known of each layer's refusals. Mounts, Landlock and capabilities tell nobody but the payload; of what
+/// What will be known of each layer's refusals. Mounts and capabilities tell nobody but the payload; what Landlock tells is found
+/// out when it has (`watch::denials`); of what
 /// resource limits refuse, the payload's own words are the only trace.
 fn coverage(layers: &[Layer], observed: Option<Observe>) -> BTreeMap<String, Coverage> {
     let supervisors = [Layer::Rlimit, Layer::Deadline, Layer::Output, Layer::Protocol];
@@ -201,8 +211,8 @@ fn processes() -> Check {
     }
 }
 
-/// The canary is readable by mode and mount; only Landlock refuses it.
-fn landlock(state: &State<'_>) -> Check {
+/// The canary is readable by mode and mount; only Landlock refuses it. Also gives how often it has refused something.
+fn landlock(state: &State<'_>) -> Result<(String, u32), (String, Errno)> {
     let canary = state.private.map_or_else(|| PathBuf::from(CANARY), private::canary);
     let shown = canary.display();
     match std::fs::File::open(&canary) {
@@ -232,7 +242,8 @@ fn landlock(state: &State<'_>) -> Check {
             }
         }
     }
-    Ok(format!("abi {abi}; refused: {}", refused.join(", ")))
+    let count = u32::try_from(refused.len()).unwrap_or(u32::MAX);
+    Ok((format!("abi {abi}; refused: {}", refused.join(", ")), count))
 }
 
 /// Namespaces of these kinds that are not the launcher's.

@@ -83,7 +83,7 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     }
     steps.push(Step::DropCapabilities { bounding: true });
     steps.push(Step::NoNewPrivileges);
-    steps.push(Step::Landlock { abi: request.facts.landlock_abi, rules: tree.landlock(policy) });
+    steps.push(landlock(request.facts, tree.landlock(policy)));
     steps.push(Step::Seccomp { program, observe: Some(policy.observe) });
     let mut layers =
         vec![Layer::Namespaces, Layer::Root, Layer::Landlock, Layer::Seccomp, Layer::Capabilities];
@@ -106,6 +106,10 @@ fn exec(request: &Request<'_>) -> Step {
 
 /// The first ABI that keeps signals inside: an older one leaves nothing between the payload and the user's processes.
 const SIGNALS_SCOPED: u32 = 6;
+
+fn landlock(facts: &Facts, rules: Vec<LandlockRule>) -> Step {
+    Step::Landlock { abi: facts.landlock_abi, rules, logged: facts.denials.is_ok() }
+}
 
 /// The plan of the lowest rung: no namespace and no private root. Landlock is the only wall around files, so what it
 /// cannot see must be refused by the filter, and what it cannot express by us.
@@ -154,7 +158,7 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     steps.push(Step::DropCapabilities { bounding: false });
     steps.push(Step::NoNewPrivileges);
     steps.push(Step::HoldProcesses);
-    steps.push(Step::Landlock { abi: facts.landlock_abi, rules: tree.landlock_on_host(policy) });
+    steps.push(landlock(facts, tree.landlock_on_host(policy)));
     // What a file is called there says nothing about what is granted: a rule is on where a path leads.
     steps.push(Step::Seccomp { program, observe: Some(Observe::Calls) });
     steps.push(Step::Verify { layers });

@@ -85,7 +85,9 @@ fn words(step: &Step) -> String {
         }
         Step::SetIds { uid, gid } => format!("user {uid}, group {gid}, no supplementary groups"),
         Step::UnshareUser { inside } => format!("{inside} inside"),
-        Step::Landlock { abi, rules } => format!("abi {abi}: {}", list(rules, rule)),
+        Step::Landlock { abi, rules, logged } => {
+            format!("abi {abi}{}: {}", if *logged { ", refusals logged" } else { "" }, list(rules, rule))
+        }
         Step::Seccomp { program, observe } => {
             let told = match observe {
                 None => "",

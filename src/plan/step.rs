@@ -258,6 +258,8 @@ pub enum Step {
         abi: u32,
         /// What stays allowed.
         rules: Vec<LandlockRule>,
+        /// What is refused to the payload is logged by the kernel, because toolcell reads it (ABI 7).
+        logged: bool,
     },
     /// Child: the system call filter, as instructions of `struct sock_filter` (code, jt, jf, k).
     Seccomp {

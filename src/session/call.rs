@@ -354,6 +354,7 @@ pub(super) fn finish(
 ) {
     let Remains { ended, receipt, stderr, .. } = remains;
     violations.extend(ended.violations);
+    let duration = ended.gone.saturating_duration_since(began);
     let said = match &status {
         Status::Failed { detail } => Some(detail),
         _ => None,
@@ -361,8 +362,7 @@ pub(super) fn finish(
     let words = stderr.iter().chain(said).map(String::as_str);
     violations.extend(reported::limits(words, &grant.policy, &violations));
     let receipt: Option<Receipt> = Some(receipt);
-    let finished =
-        Finished { status, usage: ended.usage, violations, receipt, stderr, duration: began.elapsed() };
+    let finished = Finished { status, usage: ended.usage, violations, receipt, stderr, duration };
     session.record(call, Some(&grant.policy), &finished);
     session.build_ahead(grant);
 }

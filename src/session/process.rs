@@ -234,6 +234,7 @@ impl Process {
             _ = last_words => {}
             () = sleep_until(Instant::now() + LAST_WORDS) => {}
         }
+        ended.violations.extend(self.cell.denied().await);
         ended.usage.bytes_in = self.feed.sent;
         ended.usage.bytes_out = self.lines.total();
         let stderr = self.tail.borrow().lines();

@@ -10,6 +10,9 @@ use std::ptr;
 
 use super::{Errno, Result, check, check_fd};
 
+/// The first ABI whose refusals can be logged.
+pub const LOGGED: u32 = 7;
+
 /// The newest ABI whose every right is known here. The kernel keeps older ones as they were, so a newer kernel is asked
 /// for this one.
 pub const NEWEST: u32 = 11;
@@ -178,8 +181,23 @@ pub fn create_signal_scope(root: BorrowedFd<'_>) -> Result<OwnedFd> {
 /// # Errors
 /// The kernel's errno; `E2BIG` after 16 layers.
 pub fn restrict_self(ruleset: BorrowedFd<'_>) -> Result<()> {
+    restrict(ruleset, 0)
+}
+
+/// The same (ABI 7), and what is refused is logged after the next execve(2) too, where auditing is on. What domains below this
+/// one refuse is not: those are made by who is to be watched.
+///
+/// # Errors
+/// The kernel's errno; `EINVAL` before ABI 7.
+pub fn restrict_self_logging(ruleset: BorrowedFd<'_>) -> Result<()> {
+    const LANDLOCK_RESTRICT_SELF_LOG_NEW_EXEC_ON: u32 = 1 << 1;
+    const LANDLOCK_RESTRICT_SELF_LOG_SUBDOMAINS_OFF: u32 = 1 << 2;
+    restrict(ruleset, LANDLOCK_RESTRICT_SELF_LOG_NEW_EXEC_ON | LANDLOCK_RESTRICT_SELF_LOG_SUBDOMAINS_OFF)
+}
+
+fn restrict(ruleset: BorrowedFd<'_>, flags: u32) -> Result<()> {
     // SAFETY: the call takes integers.
-    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), 0) }).map(drop)
+    check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset.as_raw_fd(), flags) }).map(drop)
 }
 
 #[cfg(test)]

@@ -4,6 +4,7 @@
 
 pub mod attack;
 pub mod attribute;
+pub mod audit;
 pub mod capability;
 pub mod descriptor;
 pub mod environment;

@@ -4,7 +4,10 @@
 //! Never: outlives the call.
 
 pub mod attendant;
+pub mod audited;
+pub mod denials;
 mod files;
+pub mod listening;
 mod notes;
 pub mod passthrough;
 mod presence;

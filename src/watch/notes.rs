@@ -1,7 +1,7 @@
 //! What a record keeps of many things that a cell did: the first different ones, how often and when each came, and how
 //! many came beside them.
 //!
-//! Neighbours: `refusals` notes calls, `files` notes files. Never: grows with what a cell does.
+//! Neighbours: `refusals` notes calls, `files` notes files, `denials` what Landlock denied. Never: grows with what a cell does.
 
 use std::time::Duration;
 
@@ -38,6 +38,28 @@ impl<T: PartialEq> Notes<T> {
                 self.others = self.others.saturating_add(1);
             }
         }
+    }
+
+    /// What came after these.
+    pub(super) fn join(&mut self, later: &Self)
+    where
+        T: Clone,
+    {
+        for Note { what, count, first, last } in &later.noted {
+            let room = self.noted.len() < MOST;
+            match self.noted.iter_mut().find(|note| note.what == *what) {
+                Some(known) => {
+                    known.count = known.count.saturating_add(*count);
+                    known.last = *last;
+                }
+                None if room => {
+                    let (what, count, first, last) = (what.clone(), *count, *first, *last);
+                    self.noted.push(Note { what, count, first, last });
+                }
+                None => self.others = self.others.saturating_add(*count),
+            }
+        }
+        self.others = self.others.saturating_add(later.others);
     }
 
     /// Counts what is there already; false when it is not.

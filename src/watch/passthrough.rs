@@ -8,11 +8,12 @@ use std::time::{Duration, Instant};
 
 use crate::launch::spawn::Started;
 use crate::launch::{LaunchError, REPORT_LIMIT, Report};
-use crate::outcome::{Limit, Receipt};
+use crate::outcome::{Limit, Receipt, Violation};
 use crate::plan::Plan;
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::process::{self, Exit};
 use crate::sys::{Errno, Result, socket};
+use crate::watch::denials::{Cell, Following};
 use crate::watch::refusals::{Look, Refusals};
 
 /// The supervisor's ends of the three pipes.
@@ -38,6 +39,12 @@ pub struct Passed {
     /// Calls that the filter refused.
     pub refusals: Option<Refusals>,
     listener: Option<OwnedFd>,
+    /// What Landlock refused, as far as it was told.
+    pub denied: Vec<Violation>,
+    /// When the cell was ready, and how often Landlock had refused something to init by then.
+    ready: Option<(Instant, u32)>,
+    /// When the last process of the cell was gone.
+    pub gone: Option<Instant>,
     /// No process was left but init when it reported that.
     pub alone: bool,
     /// The scratch directory, for its usage.
@@ -136,20 +143,29 @@ pub fn pass(
     ends: Ends,
     time: Duration,
     output: u64,
+    mut denials: Option<&mut Following>,
     last: impl FnOnce(&Passed),
 ) -> Result<Passed> {
+    if let Some(denials) = &mut denials {
+        denials.expect(started.pid);
+    }
     let mut passed = Passed { refusals: Some(Refusals::new(plan, started.pid, None)), ..Passed::default() };
-    let answer = relay(started, ends, time, output, &mut passed, last);
+    let answer = relay(started, ends, (time, output), denials.as_deref_mut(), &mut passed, last);
     if answer.is_err() || passed.stopped.is_some() {
         started.end()?;
     }
     let reaped = process::wait(started.pid)?;
     started.end_the_rest(&started.others);
+    passed.gone = Some(Instant::now());
     passed.cpu_us = Some(reaped.cpu_us);
     passed.listener = None;
     drain_channel(started, &mut passed)?;
     if let (Some(refusals), Some(receipt)) = (&passed.refusals, &mut passed.receipt) {
         refusals.confess(receipt);
+    }
+    // Nothing of the cell is left, and the listener, which belongs to it too, is closed.
+    if let (Some(denials), Some(receipt), Some((began, own))) = (denials, &mut passed.receipt, passed.ready) {
+        passed.denied = denials.conclude(Cell { init: started.pid, own, began }, receipt)?;
     }
     if passed.exit.is_none() && passed.stopped.is_none() {
         if passed.receipt.is_none() && passed.failed.is_none() {
@@ -164,8 +180,8 @@ pub fn pass(
 fn relay(
     started: &Started,
     ends: Ends,
-    time: Duration,
-    output: u64,
+    (time, output): (Duration, u64),
+    mut denials: Option<&mut Following>,
     passed: &mut Passed,
     last: impl FnOnce(&Passed),
 ) -> Result<()> {
@@ -196,12 +212,16 @@ fn relay(
             // Nobody reads the payload's stdin any more: an event (POLLERR) without being asked for.
             (sink.as_ref().map(AsFd::as_fd), 0),
             (passed.listener.as_ref().map(AsFd::as_fd).filter(|_| look_at.is_none()), libc::POLLIN),
+            (denials.as_deref().map(Following::socket), libc::POLLIN),
         ]
         .map(|(fd, events)| Interest { fd, events, ready: 0 });
         let pause = look_at.map(|at| at.saturating_duration_since(Instant::now()));
         descriptor::poll(&mut interests, Some(pause.map_or(left, |pause| pause.min(left))))?;
-        let [channel, init, input, output_ready, error_ready, reader, refused] =
+        let [channel, init, input, output_ready, error_ready, reader, refused, denied] =
             interests.map(|i| i.ready != 0);
+        if let Some(denials) = denials.as_deref_mut().filter(|_| denied) {
+            denials.read();
+        }
         if channel {
             reporting = drain_channel(started, passed)?;
             if let Some(last) = last.take_if(|_| passed.alone) {
@@ -278,7 +298,8 @@ fn drain_channel(started: &Started, passed: &mut Passed) -> Result<bool> {
                             refusals.meet(listener.as_fd());
                         }
                     }
-                    Report::Ready(receipt) => {
+                    Report::Ready { receipt, denials } => {
+                        passed.ready = Some((Instant::now(), denials));
                         if let Some(refusals) = &mut passed.refusals {
                             refusals.begin();
                         }

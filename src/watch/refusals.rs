@@ -237,7 +237,7 @@ const fn there(answered: Result<()>) -> Result<()> {
 }
 
 /// A time in a record.
-fn us(time: Duration) -> Option<u64> {
+pub(super) fn us(time: Duration) -> Option<u64> {
     u64::try_from(time.as_micros()).ok()
 }
 

@@ -48,6 +48,31 @@ fn the_verdict_is_what_exec_meets() {
     }
 }
 
+/// What it says of Landlock's records is what stands in one.
+#[test]
+fn whether_denials_are_told_is_what_a_record_says() {
+    let _quiet = crate::cell::denials::quiet();
+    let report = agree(None);
+    let column = &report[if report["caller"]["uid"] == 0 { "root" } else { "user" }];
+    let told = &column["denials"];
+    assert_eq!(told["read"], crate::cell::denials::expected(), "{told}");
+    assert_eq!(told["why"].is_string(), told["read"] == false, "{told}");
+    let text = toolcell(&["doctor"], None).stdout;
+    let said = if told["read"] == true { "refuses stands in records" } else { "does not stand in records" };
+    assert!(String::from_utf8(text).unwrap().contains(said));
+    // On the lowest rung it is never all.
+    let Some(floor) = column["floor"].as_str().filter(|floor| *floor != "landlock") else { return };
+    let place = std::env::temp_dir().join(format!("toolcell-doctor-{}", std::process::id()));
+    let path = place.to_str().unwrap();
+    let run = toolcell(&["exec", "--floor", floor, "--report", path, "--", "true"], None);
+    assert!(run.status.success(), "{}", String::from_utf8_lossy(&run.stderr));
+    let record: Value = serde_json::from_slice(&std::fs::read(&place).unwrap()).unwrap();
+    std::fs::remove_file(&place).unwrap();
+    assert_eq!(record["receipt"]["reasons"]["landlock"], told["why"], "{record:#}");
+    let wanted = if told["read"] == true { "complete" } else { "blind" };
+    assert_eq!(record["receipt"]["coverage"]["landlock"], wanted, "{record:#}");
+}
+
 #[test]
 fn the_table_has_a_row_for_each_layer_and_fits() {
     let output = toolcell(&["doctor"], None);

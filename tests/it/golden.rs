@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use toolcell::host::probe::Failed;
 use toolcell::host::view::{Seen, View};
-use toolcell::host::{Cgroup, Facts, NoCgroup};
+use toolcell::host::{Cgroup, Facts, NoCgroup, Untold};
 use toolcell::plan::build::{Request, build};
 use toolcell::plan::step::{Access, Kind, Step};
 use toolcell::plan::{Plan, Refusal, explain};
@@ -71,6 +71,7 @@ fn facts(uid: u32, cgroup: Result<Cgroup, NoCgroup>) -> Facts {
         landlock_abi: 7,
         cgroup,
         no_namespaces: None,
+        denials: Err(Untold::NotAsked),
         temporary: "/run/user/1001".into(),
     }
 }

@@ -60,8 +60,13 @@ fn every_text_and_every_list_is_bounded() {
     ended.violations = vec![violation(&long, Evidence::Reported); 1_000];
     ended.stderr = [long.as_bytes(), b"\n"].concat().repeat(50);
     let layers = (0..100).map(|number| (format!("{number}{long}"), long.clone())).collect();
-    ended.receipt =
-        Some(Receipt { floor: Floor::Full, cell: Built::Ahead, layers, coverage: BTreeMap::new() });
+    ended.receipt = Some(Receipt {
+        floor: Floor::Full,
+        cell: Built::Ahead,
+        layers,
+        coverage: BTreeMap::new(),
+        reasons: BTreeMap::new(),
+    });
     let finished = Finished::new(&call(&long, &long), &[], ended);
 
     assert_eq!((finished.violations.len(), finished.violations_left_out), (64, 936));
@@ -87,6 +92,10 @@ fn a_redacted_value_does_not_come_back_in_the_payloads_words() {
     ended.status = Status::Failed { detail: "bad token hunter2".to_owned() };
     ended.stderr = b"hunter2\n".to_vec();
     ended.violations = vec![violation("hunter2", Evidence::Reported), violation("cell", Evidence::Kernel)];
+    // A file can be called so, and then the kernel says it.
+    ended
+        .violations
+        .push(Violation { layer: Layer::Landlock, ..violation("/tmp/hunter2", Evidence::Kernel) });
     let finished = Finished::new(&call("tools/call", "login"), &redact, ended);
     let line = String::from_utf8(to_line(&finished).unwrap()).unwrap();
     assert!(!line.contains("hunter2"));
@@ -173,6 +182,7 @@ proptest! {
                 cell: Built::OnDemand,
                 layers: BTreeMap::from([(next(), next())]),
                 coverage: BTreeMap::from([(next(), Coverage::Blind)]),
+                reasons: BTreeMap::from([(next(), next())]),
             }),
             stderr: lines,
         };

@@ -9,6 +9,7 @@ use serde_json::{Map, Value, json};
 use super::trial::Tried;
 use super::{Column, DEFAULT_FLOOR, Finding, Probed, Report};
 use crate::diag::Paint;
+use crate::host::Untold;
 use crate::host::probe::{Failed, Part, State};
 use crate::policy::Floor;
 use crate::text::{escape, escape_lines};
@@ -36,6 +37,9 @@ pub(super) fn text(report: &Report, color: bool) -> String {
         put(&mut text, &format!("{who}: {}", rung(probed, paint)));
         if let Ok(Column { note: Some(note), .. }) | Err(note) = probed {
             prose(&mut text, "  ", note);
+        }
+        if let Ok(column) = probed {
+            denials(&mut text, &column.denials);
         }
     }
     for (who, finding) in findings(report) {
@@ -174,6 +178,19 @@ fn rung(probed: &Probed, paint: Paint) -> String {
     }
 }
 
+/// Nothing that a cell needs; a record says more with it.
+fn denials(text: &mut String, told: &Result<(), Untold>) {
+    match told {
+        Ok(()) => prose(text, "  ", "what Landlock refuses stands in records"),
+        Err(untold) => {
+            prose(text, "  ", &format!("what Landlock refuses does not stand in records: {untold}"));
+            if let Some(hint) = untold.hint() {
+                prose(text, "  fix    ", hint);
+            }
+        }
+    }
+}
+
 /// What is missing for both is told once.
 fn findings(report: &Report) -> Vec<(&'static str, Finding)> {
     let of = |probed: &Probed| probed.as_ref().map(Column::findings).unwrap_or_default();
@@ -259,6 +276,10 @@ fn column_json(probed: &Probed) -> Value {
                 "floor": column.floor.map(Floor::name),
                 "launches": launches,
                 "layers": layers,
+                "denials": match &column.denials {
+                    Ok(()) => json!({ "read": true }),
+                    Err(untold) => json!({ "read": false, "why": untold.to_string(), "fix": untold.hint() }),
+                },
                 "note": column.note,
             })
         }

@@ -7,6 +7,7 @@
 mod alone;
 mod attacks;
 mod between;
+pub(crate) mod denials;
 mod differential;
 mod failures;
 mod files;

@@ -171,7 +171,7 @@ fn launch(plan: Plan, number: u64) -> Result<Outcome> {
         drop(listener);
     }
     let ends = Ours { stdin: into, stdout: out, stderr: err };
-    let passed = passthrough::pass(&started, &plan, ends, Duration::from_secs(60), 16 << 20, |_| {});
+    let passed = passthrough::pass(&started, &plan, ends, Duration::from_secs(60), 16 << 20, None, |_| {});
     let Started { cgroup, reserved, private, .. } = started;
     drop((reserved, private));
     if let Some(cgroup) = cgroup {

@@ -4,6 +4,7 @@ mod access;
 mod ahead;
 mod arguments;
 mod chain;
+mod denials;
 mod grants;
 mod long;
 mod own;

@@ -81,6 +81,17 @@ def call(id, params):
                 answer(id, file.read())
         except OSError as error:
             answer(id, errno.errorcode[error.errno])
+    elif name == "read-confined":
+        # Landlock's system calls by number: a ruleset that handles reading, entered without a rule.
+        import ctypes
+        call_kernel, handled = ctypes.CDLL(None, use_errno=True).syscall, ctypes.c_ulonglong(4)
+        ruleset = call_kernel(444, ctypes.byref(handled), ctypes.c_size_t(8), 0)
+        entered = call_kernel(446, ruleset, 0)
+        try:
+            with open(args["path"]):
+                answer(id, "read")
+        except OSError as error:
+            answer(id, "%s %s" % (entered, errno.errorcode[error.errno]))
     elif name == "append":
         try:
             with open(args["path"], "a") as file:

@@ -1,0 +1,123 @@
+//! What Landlock refuses stands in the record where the kernel tells of it and toolcell may hear; else the record says why not.
+//!
+//! `TOOLCELL_EXPECT_AUDIT` says that this host does. Neighbours: `session::denials` has the same for `run`. Never: switches
+//! auditing on.
+
+use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::thread;
+
+use serde_json::Value;
+use toolcell::outcome::{Evidence, Layer, Violation};
+
+use super::scene::{Executed, Scene};
+use crate::table;
+
+/// The kernel has one queue for all: under a flood it loses records of others too.
+static QUEUE: RwLock<()> = RwLock::new(());
+
+/// Nobody floods the host's records meanwhile.
+pub(crate) fn quiet() -> RwLockReadGuard<'static, ()> {
+    QUEUE.read().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Does this host tell of what Landlock refuses?
+pub(crate) fn expected() -> bool {
+    std::env::var_os("TOOLCELL_EXPECT_AUDIT").is_some()
+}
+
+fn denials(run: &Executed) -> Vec<Violation> {
+    let all: Vec<Violation> = serde_json::from_value(run.report["violations"].clone()).unwrap();
+    all.into_iter().filter(|violation| violation.layer == Layer::Landlock).collect()
+}
+
+/// Coverage of the layer, and why it is no better.
+fn coverage(run: &Executed) -> (&str, Option<&str>) {
+    let receipt = &run.report["receipt"];
+    (receipt["coverage"]["landlock"].as_str().unwrap(), receipt["reasons"]["landlock"].as_str())
+}
+
+const CANARY: &str = toolcell::plan::step::CANARY;
+
+#[test]
+fn what_landlock_refused_is_in_the_record_or_why_it_is_not() {
+    let _quiet = quiet();
+    let scene = Scene::new();
+    let table = table![
+        "read", CANARY => "EACCES";
+        "tcp", "127.0.0.1", 81 => "EACCES";
+        "read", CANARY => "EACCES";
+        "read", "/etc/nothing" => "ENOENT";
+    ];
+    let run = scene.exec(&[], &super::scene::operations(&table));
+    run.answers(&table);
+    let found = denials(&run);
+    let (coverage, why) = coverage(&run);
+    if !expected() {
+        assert!(
+            found.is_empty() && coverage == "blind" && why.is_some_and(|why| !why.is_empty()),
+            "{}",
+            run.report
+        );
+        return;
+    }
+    let seen: Vec<_> = found.iter().map(|v| (v.operation.as_str(), v.object.as_str(), v.count)).collect();
+    assert_eq!(seen, [("fs.read_file", CANARY, 2), ("net.connect_tcp", "127.0.0.1 port 81", 1)]);
+    assert_eq!((coverage, why), ("complete", None));
+    for violation in &found {
+        assert_eq!((violation.errno.as_deref(), violation.evidence), (Some("EACCES"), Evidence::Kernel));
+        assert!(violation.first_us.is_some() && violation.first_us <= violation.last_us);
+        assert!(violation.last_us < run.report["duration_us"].as_u64(), "{}", run.report);
+    }
+    assert!(found[0].allow.is_none(), "nobody may see toolcell's own files");
+}
+
+/// What init tries before the payload starts is nobody's attempt.
+#[test]
+fn a_command_that_was_refused_nothing_has_no_denial() {
+    let _quiet = quiet();
+    let scene = Scene::new();
+    let run = scene.exec(&[], &["read,/etc/nothing".to_owned()]);
+    assert!(denials(&run).is_empty(), "{}", run.report);
+    assert_eq!(coverage(&run).0, if expected() { "complete" } else { "blind" }, "{}", run.report);
+}
+
+/// Records may get lost under a flood, and then that is what is said.
+#[test]
+fn a_flood_is_counted_or_the_record_says_that_it_is_not() {
+    let scene = Scene::new();
+    let _flood = QUEUE.write().unwrap_or_else(PoisonError::into_inner);
+    let attempts = vec![format!("read,{CANARY}"); 4000];
+    let run = scene.exec(&[], &attempts);
+    assert_eq!(run.stdout().lines().count(), attempts.len());
+    if !expected() {
+        return;
+    }
+    let count: u64 = denials(&run).iter().map(|violation| violation.count).sum();
+    match coverage(&run) {
+        ("complete", None) => assert_eq!(count, 4000),
+        ("sampled", Some(why)) => assert!(count < 4000 && why.contains(" of 40"), "{count}: {why}"),
+        other => panic!("{other:?}: {}", run.report),
+    }
+}
+
+#[test]
+fn cells_at_once_have_each_its_own() {
+    let _quiet = quiet();
+    let scenes: Vec<Scene> = (0..4).map(|_| Scene::new()).collect();
+    let counts = thread::scope(|scope| {
+        let runs: Vec<_> = scenes
+            .iter()
+            .zip(1..)
+            .map(|(scene, times)| {
+                scope.spawn(move || {
+                    let run = scene.exec(&[], &vec![format!("read,{CANARY}"); times]);
+                    (denials(&run).iter().map(|denied| denied.count).sum::<u64>(), run.report)
+                })
+            })
+            .collect();
+        runs.into_iter().map(|run| run.join().unwrap()).collect::<Vec<(u64, Value)>>()
+    });
+    for ((count, report), times) in counts.into_iter().zip(1..) {
+        assert_eq!(count, if expected() { times } else { 0 }, "{report}");
+    }
+}
