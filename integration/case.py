@@ -126,14 +126,14 @@ class Case(unittest.TestCase):
         """The server in cells. Its environment is not this process's: it is told by option."""
         return wire.Wire(self.wrapped(server, *options), {**self.base, **(env or {})}, answers=answers)
 
-    def assert_same(self, make, script, answers=None):
+    def assert_same(self, make, script, answers=None, options=()):
         """Runs `script(wire)` → [(what, value)] against the bare server and in cells, and compares each value.
 
-        `make()` prepares the server's world afresh for each of the two and gives the server.
+        `make()` prepares the server's world afresh for each of the two and gives the server; `options` are for toolcell.
         """
         with self.open_bare(make(), answers) as peer:
             bare = script(peer)
-        with self.open_celled(make(), answers=answers) as peer:
+        with self.open_celled(make(), *options, answers=answers) as peer:
             celled = script(peer)
             talk = peer.stderr
         self.assertTrue(bare, "the script compared nothing")

@@ -36,12 +36,16 @@ def calls(peer, *tools):
 LISTS = [("tools/list", {}), ("prompts/list", {}), ("resources/list", {}), ("resources/templates/list", {})]
 
 
+# What does not fit the server's own schemas reaches the server, so that its errors can be compared.
+UNCHECKED = ("--no-validate",)
+
+
 class Everything(case.Case):
     """npm server-everything."""
 
-    def same(self, script, answers=None):
+    def same(self, script, answers=None, options=()):
         """Compares."""
-        self.assert_same(fixtures.everything, script, answers)
+        self.assert_same(fixtures.everything, script, answers, options)
 
     def test_handshake_and_lists(self):
         def script(peer):
@@ -79,7 +83,19 @@ class Everything(case.Case):
             return [*calls(peer, ("get-sum", {"a": "one"}), ("no-such-tool", {})),
                     *asks(peer, [("no/such/method", {}), ("prompts/get", {"name": "nobody"}),
                                  ("resources/read", {"uri": "demo://nowhere"})])]
-        self.same(script)
+        self.same(script, options=UNCHECKED)
+
+    def test_arguments_that_do_not_fit_never_reach_the_server(self):
+        with self.open_celled(fixtures.everything()) as peer:
+            peer.open()
+            for tool, arguments, why in (("get-sum", {"a": "one", "b": 2}, "`/a` must be a number, not a string"),
+                                         ("get-sum", {"a": 1}, "must have the member `b`"),
+                                         ("get-smu", {}, "did you mean `get-sum`?")):
+                line = peer.call(f"{tool} {why}", tool, arguments)
+                self.assertTrue(case.is_error(line), line)
+                self.assertIn(why, case.text_of(line))
+        ran = [each for each in self.records() if each["event"] == "finished" and each["receipt"]]
+        self.assertEqual({each["call"]["method"] for each in ran}, {"catalogue"})
 
     def test_prompts_resources_completion(self):
         def script(peer):
@@ -240,7 +256,7 @@ class Filesystem(case.Case):
             return calls(peer, ("read_text_file", {"path": "/etc/passwd"}),
                          ("read_text_file", {"path": f"{top}/missing"}),
                          ("write_file", {"path": f"{top}/../outside.txt", "content": "x"}), ("read_text_file", {}))
-        self.assert_same(lambda: fixtures.filesystem(self.world()), script)
+        self.assert_same(lambda: fixtures.filesystem(self.world()), script, options=UNCHECKED)
 
     def test_roots_of_the_client(self):
         top = self.work / "files"
@@ -354,7 +370,7 @@ class Time(case.Case):
                                ("tools/call", modern({"name": "convert_time", "arguments": self.CONVERT})),
                                ("tools/call", modern({"name": "convert_time", "arguments": {}})),
                                ("tools/list", modern(version="1999-01-01")), ("no/such/method", modern())])
-        self.assert_same(fixtures.clock, script)
+        self.assert_same(fixtures.clock, script, options=UNCHECKED)
 
     def test_no_handshake_means_the_same_error(self):
         def script(peer):

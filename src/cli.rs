@@ -106,6 +106,8 @@ pub struct RunArgs {
     pub server: Server,
     /// `--jobs`
     pub jobs: Option<Typed>,
+    /// `--no-validate`
+    pub no_validate: bool,
     /// What is added to the profile.
     pub shared: SharedArgs,
 }
@@ -356,7 +358,12 @@ fn run(matches: &mut ArgMatches) -> Result<RunArgs, CliError> {
         None if command.is_empty() => return Err(CliError::ServerMissing { name }),
         None => Server::Command(command),
     };
-    Ok(RunArgs { server, jobs: typed(matches, "jobs", "--jobs"), shared: shared(matches) })
+    Ok(RunArgs {
+        server,
+        jobs: typed(matches, "jobs", "--jobs"),
+        no_validate: matches.get_flag("no-validate"),
+        shared: shared(matches),
+    })
 }
 
 fn shared(matches: &mut ArgMatches) -> SharedArgs {

@@ -408,7 +408,7 @@ def serve(message):
                      "_meta": {"io.modelcontextprotocol/serverInfo": {"name": "tiny", "version": "1"}}}, True)
     elif method == "tools/list":
         give(ident, {"tools": [{"name": name, "description": function.__doc__, "inputSchema": {"type": "object"}}
-                               for name, function in TOOLS.items()], **lasting}, modern)
+                               for name, function in [*TOOLS.items(), *([("ask", call)] if MODERN else [])]], **lasting}, modern)
     elif method == "prompts/list":
         result = page(params)
         if result is None:

@@ -1,10 +1,30 @@
-//! What a call's arguments must be: JSON that can be read in one way only.
+//! What a call's arguments must be: JSON that can be read in one way only, and a value that fits a JSON Schema.
+//!
+//! ```text
+//! text ──► strict ──► value ──────────────┐
+//!                                         ▼
+//! schema ──► compile ──► rules ─────────► check ──► what is wrong, where, and what would be right
+//! ```
 //!
 //! Neighbours: `session` checks each call's arguments before anything is started for it. Never: does I/O, changes an
 //! argument, or lets one through because it could not be checked.
 
+mod check;
+mod compile;
+mod document;
+mod equal;
 mod fault;
+mod number;
+mod pattern;
 mod place;
+mod schema;
 pub mod strict;
+#[cfg(test)]
+mod suite;
+#[cfg(test)]
+mod tests;
 
+pub use check::{Found, Wider};
+pub use compile::{Mistake, compile};
 pub use fault::Fault;
+pub use schema::Schema;

@@ -159,6 +159,14 @@ fn run(command: Command) -> Command {
             value("jobs", Takes::Text, "NUMBER")
                 .help("Calls that run side by side; more wait in order [default: the number of CPUs]"),
         )
+        .arg(
+            flag("no-validate", "Run calls whose arguments do not fit the schema that the server lists")
+                .long_help(
+                    "Run calls whose arguments do not fit the `inputSchema` that the server lists for the tool, and \
+                     calls of tools that it does not list. In a configuration `validate = \"off\"` says the same of \
+                     one server or tool.",
+                ),
+        )
         .args(shared())
         .arg(options::audit(
             "[default: $XDG_STATE_HOME/toolcell/audit.jsonl, or ~/.local/state/toolcell/audit.jsonl]",

@@ -30,8 +30,8 @@ use crate::host::view::View;
 use crate::launch::supervisor::Launcher;
 use crate::launch::{launcher, own};
 use crate::mcp::stdio;
-use crate::policy::config::Tool;
 use crate::policy::config::access::{Access, Mode};
+use crate::policy::config::{Tool, Validate};
 use crate::policy::{Floor, Policy, config};
 use crate::session::{self, Finished, Grant, NoGrant, Options, Profiles, Records};
 use crate::sys::{descriptor, environment, identity, process};
@@ -126,6 +126,7 @@ struct Served {
     profile: String,
     tools: BTreeMap<String, Tool>,
     env: Vec<(String, Option<String>)>,
+    validate: Option<Validate>,
     access: Access,
 }
 
@@ -149,11 +150,15 @@ fn gate(
     Ok(gate)
 }
 
+fn of_options(args: &RunArgs) -> Option<Validate> {
+    args.no_validate.then_some(Validate::Off)
+}
+
 impl Served {
     fn find(args: &RunArgs, surroundings: &Surroundings) -> Result<Self, Failure> {
         let typed = args.shared.profile.as_ref().map(|typed| typed.text.clone());
         let name = match &args.server {
-            Server::Command(command) => return Self::command(command, typed),
+            Server::Command(command) => return Self::command(command, typed, of_options(args)),
             Server::Configured { name, .. } => name,
         };
         let config = surroundings.library.config().map_err(|error| {
@@ -174,11 +179,16 @@ impl Served {
             profile: typed.unwrap_or_else(|| server.profile_for(None).to_owned()),
             tools: server.tools.clone(),
             env: server.env.clone(),
+            validate: server.validate.filter(|_| !args.no_validate).or(of_options(args)),
             access: config.access.clone(),
         })
     }
 
-    fn command(command: &[OsString], profile: Option<String>) -> Result<Self, Failure> {
+    fn command(
+        command: &[OsString],
+        profile: Option<String>,
+        validate: Option<Validate>,
+    ) -> Result<Self, Failure> {
         let command = compose::texts(command)?;
         let name = command.first().map(PathBuf::from).unwrap_or_default();
         Ok(Self {
@@ -187,6 +197,7 @@ impl Served {
             profile: profile.unwrap_or_else(|| DEFAULT_PROFILE.to_owned()),
             tools: BTreeMap::new(),
             env: Vec::new(),
+            validate,
             access: Access::default(),
         })
     }
@@ -272,6 +283,11 @@ impl Granting {
 }
 
 impl Profiles for Granting {
+    fn validates(&self, tool: &str) -> bool {
+        let own = self.served.tools.get(tool).and_then(|tool| tool.validate);
+        own.or(self.served.validate) != Some(Validate::Off)
+    }
+
     fn policy(&self, method: &str, target: Option<&str>) -> Option<Arc<Policy>> {
         self.policies.get(self.served.profile_for(method, target)).cloned()
     }

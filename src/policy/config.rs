@@ -15,7 +15,7 @@ use toml::de::DeTable;
 use super::Source;
 use super::add::parse_env;
 use super::mistakes::{Mistakes, closest};
-use super::toml_file::{TomlFile, Value};
+use super::toml_file::{TomlFile, Value, list};
 
 /// The profile of a server that names none.
 pub const DEFAULT_PROFILE: &str = "default";
@@ -23,8 +23,8 @@ pub const DEFAULT_PROFILE: &str = "default";
 /// The tables of the file and their keys.
 pub const SECTIONS: &[(&str, &[&str])] = &[
     ("", &["servers", "auth", "identities", "roles"]),
-    ("servers.NAME", &["command", "profile", "env", "tools"]),
-    ("servers.NAME.tools.TOOL", &["profile", "grants"]),
+    ("servers.NAME", &["command", "profile", "env", "validate", "tools"]),
+    ("servers.NAME.tools.TOOL", &["profile", "grants", "validate"]),
 ];
 
 /// The servers of a configuration file.
@@ -45,6 +45,8 @@ pub struct Server {
     pub profile: Option<String>,
     /// Variables let through (`NAME`) or set (`NAME=VALUE`), as `--env` does.
     pub env: Vec<(String, Option<String>)>,
+    /// Whether arguments are checked against what the server lists.
+    pub validate: Option<Validate>,
     /// Tools of which more is said.
     pub tools: BTreeMap<String, Tool>,
 }
@@ -56,6 +58,17 @@ pub struct Tool {
     pub profile: Option<String>,
     /// What the arguments of a call say of what it sees.
     pub grants: Vec<ArgumentGrant>,
+    /// Whether its arguments are checked against what the server lists, else as for the server.
+    pub validate: Option<Validate>,
+}
+
+/// Whether arguments are checked against the `inputSchema` that a server lists.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Validate {
+    /// They are.
+    On,
+    /// They are not.
+    Off,
 }
 
 impl Server {
@@ -154,6 +167,7 @@ impl Reader<'_, '_> {
                 "command" => server.command = self.command(value),
                 "profile" => server.profile = self.profile(value),
                 "env" => server.env = self.env(value),
+                "validate" => server.validate = self.validate(value),
                 _ => server.tools = self.tools(name, value),
             }
         }
@@ -195,6 +209,18 @@ impl Reader<'_, '_> {
         None
     }
 
+    fn validate(&mut self, value: &Value<'_>) -> Option<Validate> {
+        match self.file.text(value, "`validate`")? {
+            "on" => Some(Validate::On),
+            "off" => Some(Validate::Off),
+            other => {
+                let message = format!("`{other}` is no value of `validate`");
+                self.file.mistake(&value.span(), &message, Some("write \"on\" or \"off\""));
+                None
+            }
+        }
+    }
+
     fn env(&mut self, value: &Value<'_>) -> Vec<(String, Option<String>)> {
         let mut variables = Vec::new();
         for item in self.file.items(value, "`env`") {
@@ -225,12 +251,14 @@ impl Reader<'_, '_> {
             for (key, _, value) in self.file.entries(table, &place, Self::keys("servers.NAME.tools.TOOL")) {
                 match key {
                     "profile" => tool.profile = self.profile(value),
+                    "validate" => tool.validate = self.validate(value),
                     _ => tool.grants = grants::read(&mut self.file, value),
                 }
             }
-            if !table.contains_key("profile") && !table.contains_key("grants") {
-                let message = format!("{place} has neither `profile` nor `grants`");
-                self.file.mistake(&value.span(), &message, None);
+            let keys = Self::keys("servers.NAME.tools.TOOL");
+            if table.is_empty() {
+                let hint = format!("known here: {}", list(keys));
+                self.file.mistake(&value.span(), &format!("{place} says nothing"), Some(&hint));
             }
             tools.insert(name.to_owned(), tool);
         }

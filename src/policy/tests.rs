@@ -114,8 +114,10 @@ command = ["x"]
 [servers.empty]
 command = []
 [servers.none]
+validate = "never"
 [servers.files]
 command = ["x"]
+[servers.files.tools.d]
 [servers.files.tools]
 a.grants = [{ argument = "path", access = "list", within = ["data", "/proc"] }, { argument = "/~", max-file-size = "1 furlong" }]
 b.grants = "all"

@@ -6,23 +6,145 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use serde_json::Value;
+use tokio::sync::oneshot;
+
+use super::catalogue::{Job, Learn};
+use super::schemas::Known;
 use super::{Ask, Control, Finished, Session, call, text};
-use crate::arguments::Fault;
 use crate::arguments::strict::{self, Unreadable};
+use crate::arguments::{Fault, Found};
 use crate::mcp::envelope::{INVALID_PARAMS, only};
 use crate::mcp::{object, reply};
 use crate::outcome::{Evidence, Layer, Status, Usage, Violation};
+use crate::policy::mistakes::closest;
+use crate::policy::print::quote;
 
+/// Who says what tools there are.
+const LISTED: &str = "the server's `tools/list`";
+/// Members of `_meta` that the protocol itself asks for.
+const META_PREFIX: &str = "io.modelcontextprotocol/";
 /// Members of a request and of its parameters that decide what is run on what.
 const ENVELOPE: &[&str] = &["jsonrpc", "id", "method", "params"];
 const PARAMS: &[&str] = &["name", "uri", "ref", "arguments", "argument", "_meta"];
 
-/// Lets a call on, or refuses it.
+/// Lets a call on, or refuses it; at once, if what its tool takes is known.
 pub(super) fn check(session: &Rc<Session>, ask: Ask, control: Control) {
-    match readable(&ask) {
-        Ok(()) => go_on(session, ask, control),
-        Err(fault) => refuse(session, &ask, &[fault]),
+    let arguments = match readable(&ask) {
+        Ok(arguments) => arguments,
+        Err(fault) => return refuse(session, &ask, &[fault]),
+    };
+    match judge(session, &ask, &arguments) {
+        Judged::Fits => go_on(session, ask, control),
+        Judged::Unfit(faults) => refuse(session, &ask, &faults),
+        Judged::Unknown => session.spawn(learn(Rc::clone(session), ask, control, arguments)),
     }
+}
+
+/// What is known of arguments.
+enum Judged {
+    Fits,
+    Unfit(Vec<Fault>),
+    /// The server has not been asked yet what they must be.
+    Unknown,
+}
+
+fn judge(session: &Session, ask: &Ask, arguments: &Value) -> Judged {
+    let tool = match (ask.method.as_str(), &ask.target) {
+        ("tools/call", Some(tool)) => tool,
+        _ => return Judged::Fits,
+    };
+    let all = |told: &str| {
+        let rule = "the schema of the tool's arguments".to_owned();
+        Judged::Unfit(vec![Fault { at: String::new(), told: told.to_owned(), rule, allow: None }])
+    };
+    if !arguments.is_object() {
+        return all("must be an object");
+    }
+    if !session.options.profiles.validates(tool) {
+        return Judged::Fits;
+    }
+    let listed = session.schemas(ask.meta.era).of_arguments(tool);
+    match listed {
+        Known::Unknown => Judged::Unknown,
+        Known::Free => Judged::Fits,
+        Known::Schema(schema) => match schema.check(arguments) {
+            Ok(()) => Judged::Fits,
+            Err(found) => Judged::Unfit(found.into_iter().map(of_server).collect()),
+        },
+        Known::Unlisted => {
+            let schemas = session.schemas(ask.meta.era);
+            let meant = closest(tool, schemas.names());
+            let meant = meant.map(|name| format!("; did you mean `{name}`?")).unwrap_or_default();
+            unchecked(session, tool, format!("are for a tool that the server does not list{meant}"))
+        }
+        Known::Unusable(why) => {
+            unchecked(session, tool, format!("cannot be checked: of the tool's `inputSchema`, {why}"))
+        }
+    }
+}
+
+/// What cannot be checked is refused, unless the configuration says that it need not be.
+fn unchecked(session: &Session, tool: &str, told: String) -> Judged {
+    let key = |name: &str| if is_bare(name) { name.to_owned() } else { quote(name) };
+    let table = format!("[servers.{}.tools.{}]", key(&session.options.server), key(tool));
+    let allow = Some(format!("{table}\nvalidate = \"off\""));
+    Judged::Unfit(vec![Fault { at: String::new(), told, rule: LISTED.to_owned(), allow }])
+}
+
+/// Can a key of TOML stand without quotes?
+fn is_bare(name: &str) -> bool {
+    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
+}
+
+fn of_server(found: Found) -> Fault {
+    let rule = format!("`{}` of the tool's own `inputSchema`", found.keyword);
+    Fault { at: found.at, told: found.told, rule, allow: None }
+}
+
+/// Asks the server for its tools first.
+async fn learn(session: Rc<Session>, ask: Ask, mut control: Control, arguments: Value) {
+    let (done, learned) = oneshot::channel();
+    let meta = own_meta(&ask);
+    session.catalogue(ask.meta.era, Job::Learn(Learn { meta, done, pages: 0 }));
+    let learned = tokio::select! {
+        biased;
+        _ = control.stop() => return,
+        learned = learned => learned,
+    };
+    let judged = match learned {
+        // The list may have changed while it was read.
+        Ok(Ok(())) => judge(&session, &ask, &arguments),
+        Ok(Err(why)) => unchecked(
+            &session,
+            ask.target.as_deref().unwrap_or_default(),
+            format!("cannot be checked: {why}"),
+        ),
+        // The session is over, and nobody waits for an answer.
+        Err(_) => return,
+    };
+    match judged {
+        Judged::Fits => go_on(&session, ask, control),
+        Judged::Unfit(faults) => refuse(&session, &ask, &faults),
+        Judged::Unknown => {
+            let told = "cannot be checked: the server changes its list of tools".to_owned();
+            refuse(
+                &session,
+                &ask,
+                &[Fault { at: String::new(), told, rule: LISTED.to_owned(), allow: None }],
+            );
+        }
+    }
+}
+
+/// What a modern server has to be told with every request, from that of the call.
+fn own_meta(ask: &Ask) -> Option<Vec<u8>> {
+    let meta = object::member(&ask.line, ask.params.clone()?, "_meta")?;
+    let members = object::members(&ask.line, meta);
+    let kept = members.iter().filter(|member| member.name.starts_with(META_PREFIX));
+    let parts: Vec<&[u8]> =
+        kept.filter_map(|member| ask.line.get(member.key.start..member.value.end)).collect();
+    Some([b"{", parts.join(&b","[..]).as_slice(), b"}"].concat())
 }
 
 fn go_on(session: &Rc<Session>, ask: Ask, control: Control) {
@@ -34,7 +156,10 @@ fn go_on(session: &Rc<Session>, ask: Ask, control: Control) {
 }
 
 /// Does every server read the same in this request?
-fn readable(ask: &Ask) -> Result<(), Fault> {
+///
+/// # Errors
+/// Where they may not.
+fn readable(ask: &Ask) -> Result<Value, Fault> {
     let fault = |at: String, told: String| Fault {
         at,
         told,
@@ -49,11 +174,17 @@ fn readable(ask: &Ask) -> Result<(), Fault> {
                 .map_err(|why| fault(String::new(), format!("cannot be told apart: {why}")))?;
         }
     }
-    let Some(params) = ask.line.get(params).filter(|params| !params.is_empty()) else { return Ok(()) };
-    strict::read(params).map(drop).map_err(|Unreadable { at, wrong }| match at.strip_prefix("/arguments") {
-        Some(at) => fault(at.to_owned(), wrong.to_string()),
-        None => fault(String::new(), format!("stand in parameters where `{at}` {wrong}")),
-    })
+    let none = || Value::Object(serde_json::Map::new());
+    let Some(params) = ask.line.get(params).filter(|params| !params.is_empty()) else { return Ok(none()) };
+    let read = strict::read(params);
+    let arguments = |mut params: Value| params.get_mut("arguments").map(Value::take);
+    // None, and `null`, are an empty object to every server.
+    read.map(|params| arguments(params).filter(|found| !found.is_null()).unwrap_or_else(none)).map_err(
+        |Unreadable { at, wrong }| match at.strip_prefix("/arguments") {
+            Some(at) => fault(at.to_owned(), wrong.to_string()),
+            None => fault(String::new(), format!("stand in parameters where `{at}` {wrong}")),
+        },
+    )
 }
 
 /// Tells the client and the records why a call is not run.

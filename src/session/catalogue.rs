@@ -1,4 +1,5 @@
-//! The process that answers what belongs to no call: the handshake, lists, discovery, log levels.
+//! The process that answers what belongs to no call: the handshake, lists, discovery, log levels. What a list says of tools' arguments is
+//! kept for their calls; a call that comes before the list makes the session ask for it.
 //!
 //! One for each era, because a server may fix its era at its first message. It is started when it is needed, serves one
 //! request after the other so that a walk over pages stays in one process, and is ended when nobody has asked for a while.
@@ -11,6 +12,7 @@ use std::rc::Rc;
 use std::time::Duration;
 
 use tokio::sync::mpsc::UnboundedReceiver;
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::cache::Key;
@@ -18,7 +20,7 @@ use super::call::{self, Refused, Running};
 use super::link::{End, Step};
 use super::rules::{Asked, Offers};
 use super::{Agreed, Ask, Control, Handshake, Session, Stop, text};
-use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, Kind, Message};
+use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, Id, Kind, Message};
 use crate::mcp::{object, reply};
 use crate::outcome::{Limit, Status};
 use crate::watch::usage;
@@ -29,6 +31,12 @@ pub(super) const METHOD: &str = "catalogue";
 const IDLE: Duration = Duration::from_secs(2);
 /// or after this one, when a list has further pages.
 const WALK: Duration = Duration::from_secs(30);
+/// The list of tools,
+const LIST: &str = "tools/list";
+/// of which so many pages are read,
+const MOST_PAGES: usize = 100;
+/// under this id. One request is open at a time, so that it is taken for no other's.
+const LEARN_ID: &str = "dev.toolcell/tools";
 /// How long a process may take to leave.
 const LEAVE: Duration = Duration::from_millis(100);
 
@@ -39,9 +47,51 @@ pub(super) enum Job {
     Ask(Box<(Ask, Control)>),
     /// Pass a notification on, if there is a process.
     Note(Vec<u8>),
+    /// Ask for all tools, unless they are known.
+    Learn(Learn),
+}
+
+/// A walk over the list of tools that the session needs itself.
+#[derive(Debug)]
+pub(super) struct Learn {
+    /// The `_meta` of its requests, as JSON.
+    pub(super) meta: Option<Vec<u8>>,
+    /// Told when the list has been seen whole, or why it cannot be.
+    pub(super) done: oneshot::Sender<Result<(), String>>,
+    /// Pages so far.
+    pub(super) pages: usize,
+}
+
+impl Learn {
+    /// The request for a page.
+    fn ask(&self, session: &Session, era: Era, cursor: Option<&str>) -> Option<(Ask, Control)> {
+        let mut params = Vec::new();
+        if let Some(cursor) = cursor {
+            params.push(format!("\"cursor\":{}", serde_json::Value::from(cursor)).into_bytes());
+        }
+        if let Some(meta) = &self.meta {
+            params.push([b"\"_meta\":", meta.as_slice()].concat());
+        }
+        let params = [b"{", params.join(&b","[..]).as_slice(), b"}"].concat();
+        let id = Id::Text(LEARN_ID.to_owned());
+        let line = reply::request(&id, LIST, Some(&params));
+        let message = envelope::parse(line.trim_ascii_end()).ok()?;
+        let meta = envelope::Meta { era, progress: None, client: None };
+        let params = message.params;
+        let ask = Ask { id, line, method: LIST.to_owned(), target: None, params, meta, identity: None };
+        Some((ask, Control { cancel: None, gone: session.gone.subscribe() }))
+    }
+}
+
+/// What waits for its turn.
+enum Waiting {
+    Asked(Ask, Control),
+    Learn(Learn),
 }
 
 struct Open {
+    /// The session has asked this itself.
+    learn: Option<Learn>,
     ask: Ask,
     control: Control,
     deadline: Instant,
@@ -54,7 +104,7 @@ struct Catalogue {
     era: Era,
     running: Option<Running>,
     open: Option<Open>,
-    waiting: VecDeque<(Ask, Control)>,
+    waiting: VecDeque<Waiting>,
     idle_at: Instant,
 }
 
@@ -71,12 +121,17 @@ pub(super) async fn run(session: Rc<Session>, era: Era, mut jobs: UnboundedRecei
         idle_at: Instant::now(),
     };
     loop {
-        if catalogue.open.is_none() {
-            match catalogue.waiting.pop_front() {
-                Some((ask, control)) => catalogue.begin(ask, control).await,
-                None if !more => break,
-                None => {}
+        // What needs no process, or gets none, is done with at once.
+        while catalogue.open.is_none()
+            && let Some(next) = catalogue.waiting.pop_front()
+        {
+            match next {
+                Waiting::Asked(ask, control) => catalogue.begin(ask, control, None).await,
+                Waiting::Learn(learn) => catalogue.learn(learn).await,
             }
+        }
+        if catalogue.open.is_none() && !more {
+            break;
         }
         if !catalogue.turn(&mut jobs, &mut more, &mut gone).await {
             break;
@@ -119,7 +174,8 @@ impl Catalogue {
         match event {
             Event::Gone | Event::Stop(Stop::Gone) => return false,
             Event::Job(None) => *more = false,
-            Event::Job(Some(Job::Ask(asked))) => self.waiting.push_back(*asked),
+            Event::Job(Some(Job::Ask(asked))) => self.waiting.push_back(Waiting::Asked(asked.0, asked.1)),
+            Event::Job(Some(Job::Learn(learn))) => self.waiting.push_back(Waiting::Learn(learn)),
             Event::Job(Some(Job::Note(line))) => {
                 if let Some(running) = &mut self.running {
                     running.link.process.send(line);
@@ -143,17 +199,52 @@ impl Catalogue {
         true
     }
 
-    async fn begin(&mut self, ask: Ask, control: Control) {
+    async fn learn(&mut self, learn: Learn) {
+        if self.session.schemas(self.era).is_complete() {
+            // Who waited may have left.
+            return drop(learn.done.send(Ok(())));
+        }
+        if let Some((ask, control)) = learn.ask(&self.session, self.era, None) {
+            self.begin(ask, control, Some(learn)).await;
+        }
+    }
+
+    /// A page of what the session has asked for itself.
+    async fn learned(&mut self, learn: Learn, line: &[u8], message: &Message) {
+        let body = message.body.clone().unwrap_or_default();
+        if matches!(message.kind, Kind::Answer { error: true, .. }) {
+            let said = envelope::text_member(line, body, "message").unwrap_or_default();
+            return drop(learn.done.send(Err(format!("the server refuses to list its tools: {said}"))));
+        }
+        let Some(cursor) = envelope::text_member(line, body, "nextCursor") else {
+            self.session.schemas(self.era).complete();
+            return drop(learn.done.send(Ok(())));
+        };
+        let learn = Learn { pages: learn.pages + 1, ..learn };
+        if learn.pages >= MOST_PAGES {
+            let told = format!("the server's list of tools has more than {MOST_PAGES} pages");
+            return drop(learn.done.send(Err(told)));
+        }
+        if let Some((ask, control)) = learn.ask(&self.session, self.era, Some(&cursor)) {
+            self.begin(ask, control, Some(learn)).await;
+        }
+    }
+
+    async fn begin(&mut self, ask: Ask, control: Control, learn: Option<Learn>) {
         let first = ask.method == "initialize";
         if first {
             self.end(Status::Completed, LEAVE).await;
             self.session.cache.borrow_mut().clear(Era::Legacy);
+            self.session.schemas(Era::Legacy).forget();
         }
         let fresh = self.running.is_none();
         if fresh {
             match call::start(&self.session, &ask, METHOD, false).await {
                 Ok(running) => self.running = Some(running),
                 Err(Refused { detail, .. }) => {
+                    if let Some(learn) = learn {
+                        return drop(learn.done.send(Err(detail)));
+                    }
                     self.session.forget(&ask.id);
                     if first {
                         self.session.agreed.send_replace(Agreed::None);
@@ -179,14 +270,14 @@ impl Catalogue {
         let asked = Asked { id: ask.id.clone(), progress: ask.meta.progress.clone() };
         running.link.ask(asked, ask.line.clone());
         let deadline = Instant::now() + running.grant.policy.limits.time;
-        self.open = Some(Open { ask, control, deadline, silent: false });
+        self.open = Some(Open { learn, ask, control, deadline, silent: false });
     }
 
     async fn answered(&mut self, line: Vec<u8>, message: Message) {
         let Some(open) = self.open.take() else { return };
         let Some(running) = &mut self.running else { return };
         running.link.rules.asked = None;
-        let Open { ask, silent, .. } = open;
+        let Open { learn, ask, silent, .. } = open;
         let error = matches!(message.kind, Kind::Answer { error: true, .. });
         let (line, message) = without_what_is_not_offered(&ask.method, line, message);
         let result = message.body.clone().unwrap_or_default();
@@ -199,12 +290,20 @@ impl Catalogue {
                     ask.params.clone().and_then(|span| ask.line.get(span)).map(<[u8]>::to_vec);
             }
             _ if !error => {
+                if ask.method == LIST {
+                    let cursor =
+                        ask.params.clone().and_then(|span| object::member(&ask.line, span, "cursor"));
+                    self.session.schemas(self.era).take(&line, result.clone(), cursor.is_none());
+                }
                 if let Some(key) = Key::new(self.era, &ask.method, &ask.line, ask.params.as_ref()) {
                     let mut cache = self.session.cache.borrow_mut();
                     cache.put(key, &line, message.id.clone(), result, Instant::now());
                 }
             }
             _ => {}
+        }
+        if let Some(learn) = learn {
+            return Box::pin(self.learned(learn, &line, &message)).await;
         }
         if !silent {
             self.session.forget(&ask.id);
@@ -264,6 +363,9 @@ impl Catalogue {
         };
         let violations = tally.take();
         call::finish(&self.session, (&call, &grant, began), status, remains, violations);
+        if let Some(Open { learn: Some(learn), .. }) = open {
+            return drop(learn.done.send(Err(told)));
+        }
         if let Some(Open { ask, silent: false, .. }) = open {
             self.session.forget(&ask.id);
             if ask.method == "initialize" {

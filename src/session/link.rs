@@ -258,6 +258,7 @@ impl Link {
             if std::mem::take(&mut self.rules.changed) {
                 // Before the client hears of it, or it would be given the old list again.
                 session.cache.borrow_mut().clear(self.rules.era);
+                session.schemas(self.rules.era).forget();
             }
             match verdict {
                 Verdict::Nothing | Verdict::Answer(_) => {}

@@ -25,11 +25,12 @@ mod link;
 mod outbound;
 mod process;
 mod rules;
+mod schemas;
 mod stream;
 mod tally;
 mod text;
 
-use std::cell::{Cell, RefCell};
+use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
 use std::ops::Range;
 use std::rc::Rc;
@@ -42,6 +43,7 @@ use catalogue::Job;
 use chain::Chains;
 use outbound::Outbound;
 use rules::Offers;
+use schemas::Schemas;
 use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -92,6 +94,9 @@ pub enum NoGrant {
 
 /// Gives each call its grant.
 pub trait Profiles {
+    /// Whether the arguments of a tool are checked against the schema that its server lists.
+    fn validates(&self, tool: &str) -> bool;
+
     /// The policy that a call runs under, if it was read. Unlike the grant it does not depend on the arguments.
     fn policy(&self, method: &str, target: Option<&str>) -> Option<Arc<Policy>>;
 
@@ -280,6 +285,8 @@ struct Session {
     open_bytes: Cell<usize>,
     outbound: RefCell<Outbound>,
     cache: RefCell<Cache>,
+    /// Legacy, modern.
+    schemas: [RefCell<Schemas>; 2],
     chains: RefCell<Chains>,
     slots: Semaphore,
     gone: watch::Sender<bool>,
@@ -364,6 +371,12 @@ impl Session {
         }
     }
 
+    /// What the tools of an era take.
+    fn schemas(&self, era: Era) -> RefMut<'_, Schemas> {
+        let [legacy, modern] = &self.schemas;
+        if era == Era::Modern { modern.borrow_mut() } else { legacy.borrow_mut() }
+    }
+
     /// Gives the catalogue of an era a job, starting it if there is none.
     fn catalogue(&self, era: Era, job: Job) {
         let Some(session) = self.itself.upgrade() else { return };
@@ -427,6 +440,7 @@ pub async fn serve(
         open_bytes: Cell::new(0),
         outbound: RefCell::default(),
         cache: RefCell::default(),
+        schemas: Default::default(),
         chains: RefCell::default(),
         gone: watch::Sender::new(false),
         tasks: watch::Sender::new(0),

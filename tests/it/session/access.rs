@@ -41,7 +41,7 @@ fn tokens() -> String {
 }
 
 fn setup() -> Setup {
-    Setup { config: Some(ROLES.to_owned()), tokens: tokens(), ..Setup::default() }
+    Setup { config: ROLES.to_owned(), tokens: tokens(), ..Setup::default() }
 }
 
 /// `_meta` of a modern request with a token.
@@ -154,7 +154,7 @@ fn a_kept_list_is_shown_to_each_by_its_roles() {
 fn a_token_of_the_environment_is_nowhere_else() {
     let config = ROLES.replace("env = [", "env = [\"TOOLCELL_TOKEN\", \"KEPT\", ");
     let env = vec![("TOOLCELL_TOKEN", WRITER.to_owned()), ("KEPT", "kept".to_owned())];
-    let book = session(&Setup { config: Some(config), env, ..setup() }, |mut client| async move {
+    let book = session(&Setup { config, env, ..setup() }, |mut client| async move {
         client.handshake(json!({})).await;
         let seen = client.legacy(1, "environment").await;
         assert!(text(&seen).contains("\"KEPT\": \"kept\"") && !text(&seen).contains("TOOLCELL"), "{seen}");
@@ -171,7 +171,7 @@ fn a_token_of_the_environment_is_nowhere_else() {
 fn a_notification_goes_on_without_the_token() {
     let config = ROLES.replace("concurrent = 1\n", "");
     let env = vec![("TOOLCELL_TOKEN", WRITER.to_owned())];
-    let book = session(&Setup { config: Some(config), env, ..setup() }, |mut client| async move {
+    let book = session(&Setup { config, env, ..setup() }, |mut client| async move {
         client.start_call(1, "talk-after-cancel", json!({})).await;
         // The answer of another shows that the first has had time to be sent.
         assert_ne!(text(&client.call(2, "who").await), "");

@@ -2,7 +2,22 @@
 
 use serde_json::{Value, json};
 
-use super::world::{Book, Setup, session, text};
+use super::world::{Book, Client, Setup, session, text};
+
+/// A server that lists these tools.
+fn listing(tools: &Value) -> Setup {
+    let options = vec!["--env".to_owned(), format!("SCHEMAS={tools}")];
+    Setup { validate: true, options, ..Setup::default() }
+}
+
+fn tool(name: &str, schema: &Value) -> Value {
+    json!({"name": name, "inputSchema": schema})
+}
+
+async fn call(client: &mut Client, tool: &str, arguments: &Value) -> Value {
+    client.start_call(1, tool, arguments.clone()).await;
+    client.read().await
+}
 
 /// The records of calls that were refused because of their arguments.
 fn refused(book: &Book) -> Vec<&Value> {
@@ -69,4 +84,143 @@ fn what_readers_could_read_differently_is_refused() {
         .iter()
         .find(|record| record["parameters"]["value"]["arguments"]["path"] == "/etc/passwd");
     assert!(twice.is_some(), "the record has the parameters as they came");
+}
+
+fn read_schema() -> Value {
+    json!({
+        "$schema": "http://json-schema.org/draft-07/schema#",
+        "type": "object",
+        "properties": {"path": {"type": "string", "maxLength": 20}, "head": {"type": "number"}},
+        "required": ["path"],
+        "additionalProperties": false,
+    })
+}
+
+#[test]
+fn a_call_that_comes_before_the_list_waits_for_it_and_is_checked() {
+    let setup = listing(&json!([tool("request", &read_schema()), tool("who", &json!({"type": "object"}))]));
+    let book = session(&setup, |mut client| async move {
+        for (arguments, why) in [
+            (
+                json!({}),
+                "the arguments must have the member `path` (`required` of the tool's own `inputSchema`)",
+            ),
+            (json!({"path": 7}), "`/path` must be a string, not a number (`type` of"),
+            (json!({"path": "/a", "haed": 1}), "`/haed` must not be there; known are `head`, `path`"),
+            (
+                json!({"path": "/123456789012345678901"}),
+                "`/path` must have at most 20 characters, and has 22",
+            ),
+            (json!([]), "the arguments must be an object"),
+        ] {
+            let answer = call(&mut client, "request", &arguments).await;
+            assert_eq!(answer["result"]["isError"], true, "{arguments}: {answer}");
+            assert!(text(&answer).contains(why), "{arguments}: {answer}");
+        }
+        let fits = call(&mut client, "request", &json!({"path": "/a", "head": 1.0})).await;
+        let passed: Value = serde_json::from_str(text(&fits)).unwrap();
+        assert_eq!(passed["arguments"], json!({"path": "/a", "head": 1.0}));
+        let without = client.call(2, "who").await;
+        assert_eq!(text(&without).len(), 16);
+        client
+    });
+    assert_eq!(refused(&book).len(), 5);
+    assert_eq!(refused(&book)[2]["violations"][0]["object"], "/haed");
+    // One process for the list, and one for each call that was let on.
+    let started: Vec<_> = book.finished.iter().filter(|record| record["receipt"] != Value::Null).collect();
+    let methods: Vec<_> = started.iter().map(|record| record["call"]["method"].as_str().unwrap()).collect();
+    assert_eq!(methods.iter().filter(|method| **method == "catalogue").count(), 1, "{methods:?}");
+    assert_eq!(methods.iter().filter(|method| **method == "tools/call").count(), 2, "{methods:?}");
+    // The list came first.
+    assert_eq!(book.started[0]["call"]["method"], "catalogue");
+}
+
+#[test]
+fn calls_that_come_together_before_the_list_wait_for_one_walk() {
+    let setup = Setup { jobs: 4, ..listing(&json!([tool("who", &json!({"type": "object"}))])) };
+    let book = session(&setup, |mut client| async move {
+        for id in 1..=4 {
+            client.start_call(id, "who", json!({})).await;
+        }
+        for _ in 1..=4 {
+            assert_eq!(text(&client.read().await).len(), 16);
+        }
+        // None has waited until the process that lists was ended because nobody asked it.
+        let log = client.log();
+        let mut records = log.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+        assert!(
+            !records.any(|record| record["event"] == "finished" && record["call"]["method"] == "catalogue")
+        );
+        client
+    });
+    assert_eq!(book.finished.iter().filter(|record| record["call"]["method"] == "catalogue").count(), 1);
+}
+
+#[test]
+fn a_legacy_call_is_checked_after_the_handshake() {
+    let setup = listing(&json!([tool("request", &read_schema())]));
+    let book = session(&setup, |mut client| async move {
+        client.handshake(json!({})).await;
+        let answer = client.legacy(1, "request").await;
+        assert!(text(&answer).contains("must have the member `path`"), "{answer}");
+        let fits = json!({"name": "request", "arguments": {"path": "/a"}});
+        assert_eq!(client.request(2, "tools/call", fits).await["result"]["odd"], 1.0);
+        client
+    });
+    assert_eq!(refused(&book).len(), 1);
+}
+
+#[test]
+fn what_cannot_be_checked_is_refused_unless_the_configuration_lets_it_through() {
+    let away = json!({"properties": {"a": {"$ref": "https://example.com/schema"}}});
+    let setup = listing(&json!([
+        tool("who", &away),
+        tool("request", &json!({"properties": {"a": {"pattern": "^(?!b)"}}})),
+        tool("state", &away),
+        tool("list", &json!({})),
+        tool("list", &json!({"type": "object"})),
+    ]));
+    let setup = Setup { config: "[servers.fixture.tools.state]\nvalidate = \"off\"\n".to_owned(), ..setup };
+    let book = session(&setup, |mut client| async move {
+        for (tool, why) in [
+            ("who", "`/properties/a/$ref` in it leads out of the schema, and nothing is fetched"),
+            (
+                "request",
+                "`/properties/a/pattern` in it is a regular expression that cannot be used: it looks ahead",
+            ),
+            ("list", "the tool is listed twice, with two schemas"),
+            ("requets", "are for a tool that the server does not list; did you mean `request`?"),
+        ] {
+            let answer = call(&mut client, tool, &json!({})).await;
+            assert_eq!(answer["result"]["isError"], true, "{answer}");
+            let allow = format!("to allow it:\n[servers.fixture.tools.{tool}]\nvalidate = \"off\"");
+            assert!(text(&answer).contains(why) && text(&answer).ends_with(&allow), "{answer}");
+        }
+        assert!(text(&call(&mut client, "state", &json!({})).await).contains("roots"));
+        client
+    });
+    assert_eq!(refused(&book).len(), 4);
+    assert!(
+        book.started
+            .iter()
+            .all(|record| record["call"]["target"] != "requets" || record["call"]["profile"] == "test")
+    );
+}
+
+#[test]
+fn a_call_is_not_let_on_when_the_server_does_not_say_what_it_takes() {
+    let mut setup = listing(&json!([tool("who", &json!({}))]));
+    setup.options.extend(["--env".to_owned(), "DIE=tools/list".to_owned()]);
+    let book = session(&setup, |mut client| async move {
+        let answer = client.call(1, "who").await;
+        assert_eq!(answer["result"]["isError"], true, "{answer}");
+        assert!(text(&answer).contains("cannot be checked: the server exited with status 5"), "{answer}");
+        client
+    });
+    assert!(
+        book.started
+            .iter()
+            .all(|record| record["call"]["method"] == "catalogue" || record["call"]["target"] == "who")
+    );
+    assert_eq!(book.status_of("who"), "refused");
 }

@@ -30,7 +30,7 @@ fn setup(data: &str) -> Setup {
         read = grants("read"),
         write = grants("write"),
     );
-    Setup { config: Some(config), filesystem: format!("write = [\"{data}\"]"), ..Setup::default() }
+    Setup { config, filesystem: format!("write = [\"{data}\"]"), ..Setup::default() }
 }
 
 async fn call(client: &mut Client, tool: &str, path: &str, granted: &str) -> Value {

@@ -214,6 +214,8 @@ def main():
     while True:
         message = read()
         method, id = message.get("method"), message.get("id")
+        if method and method == os.environ.get("DIE"):
+            sys.exit(5)
         if method == "initialize":
             asked = message["params"]
             ready["roots"] = [] if "roots" in asked["capabilities"] else None
@@ -237,8 +239,12 @@ def main():
             send({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "Method not found"}})
         elif method == "tools/list":
             lists += 1
-            send({"jsonrpc": "2.0", "id": id, "result": {"tools": [{"name": name} for name in os.environ.get("TOOLS", "").split()], "who": WHO, "lists": lists,
-                  **({"nextCursor": "c"} if "cursor" not in message.get("params", {}) else {})}})
+            first = "cursor" not in message.get("params", {})
+            tools = [{"name": name} for name in os.environ.get("TOOLS", "").split()]
+            # Those with a schema are on the second page.
+            tools += [] if first else json.loads(os.environ.get("SCHEMAS", "[]"))
+            send({"jsonrpc": "2.0", "id": id, "result": {"tools": tools, "who": WHO, "lists": lists,
+                  **({"nextCursor": "c"} if first else {})}})
             if message.get("params", {}).get("cursor") == "change":
                 send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
         elif method in ("tools/call", "prompts/get"):

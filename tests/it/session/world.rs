@@ -2,7 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
@@ -26,8 +26,10 @@ pub(crate) struct Setup {
     pub(crate) syscalls: &'static str,
     pub(crate) observe: &'static str,
     pub(crate) options: Vec<String>,
-    /// What stands in the configuration behind the server, whose name is `fixture`; without it there is none.
-    pub(crate) config: Option<String>,
+    /// What stands in the configuration behind the server, whose name is `fixture`.
+    pub(crate) config: String,
+    /// Whether the server's own schemas count. Else a call starts one process, and no other that lists the tools.
+    pub(crate) validate: bool,
     /// The content of `tokens.toml`.
     pub(crate) tokens: String,
     /// The client's environment.
@@ -44,7 +46,8 @@ impl Default for Setup {
             syscalls: "",
             observe: "calls",
             options: vec![],
-            config: None,
+            config: String::new(),
+            validate: false,
             tokens: String::new(),
             env: vec![],
         }
@@ -134,21 +137,21 @@ impl Client {
         let audit = scratch.0.join("audit.jsonl");
         let server = crate::project().join("tests/it/session/server.py");
         let command = ["/usr/bin/python3", "-S", "-E", server.to_str().unwrap()];
-        let started = match &setup.config {
-            None => [&["--"], &command[..]].concat().into_iter().map(str::to_owned).collect(),
-            Some(more) => {
-                let config = scratch.0.join("servers.toml");
-                fs::write(&config, format!("[servers.fixture]\ncommand = {command:?}\n{more}")).unwrap();
-                fs::write(scratch.0.join("tokens.toml"), &setup.tokens).unwrap();
-                vec!["--config".to_owned(), config.display().to_string()]
-            }
-        };
+        let config = scratch.0.join("servers.toml");
+        let validate = if setup.validate { "on" } else { "off" };
+        let more = &setup.config;
+        fs::write(
+            &config,
+            format!("[servers.fixture]\ncommand = {command:?}\nvalidate = \"{validate}\"\n{more}"),
+        )
+        .unwrap();
+        fs::write(scratch.0.join("tokens.toml"), &setup.tokens).unwrap();
         let mut child = Command::new(crate::binary())
             .args(["run", "--jobs", &setup.jobs.to_string()])
             .args([&PathBuf::from("--profile"), &profile, &PathBuf::from("--audit"), &audit])
             .args(["--floor", crate::cell::floor()])
             .args(&setup.options)
-            .args(started)
+            .args([Path::new("--config"), &config])
             .envs(setup.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -1,0 +1,248 @@
+//! What a server's list of tools says of their arguments and results, kept for the session.
+//!
+//! A schema is compiled when its tool is first called, and again when the server lists another one.
+//!
+//! Neighbours: [`super::catalogue`] fills it, [`super::arguments`] asks it. Never: grows with what a server lists, or takes one of two
+//! schemas that a list has for one name.
+
+use std::collections::HashMap;
+use std::ops::Range;
+use std::rc::Rc;
+
+use crate::arguments::strict::{self, Unreadable};
+use crate::arguments::{Schema, compile};
+use crate::mcp::envelope::only;
+use crate::mcp::object;
+
+/// Bytes of the schemas of one server, at most.
+const MOST_BYTES: usize = 8 * 1024 * 1024;
+/// Bytes of one schema, at most.
+const MOST_SCHEMA: usize = 512 * 1024;
+
+/// A schema, as far as it was needed.
+#[derive(Debug, Clone)]
+enum Kept {
+    Raw(Vec<u8>),
+    Ready(Rc<Schema>),
+    Unusable(String),
+}
+
+#[derive(Debug)]
+struct Tool {
+    input: Option<Part>,
+    /// The list in which it stood last.
+    walk: u64,
+}
+
+#[derive(Debug)]
+struct Part {
+    raw: Vec<u8>,
+    kept: Kept,
+}
+
+/// What is known of a tool's schema.
+#[derive(Debug)]
+pub(super) enum Known {
+    /// The list has not been seen whole.
+    Unknown,
+    /// The server does not list such a tool.
+    Unlisted,
+    /// It is listed without a schema.
+    Free,
+    Schema(Rc<Schema>),
+    /// Why it cannot be used.
+    Unusable(String),
+}
+
+/// The tools of one era.
+#[derive(Debug, Default)]
+pub(super) struct Schemas {
+    tools: HashMap<String, Tool>,
+    bytes: usize,
+    walk: u64,
+    complete: bool,
+    /// A tool was left out, because there were too many.
+    over: bool,
+}
+
+impl Schemas {
+    /// The list has changed.
+    pub(super) fn forget(&mut self) {
+        *self = Self { walk: self.walk, ..Self::default() };
+    }
+
+    /// The list has been seen whole.
+    pub(super) const fn complete(&mut self) {
+        self.complete = true;
+    }
+
+    pub(super) const fn is_complete(&self) -> bool {
+        self.complete
+    }
+
+    /// Takes a page of the list; `first` if a walk begins with it.
+    pub(super) fn take(&mut self, line: &[u8], result: Range<usize>, first: bool) {
+        self.walk += u64::from(first);
+        let tools = object::member(line, result, "tools").unwrap_or_default();
+        for tool in object::items(line, tools) {
+            let members = object::members(line, tool);
+            let part =
+                |name: &str| only(&members, name).map(|member| member.map(|member| member.value.clone()));
+            // A tool that readers could call differently is not listed.
+            let name = part("name").ok().flatten().and_then(|span| object::text(line.get(span)?));
+            let Some(name) = name else { continue };
+            let input = match part("inputSchema") {
+                Ok(span) => span.and_then(|span| line.get(span)).map(<[u8]>::to_vec).map(Part::new),
+                Err(why) => Some(Part { raw: Vec::new(), kept: Kept::Unusable(why) }),
+            };
+            self.put(name.into_owned(), input);
+        }
+    }
+
+    fn put(&mut self, name: String, input: Option<Part>) {
+        let size = |part: &Option<Part>| part.as_ref().map_or(0, |part| part.raw.len());
+        let raw = |part: &Option<Part>| part.as_ref().map(|part| part.raw.clone());
+        let more = name.len() + size(&input);
+        match self.tools.get_mut(&name) {
+            Some(tool) if raw(&tool.input) == raw(&input) => tool.walk = self.walk,
+            Some(tool) if tool.walk == self.walk => {
+                let kept = Kept::Unusable("the tool is listed twice, with two schemas".to_owned());
+                tool.input = Some(Part { raw: Vec::new(), kept });
+            }
+            _ if self.bytes + more > MOST_BYTES => self.over = true,
+            _ => {
+                self.bytes += more;
+                self.tools.insert(name, Tool { input, walk: self.walk });
+            }
+        }
+    }
+
+    /// What is known of the arguments of a tool.
+    pub(super) fn of_arguments(&mut self, tool: &str) -> Known {
+        let Some(found) = self.tools.get_mut(tool) else {
+            return match (self.complete, self.over) {
+                (true, false) => Known::Unlisted,
+                (true, true) => {
+                    Known::Unusable(format!("the server's schemas have more than {MOST_BYTES} bytes"))
+                }
+                (false, _) => Known::Unknown,
+            };
+        };
+        match &mut found.input {
+            None => Known::Free,
+            Some(part) => match part.compiled() {
+                Kept::Ready(schema) => Known::Schema(Rc::clone(schema)),
+                Kept::Unusable(why) => Known::Unusable(why.clone()),
+                Kept::Raw(_) => Known::Unknown,
+            },
+        }
+    }
+
+    /// The names of all tools.
+    pub(super) fn names(&self) -> Vec<&str> {
+        let mut names: Vec<&str> = self.tools.keys().map(String::as_str).collect();
+        names.sort_unstable();
+        names
+    }
+}
+
+impl Part {
+    fn new(raw: Vec<u8>) -> Self {
+        Self { kept: Kept::Raw(raw.clone()), raw }
+    }
+
+    fn compiled(&mut self) -> &Kept {
+        if let Kept::Raw(raw) = &self.kept {
+            self.kept = match compiled(raw) {
+                Ok(schema) => Kept::Ready(Rc::new(schema)),
+                Err(why) => Kept::Unusable(why),
+            };
+        }
+        &self.kept
+    }
+}
+
+fn compiled(raw: &[u8]) -> Result<Schema, String> {
+    if raw.len() > MOST_SCHEMA {
+        return Err(format!("it has more than {MOST_SCHEMA} bytes"));
+    }
+    let place = |at: &str| if at.is_empty() { "it".to_owned() } else { format!("`{at}` in it") };
+    let document = strict::read(raw).map_err(|Unreadable { at, wrong }| format!("{} {wrong}", place(&at)))?;
+    compile(&document).map_err(|mistakes| {
+        let first = mistakes.first().map(|mistake| format!("{} {}", place(&mistake.at), mistake.told));
+        first.unwrap_or_default()
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn take(schemas: &mut Schemas, tools: &str, first: bool) {
+        let result = format!(r#"{{"tools":[{tools}]}}"#);
+        schemas.take(result.as_bytes(), 0..result.len(), first);
+    }
+
+    fn known(schemas: &mut Schemas, tool: &str) -> String {
+        match schemas.of_arguments(tool) {
+            Known::Schema(_) => "schema".to_owned(),
+            Known::Unusable(why) => why,
+            other => format!("{other:?}"),
+        }
+    }
+
+    #[test]
+    fn what_is_not_known_is_unknown_until_the_list_has_been_seen_whole() {
+        let mut schemas = Schemas::default();
+        take(&mut schemas, r#"{"name":"a","inputSchema":{"type":"object"}},{"name":"b"}"#, true);
+        assert_eq!(known(&mut schemas, "a"), "schema");
+        assert_eq!(known(&mut schemas, "b"), "Free");
+        assert_eq!(known(&mut schemas, "c"), "Unknown");
+        schemas.complete();
+        assert_eq!(known(&mut schemas, "c"), "Unlisted");
+        assert_eq!(schemas.names(), ["a", "b"]);
+        schemas.forget();
+        assert_eq!(known(&mut schemas, "a"), "Unknown");
+    }
+
+    #[test]
+    fn one_of_two_schemas_is_never_taken() {
+        let mut schemas = Schemas::default();
+        let one = r#"{"name":"a","inputSchema":{"type":"object"}}"#;
+        let other = r#"{"name":"a","inputSchema":{}}"#;
+        take(&mut schemas, one, true);
+        take(&mut schemas, one, false);
+        assert_eq!(known(&mut schemas, "a"), "schema");
+        take(&mut schemas, other, false);
+        assert!(known(&mut schemas, "a").contains("listed twice"));
+        // Another walk: the server has changed its mind.
+        take(&mut schemas, other, true);
+        assert_eq!(known(&mut schemas, "a"), "schema");
+        take(&mut schemas, r#"{"name":"x","inputSchema":{},"inputschema":{"type":"object"}}"#, true);
+        assert!(known(&mut schemas, "x").contains("more than once"));
+        take(&mut schemas, r#"{"name":"y","inputSchema":{"type":"object","type":"string"}}"#, true);
+        assert!(known(&mut schemas, "y").contains("`type` is there more than once"));
+        take(&mut schemas, r#"{"name":"z","inputSchema":{"pattern":"(?=a)"}}"#, true);
+        assert!(
+            known(&mut schemas, "z")
+                .starts_with("`/pattern` in it is a regular expression that cannot be used")
+        );
+    }
+
+    #[test]
+    fn what_a_server_lists_is_bounded() {
+        let mut schemas = Schemas::default();
+        let long = "x".repeat(MOST_SCHEMA);
+        for number in 0..20 {
+            take(
+                &mut schemas,
+                &format!(r#"{{"name":"{number}","inputSchema":{{"title":"{long}"}}}}"#),
+                number == 0,
+            );
+        }
+        schemas.complete();
+        assert!(schemas.bytes <= MOST_BYTES);
+        assert!(known(&mut schemas, "0").contains("has more than"));
+        assert!(known(&mut schemas, "19").contains("schemas have more than"));
+    }
+}
