@@ -92,6 +92,8 @@ LANES = {
     "scope-6.18": Lane("6.18", "scope", "full"),
     # What Landlock refuses is logged there.
     "audited": Lane("6.18", "root", "full", quick=True, arguments=AUDITED, tests=DENIALS),
+    "audited-landlock": Lane("6.18", "root", "landlock:user-namespace:unshare:ENOSPC", arguments=AUDITED,
+                             sysctls=("user.max_user_namespaces=0",), tests=("it cell::denials::without_namespaces doctor::",)),
     "audited-7": Lane("7", "root", "full", arguments=AUDITED, tests=DENIALS),
     "root-7": Lane("7", "root", "full"),
     "scope-7": Lane("7", "scope", "full"),

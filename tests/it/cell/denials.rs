@@ -4,13 +4,14 @@
 //! auditing on.
 
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
-use std::thread;
+use std::{fs, thread};
 
 use serde_json::Value;
 use toolcell::outcome::{Evidence, Layer, Violation};
 
+use super::probe;
 use super::scene::{Executed, Scene};
-use crate::table;
+use crate::{host, table};
 
 /// The kernel has one queue for all: under a flood it loses records of others too.
 static QUEUE: RwLock<()> = RwLock::new(());
@@ -120,4 +121,47 @@ fn cells_at_once_have_each_its_own() {
     for ((count, report), times) in counts.into_iter().zip(1..) {
         assert_eq!(count, if expected() { times } else { 0 }, "{report}");
     }
+}
+
+/// Where Landlock is the only wall, every path that is not granted is refused by it. Only such a host shows that.
+#[test]
+fn without_namespaces_each_path_is_told_and_never_said_to_be_all() {
+    if !expected() || !host::expected().is_some_and(|floor| floor.starts_with("landlock")) {
+        return;
+    }
+    let _quiet = quiet();
+    let scene = Scene::new();
+    let (file, other, program) =
+        (scene.file("a name", 0o644), scene.file("other", 0o666), scene.executable("program"));
+    let table = table![
+        "read", file => "EACCES";
+        "write", other => "EACCES";
+        "exec", program => "EACCES";
+        "list", "/etc" => "EACCES";
+        "mkdir", "/tmp/new" => "EACCES";
+    ];
+    let report = scene.path("report.json");
+    let mut command = scene.command("exec");
+    command.args(["--floor", "landlock", "--report", &report, "--"]).arg(probe::program());
+    let output = command.args(super::scene::operations(&table)).output().unwrap();
+    let report = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    let run = Executed { output, report };
+    run.answers(&table);
+    let found = denials(&run);
+    let seen: Vec<_> =
+        found.iter().map(|v| (v.operation.as_str(), v.object.as_str(), v.allow.as_deref())).collect();
+    let line = |list: &str, path: &str| Some(format!("[filesystem]\n{list} = [\"{path}\"]"));
+    let lines =
+        [line("read", &file), line("write", &other), line("execute", &program), line("read", "/etc"), None];
+    let [read, write, exec, list, make] = lines.each_ref().map(Option::as_deref);
+    let expected = [
+        ("fs.read_file", file.as_str(), read),
+        ("fs.write_file", &other, write),
+        ("fs.execute,fs.read_file", &program, exec),
+        ("fs.read_dir", "/etc", list),
+        ("fs.make_dir", "/tmp", make),
+    ];
+    assert_eq!(seen, expected, "{}", run.report);
+    let (coverage, why) = coverage(&run);
+    assert!(coverage == "sampled" && why.is_some_and(|why| why.contains("signals")), "{}", run.report);
 }
