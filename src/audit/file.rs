@@ -1,6 +1,6 @@
 //! Opens the files that records go to, and refuses one that somebody else could have put there or can read.
 //!
-//! Neighbours: `audit::log` appends to what [`open_for_append`] gives; `commands::exec` fills a [`Report`].
+//! Neighbours: `audit::log` appends to what [`open_private`] gives; `commands::exec` fills a [`Report`].
 //! Never: follows a symbolic link at the end of a path; changes a file before it is known to be the right one.
 
 use std::ffi::OsStr;
@@ -74,6 +74,25 @@ pub enum FileError {
 }
 
 impl FileError {
+    /// Whether nothing is there, and nothing can be made there.
+    #[must_use]
+    pub fn is_no_place(&self) -> bool {
+        match self {
+            Self::Open { source, .. } | Self::Directory { source, .. } => matches!(
+                source.kind(),
+                io::ErrorKind::NotFound
+                    | io::ErrorKind::PermissionDenied
+                    | io::ErrorKind::ReadOnlyFilesystem
+                    | io::ErrorKind::NotADirectory
+            ),
+            Self::NotRegular(_)
+            | Self::Linked { .. }
+            | Self::Owner { .. }
+            | Self::Mode { .. }
+            | Self::Write { .. } => false,
+        }
+    }
+
     /// The next thing to do.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
@@ -93,14 +112,19 @@ impl FileError {
     }
 }
 
-/// Where `run` keeps its log if nobody says otherwise, from `XDG_STATE_HOME` and `HOME`; `None` when neither
-/// says where. A relative path in them counts as unset, as the XDG specification has it.
+/// Where toolcell keeps what is its own, from `XDG_STATE_HOME` and `HOME`; `None` when neither says where. A relative
+/// path in them counts as unset, as the XDG specification has it.
 #[must_use]
-pub fn default_path(xdg_state_home: Option<&OsStr>, home: Option<&OsStr>) -> Option<PathBuf> {
+pub fn state_directory(xdg_state_home: Option<&OsStr>, home: Option<&OsStr>) -> Option<PathBuf> {
     let absolute = |path: Option<&OsStr>| path.map(PathBuf::from).filter(|path| path.is_absolute());
     let state = absolute(xdg_state_home).or_else(|| Some(absolute(home)?.join(".local/state")))?;
-    Some(state.join("toolcell/audit.jsonl"))
+    Some(state.join("toolcell"))
 }
+
+/// The name in it of the log of `run`, if nobody says otherwise.
+pub const LOG: &str = "audit.jsonl";
+/// The name in it of the key that signs.
+pub const KEY: &str = "audit.key";
 
 /// Makes the directories above a file, as far as they are missing, for their owner only.
 ///
@@ -130,9 +154,11 @@ pub fn open_to_read(path: &Path) -> Result<File, FileError> {
     }
 }
 
-/// Opens a log to append to, makes it if it is missing, and checks that only `owner` can read and write it.
-pub(super) fn open_for_append(path: &Path, owner: u32) -> Result<File, FileError> {
-    let (file, metadata) = open(OpenOptions::new().read(true).append(true), path, owner)?;
+/// Opens a file to read and to write or append to, makes it if it is missing, and checks that only `owner` can read and
+/// write it.
+pub(super) fn open_private(path: &Path, owner: u32, append: bool) -> Result<File, FileError> {
+    let mut options = OpenOptions::new();
+    let (file, metadata) = open(options.read(true).write(true).append(append), path, owner)?;
     let mode = metadata.mode() & 0o7777;
     if mode & 0o077 != 0 {
         return Err(FileError::Mode { path: path.to_owned(), mode });
@@ -208,10 +234,10 @@ mod tests {
         let directory = TestDirectory::new();
         let path = directory.path.join("a/b/log");
         make_directory_for(&path).unwrap();
-        let file = open_for_append(&path, directory.owner).unwrap();
+        let file = open_private(&path, directory.owner, true).unwrap();
         assert_eq!(file.metadata().unwrap().mode() & 0o7777, 0o600);
         assert_eq!(fs::metadata(directory.path.join("a")).unwrap().mode() & 0o7777, 0o700);
-        open_for_append(&path, directory.owner).unwrap();
+        open_private(&path, directory.owner, true).unwrap();
     }
 
     #[test]
@@ -221,7 +247,7 @@ mod tests {
         fs::write(&path, "").unwrap();
         for mode in [0o604, 0o602, 0o640, 0o620] {
             fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
-            let error = open_for_append(&path, directory.owner).unwrap_err();
+            let error = open_private(&path, directory.owner, true).unwrap_err();
             assert!(matches!(error, FileError::Mode { mode: found, .. } if found == mode));
             assert!(error.hint().unwrap().starts_with("chmod 600 '"));
         }
@@ -232,7 +258,7 @@ mod tests {
         let directory = TestDirectory::new();
         let at = |name: &str| directory.path.join(name);
         let refused = |path: &Path| {
-            let log = open_for_append(path, directory.owner).unwrap_err();
+            let log = open_private(path, directory.owner, true).unwrap_err();
             let report = Report::create(path, directory.owner).unwrap_err();
             assert_eq!(log.to_string(), report.to_string());
             log
@@ -250,7 +276,7 @@ mod tests {
         assert!(matches!(refused(&directory.path), FileError::Open { .. }));
         assert!(matches!(refused(Path::new("/dev/null")), FileError::NotRegular(_)));
         assert!(refused(&at("no/such/directory")).hint().unwrap().contains("mkdir -p -m 700"));
-        let stranger = open_for_append(&at("file"), directory.owner + 1).unwrap_err();
+        let stranger = open_private(&at("file"), directory.owner + 1, true).unwrap_err();
         assert!(matches!(stranger, FileError::Owner { .. }));
 
         fs::hard_link(at("file"), at("other-name")).unwrap();
@@ -263,18 +289,18 @@ mod tests {
         let directory = TestDirectory::new();
         let path = directory.path.join("fifo");
         assert!(std::process::Command::new("mkfifo").arg(&path).status().unwrap().success());
-        assert!(matches!(open_for_append(&path, directory.owner), Err(FileError::NotRegular(_))));
+        assert!(matches!(open_private(&path, directory.owner, true), Err(FileError::NotRegular(_))));
         assert!(matches!(Report::create(&path, directory.owner), Err(FileError::Open { .. })));
     }
 
     #[test]
     fn the_default_is_in_the_state_directory() {
         let path = |xdg: Option<&str>, home: Option<&str>| {
-            default_path(xdg.map(OsStr::new), home.map(OsStr::new)).map(|path| path.display().to_string())
+            state_directory(xdg.map(OsStr::new), home.map(OsStr::new)).map(|path| path.display().to_string())
         };
-        assert_eq!(path(Some("/s"), Some("/h")).unwrap(), "/s/toolcell/audit.jsonl");
-        assert_eq!(path(None, Some("/h")).unwrap(), "/h/.local/state/toolcell/audit.jsonl");
-        assert_eq!(path(Some("relative"), Some("/h")).unwrap(), "/h/.local/state/toolcell/audit.jsonl");
+        assert_eq!(path(Some("/s"), Some("/h")).unwrap(), "/s/toolcell");
+        assert_eq!(path(None, Some("/h")).unwrap(), "/h/.local/state/toolcell");
+        assert_eq!(path(Some("relative"), Some("/h")).unwrap(), "/h/.local/state/toolcell");
         assert_eq!(path(Some(""), Some("")), None);
         assert_eq!(path(None, None), None);
     }

@@ -1,19 +1,22 @@
 //! The audit log itself: appends one whole line a record, tied to the line before, with any number of writers.
 //!
-//! Neighbours: `session` and `commands::exec` write through it, `audit::tail` finds where the chain goes on;
-//! docs/audit.md documents it. Never: drops a record in silence; runs a line into one that another writer left
+//! Neighbours: `session` and `commands::exec` write through it, `audit::tail` finds where the chain goes on,
+//! `audit::signer` calls for checkpoints; docs/audit.md documents it. Never: drops a record in silence; runs a line into one that another writer left
 //! unfinished; goes back in the chain.
 
 use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
-use std::sync::{Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
 
 use serde::Serialize;
 
-use super::chain::Link;
-use super::file::{FileError, open_for_append};
+use super::chain::{Link, sealed};
+use super::checkpoint::{Checkpoint, beside};
+use super::file::{FileError, open_private};
+use super::key::Key;
 use super::line::to_line;
 use super::record::Torn;
 use super::tail;
@@ -21,6 +24,9 @@ use super::tail;
 /// How long another writer may hold the log. It needs microseconds; whoever holds it longer stops the call, not
 /// the supervisor.
 const PATIENCE: Duration = Duration::from_secs(1);
+
+/// More bytes than the line of a checkpoint has.
+const KEPT: usize = 4096;
 
 /// Why a record was not written.
 #[derive(Debug, thiserror::Error)]
@@ -73,13 +79,17 @@ pub struct Log {
     path: PathBuf,
     /// The lock on the file keeps other processes out, this one the other threads, which share the file's lock.
     inner: Mutex<Inner>,
-    /// Bytes of unfinished lines that were there when it was opened.
-    torn: u64,
+    /// What a person should know of how it was found.
+    remarks: Vec<String>,
 }
 
 #[derive(Debug)]
 struct Inner {
-    file: File,
+    file: Arc<File>,
+    /// The line of the last checkpoint is in here. A lock on it says that the log is open.
+    beside: Arc<File>,
+    /// The number of the last record that is a checkpoint, as far as is known here.
+    signed: u64,
     /// The last record that was read or written here.
     link: Link,
     /// How long the file was then; `None` when that is not known.
@@ -93,29 +103,40 @@ impl Log {
     /// # Errors
     /// When it cannot be opened, or is not such a file, or what is to be sealed cannot be.
     pub fn open(path: &Path, owner: u32) -> Result<Self, LogError> {
-        let file = open_for_append(path, owner)?;
-        let inner = Mutex::new(Inner { file, link: Link::default(), length: None });
-        let log = Self { path: path.to_owned(), inner, torn: 0 };
-        let torn = log.locked(PATIENCE, |inner| inner.append(None))?;
-        Ok(Self { torn, ..log })
+        let beside = Arc::new(open_private(&beside(path), owner, false)?);
+        let file = Arc::new(open_private(path, owner, true)?);
+        let inner = Mutex::new(Inner { file, beside, signed: 0, link: Link::default(), length: None });
+        let log = Self { path: path.to_owned(), inner, remarks: Vec::new() };
+        let remarks = log.locked(PATIENCE, |inner| {
+            let name = path.display();
+            let mut remarks = Vec::new();
+            let kept = kept(&inner.beside)?;
+            let torn = inner.append(None)?;
+            if torn > 0 {
+                remarks.push(format!(
+                    "the audit log `{name}` ended in an unfinished line ({torn} bytes), which is sealed now"
+                ));
+            }
+            if let Some(kept) = kept.filter(|kept| kept.number > inner.link.number) {
+                let (first, last) = (inner.link.number + 1, kept.number);
+                remarks.push(format!("records {first} to {last} of the audit log `{name}` are gone"));
+                inner.link = kept;
+            }
+            Ok(remarks)
+        })?;
+        Ok(Self { remarks, ..log })
     }
 
-    /// Where it is.
+    /// Where it is, and the file beside it.
     #[must_use]
-    pub fn path(&self) -> &Path {
-        &self.path
+    pub fn files(&self) -> [PathBuf; 2] {
+        [self.path.clone(), beside(&self.path)]
     }
 
     /// What a person should know of how the log was found.
     #[must_use]
-    pub fn remark(&self) -> Option<String> {
-        (self.torn > 0).then(|| {
-            let path = self.path.display();
-            format!(
-                "the audit log `{path}` ended in an unfinished line ({} bytes), which is sealed now",
-                self.torn
-            )
-        })
+    pub fn remarks(&self) -> &[String] {
+        &self.remarks
     }
 
     /// Appends one record. When this fails the call that the record is about must not go on.
@@ -125,6 +146,27 @@ impl Log {
     /// record begins on a new one.
     pub fn write(&self, record: &impl Serialize) -> Result<(), LogError> {
         self.write_within(PATIENCE, record)
+    }
+
+    /// Signs all that is in the log, unless the last record here was a checkpoint already.
+    ///
+    /// # Errors
+    /// When the checkpoint was not written.
+    pub fn sign(&self, key: &Key) -> Result<(), LogError> {
+        self.locked(PATIENCE, |inner| inner.sign(key))
+    }
+
+    /// Waits until all that was written before is on the disk. Nobody is kept from writing meanwhile.
+    ///
+    /// # Errors
+    /// When the disk says so.
+    pub fn sync(&self) -> Result<(), LogError> {
+        let (file, beside) = {
+            let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+            (Arc::clone(&inner.file), Arc::clone(&inner.beside))
+        };
+        let synced = file.sync_data().and_then(|()| beside.sync_data());
+        synced.map_err(|source| LogError::Write { path: self.path.clone(), source })
     }
 
     fn write_within(&self, patience: Duration, record: &impl Serialize) -> Result<(), LogError> {
@@ -170,6 +212,14 @@ impl Inner {
     /// system call did not take is written by a second one, the lock being held, or gives the error. Says how many
     /// bytes were sealed.
     fn append(&mut self, line: Option<Vec<u8>>) -> io::Result<u64> {
+        self.append_with(|_link| Ok(line)).map(|(torn, _line)| torn)
+    }
+
+    /// The same with a line that depends on what is before it, and that is given back as it was written.
+    fn append_with(
+        &mut self,
+        line: impl FnOnce(&Link) -> io::Result<Option<Vec<u8>>>,
+    ) -> io::Result<(u64, Vec<u8>)> {
         let length = self.file.metadata()?.len();
         let mut link = self.link;
         let mut bytes = Vec::new();
@@ -187,19 +237,45 @@ impl Inner {
             let record = to_line(&Torn::new(covered, &digest, SystemTime::now()))?;
             link = add(&mut bytes, link, record)?;
         }
-        if let Some(line) = line {
+        let before = bytes.len();
+        if let Some(line) = line(&link)? {
             link = add(&mut bytes, link, line)?;
         }
         self.length = None;
-        if let Err(error) = (&self.file).write_all(&bytes) {
+        if let Err(error) = (&*self.file).write_all(&bytes) {
             // Where this fails too, the next record seals what there is.
             drop(self.file.set_len(length));
             return Err(error);
         }
         self.link = link;
         self.length = Some(length + u64::try_from(bytes.len()).map_err(io::Error::other)?);
-        Ok(torn)
+        Ok((torn, bytes.split_off(before)))
     }
+
+    fn sign(&mut self, key: &Key) -> io::Result<()> {
+        if self.signed > 0
+            && self.signed == self.link.number
+            && self.length == Some(self.file.metadata()?.len())
+        {
+            return Ok(());
+        }
+        let (_torn, line) = self.append_with(|link| {
+            let record = Checkpoint::new(link, key, SystemTime::now());
+            Ok(Some(to_line(&record)?))
+        })?;
+        self.signed = self.link.number;
+        self.beside.write_all_at(&line, 0)?;
+        self.beside.set_len(u64::try_from(line.len()).map_err(io::Error::other)?)
+    }
+}
+
+/// The place of the last checkpoint, by the file beside the log; `None` when there is none, or no longer one.
+fn kept(beside: &File) -> io::Result<Option<Link>> {
+    let mut line = vec![0; KEPT];
+    let read = beside.read_at(&mut line, 0)?;
+    line.truncate(read);
+    let line = line.split(|byte| *byte == b'\n').next().unwrap_or_default();
+    Ok(sealed(line).map(|sealed| sealed.link))
 }
 
 /// Adds a line to what is about to be written, as the next link.
@@ -264,14 +340,14 @@ mod tests {
         let directory = TestDirectory::new();
         let path = directory.path.join("log");
         let log = Log::open(&path, directory.owner).unwrap();
-        assert_eq!(log.remark(), None);
+        assert!(log.remarks().is_empty());
         log.write(&json!({"a": 1})).unwrap();
         let tear = |text: &[u8]| File::options().append(true).open(&path).unwrap().write_all(text).unwrap();
         tear(b"{\"torn\":");
         log.write(&json!({"a": 2})).unwrap();
         tear(b"\n\nx");
         let log = Log::open(&path, directory.owner).unwrap();
-        assert!(log.remark().unwrap().contains("3 bytes"));
+        assert!(log.remarks()[0].contains("3 bytes"));
         log.write(&json!({"a": 3})).unwrap();
 
         let text = fs::read_to_string(&path).unwrap();
@@ -301,7 +377,9 @@ mod tests {
     #[test]
     fn a_full_disk_is_an_error() {
         let file = File::options().read(true).append(true).open("/dev/full").unwrap();
-        let mut full = Inner { file, link: Link::default(), length: None };
+        let file = Arc::new(file);
+        let mut full =
+            Inner { beside: Arc::clone(&file), file, signed: 0, link: Link::default(), length: None };
         let source = full.append(Some(b"{\"a\":1}\n".to_vec())).unwrap_err();
         assert_eq!(source.kind(), io::ErrorKind::StorageFull);
         assert_eq!(full.link, Link::default());

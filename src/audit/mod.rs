@@ -6,11 +6,14 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 mod chain;
+mod checkpoint;
 mod file;
+mod key;
 mod line;
 mod log;
 mod parameters;
 mod record;
+mod signer;
 mod stamp;
 mod tail;
 #[cfg(test)]
@@ -18,10 +21,13 @@ mod test_directory;
 mod verify;
 
 pub use chain::{Hash, Link};
-pub use file::{FileError, Report, default_path, make_directory_for, open_to_read};
+pub use checkpoint::{Checkpoint, beside};
+pub use file::{FileError, KEY, LOG, Report, make_directory_for, open_to_read, state_directory};
+pub use key::{Key, KeyError, Public};
 pub use line::to_line;
 pub use log::{Log, LogError};
 pub use parameters::Parameters;
 pub use record::{Ended, Finished, SCHEMA, Started, Torn};
+pub use signer::Signer;
 pub use stamp::{CallIds, rfc3339};
-pub use verify::{Finding, Place, Reader, Verdict, Wrong};
+pub use verify::{Finding, Known, Place, Reader, Signed, Verdict, Wrong};

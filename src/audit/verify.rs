@@ -1,4 +1,5 @@
-//! Whether a log is what was written: each line against its hash, the numbers against each other.
+//! Whether a log is what was written: each line against its hash, the numbers against each other, and both against what
+//! was signed.
 //!
 //! Reading comes first and keeps of each line its number and two hashes; what is wrong is worked out from these. So an
 //! edited line is told from a removed one and from one that was moved, also in a log in which more than one thing was
@@ -13,17 +14,21 @@ use serde::Serialize;
 use sha2::{Digest as _, Sha256};
 
 use super::chain::{Hash, Link, Sealed, sealed};
+use super::checkpoint::Checkpoint;
+use super::key::Public;
 use super::record::Torn;
 use crate::policy::tokens::to_hex;
 
 /// How the line of a [`Torn`] begins.
 const TORN: &[u8] = br#"{"schema":"toolcell.record/1","event":"torn","#;
 
+/// How the line of a [`Checkpoint`] begins.
+const CHECKPOINT: &[u8] = br#"{"schema":"toolcell.record/1","event":"checkpoint","#;
+
 /// A line of a log: the number of its file, and its own in it, which begins with 1.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
     /// Which of the files that were read.
-    #[serde(skip)]
     pub file: usize,
     /// Its line.
     pub line: u64,
@@ -60,6 +65,18 @@ pub enum Wrong {
         /// How many.
         lines: u64,
     },
+    /// The checkpoint is not signed, or by another key.
+    Forged {
+        /// Its number.
+        number: u64,
+    },
+    /// A checkpoint, or who verifies, has another hash for this record.
+    Replaced {
+        /// The record's number.
+        number: u64,
+    },
+    /// The file beside the log does not have its last checkpoint, so that it cannot be told whether the end was cut off.
+    Unkept,
 }
 
 impl Wrong {
@@ -73,6 +90,12 @@ impl Wrong {
             Self::Moved { number } => format!("record {number} was moved behind a later one"),
             Self::Repeated { number } => format!("another line has the number {number} too"),
             Self::Foreign { lines: 1 } => "no record, and none says that it was found".to_owned(),
+            Self::Forged { number } => format!("record {number} is a checkpoint that the key did not sign"),
+            Self::Replaced { number } => format!("record {number} is not the one that was signed"),
+            Self::Unkept => {
+                "the last checkpoint is not in this file, so whether the log's end was cut off cannot be told"
+                    .to_owned()
+            }
             Self::Foreign { lines } => {
                 format!("{lines} lines are no records, and none says that they were found")
             }
@@ -81,13 +104,11 @@ impl Wrong {
 }
 
 /// Something wrong, and where.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Finding {
     /// Where.
-    #[serde(flatten)]
     pub place: Place,
     /// What.
-    #[serde(flatten)]
     pub wrong: Wrong,
 }
 
@@ -98,6 +119,10 @@ pub struct Verdict {
     pub records: u64,
     /// The last of them.
     pub last: Link,
+    /// The last checkpoint that is signed.
+    pub signed: Option<Signed>,
+    /// How many records there are after that one, which are chained, but not signed.
+    pub unsigned: u64,
     /// What is wrong, by place.
     pub findings: Vec<Finding>,
     /// Unfinished lines that a later record says were found, and in how many bytes.
@@ -106,9 +131,51 @@ pub struct Verdict {
     pub unfinished: Option<Place>,
 }
 
+/// Who vouches for how much.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+pub struct Signed {
+    /// The number of the checkpoint.
+    pub number: u64,
+    /// When it was made, by itself.
+    pub time: String,
+    /// The public key, in hexadecimal.
+    pub key: String,
+}
+
+/// What who verifies knows from elsewhere.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Known {
+    /// The key that has to have signed. Without it the one that signed first is believed.
+    pub key: Option<Public>,
+    /// A record that the log had at an earlier time.
+    pub link: Option<Link>,
+}
+
 struct Entry {
     place: Place,
     sealed: Sealed,
+}
+
+/// A line that is a checkpoint, wherever it was read.
+struct Vouched {
+    place: Place,
+    sealed: Sealed,
+    checkpoint: Checkpoint,
+}
+
+/// The file beside the log.
+struct Kept {
+    place: Place,
+    vouched: Option<Vouched>,
+    /// It is there, and is empty or has a checkpoint.
+    sound: bool,
+}
+
+impl Vouched {
+    fn new(place: Place, sealed: Sealed, line: &[u8]) -> Option<Self> {
+        let checkpoint = line.starts_with(CHECKPOINT).then(|| serde_json::from_slice(line).ok())??;
+        Some(Self { place, sealed, checkpoint })
+    }
 }
 
 /// Lines that are no records, between two that are.
@@ -125,6 +192,8 @@ struct Loose {
 pub struct Reader {
     files: usize,
     entries: Vec<Entry>,
+    vouched: Vec<Vouched>,
+    kept: Option<Kept>,
     verdict: Verdict,
     end: Option<Place>,
 }
@@ -151,6 +220,7 @@ impl Reader {
                 Some(sealed) => {
                     self.settle(loose.take(), &line);
                     self.entries.push(Entry { place, sealed });
+                    self.vouched.extend(Vouched::new(place, sealed, &line));
                 }
                 None => {
                     let begun = Loose { place, lines: 0, bytes: 0, digest: Sha256::new(), ended: true };
@@ -172,6 +242,16 @@ impl Reader {
         Ok(())
     }
 
+    /// Reads the file beside the log, after the log; `None` where there is none.
+    pub fn read_kept(&mut self, text: Option<&[u8]>) {
+        let place = Place { file: self.files, line: 1 };
+        let line = text.unwrap_or_default().split(|byte| *byte == b'\n').next().unwrap_or_default();
+        let vouched = sealed(line).and_then(|sealed| Vouched::new(place, sealed, line));
+        let sound = text.is_some_and(|text| text.is_empty() || vouched.is_some());
+        self.files += 1;
+        self.kept = Some(Kept { place, vouched, sound });
+    }
+
     /// Looks at what stands before a record: nothing, or exactly what the record says was found.
     fn settle(&mut self, loose: Option<Loose>, record: &[u8]) {
         let torn: Option<Torn> =
@@ -187,8 +267,8 @@ impl Reader {
 
     /// Says what is wrong with all that was read.
     #[must_use]
-    pub fn verdict(self) -> Verdict {
-        let Self { entries, mut verdict, end, .. } = self;
+    pub fn verdict(self, known: Known) -> Verdict {
+        let Self { entries, vouched, kept, mut verdict, end, .. } = self;
         let numbered = Numbered::new(&entries);
         let findings = &mut verdict.findings;
         let mut add = |place, wrong| findings.push(Finding { place, wrong });
@@ -218,17 +298,81 @@ impl Reader {
             }
             highest = highest.max(number);
         }
+        let end = end.unwrap_or(Place { file: 0, line: 0 });
         for (first, last) in numbered.gaps() {
-            let next = numbered.of.get(&(last + 1)).and_then(|at| entries.get(*at));
-            let place = next.map(|entry| entry.place).or(end);
-            add(place.unwrap_or(Place { file: 0, line: 0 }), Wrong::Removed { first, last });
+            let next = numbered.entry(&entries, last + 1);
+            add(next.map_or(end, |entry| entry.place), Wrong::Removed { first, last });
         }
+        let signed = signatures(&entries, &numbered, &vouched, kept.as_ref(), known, end, &mut add);
         verdict.records = u64::try_from(entries.len()).unwrap_or(u64::MAX);
-        let last = numbered.sorted.last().and_then(|number| entries.get(*numbered.of.get(number)?));
+        let last = numbered.sorted.last().and_then(|number| numbered.entry(&entries, *number));
         verdict.last = last.map(|entry| entry.sealed.link).unwrap_or_default();
+        verdict.unsigned = verdict.last.number - signed.as_ref().map_or(0, |signed| signed.number);
+        verdict.signed = signed;
         verdict.findings.sort_by_key(|finding| finding.place);
+        verdict.findings.dedup();
         verdict
     }
+}
+
+/// Compares checkpoints with the key and with the records that they vouch for, and gives the last good one.
+fn signatures(
+    entries: &[Entry],
+    numbered: &Numbered,
+    vouched: &[Vouched],
+    kept: Option<&Kept>,
+    known: Known,
+    end: Place,
+    add: &mut impl FnMut(Place, Wrong),
+) -> Option<Signed> {
+    let last = numbered.sorted.last().copied().unwrap_or(0);
+    // Says whether a record that is known of is there, and is the same.
+    let compare = |place: Place, link: &Link, add: &mut dyn FnMut(Place, Wrong)| {
+        match numbered.entry(entries, link.number) {
+            Some(entry) if entry.sealed.link.hash == link.hash => return true,
+            None if *link == Link::default() => return true,
+            Some(_) => add(place, Wrong::Replaced { number: link.number }),
+            None if link.number > last => add(end, Wrong::Removed { first: last + 1, last: link.number }),
+            // Among the gaps already.
+            None => {}
+        }
+        false
+    };
+    let mut expected = known.key;
+    let mut signed: Option<Signed> = None;
+    let kept_one = kept.and_then(|kept| kept.vouched.as_ref());
+    for Vouched { place, sealed: Sealed { link, digest }, checkpoint } in vouched.iter().chain(kept_one) {
+        let (signer, before) = (checkpoint.signer(), checkpoint.link());
+        let (Some(signer), Some(before)) = (signer, before) else {
+            add(*place, Wrong::Forged { number: link.number });
+            continue;
+        };
+        // A checkpoint is the record behind those that it vouches for. In the log, its hash is compared like any other's.
+        let is_next = before.number.checked_add(1) == Some(link.number);
+        let follows = Link::after(&before.hash, link.number, digest) == *link;
+        let is_kept = kept.is_some_and(|kept| kept.place == *place);
+        if signer != *expected.get_or_insert(signer) || !is_next || (is_kept && !follows) {
+            add(*place, Wrong::Forged { number: link.number });
+            continue;
+        }
+        // What it vouches for; of the one beside the log also that it is in there.
+        if compare(*place, if is_kept { link } else { &before }, add)
+            && signed.as_ref().is_none_or(|signed| signed.number < link.number)
+        {
+            let key = checkpoint.key.clone();
+            signed = Some(Signed { number: link.number, time: checkpoint.time.clone(), key });
+        }
+    }
+    // The file may be one checkpoint behind, when its writer was killed between the two.
+    let needed = vouched.iter().rev().nth(1).map_or(0, |vouched| vouched.sealed.link.number);
+    let behind = kept_one.map_or(0, |kept| kept.sealed.link.number) < needed;
+    if let Some(kept) = kept.filter(|kept| behind || (!kept.sound && !vouched.is_empty())) {
+        add(kept.place, Wrong::Unkept);
+    }
+    if let Some(link) = &known.link {
+        compare(end, link, add);
+    }
+    signed
 }
 
 /// Which entry has which number.
@@ -260,11 +404,15 @@ impl Numbered {
         Self { of, sorted }
     }
 
+    fn entry<'e>(&self, entries: &'e [Entry], number: u64) -> Option<&'e Entry> {
+        entries.get(*self.of.get(&number)?)
+    }
+
     /// The hash that the record before this number says it has.
     fn before(&self, entries: &[Entry], number: u64) -> Option<Hash> {
         match number.checked_sub(1)? {
             0 => Some(Link::default().hash),
-            before => Some(entries.get(*self.of.get(&before)?)?.sealed.link.hash),
+            before => Some(self.entry(entries, before)?.sealed.link.hash),
         }
     }
 

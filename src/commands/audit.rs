@@ -8,25 +8,72 @@ use std::fs::File;
 use std::io;
 use std::path::{Path, PathBuf};
 
-use crate::audit::{self, FileError};
-use crate::cli::{AuditArgs, AuditCommand};
-use crate::diag::Failure;
+use crate::audit::{self, FileError, Key, KeyError};
+use crate::cli::{AuditArgs, AuditCommand, ColorChoice};
+use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
+use crate::policy::tokens::to_hex;
+use crate::sys::identity;
 
 /// Runs one of the subcommands.
 pub(super) fn run(args: &AuditArgs) -> Result<Ending, Failure> {
-    let path = args.file.clone().map_or_else(default_log, Ok)?;
+    let log = || args.file.clone().map_or_else(default_log, Ok);
     match &args.command {
-        AuditCommand::Verify { json } => verify::run(&path, *json),
+        AuditCommand::Verify { key, known, json } => {
+            verify::run(&log()?, key.as_ref(), known.as_ref(), *json)
+        }
+        AuditCommand::Key => {
+            let key = own_key()?.ok_or_else(|| no_place("the key of the audit log"))?;
+            super::print(format!("{}\n", to_hex(&key.public())).as_bytes())
+        }
     }
+}
+
+/// The directory of what is toolcell's own, if there is a place for it.
+pub(super) fn state_directory() -> Option<PathBuf> {
+    let state = std::env::var_os("XDG_STATE_HOME");
+    audit::state_directory(state.as_deref(), std::env::var_os("HOME").as_deref())
 }
 
 /// The log of `run`, if nobody names one.
 pub(super) fn default_log() -> Result<PathBuf, Failure> {
-    let state = std::env::var_os("XDG_STATE_HOME");
-    let home = std::env::var_os("HOME");
-    audit::default_path(state.as_deref(), home.as_deref())
-        .ok_or_else(|| Failure::new(Ending::Audit, "there is no place for the audit log: `HOME` is not set"))
+    state_directory().map(|directory| directory.join(audit::LOG)).ok_or_else(|| no_place("the audit log"))
+}
+
+fn no_place(of: &str) -> Failure {
+    Failure::new(Ending::Audit, format!("there is no place for {of}: `HOME` is not set"))
+}
+
+/// The key of this installation, which is made now if there is none; `None` when there is no place for one.
+fn own_key() -> Result<Option<Key>, Failure> {
+    let Some(directory) = state_directory() else { return Ok(None) };
+    Key::at(&directory.join(audit::KEY), identity::effective().0).map(Some).map_err(|error| {
+        let hint = error.hint();
+        Failure::new(Ending::Audit, error).hint(hint)
+    })
+}
+
+/// The same for who is about to write records. Without a place they are chained all the same, and it is said that they are
+/// not signed; a key that is there and cannot be trusted stops the call.
+pub(super) fn signing_key(color: ColorChoice) -> Result<Option<Key>, Failure> {
+    let because = match state_directory() {
+        None => "`HOME` is not set".to_owned(),
+        Some(directory) => match Key::at(&directory.join(audit::KEY), identity::effective().0) {
+            Ok(key) => return Ok(Some(key)),
+            Err(KeyError::File(error)) if error.is_no_place() => {
+                let cause =
+                    std::error::Error::source(&error).map_or_else(String::new, |cause| format!(": {cause}"));
+                format!("{error}{cause}")
+            }
+            Err(error) => {
+                let hint = error.hint();
+                return Err(Failure::new(Ending::Audit, error).hint(hint));
+            }
+        },
+    };
+    let message = format!("the audit log is chained, but not signed: {because}");
+    diag::warn(color, &message, Some("name a directory of your own in `XDG_STATE_HOME`"));
+    Ok(None)
 }
 
 pub(super) fn file_failed(error: FileError) -> Failure {

@@ -3,7 +3,7 @@
 //! Neighbours: `exec`, `run` and `profile explain` compose through here, so that all three see the same plan.
 //! Never: starts anything, prints.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::OsString;
 use std::path::{Path, PathBuf};
 
@@ -108,7 +108,8 @@ impl Surroundings {
         })
     }
 
-    /// The policy of a profile, in which the tool cannot reach the files that toolcell itself writes.
+    /// The policy of a profile, in which the tool cannot reach the files that toolcell itself writes: those that are named,
+    /// and all that is its own.
     pub(super) fn policy_without(
         &self,
         profile: &str,
@@ -125,6 +126,22 @@ impl Surroundings {
                 origin: (*origin).to_owned(),
                 optional: true,
             });
+        }
+        let directory = super::audit::state_directory();
+        // What this process cannot reach, its cells cannot; what does not exist yet, a tool must not make.
+        let reachable = |path: &PathBuf| match std::fs::symlink_metadata(path) {
+            Ok(_) => true,
+            Err(error) => error.kind() == std::io::ErrorKind::NotFound,
+        };
+        if let Some(directory) = directory.filter(reachable) {
+            for path in BTreeSet::from([as_it_is(&directory), directory]) {
+                policy.filesystem.deny.push(PathRule {
+                    path,
+                    why: "records and the key that signs them are not for what they are about".to_owned(),
+                    origin: "what is toolcell's own".to_owned(),
+                    optional: false,
+                });
+            }
         }
         Ok(policy)
     }
@@ -181,6 +198,15 @@ impl Surroundings {
             None if policy.filesystem.scratch > 0 => PathBuf::from(crate::plan::step::SCRATCH),
             None => PathBuf::from("/"),
         }
+    }
+}
+
+/// The path with the links resolved in as much of it as exists.
+fn as_it_is(path: &Path) -> PathBuf {
+    let real = path.ancestors().find_map(|above| Some((above, std::fs::canonicalize(above).ok()?)));
+    match real {
+        Some((above, real)) => real.join(path.strip_prefix(above).unwrap_or(path)).components().collect(),
+        None => path.to_owned(),
     }
 }
 

@@ -37,14 +37,14 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, early: Option<Early>) -> 
     let (owner, _) = identity::effective();
     let log =
         args.shared.audit.as_deref().map(|path| Log::open(path, owner)).transpose().map_err(log_failed)?;
-    if let Some(remark) = log.as_ref().and_then(Log::remark) {
-        diag::warn(color, &remark, None);
+    for remark in log.iter().flat_map(Log::remarks) {
+        diag::warn(color, remark, None);
     }
     let report = args.report.as_deref().map(|path| Report::create(path, owner));
     let report = report.transpose().map_err(super::audit::file_failed)?;
-    let audit = args.shared.audit.as_deref().map(|path| ("`--audit`", path));
-    let own: Vec<_> =
-        audit.into_iter().chain(args.report.as_deref().map(|path| ("`--report`", path))).collect();
+    let kept: Vec<_> = log.iter().flat_map(Log::files).collect();
+    let audit = kept.iter().map(|path| ("`--audit`", path.as_path()));
+    let own: Vec<_> = audit.chain(args.report.as_deref().map(|path| ("`--report`", path))).collect();
     let policy = surroundings.policy_without(profile, &additions, &own)?;
     let command = compose::texts(&args.command)?;
     let runtime = surroundings.runtime(&command)?;
@@ -105,6 +105,10 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, early: Option<Early>) -> 
         );
         if let Some(log) = &log {
             log.write(&record).map_err(log_failed)?;
+            // The memory of the cell's init began as a copy of this process's, so the key comes after it.
+            if let Some(key) = super::audit::signing_key(color)? {
+                log.sign(&key).map_err(log_failed)?;
+            }
         }
         if let Some(report) = report {
             report.write(&record).map_err(super::audit::file_failed)?;

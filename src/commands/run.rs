@@ -8,7 +8,7 @@ use std::collections::BTreeMap;
 use std::ffi::OsString;
 use std::io;
 use std::os::fd::AsFd as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
@@ -17,7 +17,7 @@ use serde_json::value::RawValue;
 
 use super::compose::{self, DEFAULT_PROFILE, Surroundings};
 use crate::access::{Gate, TOKEN_VARIABLE};
-use crate::audit::{self, CallIds, Ended, Log, LogError, Started};
+use crate::audit::{self, CallIds, Ended, Key, Log, LogError, Signer, Started};
 use crate::call::Call;
 use crate::cli::{ColorChoice, RunArgs, Server};
 use crate::diag::{self, Failure};
@@ -56,13 +56,15 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     additions.env.extend(served.env.clone());
     let runtime = surroundings.runtime(&served.command)?;
     let log = open_log(args.shared.audit.as_ref())?;
-    if let Some(remark) = log.remark() {
-        diag::warn(color, &remark, None);
+    for remark in log.remarks() {
+        diag::warn(color, remark, None);
     }
-    let kept = log.path().to_owned();
+    let key = super::audit::signing_key(color)?;
+    let kept = log.files();
+    let own: Vec<(&str, &Path)> = kept.iter().map(|path| ("the audit log", path.as_path())).collect();
     let mut policies = BTreeMap::new();
     for profile in served.profiles() {
-        let policy = surroundings.policy_without(profile, &additions, &[("the audit log", &kept)])?;
+        let policy = surroundings.policy_without(profile, &additions, &own)?;
         policies.insert(profile.to_owned(), Arc::new(policy));
     }
     surroundings.run_beside(policies.values().map(|policy| &**policy));
@@ -104,7 +106,9 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
             launcher,
             profiles: Box::new(profiles),
             gate,
-            records: Box::new(Recording { log }),
+            records: Box::new(
+                Recording::new(log, key, color).map_err(|error| Failure::new(Ending::Audit, error))?,
+            ),
             notice: Box::new(move |text| diag::warn(color, text, None)),
         };
         // The client made this pipe and may know nothing of large results. One that cannot grow, or is none, stays.
@@ -333,7 +337,27 @@ fn open_log(named: Option<&PathBuf>) -> Result<Log, Failure> {
 }
 
 struct Recording {
-    log: Log,
+    log: Arc<Log>,
+    signer: Signer,
+}
+
+impl Recording {
+    /// With a thread that signs; it is confined like the one that starts it.
+    fn new(log: Log, key: Option<Key>, color: ColorChoice) -> io::Result<Self> {
+        let log = Arc::new(log);
+        let signer = Signer::start(Arc::clone(&log), key, move |error| {
+            let cause =
+                std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
+            diag::warn(color, &format!("records are not signed or synced yet: {error}{cause}"), None);
+        })?;
+        Ok(Self { log, signer })
+    }
+
+    fn write(&self, record: &impl serde::Serialize) -> io::Result<()> {
+        self.log.write(record).map_err(io::Error::other)?;
+        self.signer.recorded();
+        Ok(())
+    }
 }
 
 /// Bytes in the pipe to the client, at least: as many as in the one from a payload.
@@ -358,13 +382,13 @@ impl Records for Recording {
     fn started(&self, call: &Call, policy: Option<&Policy>, params: Option<&RawValue>) -> io::Result<()> {
         let all = [EVERYTHING.to_owned()];
         let redact = policy.map_or(all.as_slice(), |policy| &policy.audit.redact);
-        self.log.write(&Started::new(call, params, redact, SystemTime::now())).map_err(io::Error::other)
+        self.write(&Started::new(call, params, redact, SystemTime::now()))
     }
 
     fn finished(&self, call: &Call, policy: Option<&Policy>, finished: &Finished) -> io::Result<()> {
         let all = [EVERYTHING.to_owned()];
         let redact = policy.map_or(all.as_slice(), |policy| &policy.audit.redact);
-        self.log.write(&audit::Finished::new(call, redact, ended(finished))).map_err(io::Error::other)
+        self.write(&audit::Finished::new(call, redact, ended(finished)))
     }
 
     fn refused(&self, call: &Call, finished: &Finished) -> io::Result<()> {
@@ -373,6 +397,6 @@ impl Records for Recording {
         let all = [EVERYTHING.to_owned()];
         let redact =
             if matches!(call.method.as_str(), "tools/call" | "prompts/get") { &[][..] } else { &all };
-        self.log.write(&audit::Finished::new(call, redact, ended(finished))).map_err(io::Error::other)
+        self.write(&audit::Finished::new(call, redact, ended(finished)))
     }
 }

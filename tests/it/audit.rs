@@ -9,7 +9,7 @@ use std::process::{Child, Command, Stdio};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use toolcell::audit::{Finished, Log, Reader, SCHEMA, Started, Torn, Verdict};
+use toolcell::audit::{Checkpoint, Finished, Key, Known, Log, Reader, SCHEMA, Started, Torn, Verdict};
 use toolcell::outcome::{Layer, Limit};
 use toolcell::policy::Floor;
 
@@ -49,10 +49,11 @@ fn the_documented_examples_are_whole_records() {
         assert_eq!(again, value);
         assert!(value["number"].is_u64() && value["chain"].as_str().unwrap().len() == 64);
     }
-    let [started, finished, torn] = examples().try_into().unwrap();
+    let [started, finished, torn, checkpoint] = examples().try_into().unwrap();
     is_whole::<Started>(started, "started");
     is_whole::<Finished>(finished, "finished");
     is_whole::<Torn>(torn, "torn");
+    is_whole::<Checkpoint>(checkpoint, "checkpoint");
 }
 
 #[test]
@@ -116,7 +117,7 @@ fn write_records(path: &Path) {
 fn verdict(log: &[u8]) -> Verdict {
     let mut reader = Reader::default();
     reader.read(log).unwrap();
-    reader.verdict()
+    reader.verdict(Known::default())
 }
 
 #[test]
@@ -212,18 +213,54 @@ fn verify_names_the_line_that_was_touched() {
     for record in 0..5 {
         log.write(&json!({ "record": record })).unwrap();
     }
+    let state = directory.join("state");
+    let toolcell = |more: &[&str]| {
+        Command::new(crate::binary()).arg("audit").args(more).env("XDG_STATE_HOME", &state).output().unwrap()
+    };
     let verify = |more: &[&str]| {
-        let output =
-            Command::new(crate::binary()).args(["audit", "verify"]).args(more).arg(&path).output().unwrap();
-        (
-            output.status.code(),
-            String::from_utf8(output.stdout).unwrap(),
-            String::from_utf8(output.stderr).unwrap(),
-        )
+        let output = toolcell(&[&["verify", path.to_str().unwrap()], more].concat());
+        let [said, told] = [output.stdout, output.stderr].map(|text| String::from_utf8(text).unwrap());
+        (output.status.code(), said, told)
     };
     let (code, said, _) = verify(&[]);
     assert_eq!(code, Some(0), "{said}");
     assert!(said.starts_with("5 records, as it was written"), "{said}");
+    assert!(said.ends_with("\n5 records and no checkpoint: chained, not signed\n"), "{said}");
+    assert!(!state.exists(), "verifying makes no key");
+    let head = said.split(' ').nth(9).unwrap().trim_end_matches("\n5").to_owned();
+
+    // Signed by the key of this installation, which is shown.
+    let public = String::from_utf8(toolcell(&["key"]).stdout).unwrap();
+    let key = Key::at(&state.join("toolcell/audit.key"), owner).unwrap();
+    log.sign(&key).unwrap();
+    log.write(&json!({ "record": 5 })).unwrap();
+    let (code, said, _) = verify(&["--known", &head]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("\nsigned up to record 6, at 20") && said.contains(public.trim_end()), "{said}");
+    assert!(said.ends_with("\n1 records after the last checkpoint: chained, not signed\n"), "{said}");
+    let other = "3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c";
+    let (code, said, _) = verify(&["--key", other]);
+    assert_eq!(code, Some(118));
+    assert!(said.contains("/log:6: record 6 is a checkpoint that the key did not sign\n"), "{said}");
+    assert_eq!(verify(&["--known", &head.replace("5:", "6:")]).0, Some(118));
+    for wrong in [["--key", "12"], ["--known", "5"]] {
+        let (code, _, told) = verify(&wrong);
+        assert_eq!(code, Some(2));
+        assert!(told.contains("error: cannot use the value") && told.contains("\nhint: write "), "{told}");
+    }
+    // Cut off, with a chain that is whole.
+    let whole = std::fs::read(&path).unwrap();
+    let lines: Vec<&[u8]> = whole.split_inclusive(|byte| *byte == b'\n').collect();
+    std::fs::write(&path, lines[..4].concat()).unwrap();
+    let (code, said, _) = verify(&[]);
+    assert_eq!(code, Some(118));
+    assert!(said.contains("/log:4: records 5 to 6 were removed\n"), "{said}");
+    // A start says so too, and goes on behind the gap.
+    let log = Log::open(&path, owner).unwrap();
+    assert!(log.remarks()[0].starts_with("records 5 to 6 of the audit log"), "{:?}", log.remarks());
+    log.write(&json!({ "record": 6 })).unwrap();
+    assert!(verify(&[]).1.contains("/log:5: records 5 to 6 were removed\n"));
+    std::fs::write(&path, &whole).unwrap();
 
     let text = std::fs::read_to_string(&path).unwrap();
     std::fs::write(&path, text.replace("\"record\":2", "\"record\":9")).unwrap();
@@ -233,7 +270,8 @@ fn verify_names_the_line_that_was_touched() {
     let (code, said, _) = verify(&["--json"]);
     let said: Value = serde_json::from_str(&said).unwrap();
     assert_eq!(code, Some(118));
-    assert_eq!((&said["findings"][0]["line"], &said["findings"][0]["kind"]), (&json!(3), &json!("edited")));
+    let finding = &said["findings"][0];
+    assert_eq!((&finding["at"]["line"], &finding["found"]["kind"]), (&json!(3), &json!("edited")));
 
     std::fs::remove_file(&path).unwrap();
     let (code, _, told) = verify(&[]);
@@ -251,18 +289,69 @@ fn a_cell_cannot_read_change_or_remove_the_records_about_it() {
     std::fs::create_dir(&directory).unwrap();
     let [log, report] = ["log", "report"].map(|name| directory.join(name).display().to_string());
     let tries = format!(
-        "cat {log} {report}; echo x >> {log}; mv {log} {log}.old; rm {report}; echo made > {log}.new"
+        "cat {log} {log}.checkpoint {report}; echo x >> {log}; echo x > {log}.checkpoint; mv {log} {log}.old; rm {report}; echo made > {log}.new"
     );
     let output = Command::new(crate::binary())
         .args(["exec", "--floor", "no-cgroup", "--write", directory.to_str().unwrap()])
         .args(["--audit", &log, "--report", &report, "--", "/bin/sh", "-c", &tries])
+        .env("XDG_STATE_HOME", directory.join("state"))
         .output()
         .unwrap();
     let (records, written) =
         (std::fs::read_to_string(&log).unwrap(), std::fs::read_to_string(directory.join("log.new")).unwrap());
     assert_eq!(String::from_utf8(output.stdout).unwrap(), "", "something of the records was read");
-    assert_eq!(records.lines().count(), 2, "{records}");
+    assert_eq!(records.lines().count(), 3, "{records}");
+    assert_eq!(verdict(records.as_bytes()).findings, vec![]);
     assert!(std::fs::read_to_string(&report).unwrap().contains("finished"));
     assert_eq!(written, "made\n", "the grant itself works");
     std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
+fn no_cell_sees_what_is_toolcells_own() {
+    let home = std::path::PathBuf::from(format!("/var/tmp/toolcell-own-home-{}", std::process::id()));
+    let own = home.join(".local/state/toolcell");
+    std::fs::create_dir(&home).unwrap();
+    std::fs::write(home.join("file"), "seen\n").unwrap();
+    let link = home.with_extension("link");
+    std::os::unix::fs::symlink(&home, &link).unwrap();
+    let exec = |home: &Path, grant: &[&str], script: &str| {
+        let output = Command::new(crate::binary())
+            .args(["exec", "--floor", "no-cgroup"])
+            .args(grant)
+            .args(["--", "/bin/sh", "-c", script])
+            .env("HOME", home)
+            .env_remove("XDG_STATE_HOME")
+            .output()
+            .unwrap();
+        (String::from_utf8(output.stdout).unwrap(), String::from_utf8(output.stderr).unwrap())
+    };
+    let at = home.to_str().unwrap();
+    // Nothing is there yet, and nothing can be put there, by either name of the directory.
+    let plant = format!(
+        "cd {at}; mkdir -p .local/state/toolcell; echo x > .local/state/toolcell/audit.key; echo $?; cat file"
+    );
+    for home in [&home, &link] {
+        let (said, told) = exec(home, &["--write", at], &plant);
+        assert!(said.ends_with("seen\n") && !said.starts_with('0'), "{said}{told}");
+        assert!(!own.join("audit.key").exists(), "{said}{told}");
+    }
+
+    let mut key = Command::new(crate::binary());
+    let key = key.args(["audit", "key"]).env("HOME", &home).env_remove("XDG_STATE_HOME").output().unwrap();
+    assert!(key.status.success());
+    std::fs::write(own.join("audit.jsonl"), "a record\n").unwrap();
+    let secret = std::fs::read_to_string(own.join("audit.key")).unwrap();
+    let tries = format!(
+        "cd {at}; cat file; ls .local/state/toolcell; cat .local/state/toolcell/*; mv .local l; echo x > .local/state/toolcell/audit.key"
+    );
+    for home in [&home, &link] {
+        for grant in ["--read", "--write"] {
+            let (said, told) = exec(home, &[grant, at], &tries);
+            assert_eq!(said, "seen\n", "{told}");
+        }
+    }
+    assert_eq!(std::fs::read_to_string(own.join("audit.key")).unwrap(), secret);
+    std::fs::remove_file(link).unwrap();
+    std::fs::remove_dir_all(home).unwrap();
 }

@@ -1,9 +1,13 @@
 //! Logs in which something was done, and what is said of it.
 
 use proptest::prelude::*;
+use serde_json::json;
 
 use super::super::chain::digest;
+use super::super::key::Key;
 use super::super::line::to_line;
+use super::super::log::Log;
+use super::super::test_directory::TestDirectory;
 use super::*;
 
 /// A log of so many records, line by line.
@@ -21,7 +25,7 @@ fn log(records: usize) -> Vec<Vec<u8>> {
 fn verdict(lines: &[Vec<u8>]) -> Verdict {
     let mut reader = Reader::default();
     reader.read(lines.concat().as_slice()).unwrap();
-    reader.verdict()
+    reader.verdict(Known::default())
 }
 
 /// What is found, as line and what.
@@ -39,7 +43,7 @@ fn replaced(line: &[u8], from: &str, to: &str) -> Vec<u8> {
 fn a_log_as_it_was_written_has_no_findings() {
     for records in [0, 1, 2, 50] {
         let lines = log(records);
-        let Verdict { records: counted, last, findings, torn, unfinished } = verdict(&lines);
+        let Verdict { records: counted, last, findings, torn, unfinished, .. } = verdict(&lines);
         assert_eq!((counted, last.number), (records as u64, records as u64));
         assert!(findings.is_empty() && torn.is_empty() && unfinished.is_none());
     }
@@ -130,6 +134,146 @@ fn a_number_that_was_made_up_costs_no_time() {
     assert_eq!(found(&lines), [(2, Wrong::Removed { first: 2, last })]);
 }
 
+/// A log that was written by the program itself: three records, a checkpoint, three more, a checkpoint, one more.
+struct Signed {
+    directory: TestDirectory,
+    key: Key,
+    log: Vec<Vec<u8>>,
+    kept: Vec<u8>,
+}
+
+impl Signed {
+    fn new() -> Self {
+        let directory = TestDirectory::new();
+        let key = Key::at(&directory.path.join("key"), directory.owner).unwrap();
+        let path = directory.path.join("log");
+        let log = Log::open(&path, directory.owner).unwrap();
+        for record in 1..=7 {
+            log.write(&json!({"event": "started", "record": record})).unwrap();
+            if record % 3 == 0 {
+                log.sign(&key).unwrap();
+            }
+        }
+        let lines = std::fs::read(&path).unwrap();
+        let lines = lines.split_inclusive(|byte| *byte == b'\n').map(<[u8]>::to_vec).collect();
+        let kept = std::fs::read(directory.path.join("log.checkpoint")).unwrap();
+        Self { directory, key, log: lines, kept }
+    }
+
+    fn verdict(&self, kept: Option<&[u8]>, known: Known) -> Verdict {
+        let mut reader = Reader::default();
+        reader.read(self.log.concat().as_slice()).unwrap();
+        reader.read_kept(kept);
+        reader.verdict(known)
+    }
+
+    fn found(&self) -> Vec<Wrong> {
+        let known = Known { key: Some(self.key.public()), link: None };
+        self.verdict(Some(&self.kept), known).findings.into_iter().map(|finding| finding.wrong).collect()
+    }
+
+    /// Makes the chain fit again from this record on, as who has no key can.
+    fn chain_again(&mut self, from: usize) {
+        let mut link = self
+            .log
+            .get(from.wrapping_sub(1))
+            .map_or_else(Link::default, |line| sealed(line.trim_ascii_end()).unwrap().link);
+        for line in &mut self.log[from..] {
+            let text = std::str::from_utf8(line).unwrap();
+            let body = format!("{}}}\n", text.rsplit_once(",\"number\":").unwrap().0);
+            (*line, link) = link.seal(body.into_bytes()).unwrap();
+        }
+    }
+}
+
+#[test]
+fn what_is_signed_and_what_is_only_chained_is_told() {
+    let signed = Signed::new();
+    let known = Known { key: Some(signed.key.public()), link: None };
+    let verdict = signed.verdict(Some(&signed.kept), known);
+    assert_eq!((verdict.records, verdict.unsigned, verdict.findings), (9, 1, vec![]));
+    let vouched = verdict.signed.unwrap();
+    assert_eq!((vouched.number, vouched.key), (8, to_hex(&signed.key.public())));
+    // Without a key from elsewhere, the one that signed is named.
+    assert_eq!(signed.verdict(Some(&signed.kept), Known::default()).findings, []);
+    assert_eq!(verdict.last, sealed(signed.log[8].trim_ascii_end()).unwrap().link);
+}
+
+#[test]
+fn a_log_that_was_cut_off_is_told_from_one_that_ends() {
+    for left in 0..8 {
+        let mut signed = Signed::new();
+        signed.log.truncate(left);
+        let first = u64::try_from(left).unwrap() + 1;
+        assert_eq!(signed.found(), [Wrong::Removed { first, last: 8 }]);
+    }
+    // What is not signed yet cannot be missed.
+    let mut signed = Signed::new();
+    signed.log.truncate(8);
+    assert_eq!(signed.found(), []);
+    // But by who knows of it from elsewhere.
+    let link = Link { number: 9, hash: [7; 32] };
+    let known = Known { key: None, link: Some(link) };
+    let wrong = |signed: &Signed, known| signed.verdict(Some(&signed.kept), known).findings[0].wrong.clone();
+    assert_eq!(wrong(&signed, known), Wrong::Removed { first: 9, last: 9 });
+    assert_eq!(wrong(&Signed::new(), known), Wrong::Replaced { number: 9 });
+}
+
+#[test]
+fn a_chain_that_was_made_to_fit_again_contradicts_what_was_signed() {
+    for at in 0..8 {
+        let mut signed = Signed::new();
+        if signed.log[at].starts_with(CHECKPOINT) {
+            continue;
+        }
+        signed.log[at] = replaced(&signed.log[at], "started", "stopped");
+        signed.chain_again(at);
+        let found = signed.found();
+        let first = if at < 3 { 3 } else { 7 };
+        assert_eq!(found[0], Wrong::Replaced { number: first }, "{at}");
+        assert_eq!(*found.last().unwrap(), Wrong::Replaced { number: 8 }, "{at}");
+    }
+}
+
+#[test]
+fn a_checkpoint_of_another_key_or_of_none_is_named() {
+    let signed = Signed::new();
+    let other = Key::at(&signed.directory.path.join("other"), signed.directory.owner).unwrap();
+    let known = Known { key: Some(other.public()), link: None };
+    let found = signed.verdict(Some(&signed.kept), known).findings;
+    let wrong: Vec<Wrong> = found.into_iter().map(|finding| finding.wrong).collect();
+    assert_eq!(wrong, [4, 8, 8].map(|number| Wrong::Forged { number }));
+
+    for (from, to) in [("\"signature\":\"", "\"signature\":\"0"), ("\"count\":3", "\"count\":2")] {
+        let mut signed = Signed::new();
+        signed.log[3] = replaced(&signed.log[3], from, to);
+        signed.chain_again(3);
+        assert!(signed.found().contains(&Wrong::Forged { number: 4 }), "{from}");
+    }
+    // One that somebody else signed over, in the log and beside it.
+    let mut signed = Signed::new();
+    let link = sealed(signed.log[6].trim_ascii_end()).unwrap().link;
+    let forged = Checkpoint::new(&link, &other, std::time::UNIX_EPOCH);
+    signed.log[7] = link.seal(to_line(&forged).unwrap()).unwrap().0;
+    signed.kept = signed.log[7].clone();
+    signed.chain_again(8);
+    assert_eq!(signed.found(), [8, 8].map(|number| Wrong::Forged { number }));
+}
+
+#[test]
+fn without_the_file_beside_the_log_its_end_is_not_known() {
+    let signed = Signed::new();
+    let found = |kept: Option<&[u8]>| -> Vec<Wrong> {
+        let findings = signed.verdict(kept, Known::default()).findings;
+        findings.into_iter().map(|finding| finding.wrong).collect()
+    };
+    for kept in [None, Some(&b""[..]), Some(b"x\n"), Some(&signed.log[2])] {
+        assert_eq!(found(kept), [Wrong::Unkept]);
+    }
+    // A writer that was killed in between leaves it one behind.
+    assert_eq!(found(Some(&signed.log[3])), []);
+}
+
 proptest! {
     #[test]
     fn any_single_edit_is_found(records in 2..12_usize, at in 0..4_000_usize, byte: u8) {
@@ -140,7 +284,7 @@ proptest! {
         text[at] = byte;
         let mut reader = Reader::default();
         reader.read(text.as_slice()).unwrap();
-        let verdict = reader.verdict();
+        let verdict = reader.verdict(Known::default());
         // Only the newline at the end may go: then the last line is unfinished.
         prop_assert!(!verdict.findings.is_empty() || verdict.unfinished.is_some());
     }

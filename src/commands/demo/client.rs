@@ -337,7 +337,7 @@ fn run(options: &Options, stage: &Stage, profile: Option<&str>) -> Command {
     for path in left_to_the_tool(&workspace).chain([workspace.clone()]) {
         command.arg("--write").arg(path);
     }
-    command.arg("--audit").arg(stage.audit());
+    command.arg("--audit").arg(stage.audit()).env("XDG_STATE_HOME", stage.path("state"));
     if let Some(profile) = profile {
         command.args(["--profile", profile]);
     }

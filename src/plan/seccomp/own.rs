@@ -14,7 +14,7 @@ const NOSYS: Entry = Entry::Always(Action::Refuse(Errno::Nosys));
 #[rustfmt::skip]
 pub(super) const SUPERVISOR: &[Group] = &[
     Group { why: "what is open: the client, cells, the launcher, the log", entry: ALLOW, names: &[
-        "read", "write", "readv", "writev", "pread64", "pwrite64", "lseek", "close", "dup", "fcntl", "flock", "ftruncate",
+        "read", "write", "readv", "writev", "pread64", "pwrite64", "lseek", "close", "dup", "fcntl", "flock", "ftruncate", "fdatasync",
         "recvfrom", "recvmsg", "sendto", "sendmsg", "shutdown", "getsockopt", "getsockname", "getpeername",
     ] },
     Group { why: "pipes for a cell, and the file that a plan goes over in", entry: ALLOW, names: &["pipe2", "memfd_create"] },

@@ -270,11 +270,12 @@ fn a_full_disk_under_the_log_stops_the_call_before_it_runs() {
         .args(["--audit", &audit, "--", "echo", "ran"])
         .current_dir(scene.path(""))
         .env("AUDIT", &audit)
+        .env("XDG_STATE_HOME", scene.path("state"))
         .stdin(Stdio::null())
         .output()
         .unwrap();
     let (said, told) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
-    let [status, ran, started, finished] = said.lines().collect::<Vec<_>>().try_into().unwrap();
+    let [status, ran, started, finished, _checkpoint] = said.lines().collect::<Vec<_>>().try_into().unwrap();
     assert_eq!((status, ran), ("status 123", "ran"), "{told}");
     assert!(told.contains("No space left") && told.contains("hint: make room"), "{told}");
     let event = |line: &str| serde_json::from_str::<serde_json::Value>(line).unwrap()["event"].clone();

@@ -66,8 +66,11 @@ impl Book {
         let mut book = Self::default();
         for line in fs::read_to_string(file).unwrap().lines() {
             let record: Value = serde_json::from_str(line).unwrap();
-            let list = if record["event"] == "started" { &mut book.started } else { &mut book.finished };
-            list.push(record);
+            match record["event"].as_str().unwrap() {
+                "started" => book.started.push(record),
+                "finished" => book.finished.push(record),
+                event => assert_eq!(event, "checkpoint"),
+            }
         }
         book
     }
@@ -152,6 +155,7 @@ impl Client {
             .args(["--floor", crate::cell::floor()])
             .args(&setup.options)
             .args([Path::new("--config"), &config])
+            .env("XDG_STATE_HOME", scratch.0.join("state"))
             .envs(setup.env.iter().map(|(name, value)| (name, value)))
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
