@@ -33,7 +33,7 @@ fn plan(nothing: &Path) -> Result<Plan> {
     let world = World::of_process()?;
     let library = Library::new(identity::effective().0, None, None);
     let workspace = profile::World { home: world.home.as_deref(), workspace: &world.cwd };
-    let policy = library.load("default", workspace, &seccomp::is_known, &Additions::default())?;
+    let policy = library.load("default", workspace, &seccomp::named, &Additions::default())?;
     let found = runtime::find(&[nothing.display().to_string()], &world)?;
     let granted = view::of_policy(&world.files, &policy.filesystem, view::Around::default())?;
     let needed = view::of_runtime(&world.files, &found.view)?;

@@ -37,7 +37,7 @@ static BUILT: LazyLock<BTreeMap<String, Source>> = LazyLock::new(|| {
 fn policy(mine: &str, other: &str) -> Result<Policy, Mistakes> {
     let mut sources = BUILT.clone();
     sources.insert("other".to_owned(), source("other", other));
-    resolve(&source("mine", mine), &sources, world(), &seccomp::is_known)
+    resolve(&source("mine", mine), &sources, world(), &seccomp::named)
 }
 
 /// Reads a text as a profile and as a configuration.

@@ -73,7 +73,7 @@ impl Surroundings {
 
     /// The policy of a profile, by name or file, with options added.
     pub(super) fn policy(&self, profile: &str, additions: &Additions) -> Result<Policy, Failure> {
-        self.library.load(profile, self.policy_world(), &seccomp::is_known, additions).map_err(|error| {
+        self.library.load(profile, self.policy_world(), &seccomp::named, additions).map_err(|error| {
             let hint = error.hint();
             Failure::new(Ending::Configuration, error).hint(hint)
         })
@@ -93,7 +93,7 @@ impl Surroundings {
 
     /// Every profile there is.
     pub(super) fn profiles(&self) -> Vec<Listed> {
-        self.library.list(self.policy_world(), &seccomp::is_known)
+        self.library.list(self.policy_world(), &seccomp::named)
     }
 
     /// What a command needs to start.

@@ -27,9 +27,18 @@ use crate::watch::denials::Following;
 use crate::watch::passthrough::{self, Ends, Passed};
 use crate::watch::{reported, usage};
 
+/// What came of the beginning: an init that waits for its plan, where there can be one.
+pub(super) type Begun = Result<Option<Early>, Errno>;
+
+/// The launcher's filter, and below it the first part of the cell.
+pub(super) fn begin() -> Begun {
+    own::filter_launcher().map(|()| Early::begin())
+}
+
 /// Runs the command, in a cell that may have been begun already; the result is the whole process's.
-pub(super) fn run(args: &ExecArgs, color: ColorChoice, early: Option<Early>) -> Result<Ending, Failure> {
+pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> Result<Ending, Failure> {
     let arrived = Instant::now();
+    let early = begun.unwrap_or_else(begin).map_err(|errno| Failure::new(Ending::Cell, errno))?;
     let init = early.map_or(Init::New, Init::Early);
     let surroundings = Surroundings::of_process(None)?;
     let additions = compose::additions(&args.shared, &surroundings.world.cwd)?;

@@ -18,11 +18,11 @@ use std::ffi::OsString;
 use std::io::{self, Write as _};
 
 use self::demo::Around;
+use self::exec::Begun;
 use crate::cli::{self, CliError, ColorChoice, CommandLine, DemoArgs, Invocation, SelftestArgs};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
 use crate::hostile;
-use crate::launch::early::Early;
 use crate::policy::{Floor, files};
 
 /// Runs one command line, program name first, and says how the process is to end.
@@ -30,12 +30,12 @@ use crate::policy::{Floor, files};
 pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Ending {
     let arguments: Vec<OsString> = arguments.into_iter().collect();
     // Before the rest is read, because a cell takes longer to make than anything else.
-    let early = arguments.get(1).filter(|command| *command == "exec").and_then(|_| Early::begin());
+    let begun = arguments.get(1).filter(|command| *command == "exec").map(|_| exec::begin());
     let CommandLine { color, invocation } = match cli::parse(arguments) {
         Ok(command_line) => command_line,
         Err(error) => return help_or_usage(error),
     };
-    match dispatch(invocation, color, early) {
+    match dispatch(invocation, color, begun) {
         Ok(ending) => ending,
         Err(failure) => {
             if failure.ending() != PIPE_CLOSED {
@@ -50,12 +50,12 @@ pub fn main(arguments: impl IntoIterator<Item = OsString>) -> Ending {
 /// closes must not end the supervisor; what only prints ends as if it were not.
 const PIPE_CLOSED: Ending = Ending::Signalled(13);
 
-fn dispatch(invocation: Invocation, color: ColorChoice, early: Option<Early>) -> Result<Ending, Failure> {
+fn dispatch(invocation: Invocation, color: ColorChoice, begun: Option<Begun>) -> Result<Ending, Failure> {
     match invocation {
         Invocation::Completions { shell } => print(&completions::script(shell)),
         Invocation::Man { directory: None } => print(&man::page().map_err(man::failure)?),
         Invocation::Man { directory: Some(directory) } => man::write_pages(&directory).map_err(man::failure),
-        Invocation::Exec(args) => exec::run(&args, color, early),
+        Invocation::Exec(args) => exec::run(&args, color, begun),
         Invocation::Doctor(args) => doctor::run(&args, color),
         Invocation::Profile(args) => profile::run(&args, color),
         Invocation::Run(args) => run::run(&args, color),

@@ -105,6 +105,7 @@ fn detach() -> Result<()> {
     for number in 0..3 {
         descriptor::duplicate_to(null.as_fd(), number, false)?;
     }
+    own::filter_launcher()?;
     own::confine_launcher()
 }
 

@@ -4,11 +4,12 @@
 //! |---|---|---|---|
 //! | `no_new_privs`, not dumpable | before it reads from the client | from its start | before the cell |
 //! | capabilities of root | for looking and removing | for making cells | for making cells |
-//! | seccomp | what it needs, and nothing else | – | – |
+//! | seccomp | what it needs, and nothing else | all but what no cell may | as the launcher, from its start |
 //! | Landlock | counters and remains of cells | – | – |
 //!
-//! What a launcher clones inherits both. In a Landlock domain nothing can be mounted; and what a filter above the cell's
-//! refuses, the cell's does not tell of (seccomp(2): an error wins over a notification).
+//! What a launcher clones inherits both. In a Landlock domain nothing can be mounted; and of what a filter above the cell's
+//! refuses with an error, the cell's does not tell (seccomp(2): an error wins over a notification). So a launcher's filter
+//! answers with `SECCOMP_RET_TRACE`, which is `ENOSYS` and gives way to every refusal of the cell's.
 //!
 //! Neighbours: `commands::run` and `commands::exec` call it, and `launch::launcher` for itself. Never: is called with a
 //! second thread running.
@@ -48,7 +49,21 @@ const OF_LAUNCHER: u64 = cap::CHOWN
 const OF_SUPERVISOR: u64 =
     cap::DAC_OVERRIDE | cap::DAC_READ_SEARCH | cap::FOWNER | cap::KILL | cap::SYS_RESOURCE;
 
-/// For a launcher, before its first cell.
+/// For a launcher, before it clones anything: all its cells are to stand below the same filters.
+///
+/// # Errors
+/// The kernel's errno; `EPROTO` when the filter had no effect.
+pub fn filter_launcher() -> Result<()> {
+    process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;
+    filter::install(&filter::assemble(&own::launcher()))?;
+    match filter::adjust_no_clock() {
+        // Below a filter that refuses it too, as in a container, the error may be that one's.
+        Err(Errno(errno)) if errno != libc::EFAULT => Ok(()),
+        _ => Err(Errno(libc::EPROTO)),
+    }
+}
+
+/// For a launcher that has its filter, before its first cell.
 ///
 /// # Errors
 /// The kernel's errno.

@@ -149,10 +149,13 @@ mod tests {
     use crate::policy::add::Additions;
     use crate::policy::files::Library;
     use crate::policy::profile;
+    use crate::policy::syscalls::SyscallName;
 
     fn policy() -> Policy {
         let world = profile::World { home: None, workspace: std::path::Path::new("/w") };
-        Library::new(0, None, None).load("default", world, &|_| true, &Additions::default()).unwrap()
+        Library::new(0, None, None)
+            .load("default", world, &|_| SyscallName::Known, &Additions::default())
+            .unwrap()
     }
 
     fn host(lacking: &[Part]) -> Vec<(Part, State)> {

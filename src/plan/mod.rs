@@ -93,9 +93,9 @@ pub enum Refusal {
         /// Why there is no private root.
         failed: Failed,
     },
-    /// An unknown system call.
+    /// A system call that is unknown, or that no profile can allow.
     #[error("cannot compile the system call filter")]
-    Syscall(#[source] seccomp::UnknownSyscall),
+    Syscall(#[source] seccomp::BadSyscall),
     /// A path is granted and denied by the same name.
     #[error("`{}` is granted and denied at once", path.display())]
     GrantedAndDenied {

@@ -8,11 +8,12 @@ use std::path::{Path, PathBuf};
 use serde::Serialize;
 
 use super::Plan;
-use super::seccomp::{self, UnknownSyscall, Verdict};
+use super::seccomp::{self, BadSyscall, Verdict};
 use super::step::{Access, Step};
 use crate::host::reach::{Place, Reach};
 use crate::host::view::View;
 use crate::policy::path::{PathError, grantable};
+use crate::policy::syscalls::SyscallName;
 use crate::policy::{PathRule, Policy};
 
 /// What somebody wants to do with a path.
@@ -326,7 +327,7 @@ fn toml_text(text: &str) -> String {
 ///
 /// # Errors
 /// There is none of that name.
-pub fn syscall(policy: &Policy, name: &str) -> Result<Answer, UnknownSyscall> {
+pub fn syscall(policy: &Policy, name: &str) -> Result<Answer, BadSyscall> {
     let explained = seccomp::explain(name, &policy.syscalls)?;
     let named = |list: &[String]| list.iter().any(|known| known == name);
     let by = |rule: &str| By {
@@ -342,12 +343,17 @@ pub fn syscall(policy: &Policy, name: &str) -> Result<Answer, UnknownSyscall> {
         of_the_cell("the built-in system call list", explained.why)
     };
     let allow = format!("[syscalls]\nallow = [\"{name}\"]");
-    let denied = named(&policy.syscalls.deny);
+    let allowable = !named(&policy.syscalls.deny) && seccomp::named(name) == SyscallName::Known;
     let refused = |how: String| Answer {
         decision: Decision::Refused,
         by: by.clone(),
-        allow: (!denied).then(|| allow.clone()),
-        note: Some(how),
+        allow: allowable.then(|| allow.clone()),
+        note: Some(match seccomp::named(name) {
+            SyscallName::Never(_) => {
+                format!("{how}; no line allows it, the launcher's own filter refuses it too")
+            }
+            SyscallName::Known | SyscallName::Unknown => how,
+        }),
     };
     Ok(match explained.verdict {
         Verdict::Allow => Answer { decision: Decision::Allowed, by, allow: None, note: None },

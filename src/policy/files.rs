@@ -16,6 +16,7 @@ use super::config::{self, Config};
 use super::mistakes::{Mistakes, closest};
 use super::profile::{World, is_name};
 use super::resolve::resolve;
+use super::syscalls::SyscallName;
 use super::tokens::{self, Token};
 use super::{Policy, Source};
 
@@ -211,7 +212,7 @@ impl Library {
     /// Every built-in profile, and every one in the directories of profiles. Next to the configuration file any
     /// TOML file may lie, so what is there is found by its name only.
     #[must_use]
-    pub fn list(&self, world: World<'_>, known: &dyn Fn(&str) -> bool) -> Vec<Listed> {
+    pub fn list(&self, world: World<'_>, known: &dyn Fn(&str) -> SyscallName) -> Vec<Listed> {
         let built_in = BUILT_IN.iter().map(|(name, _)| ((*name).to_owned(), None));
         let own = self
             .files(false)
@@ -285,7 +286,7 @@ impl Library {
         &self,
         name_or_file: &str,
         world: World<'_>,
-        known: &dyn Fn(&str) -> bool,
+        known: &dyn Fn(&str) -> SyscallName,
         additions: &Additions,
     ) -> Result<Policy, FilesError> {
         let source = self.pick(name_or_file)?;
@@ -331,7 +332,7 @@ impl Library {
         &self,
         source: &Source,
         world: World<'_>,
-        known: &dyn Fn(&str) -> bool,
+        known: &dyn Fn(&str) -> SyscallName,
     ) -> Result<(Policy, Vec<PathBuf>), FilesError> {
         let mut sources: BTreeMap<String, Source> = BUILT_IN
             .iter()

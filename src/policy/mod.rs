@@ -20,6 +20,7 @@ pub mod pointer;
 pub mod print;
 pub mod profile;
 pub mod resolve;
+pub mod syscalls;
 pub mod tokens;
 mod toml_file;
 pub mod traps;

@@ -11,6 +11,7 @@ use toml::de::{DeTable, DeValue};
 
 use super::mistakes::{Mistake, Mistakes, Spot, closest, one_edit_away};
 use super::path::{PathError, SCRATCH, Variables, grantable};
+use super::syscalls::{NEVER_HINT, SyscallName, never_allowed};
 use super::toml_file::{Source, TomlFile, Value, list};
 use super::units::UnitError;
 use super::{Floor, Observe, PathRule, limits};
@@ -86,7 +87,11 @@ pub struct Profile {
 ///
 /// # Errors
 /// Every mistake of the text.
-pub fn parse(source: &Source, world: World<'_>, known: &dyn Fn(&str) -> bool) -> Result<Profile, Mistakes> {
+pub fn parse(
+    source: &Source,
+    world: World<'_>,
+    known: &dyn Fn(&str) -> SyscallName,
+) -> Result<Profile, Mistakes> {
     let (profile, mistakes) = read(source, world, known);
     Mistakes::none_or(profile, mistakes)
 }
@@ -95,7 +100,7 @@ pub fn parse(source: &Source, world: World<'_>, known: &dyn Fn(&str) -> bool) ->
 pub(super) fn read(
     source: &Source,
     world: World<'_>,
-    known: &dyn Fn(&str) -> bool,
+    known: &dyn Fn(&str) -> SyscallName,
 ) -> (Profile, Vec<Mistake>) {
     let (file, table) = TomlFile::open(source, SECTIONS);
     let variables = Variables { home: world.home, workspace: world.workspace, config: source.directory() };
@@ -130,7 +135,7 @@ fn is_pointer(text: &str) -> bool {
 struct Reader<'s, 'w> {
     file: TomlFile<'s>,
     variables: Variables<'w>,
-    known: &'w dyn Fn(&str) -> bool,
+    known: &'w dyn Fn(&str) -> SyscallName,
     profile: Profile,
 }
 
@@ -331,12 +336,21 @@ impl Reader<'_, '_> {
         let mut names = Vec::new();
         for item in self.file.items(value, &format!("`{key}`")) {
             let Some(name) = self.file.text(item, &format!("an item of `{key}`")) else { continue };
-            if (self.known)(name) {
-                names.push(name.to_owned());
-                continue;
+            match (self.known)(name) {
+                SyscallName::Never(why) if key == "allow" => {
+                    self.file.mistake(&item.span(), &never_allowed(name, why), Some(NEVER_HINT));
+                }
+                SyscallName::Known | SyscallName::Never(_) => names.push(name.to_owned()),
+                SyscallName::Unknown => {
+                    let known = |name: &str| (self.known)(name) != SyscallName::Unknown;
+                    let hint = one_edit_away(name, &known).map(|meant| format!("did you mean `{meant}`?"));
+                    self.file.mistake(
+                        &item.span(),
+                        &format!("unknown system call `{name}`"),
+                        hint.as_deref(),
+                    );
+                }
             }
-            let hint = one_edit_away(name, self.known).map(|meant| format!("did you mean `{meant}`?"));
-            self.file.mistake(&item.span(), &format!("unknown system call `{name}`"), hint.as_deref());
         }
         match key {
             "allow" => self.profile.syscalls_allow = names,

@@ -6,6 +6,7 @@ use std::collections::BTreeMap;
 
 use super::mistakes::{Mistake, Mistakes, closest};
 use super::profile::{Located, Profile, World, read};
+use super::syscalls::SyscallName;
 use super::{
     Audit, Environment, Filesystem, Floor, Limits, Observe, PathRule, Policy, Source, Syscalls, limits,
 };
@@ -69,7 +70,7 @@ pub fn resolve(
     source: &Source,
     sources: &BTreeMap<String, Source>,
     world: World<'_>,
-    known: &dyn Fn(&str) -> bool,
+    known: &dyn Fn(&str) -> SyscallName,
 ) -> Result<Policy, Mistakes> {
     let mut mistakes = Vec::new();
     let mut chain: Vec<(&Source, Profile)> = Vec::new();

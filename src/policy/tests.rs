@@ -14,6 +14,7 @@ use super::mistakes::Mistakes;
 use super::print::to_toml;
 use super::profile::World;
 use super::resolve::resolve;
+use super::syscalls::SyscallName;
 use super::{Floor, Observe, PathRule, Policy, Source, config, limits, profile};
 use crate::outcome::Limit;
 
@@ -21,8 +22,14 @@ fn world() -> World<'static> {
     World { home: Some(Path::new("/home/u")), workspace: Path::new("/srv/p") }
 }
 
-fn known(name: &str) -> bool {
-    ["accept", "accept4", "bind", "connect", "listen", "socket", "ptrace", "openat2"].contains(&name)
+fn known(name: &str) -> SyscallName {
+    match name {
+        "bpf" => SyscallName::Never("it runs in the kernel"),
+        "accept" | "accept4" | "bind" | "connect" | "listen" | "socket" | "ptrace" | "openat2" => {
+            SyscallName::Known
+        }
+        _ => SyscallName::Unknown,
+    }
 }
 
 fn source(name: &str, text: &str) -> Source {
@@ -80,7 +87,8 @@ open_files = 64
 output = "0B"
 
 [syscalls]
-deny = ["opneat2", "no_such_call"]
+allow = ["bpf"]
+deny = ["bpf", "opneat2", "no_such_call"]
 
 [environment]
 pass = ["LC_*"]

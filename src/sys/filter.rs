@@ -1,8 +1,9 @@
 //! seccomp(2): installing a filter.
 //!
-//! Neighbours: `plan::seccomp` compiles the program, `launch::init` installs it. Never: changes it.
+//! Neighbours: `plan::seccomp` compiles the program, `launch::init` and `launch::own` install it. Never: changes it.
 
 use std::os::fd::{FromRawFd, OwnedFd};
+use std::sync::atomic::{AtomicU32, Ordering};
 
 use super::{Errno, Result, check};
 
@@ -15,12 +16,30 @@ pub fn assemble(program: &[(u16, u8, u8, u32)]) -> Vec<Instruction> {
     program.iter().map(|&(code, jt, jf, k)| Instruction { code, jt, jf, k }).collect()
 }
 
+/// Filters that this process has put on itself, or that it has from one that it was cloned from.
+static OWN: AtomicU32 = AtomicU32::new(0);
+
+/// How many of this process's filters come from this program, and not from whoever started it.
+#[must_use]
+pub fn own() -> u32 {
+    OWN.load(Ordering::Relaxed)
+}
+
 /// `SECCOMP_SET_MODE_FILTER`; needs `no_new_privs`.
 ///
 /// # Errors
 /// The kernel's errno; `EINVAL` for a program that it does not accept.
 pub fn install(program: &[Instruction]) -> Result<()> {
     set(program, 0).map(drop)
+}
+
+/// adjtimex(2) of nothing: `EFAULT` from the kernel, another error from a filter.
+///
+/// # Errors
+/// Always.
+pub fn adjust_no_clock() -> Result<()> {
+    // SAFETY: adjtimex first reads a struct where its argument points, and a null pointer is an error.
+    check(unsafe { libc::syscall(libc::SYS_adjtimex, std::ptr::null_mut::<libc::timex>()) }).map(drop)
 }
 
 /// `SECCOMP_FILTER_FLAG_NEW_LISTENER`: installs a program that tells, close-on-exec listener included. Once a call was
@@ -44,7 +63,9 @@ fn set(program: &[Instruction], flags: libc::c_ulong) -> Result<libc::c_long> {
     let length = libc::c_ushort::try_from(program.len()).map_err(|_overflow| Errno(libc::EINVAL))?;
     let program = libc::sock_fprog { len: length, filter: program.as_ptr().cast_mut() };
     // SAFETY: the kernel copies `len` instructions from `filter` and writes nothing; both outlive the call.
-    check(unsafe {
+    let answer = check(unsafe {
         libc::syscall(libc::SYS_seccomp, libc::SECCOMP_SET_MODE_FILTER, flags, &raw const program)
-    })
+    })?;
+    OWN.fetch_add(1, Ordering::Relaxed);
+    Ok(answer)
 }

@@ -12,6 +12,7 @@ use crate::policy::add::Additions;
 use crate::policy::files::Library;
 use crate::policy::pointer::Pointer;
 use crate::policy::profile;
+use crate::policy::syscalls::SyscallName;
 
 /// `data` with files and links, `data2` beside it, and `out` that nobody granted.
 struct Tree {
@@ -56,7 +57,8 @@ impl Tree {
             write: vec![self.at("data/sub").into()],
             ..Additions::default()
         };
-        let mut policy = Library::new(0, None, None).load("default", world, &|_| true, &more).unwrap();
+        let mut policy =
+            Library::new(0, None, None).load("default", world, &|_| SyscallName::Known, &more).unwrap();
         let secret = PathRule {
             path: self.at("data/secret").into(),
             why: String::new(),

@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use std::sync::OnceLock;
 
 use crate::host::cgroups::NEEDED;
-use crate::sys::identity;
+use crate::sys::{filter, identity};
 
 /// A kernel that gives what Linux gives only in part.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -36,7 +36,7 @@ pub struct Clues {
     pub max_user_namespaces: Option<u64>,
     /// The active security modules, comma-separated; unknown without securityfs.
     pub lsm: Option<String>,
-    /// A filter was inherited (`Seccomp: 2` in `/proc/self/status`).
+    /// A filter was inherited (`Seccomp_filters` in `/proc/self/status` are more than this program's own).
     pub filtered: bool,
     /// The kind of container, if there are signs of one.
     pub container: Option<String>,
@@ -86,7 +86,8 @@ impl Clues {
             lsm: text("/sys/kernel/security/lsm"),
             filtered: status
                 .lines()
-                .any(|line| line.strip_prefix("Seccomp:").is_some_and(|mode| mode.trim() == "2")),
+                .find_map(|line| line.strip_prefix("Seccomp_filters:")?.trim().parse().ok())
+                .is_some_and(|filters: u32| filters > filter::own()),
             container: container(&exists),
             proc_masked: masked(&mounts),
             foreign: foreign(&version),

@@ -35,43 +35,71 @@ use groups::{GROUPS, Group};
 pub use observe::{observing, opens};
 pub use past::PAST_LANDLOCK;
 use rules::{Action, Entry, Errno};
-use table::TABLE;
-pub use table::{is_known, name, names, number};
+use table::{TABLE, is_known};
+pub use table::{name, names, number};
 pub use tree::AUDIT_ARCH_X86_64;
 use tree::{Instruction, NO_CALL, Range, X32_BIT};
 
 use crate::policy::Syscalls;
+use crate::policy::syscalls::{NEVER_HINT, SyscallName, never_allowed};
 
 #[cfg(not(target_arch = "x86_64"))]
 compile_error!("the system call filter has numbers and argument rules for x86-64 only");
 
-/// A name in `[syscalls]` that no system call has.
+/// A name in `[syscalls]` that cannot stand there.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("unknown system call `{name}`")]
-pub struct UnknownSyscall {
-    /// As it was written.
-    pub name: String,
-    /// The known name that is nearest, if one is near.
-    pub nearest: Option<&'static str>,
+pub enum BadSyscall {
+    /// No system call has it.
+    #[error("unknown system call `{name}`")]
+    Unknown {
+        /// As it was written.
+        name: String,
+        /// The known name that is nearest, if one is near.
+        nearest: Option<&'static str>,
+    },
+    /// The launcher's filter would refuse what the profile allows.
+    #[error("{}", never_allowed(name, why))]
+    Never {
+        /// Which.
+        name: &'static str,
+        /// Why, without a full stop.
+        why: &'static str,
+    },
 }
 
-impl UnknownSyscall {
+impl BadSyscall {
     /// The error for a name, if no call has it.
-    ///
-    /// # Errors
-    /// The name is not in the table.
-    pub fn check(name: &str) -> Result<(), Self> {
+    fn check(name: &str) -> Result<(), Self> {
         if is_known(name) {
             return Ok(());
         }
-        Err(Self { name: name.to_owned(), nearest: suggest::nearest(name, names()) })
+        Err(Self::Unknown { name: name.to_owned(), nearest: suggest::nearest(name, names()) })
     }
 
     /// What to do about it.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        self.nearest.map(|nearest| format!("did you mean `{nearest}`?"))
+        match self {
+            Self::Unknown { nearest, .. } => nearest.map(|nearest| format!("did you mean `{nearest}`?")),
+            Self::Never { .. } => Some(NEVER_HINT.to_owned()),
+        }
     }
+}
+
+/// What a profile may do with a name.
+#[must_use]
+pub fn named(name: &str) -> SyscallName {
+    match (is_known(name), never(name)) {
+        (false, _) => SyscallName::Unknown,
+        (true, Some((_, why))) => SyscallName::Never(why),
+        (true, None) => SyscallName::Known,
+    }
+}
+
+/// A call that is refused to every cell, by its name, and why.
+fn never(name: &str) -> Option<(&'static str, &'static str)> {
+    let name = own::NEVER.iter().find(|never| **never == name)?;
+    Some((name, GROUP_OF.get(name).map_or("not in the allow-list", |group| group.why)))
 }
 
 /// What becomes of a system call.
@@ -99,18 +127,19 @@ pub struct Explanation {
 /// The program for `SECCOMP_SET_MODE_FILTER`: code, jump if true, jump if false, operand of each `struct sock_filter`.
 ///
 /// # Errors
-/// A name in `changes` is not a system call.
-pub fn compile(changes: &Syscalls) -> Result<Vec<Instruction>, UnknownSyscall> {
+/// A name in `changes` is not a system call, or one that no profile can allow.
+pub fn compile(changes: &Syscalls) -> Result<Vec<Instruction>, BadSyscall> {
     check(changes)?;
-    Ok(tree::program(&ranges(|name| decide(name, changes).0)))
+    let unknown = Entry::Always(Action::Refuse(Errno::Nosys));
+    Ok(tree::program(&ranges(unknown, |name| decide(name, changes).0)))
 }
 
 /// What becomes of a call that is known by its name, and why.
 ///
 /// # Errors
-/// `call` or a name in `changes` is not a system call.
-pub fn explain(call: &str, changes: &Syscalls) -> Result<Explanation, UnknownSyscall> {
-    UnknownSyscall::check(call)?;
+/// `call` or a name in `changes` is not a system call, or `changes` allow one that no profile can.
+pub fn explain(call: &str, changes: &Syscalls) -> Result<Explanation, BadSyscall> {
+    BadSyscall::check(call)?;
     check(changes)?;
     Ok(explain_known(call, changes))
 }
@@ -118,8 +147,8 @@ pub fn explain(call: &str, changes: &Syscalls) -> Result<Explanation, UnknownSys
 /// What becomes of a call of the x86-64 architecture that is known by its number only, and why.
 ///
 /// # Errors
-/// A name in `changes` is not a system call.
-pub fn explain_number(call: u32, changes: &Syscalls) -> Result<Explanation, UnknownSyscall> {
+/// A name in `changes` is not a system call, or one that no profile can allow.
+pub fn explain_number(call: u32, changes: &Syscalls) -> Result<Explanation, BadSyscall> {
     check(changes)?;
     Ok(match name(call) {
         Some(name) => explain_known(name, changes),
@@ -133,9 +162,13 @@ pub fn explain_number(call: u32, changes: &Syscalls) -> Result<Explanation, Unkn
     })
 }
 
-/// Are all names known?
-fn check(changes: &Syscalls) -> Result<(), UnknownSyscall> {
-    changes.allow.iter().chain(&changes.deny).try_for_each(|name| UnknownSyscall::check(name))
+/// Are all names known, and is nothing allowed that the launcher's filter would refuse all the same?
+fn check(changes: &Syscalls) -> Result<(), BadSyscall> {
+    changes.allow.iter().chain(&changes.deny).try_for_each(|name| BadSyscall::check(name))?;
+    match changes.allow.iter().find_map(|name| never(name)) {
+        Some((name, why)) => Err(BadSyscall::Never { name, why }),
+        None => Ok(()),
+    }
 }
 
 /// The group of each call.
@@ -151,7 +184,7 @@ fn decide(name: &str, changes: &Syscalls) -> (Entry, &'static str) {
     if changes.deny.iter().any(|denied| denied == name) {
         // A call that is refused anyway keeps its error, because callers know how to do without it.
         let entry = match entry {
-            Entry::Always(Action::Refuse(_) | Action::Kill) => entry,
+            Entry::Always(Action::Refuse(_) | Action::Yield | Action::Kill) => entry,
             Entry::Always(Action::Allow) | Entry::Arguments(_) => refused,
         };
         return (entry, "the profile denies it");
@@ -168,15 +201,15 @@ fn explain_known(name: &str, changes: &Syscalls) -> Explanation {
     let verdict = match entry {
         Entry::Always(Action::Allow) => Verdict::Allow,
         Entry::Always(Action::Refuse(errno)) => Verdict::Errno(errno.name()),
+        Entry::Always(Action::Yield) => Verdict::Errno(Errno::Nosys.name()),
         Entry::Always(Action::Kill) => Verdict::Kill,
         Entry::Arguments(rule) => Verdict::Conditional(rule.text),
     };
     Explanation { verdict, why }
 }
 
-/// The table as ranges of equal answers, holes and all that comes after it included.
-fn ranges(decide: impl Fn(&str) -> Entry) -> Vec<Range> {
-    let unknown = Entry::Always(Action::Refuse(Errno::Nosys));
+/// The table as ranges of equal answers; holes and all that comes after it are `unknown`.
+fn ranges(unknown: Entry, decide: impl Fn(&str) -> Entry) -> Vec<Range> {
     let mut ranges: Vec<Range> = Vec::new();
     let mut extend = |first: u32, entry: Entry| {
         if ranges.last().is_none_or(|last| last.entry != entry) {

@@ -1,6 +1,8 @@
-//! The filter of a supervisor: what it needs while it serves, and nothing else.
+//! The filters of toolcell's own processes. A supervisor's: what it needs while it serves, and nothing else. A launcher's, which
+//! stands above those of all its cells: everything but what neither making a cell nor any cell can need.
 //!
-//! Neighbours: `launch::own` installs it. Never: depends on a profile or a plan.
+//! Neighbours: `launch::own` installs them; `mod` refuses a profile that allows what a launcher's filter does not. Never:
+//! depends on a profile or a plan.
 
 use super::rules::{self, Action, Entry, Errno};
 use super::{Group, Instruction, ranges, tree};
@@ -48,7 +50,33 @@ pub(super) const SUPERVISOR: &[Group] = &[
 /// For a supervisor that has started.
 #[must_use]
 pub fn supervisor() -> Vec<Instruction> {
-    tree::program(&ranges(|name| {
+    let unknown = NOSYS;
+    tree::program(&ranges(unknown, |name| {
         SUPERVISOR.iter().find(|group| group.names.contains(&name)).map_or(PERM, |group| group.entry)
+    }))
+}
+
+/// What no launcher calls and no cell may, whatever its profile says. `keyctl` is not among them, because init leaves the
+/// user's keyring by it, nor are calls whose use inside a cell is the cell's own affair.
+#[rustfmt::skip]
+pub(super) const NEVER: &[&str] = &[
+    // The machine's.
+    "init_module", "finit_module", "delete_module", "kexec_load", "kexec_file_load", "reboot", "swapon", "swapoff",
+    "settimeofday", "clock_settime", "adjtimex", "clock_adjtime",
+    "acct", "quotactl", "quotactl_fd", "vhangup", "iopl", "ioperm",
+    // Programs of one's own in the kernel, and its insides.
+    "bpf", "perf_event_open", "userfaultfd",
+    // Past every path rule, and past every filter.
+    "open_by_handle_at",
+    "io_uring_setup", "io_uring_enter", "io_uring_register",
+];
+
+/// For a launcher, before its first cell. What it refuses it leaves to a cell's own filter to refuse, which has an error
+/// and a record for it.
+#[must_use]
+pub fn launcher() -> Vec<Instruction> {
+    tree::program(&ranges(ALLOW, |name| match NEVER.contains(&name) {
+        true => Entry::Always(Action::Yield),
+        false => ALLOW,
     }))
 }

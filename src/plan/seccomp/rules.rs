@@ -54,6 +54,8 @@ pub(super) enum Action {
     Allow,
     /// It returns this error and does nothing.
     Refuse(Errno),
+    /// It returns `ENOSYS`, unless a filter below this one has an answer of its own: every answer but "it runs" goes before.
+    Yield,
     /// The whole process dies: nothing honest makes this call.
     Kill,
 }

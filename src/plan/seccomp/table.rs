@@ -407,7 +407,7 @@ pub fn name(number: u32) -> Option<&'static str> {
 
 /// Is there a call of this name?
 #[must_use]
-pub fn is_known(name: &str) -> bool {
+pub(super) fn is_known(name: &str) -> bool {
     number(name).is_some()
 }
 

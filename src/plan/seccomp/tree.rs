@@ -24,6 +24,9 @@ pub(super) const RETURN: u16 = 0x06; // BPF_RET | BPF_K
 // linux/seccomp.h
 pub(super) const RET_ALLOW: u32 = 0x7fff_0000;
 pub(super) const RET_ERRNO: u32 = 0x0005_0000;
+/// Without a tracer: `ENOSYS`. Of several filters' answers the one with the lowest number as a signed word is given, and this
+/// one's is above all but those that let a call run.
+const RET_TRACE: u32 = 0x7ff0_0000;
 const RET_KILL_PROCESS: u32 = 0x8000_0000;
 /// Offsets in `struct seccomp_data`: number, architecture, then the instruction pointer and six arguments of 64 bits.
 pub(super) const NUMBER: u32 = 0;
@@ -133,6 +136,7 @@ impl Backwards {
         let value = match action {
             Action::Allow => RET_ALLOW,
             Action::Refuse(errno) => RET_ERRNO | errno.number(),
+            Action::Yield => RET_TRACE,
             Action::Kill => RET_KILL_PROCESS,
         };
         let label = self.push((RETURN, 0, 0, value));

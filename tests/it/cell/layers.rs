@@ -237,6 +237,43 @@ fn the_filter_alone_refuses_calls() {
 }
 
 #[test]
+fn the_launchers_filter_alone_refuses_what_no_profile_can_allow() {
+    let scene = Scene::new();
+    // Each bare answer is the kernel's to arguments that it takes from nobody: nothing happens, whoever asks.
+    let calls = [
+        (libc::SYS_bpf, "100", "EINVAL"),
+        (libc::SYS_perf_event_open, "0", "EFAULT"),
+        (libc::SYS_userfaultfd, "0xff", "EINVAL"),
+        (libc::SYS_io_uring_setup, "1", "EFAULT"),
+        (libc::SYS_io_uring_enter, "0xffffffff", "EBADF"),
+        (libc::SYS_quotactl_fd, "0xffffffff", "EBADF"),
+        (libc::SYS_finit_module, "0xffffffff", "EBADF"),
+        (libc::SYS_adjtimex, "0", "EFAULT"),
+        (libc::SYS_clock_adjtime, "0", "EFAULT"),
+        (libc::SYS_iopl, "4", "EINVAL"),
+        (libc::SYS_reboot, "0", "EINVAL"),
+    ];
+    let within: Vec<_> =
+        calls.map(|(call, argument, _)| (format!("syscall,{call},{argument}"), "ENOSYS")).into();
+    for (line, (_, _, answer)) in bare(&operations(&within)).lines().zip(calls) {
+        // As in the test above, and an ordinary user has no right to some of them.
+        if !line.ends_with(answer) {
+            assert!(line.ends_with("ENOSYS") || line.ends_with("EPERM"), "{line}, not {answer}");
+            skip(&format!("bare: {line}"));
+        }
+    }
+    let others = table![
+        "syscall", libc::SYS_getpid => "ok";
+        "syscall", libc::SYS_keyctl, 0, "-3", 1 => "ok";
+        "syscall", "100000" => "ENOSYS";
+        "syscall", "0x40000027" => "signal 31";
+        "int80" => "signal 31";
+    ];
+    let all = [within, others.into()].concat();
+    compare(&scene.run(&only(scene.plan("", &operations(&all)), &[], |_| false)).stdout, &all, "");
+}
+
+#[test]
 fn dropped_capabilities_alone_leave_root_without_power() {
     if needs_root("an ordinary user has no capabilities to drop") {
         return;

@@ -111,7 +111,16 @@ fn exec_gains_no_privileges() {
     let scene = Scene::new();
     let staying = Staying::start(&scene, &[]);
     let of_process = |file: &str| format!("/proc/{}/{file}", staying.child.id());
-    assert!(fs::read_to_string(of_process("status")).unwrap().contains("\nNoNewPrivs:\t1\n"));
+    let status = fs::read_to_string(of_process("status")).unwrap();
+    assert!(status.contains("\nNoNewPrivs:\t1\n") && status.contains("\nSeccomp:\t2\n"), "{status}");
+    // One more than exec was started with, and another for the cell's own.
+    let filters = |of: &str| -> u32 {
+        let status = fs::read_to_string(format!("/proc/{of}/status")).unwrap();
+        let line = status.lines().find_map(|line| line.strip_prefix("Seccomp_filters:"));
+        line.unwrap().trim().parse().unwrap()
+    };
+    let own = filters(&staying.child.id().to_string());
+    assert_eq!((own, filters(&staying.init().to_string())), (filters("self") + 1, filters("self") + 2));
     // The files of a process that is not dumpable belong to root.
     assert_eq!(fs::metadata(of_process("environ")).unwrap().uid(), 0);
 }

@@ -108,7 +108,7 @@ fn launches_a_plan() {
     let stdin = std::io::stdin();
     let _held: Vec<_> = (0..100).map(|_| descriptor::duplicate_above(stdin.as_fd(), 3).unwrap()).collect();
     wait_until_alone();
-    own::confine_launcher().unwrap();
+    own::filter_launcher().and_then(|()| own::confine_launcher()).unwrap();
     // One that refuses nothing, as in a container: it must not be taken for the cell's.
     filter::install(&filter::assemble(&[(0x06, 0, 0, 0x7fff_0000)])).unwrap();
     let mut outcome = launch(plan.clone(), 0).unwrap();
@@ -130,6 +130,7 @@ pub(super) fn serve(plan: Plan) -> ! {
     // The harness has begun a line.
     std::io::Write::write_all(&mut std::io::stdout(), b"\n").unwrap();
     wait_until_alone();
+    own::filter_launcher().unwrap();
     let outcome = launch(plan, 0).unwrap();
     assert!(outcome.failed.is_none(), "{outcome:?}");
     process::exit_now(0)

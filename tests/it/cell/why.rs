@@ -198,9 +198,25 @@ fn calls_and_connections_are_answered_without_a_cell() {
         (output.status.code().unwrap(), String::from_utf8(output.stdout).unwrap())
     };
     assert_eq!(code(&["--syscall", "read"]).0, 0);
+    let (status, said) = code(&["--syscall", "ptrace"]);
+    assert_eq!(status, 119);
+    assert!(said.contains("allow = [\"ptrace\"]"), "{said}");
     let (status, said) = code(&["--syscall", "bpf"]);
     assert_eq!(status, 119);
-    assert!(said.contains("allow = [\"bpf\"]"), "{said}");
+    assert!(said.contains("no line allows it") && !said.contains("allow = ["), "{said}");
+    // The launcher's filter would refuse it all the same, so a profile that allows it is none.
+    let profile = scene.profile("syscalls.allow = [\"bpf\"]\n");
+    for arguments in [&["profile", "check", &profile][..], &["profile", "why", &profile, "--syscall", "bpf"]]
+    {
+        let output = scene.command(arguments[0]).args(&arguments[1..]).output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        assert_eq!(output.status.code(), Some(120), "{said}");
+        assert!(
+            said.contains("no profile can allow system call `bpf`: programs that run in the kernel"),
+            "{said}"
+        );
+        assert!(said.contains("hint: take it out of `allow`"), "{said}");
+    }
     assert_eq!(code(&["--syscall", "no_such_call"]).0, 2);
     assert_eq!(code(&["--connect", "example.com:443"]).0, 119);
     assert_eq!(code(&["--connect", "example.com:443", "--prove"]).0, 2);

@@ -28,7 +28,7 @@ fn supervisor_and_launcher_are_confined() {
         let init = ready(&client, 1).await;
         let inherited = status("self", "Seccomp_filters", 10);
         for (pid, filters, without) in
-            [(client.supervisor(), 1, MACHINE | ADMIN), (launcher(&client), 0, MACHINE), (init, 1, u64::MAX)]
+            [(client.supervisor(), 1, MACHINE | ADMIN), (launcher(&client), 1, MACHINE), (init, 2, u64::MAX)]
         {
             let pid = pid.to_string();
             assert_eq!(status(&pid, "NoNewPrivs", 10), 1);
