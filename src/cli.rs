@@ -10,7 +10,7 @@ mod mistake;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
-pub use audit::{AuditArgs, AuditCommand};
+pub use audit::{AuditArgs, AuditCommand, Chosen};
 use clap::ArgMatches;
 use clap::error::ErrorKind;
 use clap_complete::Shell;

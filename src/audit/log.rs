@@ -18,7 +18,8 @@ use super::checkpoint::{Checkpoint, beside};
 use super::file::{FileError, open_private};
 use super::key::Key;
 use super::line::to_line;
-use super::record::Torn;
+use super::record::{Continued, Torn};
+use super::rotate::{self, Bounds};
 use super::tail;
 
 /// How long another writer may hold the log. It needs microseconds; whoever holds it longer stops the call, not
@@ -73,7 +74,7 @@ impl LogError {
     }
 }
 
-/// An open audit log. It is opened once; a log that is renamed is followed.
+/// An open audit log. It is opened once, and rotated only then; a log that is renamed is followed.
 #[derive(Debug)]
 pub struct Log {
     path: PathBuf,
@@ -103,34 +104,56 @@ impl Log {
     /// # Errors
     /// When it cannot be opened, or is not such a file, or what is to be sealed cannot be.
     pub fn open(path: &Path, owner: u32) -> Result<Self, LogError> {
+        Self::open_within(path, owner, Bounds::default())
+    }
+
+    /// The same with other bounds than the usual ones: a log that is out of them becomes an earlier file, unless another
+    /// process has it open.
+    ///
+    /// # Errors
+    /// When it cannot be opened.
+    pub fn open_within(path: &Path, owner: u32, bounds: Bounds) -> Result<Self, LogError> {
         let beside = Arc::new(open_private(&beside(path), owner, false)?);
+        let deadline = Instant::now() + PATIENCE;
+        let alone = match beside.try_lock() {
+            Ok(()) => true,
+            Err(TryLockError::WouldBlock) => false,
+            Err(TryLockError::Error(source)) => return Err(LogError::Lock { path: path.to_owned(), source }),
+        };
+        if !alone {
+            wait_for(path, || beside.try_lock_shared(), deadline)?;
+        }
+        let mut log = Self::as_it_is(path, owner, Arc::clone(&beside))?;
+        if alone {
+            let set_aside = {
+                let inner = log.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
+                rotate::set_aside(path, &inner.file, bounds, SystemTime::now())
+            };
+            if set_aside.map_err(|source| LogError::Write { path: path.to_owned(), source })? {
+                let before = std::mem::take(&mut log.remarks);
+                log = Self::as_it_is(path, owner, Arc::clone(&beside))?;
+                log.remarks.splice(..0, before);
+            }
+            wait_for(path, || beside.try_lock_shared(), deadline)?;
+        }
+        Ok(log)
+    }
+
+    /// Opens the file, and finds out where the chain goes on.
+    fn as_it_is(path: &Path, owner: u32, beside: Arc<File>) -> Result<Self, LogError> {
         let file = Arc::new(open_private(path, owner, true)?);
         let inner = Mutex::new(Inner { file, beside, signed: 0, link: Link::default(), length: None });
         let log = Self { path: path.to_owned(), inner, remarks: Vec::new() };
-        let remarks = log.locked(PATIENCE, |inner| {
-            let name = path.display();
-            let mut remarks = Vec::new();
-            let kept = kept(&inner.beside)?;
-            let torn = inner.append(None)?;
-            if torn > 0 {
-                remarks.push(format!(
-                    "the audit log `{name}` ended in an unfinished line ({torn} bytes), which is sealed now"
-                ));
-            }
-            if let Some(kept) = kept.filter(|kept| kept.number > inner.link.number) {
-                let (first, last) = (inner.link.number + 1, kept.number);
-                remarks.push(format!("records {first} to {last} of the audit log `{name}` are gone"));
-                inner.link = kept;
-            }
-            Ok(remarks)
-        })?;
+        let remarks = log.locked(PATIENCE, |inner| inner.found(path))?;
         Ok(Self { remarks, ..log })
     }
 
-    /// Where it is, and the file beside it.
+    /// Where it is, with the file beside it and the earlier ones.
     #[must_use]
-    pub fn files(&self) -> [PathBuf; 2] {
-        [self.path.clone(), beside(&self.path)]
+    pub fn files(&self) -> Vec<PathBuf> {
+        // Where they cannot be listed, the log could not have been opened.
+        let earlier = rotate::earlier(&self.path).unwrap_or_default();
+        earlier.into_iter().chain([self.path.clone(), beside(&self.path)]).collect()
     }
 
     /// What a person should know of how the log was found.
@@ -181,33 +204,65 @@ impl Log {
     ) -> Result<T, LogError> {
         // A thread that panicked while it held the file left at worst an unfinished line.
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        self.lock(&inner.file, Instant::now() + patience)?;
+        wait_for(&self.path, || inner.file.try_lock(), Instant::now() + patience)?;
         let done = work(&mut inner);
         let unlocked = inner.file.unlock();
         let done = done.map_err(|source| LogError::Write { path: self.path.clone(), source })?;
         unlocked.map_err(|source| LogError::Lock { path: self.path.clone(), source })?;
         Ok(done)
     }
+}
 
-    /// Waits for the lock with a deadline. flock(2) has none, and tells nobody when a lock comes free, so this
-    /// looks again and again.
-    fn lock(&self, file: &File, deadline: Instant) -> Result<(), LogError> {
-        loop {
-            match file.try_lock() {
-                Ok(()) => return Ok(()),
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                    std::thread::park_timeout(Duration::from_micros(200));
-                }
-                Err(TryLockError::WouldBlock) => return Err(LogError::Busy(self.path.clone())),
-                Err(TryLockError::Error(source)) => {
-                    return Err(LogError::Lock { path: self.path.clone(), source });
-                }
+/// Waits for a lock with a deadline. flock(2) has none, and tells nobody when a lock comes free, so this looks again and
+/// again.
+fn wait_for(
+    path: &Path,
+    lock: impl Fn() -> Result<(), TryLockError>,
+    deadline: Instant,
+) -> Result<(), LogError> {
+    loop {
+        match lock() {
+            Ok(()) => return Ok(()),
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::park_timeout(Duration::from_micros(200));
+            }
+            Err(TryLockError::WouldBlock) => return Err(LogError::Busy(path.to_owned())),
+            Err(TryLockError::Error(source)) => {
+                return Err(LogError::Lock { path: path.to_owned(), source });
             }
         }
     }
 }
 
 impl Inner {
+    /// Seals what is unfinished, goes on behind earlier files, and says what a person should know.
+    fn found(&mut self, path: &Path) -> io::Result<Vec<String>> {
+        let name = path.display();
+        let mut remarks = Vec::new();
+        let kept = kept(&self.beside)?;
+        let mut previous = None;
+        if tail::find(&self.file, self.file.metadata()?.len())?.link.is_none() {
+            previous = rotate::earlier(path)?.pop();
+            self.link = previous.as_deref().map(rotate::end_of).transpose()?.flatten().unwrap_or_default();
+        }
+        let torn = self.append(None)?;
+        if torn > 0 {
+            remarks.push(format!(
+                "the audit log `{name}` ended in an unfinished line ({torn} bytes), which is sealed now"
+            ));
+        }
+        if let Some(kept) = kept.filter(|kept| kept.number > self.link.number) {
+            let (first, last) = (self.link.number + 1, kept.number);
+            remarks.push(format!("records {first} to {last} of the audit log `{name}` are gone"));
+            self.link = kept;
+        }
+        if let Some(previous) = previous {
+            let previous = previous.file_name().unwrap_or_default().to_string_lossy().into_owned();
+            self.append_with(|link| Ok(Some(to_line(&Continued::new(&previous, link, SystemTime::now()))?)))?;
+        }
+        Ok(remarks)
+    }
+
     /// Appends a line with one write(2); in front of it, if need be, what seals the remains of another one. What the
     /// system call did not take is written by a second one, the lock being held, or gives the error. Says how many
     /// bytes were sealed.
@@ -372,6 +427,46 @@ mod tests {
         File::create(&path).unwrap();
         log.write(&json!({"a": 3})).unwrap();
         assert_eq!(lines(&path)[0]["number"], 3);
+    }
+
+    #[test]
+    fn a_large_or_old_log_becomes_an_earlier_file_unless_somebody_has_it_open() {
+        let directory = TestDirectory::new();
+        let path = directory.path.join("log");
+        let large = Bounds { size: 1, ..Bounds::default() };
+        let old = Bounds { age: Duration::ZERO, ..Bounds::default() };
+        let open = |bounds| Log::open_within(&path, directory.owner, bounds).unwrap();
+        let record = || json!({"event": "started", "time": "2026-11-22T14:05:09.000123Z"});
+        // There is nothing to set aside yet.
+        drop(open(large));
+        let first = open(Bounds::default());
+        first.write(&record()).unwrap();
+        first.write(&record()).unwrap();
+        let second = open(large);
+        second.write(&record()).unwrap();
+        assert_eq!(first.files(), [path.clone(), directory.path.join("log.checkpoint")]);
+        drop((first, second));
+
+        for bounds in [large, old] {
+            let log = open(bounds);
+            log.write(&record()).unwrap();
+        }
+        drop(open(Bounds::default()));
+        let earlier = rotate::earlier(&path).unwrap();
+        assert_eq!(earlier, ["log.1", "log.4"].map(|name| directory.path.join(name)));
+        let numbers = |path: &Path| -> Vec<u64> {
+            lines(path).iter().map(|line| line["number"].as_u64().unwrap()).collect()
+        };
+        assert_eq!(numbers(&earlier[0]), [1, 2, 3]);
+        assert_eq!((numbers(&earlier[1]), numbers(&path)), (vec![4, 5], vec![6, 7]));
+        let continued = &lines(&path)[0];
+        assert_eq!((&continued["event"], &continued["count"]), (&json!("continued"), &json!(5)));
+        assert_eq!(continued["previous"], "log.4");
+        // Killed between the two steps: the file is not there.
+        fs::remove_file(&path).unwrap();
+        fs::remove_file(directory.path.join("log.checkpoint")).unwrap();
+        open(Bounds::default()).write(&record()).unwrap();
+        assert_eq!(numbers(&path), [6, 7]);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use std::time::{Duration, SystemTime};
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
-use super::chain::Hash;
+use super::chain::{Hash, Link};
 use super::parameters::{Parameters, REDACTED};
 use super::stamp::rfc3339;
 use crate::call::Call;
@@ -85,6 +85,38 @@ impl Torn {
             time: rfc3339(now),
             bytes,
             sha256: to_hex(digest),
+        }
+    }
+}
+
+/// The first record of a log that goes on where an earlier file ends.
+#[derive(Debug, Clone, Serialize, Deserialize)]
+pub struct Continued {
+    /// [`SCHEMA`]
+    pub schema: String,
+    /// `continued`
+    pub event: String,
+    /// When, in UTC by RFC 3339.
+    pub time: String,
+    /// The name of the earlier file.
+    pub previous: String,
+    /// How many records there are before this one.
+    pub count: u64,
+    /// The hash of the last of them.
+    pub head: String,
+}
+
+impl Continued {
+    /// The record of a log that goes on behind this file, which ends at this place.
+    #[must_use]
+    pub fn new(previous: &str, link: &Link, now: SystemTime) -> Self {
+        Self {
+            schema: SCHEMA.to_owned(),
+            event: "continued".to_owned(),
+            time: rfc3339(now),
+            previous: bounded(previous),
+            count: link.number,
+            head: to_hex(&link.hash),
         }
     }
 }

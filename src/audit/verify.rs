@@ -16,14 +16,17 @@ use sha2::{Digest as _, Sha256};
 use super::chain::{Hash, Link, Sealed, sealed};
 use super::checkpoint::Checkpoint;
 use super::key::Public;
-use super::record::Torn;
-use crate::policy::tokens::to_hex;
+use super::record::{Continued, Torn};
+use crate::policy::tokens::{from_hex, to_hex};
 
 /// How the line of a [`Torn`] begins.
 const TORN: &[u8] = br#"{"schema":"toolcell.record/1","event":"torn","#;
 
 /// How the line of a [`Checkpoint`] begins.
 const CHECKPOINT: &[u8] = br#"{"schema":"toolcell.record/1","event":"checkpoint","#;
+
+/// How the line of a [`Continued`] begins.
+const CONTINUED: &[u8] = br#"{"schema":"toolcell.record/1","event":"continued","#;
 
 /// A line of a log: the number of its file, and its own in it, which begins with 1.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
@@ -117,6 +120,8 @@ pub struct Finding {
 pub struct Verdict {
     /// How many records there are.
     pub records: u64,
+    /// How many there were in earlier files that were not read.
+    pub before: u64,
     /// The last of them.
     pub last: Link,
     /// The last checkpoint that is signed.
@@ -194,6 +199,8 @@ pub struct Reader {
     entries: Vec<Entry>,
     vouched: Vec<Vouched>,
     kept: Option<Kept>,
+    /// Where the first file goes on, if it does.
+    base: Option<Link>,
     verdict: Verdict,
     end: Option<Place>,
 }
@@ -219,6 +226,10 @@ impl Reader {
             match whole.and_then(sealed) {
                 Some(sealed) => {
                     self.settle(loose.take(), &line);
+                    if self.entries.is_empty() {
+                        self.base = continued(&line)
+                            .filter(|base| base.number.checked_add(1) == Some(sealed.link.number));
+                    }
                     self.entries.push(Entry { place, sealed });
                     self.vouched.extend(Vouched::new(place, sealed, &line));
                 }
@@ -268,8 +279,10 @@ impl Reader {
     /// Says what is wrong with all that was read.
     #[must_use]
     pub fn verdict(self, known: Known) -> Verdict {
-        let Self { entries, vouched, kept, mut verdict, end, .. } = self;
-        let numbered = Numbered::new(&entries);
+        let Self { entries, vouched, kept, mut verdict, end, base, .. } = self;
+        let base = base.unwrap_or_default();
+        verdict.before = base.number;
+        let numbered = Numbered::new(&entries, base);
         let findings = &mut verdict.findings;
         let mut add = |place, wrong| findings.push(Finding { place, wrong });
         // What a record's hash should have been, where that is not what it says.
@@ -307,7 +320,8 @@ impl Reader {
         verdict.records = u64::try_from(entries.len()).unwrap_or(u64::MAX);
         let last = numbered.sorted.last().and_then(|number| numbered.entry(&entries, *number));
         verdict.last = last.map(|entry| entry.sealed.link).unwrap_or_default();
-        verdict.unsigned = verdict.last.number - signed.as_ref().map_or(0, |signed| signed.number);
+        let signed_up_to = signed.as_ref().map_or(verdict.before, |signed| signed.number);
+        verdict.unsigned = verdict.last.number.saturating_sub(signed_up_to);
         verdict.signed = signed;
         verdict.findings.sort_by_key(|finding| finding.place);
         verdict.findings.dedup();
@@ -330,7 +344,7 @@ fn signatures(
     let compare = |place: Place, link: &Link, add: &mut dyn FnMut(Place, Wrong)| {
         match numbered.entry(entries, link.number) {
             Some(entry) if entry.sealed.link.hash == link.hash => return true,
-            None if *link == Link::default() => return true,
+            None if *link == numbered.base => return true,
             Some(_) => add(place, Wrong::Replaced { number: link.number }),
             None if link.number > last => add(end, Wrong::Removed { first: last + 1, last: link.number }),
             // Among the gaps already.
@@ -375,15 +389,23 @@ fn signatures(
     signed
 }
 
+/// The place behind which a file says that it goes on.
+fn continued(line: &[u8]) -> Option<Link> {
+    let continued: Continued = line.starts_with(CONTINUED).then(|| serde_json::from_slice(line).ok())??;
+    Some(Link { number: continued.count, hash: from_hex(&continued.head)?.try_into().ok()? })
+}
+
 /// Which entry has which number.
 struct Numbered {
+    /// What is before all of them.
+    base: Link,
     of: HashMap<u64, usize>,
     sorted: Vec<u64>,
 }
 
 impl Numbered {
     /// Of entries that have one number, the one counts that stands behind the number before.
-    fn new(entries: &[Entry]) -> Self {
+    fn new(entries: &[Entry], base: Link) -> Self {
         let mut of: HashMap<u64, usize> = HashMap::with_capacity(entries.len());
         let mut before = None;
         for (at, entry) in entries.iter().enumerate() {
@@ -401,7 +423,7 @@ impl Numbered {
         let mut sorted: Vec<u64> = entries.iter().map(|entry| entry.sealed.link.number).collect();
         sorted.sort_unstable();
         sorted.dedup();
-        Self { of, sorted }
+        Self { base, of, sorted }
     }
 
     fn entry<'e>(&self, entries: &'e [Entry], number: u64) -> Option<&'e Entry> {
@@ -411,14 +433,14 @@ impl Numbered {
     /// The hash that the record before this number says it has.
     fn before(&self, entries: &[Entry], number: u64) -> Option<Hash> {
         match number.checked_sub(1)? {
-            0 => Some(Link::default().hash),
+            before if before == self.base.number => Some(self.base.hash),
             before => Some(self.entry(entries, before)?.sealed.link.hash),
         }
     }
 
-    /// Numbers that nothing has, from 1 to the highest: the first and the last of each run.
+    /// Numbers that nothing has, behind the base to the highest: the first and the last of each run.
     fn gaps(&self) -> Vec<(u64, u64)> {
-        let before = std::iter::once(&0).chain(&self.sorted);
+        let before = std::iter::once(&self.base.number).chain(&self.sorted);
         before
             .zip(&self.sorted)
             .filter_map(|(before, number)| {

@@ -30,8 +30,52 @@ pub enum AuditCommand {
         /// `--json`
         json: bool,
     },
+    /// `toolcell audit show [FILE]`
+    Show {
+        /// Which records.
+        chosen: Chosen,
+        /// `--follow`
+        follow: bool,
+        /// `--json`
+        json: bool,
+    },
+    /// `toolcell audit stats [FILE]`
+    Stats {
+        /// Which records.
+        chosen: Chosen,
+        /// `--json`
+        json: bool,
+    },
     /// `toolcell audit key`
     Key,
+}
+
+/// Which records are wanted.
+#[derive(Debug, Default, PartialEq, Eq)]
+pub struct Chosen {
+    /// `--tool`
+    pub tool: Option<String>,
+    /// `--status`
+    pub status: Option<String>,
+    /// `--identity`
+    pub identity: Option<String>,
+    /// `--violation`
+    pub violation: Option<String>,
+    /// `--since`
+    pub since: Option<Typed>,
+    /// `--until`
+    pub until: Option<Typed>,
+}
+
+fn chosen(matches: &mut ArgMatches) -> Chosen {
+    Chosen {
+        tool: matches.remove_one("tool"),
+        status: matches.remove_one("status"),
+        identity: matches.remove_one("identity"),
+        violation: matches.remove_one("violation"),
+        since: typed(matches, "since", "--since"),
+        until: typed(matches, "until", "--until"),
+    }
 }
 
 pub(super) fn audit(matches: &mut ArgMatches) -> Result<AuditArgs, CliError> {
@@ -48,6 +92,12 @@ pub(super) fn audit(matches: &mut ArgMatches) -> Result<AuditArgs, CliError> {
             known: typed(&mut matches, "known", "--known"),
             json: matches.get_flag("json"),
         },
+        "show" => AuditCommand::Show {
+            chosen: chosen(&mut matches),
+            follow: matches.get_flag("follow"),
+            json: matches.get_flag("json"),
+        },
+        "stats" => AuditCommand::Stats { chosen: chosen(&mut matches), json: matches.get_flag("json") },
         _ => return Err(incomplete(ErrorKind::InvalidSubcommand)),
     };
     Ok(AuditArgs { command, file })

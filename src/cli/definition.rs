@@ -73,7 +73,7 @@ pub fn command() -> Command {
                 .defer(token::token),
         )
         .subcommand(
-            Command::new("audit").about("Verify the audit log, and show the key that signs it").defer(audit::audit),
+            Command::new("audit").about("Verify and read the audit log, and show the key that signs it").defer(audit::audit),
         )
         .subcommand(
             Command::new("demo")

@@ -2,6 +2,8 @@
 //!
 //! Neighbours: one module here for each subcommand; `audit` has the format and the arithmetic. Never: writes to a log.
 
+mod show;
+mod stats;
 mod verify;
 
 use std::fs::File;
@@ -16,12 +18,14 @@ use crate::policy::tokens::to_hex;
 use crate::sys::identity;
 
 /// Runs one of the subcommands.
-pub(super) fn run(args: &AuditArgs) -> Result<Ending, Failure> {
+pub(super) fn run(args: &AuditArgs, color: ColorChoice) -> Result<Ending, Failure> {
     let log = || args.file.clone().map_or_else(default_log, Ok);
     match &args.command {
         AuditCommand::Verify { key, known, json } => {
             verify::run(&log()?, key.as_ref(), known.as_ref(), *json)
         }
+        AuditCommand::Show { chosen, follow, json } => show::run(&log()?, chosen, *follow, *json, color),
+        AuditCommand::Stats { chosen, json } => stats::run(&log()?, chosen, *json),
         AuditCommand::Key => {
             let key = own_key()?.ok_or_else(|| no_place("the key of the audit log"))?;
             super::print(format!("{}\n", to_hex(&key.public())).as_bytes())
@@ -92,6 +96,13 @@ fn open_to_read(path: &Path) -> Result<File, Failure> {
         };
         Failure::new(Ending::Other, error).hint(hint)
     })
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot use the value `{text}` of `{option}`")]
+struct BadValue {
+    option: &'static str,
+    text: String,
 }
 
 #[derive(Debug, thiserror::Error)]

@@ -9,7 +9,9 @@ use std::process::{Child, Command, Stdio};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
-use toolcell::audit::{Checkpoint, Finished, Key, Known, Log, Reader, SCHEMA, Started, Torn, Verdict};
+use toolcell::audit::{
+    Checkpoint, Continued, Finished, Key, Known, Log, Reader, SCHEMA, Started, Torn, Verdict,
+};
 use toolcell::outcome::{Layer, Limit};
 use toolcell::policy::Floor;
 
@@ -49,11 +51,12 @@ fn the_documented_examples_are_whole_records() {
         assert_eq!(again, value);
         assert!(value["number"].is_u64() && value["chain"].as_str().unwrap().len() == 64);
     }
-    let [started, finished, torn, checkpoint] = examples().try_into().unwrap();
+    let [started, finished, torn, checkpoint, continued] = examples().try_into().unwrap();
     is_whole::<Started>(started, "started");
     is_whole::<Finished>(finished, "finished");
     is_whole::<Torn>(torn, "torn");
     is_whole::<Checkpoint>(checkpoint, "checkpoint");
+    is_whole::<Continued>(continued, "continued");
 }
 
 #[test]

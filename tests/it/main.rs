@@ -13,6 +13,7 @@ mod audit;
 mod cell;
 mod demo;
 mod doctor;
+mod evidence;
 mod fuzzed;
 mod golden;
 mod help;

@@ -7,6 +7,7 @@ use super::super::chain::digest;
 use super::super::key::Key;
 use super::super::line::to_line;
 use super::super::log::Log;
+use super::super::rotate::{self, Bounds};
 use super::super::test_directory::TestDirectory;
 use super::*;
 
@@ -233,6 +234,44 @@ fn a_chain_that_was_made_to_fit_again_contradicts_what_was_signed() {
         assert_eq!(found[0], Wrong::Replaced { number: first }, "{at}");
         assert_eq!(*found.last().unwrap(), Wrong::Replaced { number: 8 }, "{at}");
     }
+}
+
+#[test]
+fn a_log_in_several_files_is_one_chain() {
+    let directory = TestDirectory::new();
+    let path = directory.path.join("log");
+    let key = Key::at(&directory.path.join("key"), directory.owner).unwrap();
+    for record in 0..4 {
+        let log = Log::open_within(&path, directory.owner, Bounds { size: 1, ..Bounds::default() }).unwrap();
+        log.write(&json!({"event": "started", "record": record})).unwrap();
+        log.sign(&key).unwrap();
+    }
+    let mut files: Vec<Vec<u8>> =
+        rotate::earlier(&path).unwrap().iter().map(|path| std::fs::read(path).unwrap()).collect();
+    files.push(std::fs::read(&path).unwrap());
+    assert_eq!(files.len(), 4);
+    let kept = std::fs::read(directory.path.join("log.checkpoint")).unwrap();
+    let verdict = |files: &[&Vec<u8>]| {
+        let mut reader = Reader::default();
+        files.iter().for_each(|file| reader.read(file.as_slice()).unwrap());
+        reader.read_kept(Some(&kept));
+        reader.verdict(Known { key: Some(key.public()), link: None })
+    };
+    let all: Vec<&Vec<u8>> = files.iter().collect();
+    let whole = verdict(&all);
+    assert_eq!((whole.records, whole.before, whole.unsigned, whole.findings), (11, 0, 0, vec![]));
+    // The oldest ones may be gone; that they were there is known.
+    let rest = verdict(&all[2..]);
+    assert_eq!((rest.records, rest.before, rest.findings), (6, 5, vec![]));
+    let wrong = |files: &[&Vec<u8>]| -> Vec<Wrong> {
+        verdict(files).findings.into_iter().map(|finding| finding.wrong).collect()
+    };
+    assert_eq!(wrong(&[all[0], all[2], all[3]]), [Wrong::Removed { first: 3, last: 5 }]);
+    assert_eq!(wrong(&all[..3]), [Wrong::Removed { first: 9, last: 11 }]);
+    // A first record that says something else of what was before.
+    let text = String::from_utf8(files[2].clone()).unwrap();
+    let other = text.replacen("\"head\":\"", "\"head\":\"0", 1).into_bytes();
+    assert!(!wrong(&[&other, all[3]]).is_empty());
 }
 
 #[test]

@@ -6,12 +6,12 @@ use std::path::PathBuf;
 
 use clap::{Arg, Command, ValueHint, value_parser};
 
-use super::options::{Takes, flag_json, value};
+use super::options::{Takes, flag, flag_json, value};
 
 pub(super) fn audit(command: Command) -> Command {
     command
         .long_about(
-            "Verify the audit log, and show the key that signs it.\n\n\
+            "Verify and read the audit log, and show the key that signs it.\n\n\
              The log is the one that `run` writes to if nobody says otherwise, or FILE.",
         )
         .subcommand_required(true)
@@ -37,11 +37,48 @@ pub(super) fn audit(command: Command) -> Command {
                 )
                 .arg(flag_json()),
         )
+        .subcommand(
+            Command::new("show")
+                .about("Show each call that ended, with what was refused in it")
+                .arg(file())
+                .args(chosen())
+                .arg(flag("follow", "Go on with what is written from now on, until interrupted"))
+                .arg(flag("json", "Print the records as they are in the log")),
+        )
+        .subcommand(
+            Command::new("stats")
+                .about("Add up calls, refusals, times and memory, by tool, layer and day")
+                .arg(file())
+                .args(chosen())
+                .arg(flag_json()),
+        )
         .subcommand(Command::new("key").about("Print the public key of this installation, which is made at first need"))
         .after_help(
-            "Examples:\n  toolcell audit verify\n  toolcell audit key\n  \
+            "Examples:\n  toolcell audit show --status refused --since 2026-11-22\n  toolcell audit stats\n  \
+             toolcell audit verify\n  toolcell audit key\n  \
              toolcell audit verify ./copy/audit.jsonl --key 3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
         )
+}
+
+/// Which records are wanted.
+fn chosen() -> [Arg; 6] {
+    const WHICH: &str = "Which records";
+    let one = |name, value_name, help| value(name, Takes::Text, value_name).help_heading(WHICH).help(help);
+    [
+        one("tool", "NAME", "Of this tool, prompt or resource"),
+        one("status", "STATUS", "That ended so").value_parser([
+            "completed",
+            "failed",
+            "limit",
+            "cancelled",
+            "refused",
+            "died",
+        ]),
+        one("identity", "NAME", "Of who showed this identity, or called itself so"),
+        one("violation", "NAME", "With a violation of this layer or limit, such as seccomp or memory"),
+        one("since", "TIME", "Not before this time, in UTC: 2026-11-22, or 2026-11-22T14:05"),
+        one("until", "TIME", "Not after this time"),
+    ]
 }
 
 fn file() -> Arg {

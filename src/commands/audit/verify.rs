@@ -9,20 +9,15 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{open_to_read, own_key, state_directory, unreadable};
-use crate::audit::{self, Hash, Known, Link, Place, Public, Reader, Signed, Verdict, beside};
+use super::{BadValue, open_to_read, own_key, state_directory, unreadable};
+use crate::audit::{
+    self, Hash, Known, Link, Place, Public, Reader, Signed, Verdict, beside, earlier, to_line,
+};
 use crate::cli::Typed;
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
 use crate::policy::tokens::{from_hex, to_hex};
 use crate::text::escape;
-
-#[derive(Debug, thiserror::Error)]
-#[error("cannot use the value `{text}` of `{option}`")]
-struct BadValue {
-    option: &'static str,
-    text: String,
-}
 
 /// Verifies one log. `key` and `known` are what was typed for them.
 pub(super) fn run(
@@ -39,8 +34,12 @@ pub(super) fn run(
         link: known.map(|typed| parsed(typed, LINK, link)).transpose()?,
     };
     let mut reader = Reader::default();
-    let file = open_to_read(path)?;
-    reader.read(BufReader::with_capacity(1 << 18, file)).map_err(|error| unreadable(path, error))?;
+    let mut paths = earlier(path).unwrap_or_default();
+    paths.push(path.to_owned());
+    for path in &paths {
+        let file = open_to_read(path)?;
+        reader.read(BufReader::with_capacity(1 << 18, file)).map_err(|error| unreadable(path, error))?;
+    }
     let beside = beside(path);
     let kept = match fs::read(&beside) {
         Ok(kept) => Some(kept),
@@ -49,9 +48,10 @@ pub(super) fn run(
     };
     reader.read_kept(kept.as_deref());
     let verdict = reader.verdict(known);
-    let names = [path, &beside].map(|path| path.display().to_string());
-    let text = if json { as_json(&verdict, &names) } else { as_text(&verdict, &names) };
-    super::super::print(text.as_bytes())?;
+    paths.push(beside);
+    let names: Vec<String> = paths.iter().map(|path| path.display().to_string()).collect();
+    let text = if json { as_json(&verdict, &names) } else { as_text(&verdict, &names).into_bytes() };
+    super::super::print(&text)?;
     Ok(if verdict.findings.is_empty() { Ending::Success } else { Ending::Altered })
 }
 
@@ -80,7 +80,7 @@ fn link(text: &str) -> Option<Link> {
 }
 
 fn as_text(verdict: &Verdict, names: &[String]) -> String {
-    let Verdict { records, last, findings, torn, unfinished, signed, unsigned } = verdict;
+    let Verdict { records, before, last, findings, torn, unfinished, signed, unsigned } = verdict;
     let mut text = String::new();
     let mut say = |line: std::fmt::Arguments<'_>| {
         let _infallible = writeln!(text, "{line}");
@@ -106,6 +106,9 @@ fn as_text(verdict: &Verdict, names: &[String]) -> String {
     }
     let state = if findings.is_empty() { "as it was written" } else { "NOT as it was written" };
     say(format_args!("{records} records, {state}; the last is {}:{}", last.number, to_hex(&last.hash)));
+    if *before > 0 {
+        say(format_args!("records 1 to {before} are in earlier files, which are not here"));
+    }
     if let Some(Signed { number, time, key }) = signed {
         say(format_args!("signed up to record {number}, at {}, by {}", escape(time), escape(key)));
     }
@@ -116,8 +119,8 @@ fn as_text(verdict: &Verdict, names: &[String]) -> String {
     text
 }
 
-fn as_json(verdict: &Verdict, names: &[String]) -> String {
-    let Verdict { records, last, findings, torn, unfinished, signed, unsigned } = verdict;
+fn as_json(verdict: &Verdict, names: &[String]) -> Vec<u8> {
+    let Verdict { records, before, last, findings, torn, unfinished, signed, unsigned } = verdict;
     let at = |place: &Place| json!({ "file": names.get(place.file), "line": place.line });
     let findings: Vec<_> = findings
         .iter()
@@ -128,6 +131,7 @@ fn as_json(verdict: &Verdict, names: &[String]) -> String {
     let torn: Vec<_> = torn.iter().map(|(place, bytes)| json!({ "at": at(place), "bytes": bytes })).collect();
     let value = json!({
         "records": records,
+        "before": before,
         "last": { "number": last.number, "hash": to_hex(&last.hash) },
         "signed": signed,
         "unsigned": unsigned,
@@ -135,5 +139,6 @@ fn as_json(verdict: &Verdict, names: &[String]) -> String {
         "torn": torn,
         "unfinished": unfinished.as_ref().map(at),
     });
-    format!("{value}\n")
+    // Without what could paint or reorder, like the log.
+    to_line(&value).unwrap_or_default()
 }

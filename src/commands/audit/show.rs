@@ -1,0 +1,206 @@
+//! `toolcell audit show`: one line for each call that ended, or the records themselves.
+//!
+//! Neighbours: `audit` has the records; what `stats` and `report` count is chosen here too. Never: prints what a record
+//! says without escaping it.
+
+use std::ffi::CString;
+use std::fs::File;
+use std::io::{self, BufRead, BufReader, Read as _};
+use std::os::unix::ffi::OsStrExt as _;
+use std::path::Path;
+
+use super::{BadValue, open_to_read, unreadable};
+use crate::audit::{Finished, caller_of, earlier, status_name, tool_of};
+use crate::cli::{Chosen, ColorChoice, Typed};
+use crate::diag::{self, Failure};
+use crate::exit_codes::Ending;
+use crate::outcome::{Limit, Violation};
+use crate::policy::limits;
+use crate::sys::observe;
+use crate::text::escape;
+
+/// Which records are wanted.
+pub(super) struct Filter<'a> {
+    chosen: &'a Chosen,
+}
+
+impl<'a> Filter<'a> {
+    /// From what was typed.
+    pub(super) fn new(chosen: &'a Chosen) -> Result<Self, Failure> {
+        for typed in chosen.since.iter().chain(&chosen.until) {
+            if !is_time(&typed.text) {
+                let error = BadValue { option: typed.option, text: typed.text.clone() };
+                let hint =
+                    "write a time in UTC or the beginning of one, such as 2026-11-22 or 2026-11-22T14:05";
+                return Err(Failure::new(Ending::Usage, error).hint(Some(hint.to_owned())));
+            }
+        }
+        Ok(Self { chosen })
+    }
+
+    /// Whether a record is one of them.
+    pub(super) fn takes(&self, record: &Finished) -> bool {
+        let is = |wanted: &Option<String>, has: &str| wanted.as_deref().is_none_or(|wanted| wanted == has);
+        let Chosen { tool, status, identity, violation, since, until, .. } = self.chosen;
+        let text = |typed: &'a Option<Typed>| typed.as_ref().map(|typed| typed.text.as_str());
+        is(tool, tool_of(record))
+            && is(status, status_name(&record.status))
+            && is(identity, caller_of(record))
+            && violation.as_deref().is_none_or(|wanted| record.violations.iter().any(|one| is_called(one, wanted)))
+            && text(since).is_none_or(|since| record.time.as_str() >= since)
+            // The beginning of a time means all of what begins so.
+            && text(until).is_none_or(|until| record.time.as_str() <= until || record.time.starts_with(until))
+    }
+}
+
+/// Whether this is how a time of a record begins.
+fn is_time(text: &str) -> bool {
+    let form = "0000-00-00T00:00:00.000000Z";
+    let fits = |(byte, like): (u8, u8)| if like == b'0' { byte.is_ascii_digit() } else { byte == like };
+    (4..=form.len()).contains(&text.len()) && text.bytes().zip(form.bytes()).all(fits)
+}
+
+/// By its layer, or by its limit.
+fn is_called(violation: &Violation, name: &str) -> bool {
+    violation.layer.name() == name || violation.limit.is_some_and(|limit| limit.name() == name)
+}
+
+/// Gives the `finished` records of all files of a log to `take`, with the line of each, and leaves the last file open
+/// behind its last whole line. Returns how many lines are no records.
+pub(super) fn read_all(
+    log: &Path,
+    mut take: impl FnMut(Finished, &[u8]) -> Result<(), Failure>,
+) -> Result<(u64, BufReader<File>), Failure> {
+    let earlier = earlier(log).map_err(|error| unreadable(log, error))?;
+    let mut strange = 0;
+    for path in &earlier {
+        let mut file = BufReader::new(open_to_read(path)?);
+        strange += read(&mut file, &mut Vec::new(), &mut take).map_err(|error| error.of(path))?;
+    }
+    let mut file = BufReader::new(open_to_read(log)?);
+    strange += read(&mut file, &mut Vec::new(), &mut take).map_err(|error| error.of(log))?;
+    Ok((strange, file))
+}
+
+enum Stopped {
+    Reading(io::Error),
+    Taking(Failure),
+}
+
+impl Stopped {
+    fn of(self, path: &Path) -> Failure {
+        match self {
+            Self::Reading(error) => unreadable(path, error),
+            Self::Taking(failure) => failure,
+        }
+    }
+}
+
+/// Reads lines up to the end; `begun` is the beginning of the first, and afterwards of the next.
+fn read(
+    file: &mut impl BufRead,
+    begun: &mut Vec<u8>,
+    take: &mut impl FnMut(Finished, &[u8]) -> Result<(), Failure>,
+) -> Result<u64, Stopped> {
+    let mut strange = 0;
+    while file.read_until(b'\n', begun).map_err(Stopped::Reading)? > 0 && begun.ends_with(b"\n") {
+        match serde_json::from_slice::<Event<'_>>(begun) {
+            Ok(Event { event: "finished" }) => match serde_json::from_slice(begun) {
+                Ok(record) => take(record, begun).map_err(Stopped::Taking)?,
+                Err(_unknown) => strange += 1,
+            },
+            Ok(_other) => {}
+            Err(_no_record) => strange += 1,
+        }
+        begun.clear();
+    }
+    Ok(strange)
+}
+
+#[derive(serde::Deserialize)]
+struct Event<'a> {
+    event: &'a str,
+}
+
+pub(super) fn run(
+    log: &Path,
+    chosen: &Chosen,
+    follow: bool,
+    json: bool,
+    color: ColorChoice,
+) -> Result<Ending, Failure> {
+    let filter = Filter::new(chosen)?;
+    // Watched before it is read, so that nothing is missed in between.
+    let mut writes = follow.then(|| watch(log)).transpose()?;
+    let mut show = |record: Finished, line: &[u8]| {
+        if filter.takes(&record) {
+            let text = if json { line.to_vec() } else { format!("{}\n", sentence(&record)).into_bytes() };
+            super::super::print(&text)?;
+        }
+        Ok(())
+    };
+    let (strange, mut file) = read_all(log, &mut show)?;
+    if strange > 0 {
+        let hint = Some("`toolcell audit verify` says which");
+        diag::warn(color, &format!("{strange} lines are no records"), hint);
+    }
+    let mut begun = Vec::new();
+    let mut notice = [0; 4096];
+    while let Some(writes) = &mut writes {
+        writes.read(&mut notice).map_err(|error| unreadable(log, error))?;
+        read(&mut file, &mut begun, &mut show).map_err(|error| error.of(log))?;
+    }
+    Ok(Ending::Success)
+}
+
+/// A descriptor on which the kernel tells of each write to the log.
+fn watch(log: &Path) -> Result<File, Failure> {
+    // It is there, and is a plain file.
+    drop(open_to_read(log)?);
+    let failed = |error| unreadable(log, error);
+    let name = CString::new(log.as_os_str().as_bytes()).map_err(|error| failed(error.into()))?;
+    let writes =
+        observe::watch_writes(&name).map_err(|errno| failed(io::Error::from_raw_os_error(errno.0)))?;
+    Ok(File::from(writes))
+}
+
+/// One call in one line.
+fn sentence(record: &Finished) -> String {
+    let status = match &record.status {
+        crate::outcome::Status::Limit { limit } => format!("limit {}", limit.name()),
+        status => status_name(status).to_owned(),
+    };
+    let memory = record
+        .usage
+        .memory_peak
+        .map_or_else(String::new, |peak| format!("  {}", limits::print(Limit::Memory, peak)));
+    let mut text = format!(
+        "{}  {}/{}  {status}  {}{memory}  {}",
+        escape(&record.time),
+        escape(&record.call.server),
+        escape(tool_of(record)),
+        milliseconds(record.duration_us),
+        escape(caller_of(record)),
+    );
+    for violation in &record.violations {
+        let what = match violation.limit {
+            Some(limit) => limit.name().to_owned(),
+            None => format!("{} {}", violation.operation, violation.object),
+        };
+        text.push_str(&format!(
+            "\n    {} {} ×{}",
+            violation.layer.name(),
+            escape(what.trim_end()),
+            violation.count
+        ));
+        if let Some(allow) = &violation.allow {
+            text.push_str(&format!("; allowed by: {}", escape(allow)));
+        }
+    }
+    text
+}
+
+/// Microseconds in a form that a person reads.
+pub(super) fn milliseconds(micros: u64) -> String {
+    format!("{}.{:01} ms", micros / 1000, micros % 1000 / 100)
+}

@@ -1,0 +1,200 @@
+//! What `toolcell audit show`, `stats` and `report` say of a log, also of one in which strangers' words stand.
+
+use std::io::{BufRead as _, BufReader};
+use std::os::unix::fs::MetadataExt as _;
+use std::path::PathBuf;
+use std::process::{Command, Output, Stdio};
+use std::time::{Duration, SystemTime};
+
+use serde_json::{Value, json};
+use toolcell::audit::{Bounds, Ended, Finished, Log};
+use toolcell::call::Call;
+use toolcell::outcome::{Evidence, Layer, Limit, Status, Usage, Violation};
+
+/// What would end a line, paint a terminal, end an element or an attribute, or be run by a browser.
+const HOSTILE: &str = "t\n\u{1b}[31m\u{202e}</script><img src=x onerror=\"alert(1)\">&amp;'`{{x}}";
+
+/// A log with calls of all kinds in two files, gone with the test.
+struct Scene {
+    directory: PathBuf,
+    log: PathBuf,
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        drop(std::fs::remove_dir_all(&self.directory));
+    }
+}
+
+fn violation(layer: Layer, limit: Option<Limit>, object: &str, allow: &str) -> Violation {
+    Violation {
+        layer,
+        limit,
+        operation: "try".to_owned(),
+        object: object.to_owned(),
+        errno: None,
+        count: 3,
+        value: None,
+        peak: None,
+        rule: format!("rule {object}"),
+        allow: Some(allow.to_owned()),
+        evidence: Evidence::Kernel,
+        first_us: None,
+        last_us: None,
+    }
+}
+
+fn record(
+    tool: &str,
+    identity: Option<&str>,
+    day: u64,
+    status: Status,
+    violations: Vec<Violation>,
+) -> Finished {
+    let call = Call {
+        id: "1".to_owned(),
+        server: "srv".to_owned(),
+        method: "tools/call".to_owned(),
+        target: Some(tool.to_owned()),
+        profile: "default".to_owned(),
+        who: format!("client {tool}"),
+        identity: identity.map(str::to_owned),
+    };
+    let ended = Ended {
+        now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_356_309 + day * 86_400),
+        duration: Duration::from_micros(1500),
+        status,
+        usage: Usage { memory_peak: Some(8 << 20), ..Usage::default() },
+        violations,
+        receipt: None,
+        stderr: vec![],
+    };
+    Finished::new(&call, &[], ended)
+}
+
+impl Scene {
+    fn new(name: &str) -> Self {
+        let directory = std::env::temp_dir().join(format!("toolcell-evidence-{name}-{}", std::process::id()));
+        std::fs::create_dir(&directory).unwrap();
+        let scene = Self { log: directory.join("audit.jsonl"), directory };
+        let log = scene.open(Bounds::default());
+        log.write(&record("good", Some("alice"), 0, Status::Completed, vec![])).unwrap();
+        let access = violation(Layer::Access, None, "good", "[roles.r]");
+        let refused = Status::Refused { detail: "no".to_owned() };
+        log.write(&record("good", None, 0, refused, vec![access])).unwrap();
+        drop(log);
+        let log = scene.open(Bounds { size: 1, ..Bounds::default() });
+        let hits = vec![
+            violation(Layer::Cgroup, Some(Limit::Memory), "", "[limits]\nmemory = \"1GiB\""),
+            violation(Layer::Seccomp, None, HOSTILE, HOSTILE),
+        ];
+        let limit = Status::Limit { limit: Limit::Memory };
+        log.write(&record(HOSTILE, Some(HOSTILE), 1, limit, hits)).unwrap();
+        scene
+    }
+
+    fn open(&self, bounds: Bounds) -> Log {
+        let owner = std::fs::metadata(&self.directory).unwrap().uid();
+        Log::open_within(&self.log, owner, bounds).unwrap()
+    }
+
+    fn command(&self, arguments: &[&str]) -> Command {
+        let mut command = Command::new(crate::binary());
+        command
+            .arg("audit")
+            .args(arguments)
+            .arg(&self.log)
+            .env("XDG_STATE_HOME", self.directory.join("state"));
+        command
+    }
+
+    fn run(&self, arguments: &[&str]) -> Output {
+        self.command(arguments).output().unwrap()
+    }
+
+    fn said(&self, arguments: &[&str]) -> String {
+        let output = self.run(arguments);
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+        String::from_utf8(output.stdout).unwrap()
+    }
+}
+
+#[test]
+fn each_call_is_a_line_and_the_chosen_ones_are_shown() {
+    let scene = Scene::new("show");
+    let all = scene.said(&["show"]);
+    insta::assert_snapshot!(all);
+    let calls = |arguments: &[&str]| {
+        let said = scene.said(&[&["show"], arguments].concat());
+        said.lines().filter(|line| line.starts_with("2026-")).count()
+    };
+    assert_eq!(calls(&[]), 3);
+    for (arguments, expected) in [
+        (&["--tool", "good"][..], 2),
+        (&["--status", "limit"], 1),
+        (&["--identity", "alice"], 1),
+        (&["--violation", "seccomp"], 1),
+        (&["--violation", "memory"], 1),
+        (&["--since", "2026-11-23"], 1),
+        (&["--until", "2026-11-22"], 2),
+        (&["--since", "2026-11-22T14", "--until", "2026-11-22T15"], 2),
+        (&["--tool", "good", "--status", "limit"], 0),
+    ] {
+        assert_eq!(calls(arguments), expected, "{arguments:?}");
+    }
+    let json = scene.said(&["show", "--json", "--status", "refused"]);
+    assert_eq!(
+        serde_json::from_str::<Value>(&json).unwrap()["status"],
+        json!({"kind": "refused", "detail": "no"})
+    );
+    let wrong = scene.run(&["show", "--since", "yesterday"]);
+    assert_eq!(wrong.status.code(), Some(2));
+}
+
+#[test]
+fn a_follower_learns_of_a_call_when_it_ends() {
+    let scene = Scene::new("follow");
+    let mut follower = scene.command(&["show", "--follow"]).stdout(Stdio::piped()).spawn().unwrap();
+    let mut lines = BufReader::new(follower.stdout.take().unwrap()).lines().map(Result::unwrap);
+    let mut next = |tool: &str| lines.find(|line| line.contains(tool)).unwrap();
+    next("alice");
+    next("limit memory");
+    let log = scene.open(Bounds::default());
+    for tool in ["later", "last"] {
+        log.write(&record(tool, None, 2, Status::Completed, vec![])).unwrap();
+        assert!(next(tool).contains("completed"));
+    }
+    follower.kill().unwrap();
+    follower.wait().unwrap();
+}
+
+#[test]
+fn what_the_records_say_together() {
+    let scene = Scene::new("stats");
+    insta::assert_snapshot!(scene.said(&["stats"]));
+    let stats: Value = serde_json::from_str(&scene.said(&["stats", "--json"])).unwrap();
+    assert_eq!(stats["statuses"], json!({"completed": 1, "limit": 1, "refused": 1}));
+    assert_eq!(stats["tools"][0]["duration_us"], json!({"median": 1500, "p95": 1500, "max": 1500}));
+    assert_eq!(stats["violations"]["2026-11-23"], json!({"seccomp": 3, "cgroup": 3}));
+    let security = json!({
+        "attempt_to_record_us": {"median": 1500, "p95": 1500, "max": 1500},
+        "authenticated": 6666,
+        "limits_by_day": {"2026-11-22": 0, "2026-11-23": 3},
+    });
+    assert_eq!(stats["security"], security);
+    // What is no record is told.
+    std::fs::write(&scene.log, "x\n").unwrap();
+    assert_eq!(serde_json::from_str::<Value>(&scene.said(&["stats", "--json"])).unwrap()["not_records"], 1);
+}
+
+#[test]
+fn no_text_of_a_record_reaches_the_terminal_as_it_is() {
+    let scene = Scene::new("terminal");
+    for arguments in [&["show"][..], &["stats"], &["show", "--json"], &["stats", "--json"], &["verify"]] {
+        let said = scene.said(arguments);
+        let dangerous =
+            said.chars().find(|&character| character != '\n' && toolcell::text::is_dangerous(character));
+        assert_eq!(dangerous, None, "{arguments:?}");
+        assert!(!said.lines().any(|line| line.starts_with("\u{1b}") || line.starts_with("[31m")), "{said}");
+    }
+}
