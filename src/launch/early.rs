@@ -1,11 +1,13 @@
-//! An init that is made before its plan is: while the caller still works out what the cell is to be, another process
-//! clones the namespaces and builds what every cell begins with ([`prelude`]).
+//! An init that is made before its plan is: while the caller still works out what the cell is to be, init makes the
+//! namespaces and builds what every cell begins with ([`prelude`]).
 //!
 //! ```text
 //! caller:  begin ── reads profile, program and host ── makes the plan ──► order: plan, pipes ──► as after any clone
-//! helper:    └─ clone3, tells init's pidfd, exits                            │
-//! init:             └─ prelude ─── waits ◄───────────────────────────────────┘ ── every later step
+//! init:      └─ other processor ── namespaces ── prelude ─── waits ◄─────────┘ ── every later step
 //! ```
+//!
+//! The clone itself makes only the namespaces that a process cannot enter by itself, or must be in to make the others
+//! (pid, time, user): the others take longer than all that, and are made by init, so that the caller goes on at once.
 //!
 //! Neighbours: `commands::exec` begins, `launch::spawn` orders, `launch::init` is the other side. Never: knows a
 //! policy; is used for a plan that begins otherwise, or for cgroup v2, whose limits hold from the clone on.
@@ -18,7 +20,7 @@ use super::idmap::IdMaps;
 use super::spawn::{Origin, Prepared, Stdio, bits, own_pidfd};
 use super::{LaunchError, init};
 use crate::plan::prelude::prelude;
-use crate::plan::step::Step;
+use crate::plan::step::{Namespace, Step};
 use crate::plan::{Plan, written};
 use crate::sys::process::{self, Cloned};
 use crate::sys::scheduler::Processors;
@@ -31,11 +33,8 @@ const MESSAGE_LIMIT: usize = 4096;
 #[derive(Debug)]
 pub struct Early {
     steps: Vec<Step>,
-    channel: Option<OwnedFd>,
-    /// Where the helper tells who init is.
-    told: OwnedFd,
-    helper: libc::pid_t,
-    init: Option<(libc::pid_t, OwnedFd)>,
+    /// Its id, a descriptor for it, and the channel to it, until it is handed on.
+    init: Option<(libc::pid_t, OwnedFd, OwnedFd)>,
 }
 
 impl Early {
@@ -54,30 +53,23 @@ impl Early {
         let flags = bits(namespaces);
         let launcher = own_pidfd().ok()?;
         let (channel, inner) = socket::pair().ok()?;
-        let (told, teller) = socket::pair().ok()?;
         let processors = Processors::allowed().ok();
-        match process::clone3(0, None).ok()? {
+        match process::clone3(flags & by_clone(), None).ok()? {
             Cloned::Child => {
                 // Only the caller's own, so that init reads the end when the caller lets go of it.
-                drop((channel, told));
-                if step_aside(processors).is_err() {
-                    process::exit_now(1);
-                }
-                let ground = Prepared::unplanned(beginning, launcher);
-                match process::clone3_sibling(flags) {
-                    Ok(Cloned::Child) => init::wait_for_plan(ground, inner, processors),
-                    Ok(Cloned::Parent(pid, pidfd)) => {
-                        let sent = socket::send(teller.as_fd(), &pid.to_ne_bytes(), &[pidfd.as_fd()]);
-                        process::exit_now(i32::from(sent.is_err()))
-                    }
-                    Err(_shown_again) => process::exit_now(1),
-                }
+                drop(channel);
+                init::wait_for_plan(
+                    Prepared::unplanned(beginning, launcher),
+                    inner,
+                    processors,
+                    flags & !by_clone(),
+                )
             }
-            Cloned::Parent(helper, _) => {
+            Cloned::Parent(pid, pidfd) => {
                 // The kernel starts a new process where its parent runs, and may leave it waiting there for as long as
                 // the parent has work; this lets it move on.
                 std::thread::yield_now();
-                Some(Self { steps, channel: Some(channel), told, helper, init: None })
+                Some(Self { steps, init: Some((pid, pidfd, channel)) })
             }
         }
     }
@@ -88,19 +80,6 @@ impl Early {
         plan.steps.get(launchers..)?.strip_prefix(self.steps.as_slice())
     }
 
-    /// Waits for the helper's word and takes its leave; `None` when it could not clone.
-    fn meet(&mut self) -> Option<(libc::pid_t, OwnedFd)> {
-        if self.init.is_none() && self.helper > 0 {
-            let mut number = [0; size_of::<libc::pid_t>()];
-            if let Ok(Some((_, descriptors))) = socket::receive_what_fits(self.told.as_fd(), &mut number) {
-                self.init = descriptors.into_iter().next().map(|fd| (libc::pid_t::from_ne_bytes(number), fd));
-            }
-            let _reaped = process::wait(self.helper).is_ok();
-            self.helper = 0;
-        }
-        self.init.take()
-    }
-
     /// Hands over the rest of the plan, stdin, stdout and stderr, the idmaps, and what the caller is; init goes on by itself. `None`: there is no init that has begun as the plan does, so one has
     /// to be cloned.
     pub(super) fn order(
@@ -109,35 +88,37 @@ impl Early {
         stdio: &Stdio,
     ) -> std::result::Result<Option<(libc::pid_t, OwnedFd, OwnedFd)>, LaunchError> {
         let Some(steps) = self.rest(&prepared.plan) else { return Ok(None) };
-        let channel = self.channel.take();
-        let (Some((pid, pidfd)), Some(channel)) = (self.meet(), channel) else { return Ok(None) };
-        match hand_over(&channel, prepared, steps, stdio) {
+        let Some((_, _, channel)) = &self.init else { return Ok(None) };
+        match hand_over(channel, prepared, steps, stdio) {
             // An init that is gone has said why, which is read like any of its reports.
-            Ok(()) | Err(Errno(libc::EPIPE | libc::ECONNRESET)) => Ok(Some((pid, pidfd, channel))),
-            Err(errno) => {
-                self.init = Some((pid, pidfd));
-                Err(LaunchError::new("clone", "plan for init", errno))
-            }
+            Ok(()) | Err(Errno(libc::EPIPE | libc::ECONNRESET)) => Ok(self.init.take()),
+            Err(errno) => Err(LaunchError::new("clone", "plan for init", errno)),
         }
     }
 }
 
 impl Drop for Early {
     fn drop(&mut self) {
-        if let Some((pid, pidfd)) = self.meet() {
+        if let Some((pid, pidfd, _)) = self.init.take() {
             let _gone = process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL).is_err();
             let _reaped = process::wait(pid).is_ok();
         }
     }
 }
 
-/// The helper goes to another processor than the caller's, if there is one.
-fn step_aside(processors: Option<Processors>) -> Result<()> {
-    process::die_with_parent()?;
+/// The namespaces that are made with init.
+fn by_clone() -> u64 {
+    bits(&[Namespace::User, Namespace::Pid, Namespace::Time])
+}
+
+/// Init's side, first of all: goes to another processor than the caller's, if there is one, and makes the other
+/// namespaces.
+pub(super) fn settle(processors: Option<Processors>, namespaces: u64) -> Result<()> {
     if let Some(others) = processors.and_then(Processors::others) {
         let _here_then = others.confine().is_err();
     }
-    Ok(())
+    let flags = libc::c_int::try_from(namespaces).map_err(|_none_so_high| Errno(libc::EINVAL))?;
+    process::unshare(flags)
 }
 
 /// What init goes on with. Pieces of the plan follow it, and a message with a descriptor for each owner.

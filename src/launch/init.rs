@@ -29,7 +29,7 @@ use crate::plan::step::{self, Observe, Step};
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::process::{self, Exit};
 use crate::sys::scheduler::Processors;
-use crate::sys::{Errno, filter, socket};
+use crate::sys::{Errno, filter, own_text, socket};
 
 /// Descriptor numbers of init after `CloseDescriptors`; the payload inherits 0 to 2 only.
 const CHANNEL: i32 = 3;
@@ -130,10 +130,17 @@ pub(super) fn main(
 }
 
 /// Never returns, like [`main`]: runs what there is of the plan, then waits for the whole of it.
-pub(super) fn wait_for_plan(mut ground: Prepared, channel: OwnedFd, processors: Option<Processors>) -> ! {
+pub(super) fn wait_for_plan(
+    mut ground: Prepared,
+    channel: OwnedFd,
+    processors: Option<Processors>,
+    namespaces: u64,
+) -> ! {
     let _guard = ExitOnUnwind;
     let mut state = State::new(&ground, "", channel);
-    if let Err(error) = begin(&mut state).and_then(|()| run_from(1, &mut state)) {
+    let settled = early::settle(processors, namespaces)
+        .map_err(|errno| LaunchError::new("clone", "new namespaces", errno));
+    if let Err(error) = settled.and_then(|()| begin(&mut state)).and_then(|()| run_from(1, &mut state)) {
         report(&state.channel, &Report::Failed(error), None);
         process::exit_now(1);
     }
@@ -431,6 +438,9 @@ fn run_payload(mut state: State<'_>, hold: bool) -> i32 {
     // The payload holds its own copies; a pipe must end when the payload's side does.
     if descriptor::close_standard().is_err() {
         return 1;
+    }
+    if state.prepared.may_let_go {
+        own_text::let_go();
     }
     loop {
         match process::wait_unless_terminated() {

@@ -41,6 +41,8 @@ pub struct Prepared {
     pub(super) filter: Vec<Instruction>,
     /// The same filter, telling of what it refuses; empty where nobody is to be told.
     pub(super) observing: Vec<Instruction>,
+    /// The filter lets init give back pages of its program.
+    pub(super) may_let_go: bool,
     /// `None` as long as there is no whole plan.
     pub(super) image: Option<Image>,
     pub(super) idmaps: IdMaps,
@@ -101,6 +103,7 @@ impl Prepared {
             plan,
             filter: Vec::new(),
             observing: Vec::new(),
+            may_let_go: false,
             image: None,
             idmaps: IdMaps::default(),
             launcher,
@@ -157,8 +160,9 @@ impl Prepared {
             match step {
                 Step::Seccomp { program, observe } => {
                     self.filter = filter::assemble(program);
+                    self.may_let_go = may(program, "madvise");
                     if let Some(observe) = observe
-                        && may_hand_over(program)
+                        && may(program, "sendmsg")
                     {
                         self.observing = filter::assemble(&seccomp::observing(program, *observe));
                     }
@@ -178,9 +182,10 @@ impl Prepared {
     }
 }
 
-/// A policy may refuse the very call that hands the listener over: nobody would answer it.
-fn may_hand_over(program: &[(u16, u8, u8, u32)]) -> bool {
-    seccomp::number("sendmsg")
+/// A policy may refuse the very call that hands the listener over: nobody would answer it. And what init does for itself
+/// must not be counted as the payload's.
+fn may(program: &[(u16, u8, u8, u32)], call: &str) -> bool {
+    seccomp::number(call)
         .is_some_and(|call| seccomp::allows(program, seccomp::AUDIT_ARCH_X86_64, call, &[0; 6]))
 }
 

@@ -16,6 +16,7 @@ pub mod mount;
 pub mod network;
 pub mod notify;
 pub mod observe;
+pub mod own_text;
 pub mod process;
 pub mod readiness;
 pub mod scheduler;

@@ -41,26 +41,17 @@ pub enum Cloned {
 /// # Errors
 /// The kernel's errno.
 pub fn clone3(namespaces: u64, cgroup: Option<BorrowedFd<'_>>) -> Result<Cloned> {
-    let mut args = CloneArgs { flags: namespaces, exit_signal: flag(libc::SIGCHLD), ..CloneArgs::default() };
+    let mut pidfd: libc::c_int = -1;
+    let mut args = CloneArgs {
+        flags: namespaces | flag(libc::CLONE_PIDFD),
+        exit_signal: flag(libc::SIGCHLD),
+        ..CloneArgs::default()
+    };
     if let Some(directory) = cgroup {
         const CLONE_INTO_CGROUP: u64 = 0x2_0000_0000;
         args.flags |= CLONE_INTO_CGROUP;
         args.cgroup = flag(directory.as_raw_fd());
     }
-    clone_with(args)
-}
-
-/// The same with `CLONE_PARENT`: the new process is a child of the caller's parent, and signals its end as the caller does.
-///
-/// # Errors
-/// The kernel's errno.
-pub fn clone3_sibling(namespaces: u64) -> Result<Cloned> {
-    clone_with(CloneArgs { flags: namespaces | flag(libc::CLONE_PARENT), ..CloneArgs::default() })
-}
-
-fn clone_with(mut args: CloneArgs) -> Result<Cloned> {
-    let mut pidfd: libc::c_int = -1;
-    args.flags |= flag(libc::CLONE_PIDFD);
     args.pidfd = ptr::from_mut(&mut pidfd) as u64;
     // SAFETY: clone3 wants a pointer to clone_args and its size: `args` is one, initialised, and lives
     // through the call. `pidfd` points to a live c_int. Without CLONE_VM the child has a copy of memory

@@ -119,7 +119,7 @@ fn file_offset(segments: &[Segment], address: u64) -> Option<u64> {
 /// A name ended by a zero byte; `None` when it is empty, not UTF-8 or has no end.
 fn string(at: &dyn Fn(u64, usize) -> Vec<u8>, offset: u64) -> Option<String> {
     let bytes = at(offset, MAX_STRING);
-    let end = memchr::memchr(0, &bytes)?;
+    let end = bytes.iter().position(|byte| *byte == 0)?;
     let text = std::str::from_utf8(bytes.get(..end)?).ok()?;
     if text.is_empty() { None } else { Some(text.to_owned()) }
 }
