@@ -11,6 +11,7 @@ use std::collections::HashSet;
 use serde_json::Value;
 
 use super::equal::{canonical, same};
+use super::meaning::{Nowhere, World};
 use super::number::Decimal;
 use super::place::Place;
 use super::schema::{Bound, Id, Measure, Members, Node, Rule, Schema, type_of, with_article};
@@ -56,7 +57,15 @@ impl Schema {
     /// # Errors
     /// What is wrong with it, the first few things.
     pub fn check(&self, value: &Value) -> Result<(), Vec<Found>> {
-        let mut run = Run { schema: self, steps: 0, over: false, found: Vec::new() };
+        self.check_in(value, &Nowhere)
+    }
+
+    /// Checks a value whose paths lead somewhere.
+    ///
+    /// # Errors
+    /// What is wrong with it, the first few things.
+    pub fn check_in(&self, value: &Value, world: &dyn World) -> Result<(), Vec<Found>> {
+        let mut run = Run { schema: self, world, steps: 0, over: false, found: Vec::new() };
         let fits = run.node(0, value, &Place::ROOT, 0, true, &mut Seen::default());
         if run.over {
             let told = "would take too long to check; send less".to_owned();
@@ -96,6 +105,7 @@ impl<'v> Seen<'v> {
 
 struct Run<'s> {
     schema: &'s Schema,
+    world: &'s dyn World,
     steps: usize,
     over: bool,
     found: Vec<Found>,
@@ -193,6 +203,15 @@ impl<'s> Run<'s> {
                 self.over
                     || pattern.is_match(text)
                     || self.wrong(at, || format!("must match the pattern `{}`", pattern.text))
+            }
+            Rule::Means(meaning) => {
+                self.spend(at.value.as_str().map_or(1, |text| 1 + text.len() / 8));
+                match meaning.judge(at.value, self.world) {
+                    Ok(()) => true,
+                    Err(unmeant) => {
+                        self.wrong_at(at, at.place, || unmeant.told, || unmeant.wider.map(Wider::Value))
+                    }
+                }
             }
             Rule::UniqueItems | Rule::Contains { .. } | Rule::Items { .. } | Rule::UnevaluatedItems(_) => {
                 match at.value {

@@ -12,12 +12,60 @@ use std::collections::HashMap;
 use serde_json::{Map, Value};
 
 use super::document::{Document, MOST_POINTER, below};
+use super::meaning::{self, Meaning};
 use super::number::Decimal;
 use super::pattern::Pattern;
 use super::schema::{Bound, Id, Measure, Members, Node, Rule, Schema, Types};
 
 /// Schemas within one, at most.
 const MOST_NODES: usize = 10_000;
+/// All keywords, for hints.
+pub const KEYWORDS: &[&str] = &[
+    "type",
+    "enum",
+    "const",
+    "multipleOf",
+    "minimum",
+    "maximum",
+    "exclusiveMinimum",
+    "exclusiveMaximum",
+    "minLength",
+    "maxLength",
+    "pattern",
+    "items",
+    "prefixItems",
+    "contains",
+    "minContains",
+    "maxContains",
+    "minItems",
+    "maxItems",
+    "uniqueItems",
+    "properties",
+    "patternProperties",
+    "additionalProperties",
+    "propertyNames",
+    "required",
+    "minProperties",
+    "maxProperties",
+    "dependentRequired",
+    "dependentSchemas",
+    "unevaluatedItems",
+    "unevaluatedProperties",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "$ref",
+    "$defs",
+    "title",
+    "description",
+    "path",
+    "url",
+    "command",
+];
 /// Mistakes that are told.
 const MOST_MISTAKES: usize = 32;
 
@@ -30,13 +78,38 @@ pub struct Mistake {
     pub name: bool,
     /// What it is, as the end of a sentence that begins with the place.
     pub told: String,
+    /// What to write instead, where that can be said.
+    pub hint: Option<String>,
 }
+
+/// Who wrote a schema.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Author {
+    /// A server. What it says that is not known here says nothing.
+    Server,
+    /// The operator, who also says what texts mean. What is not known is a mistake.
+    Operator,
+}
+
+/// What an operator may write beside the keywords that are checked.
+const DESCRIBING: &[&str] = &[
+    "$schema",
+    "$id",
+    "$anchor",
+    "$comment",
+    "$defs",
+    "title",
+    "description",
+    "default",
+    "examples",
+    "deprecated",
+];
 
 /// Makes a schema of a document.
 ///
 /// # Errors
 /// What in it cannot be checked, at least one thing.
-pub fn compile(root: &Value) -> Result<Schema, Vec<Mistake>> {
+pub fn compile(root: &Value, author: Author) -> Result<Schema, Vec<Mistake>> {
     let declared = root.get("$schema").and_then(Value::as_str).map(|text| text.trim_end_matches('#'));
     let draft = match declared {
         None => Draft::New,
@@ -44,13 +117,14 @@ pub fn compile(root: &Value) -> Result<Schema, Vec<Mistake>> {
             Some((_, draft)) => *draft,
             None => {
                 let told = "names a kind of schema that is not known here".to_owned();
-                return Err(vec![Mistake { at: "/$schema".to_owned(), name: false, told }]);
+                return Err(vec![Mistake { at: "/$schema".to_owned(), name: false, told, hint: None }]);
             }
         },
     };
     let mut compiler = Compiler {
         document: Document::new(root),
         draft,
+        author,
         schema: Schema { nodes: Vec::new(), tracks: false },
         known: HashMap::new(),
         open: Vec::new(),
@@ -90,6 +164,7 @@ const DRAFTS: &[(&str, Draft)] = &[
 struct Compiler<'v> {
     document: Document<'v>,
     draft: Draft,
+    author: Author,
     schema: Schema,
     known: HashMap<String, Id>,
     /// Nodes that have a number and no rules yet.
@@ -118,7 +193,7 @@ impl<'v> Compiler<'v> {
     }
 
     fn mistake(&mut self, at: String, told: impl Into<String>) {
-        let mistake = Mistake { at, name: false, told: told.into() };
+        let mistake = Mistake { at, name: false, told: told.into(), hint: None };
         if !self.mistakes.contains(&mistake) {
             self.mistakes.push(mistake);
         }
@@ -198,6 +273,7 @@ impl<'v> Compiler<'v> {
                     last.push(Rule::UnevaluatedProperties(self.node(place)));
                     None
                 }
+                _ if self.author == Author::Operator => self.of_operator(place, keyword, value),
                 _ => None,
             };
             rules.extend(rule);
@@ -207,6 +283,28 @@ impl<'v> Compiler<'v> {
         self.schema.tracks |= !last.is_empty();
         rules.extend(last);
         rules
+    }
+
+    /// What only an operator may say, and what nobody may.
+    fn of_operator(&mut self, at: String, keyword: &str, value: &Value) -> Option<Rule> {
+        if meaning::KEYWORDS.contains(&keyword) {
+            return match Meaning::read(keyword, &at, value) {
+                Ok(meaning) => Some(Rule::Means(meaning)),
+                Err(mistakes) => {
+                    self.mistakes.extend(mistakes);
+                    None
+                }
+            };
+        }
+        let beside = ["properties", "patternProperties", "additionalProperties", "items", "prefixItems"];
+        let beside = beside.iter().chain(&["additionalItems", "then", "else", "minContains", "maxContains"]);
+        if !beside.chain(DESCRIBING).any(|known| *known == keyword) {
+            let told = "is no keyword that is checked".to_owned();
+            let hint = (keyword == "format")
+                .then(|| "`format` only describes; write a `pattern`, or `url`".to_owned());
+            self.mistakes.push(Mistake { at, name: true, told, hint });
+        }
+        None
     }
 
     fn wrong(&mut self, at: String, told: &str) -> Option<Rule> {

@@ -14,6 +14,7 @@ mod compile;
 mod document;
 mod equal;
 mod fault;
+mod meaning;
 mod number;
 mod pattern;
 mod place;
@@ -25,6 +26,7 @@ mod suite;
 mod tests;
 
 pub use check::{Found, Wider};
-pub use compile::{Mistake, compile};
+pub use compile::{Author, KEYWORDS, Mistake, compile};
 pub use fault::Fault;
+pub use meaning::World;
 pub use schema::Schema;

@@ -7,6 +7,7 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::meaning::Meaning;
 use super::number::Decimal;
 use super::pattern::Pattern;
 
@@ -69,6 +70,7 @@ pub(super) enum Rule {
         otherwise: Option<Id>,
     },
     Ref(Id),
+    Means(Meaning),
     UnevaluatedItems(Id),
     UnevaluatedProperties(Id),
 }
@@ -189,6 +191,7 @@ impl Rule {
             Self::Not(_) => "not",
             Self::If { .. } => "if",
             Self::Ref(_) => "$ref",
+            Self::Means(meaning) => meaning.keyword(),
             Self::UnevaluatedItems(_) => "unevaluatedItems",
             Self::UnevaluatedProperties(_) => "unevaluatedProperties",
         }

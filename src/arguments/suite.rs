@@ -6,7 +6,7 @@ use std::path::Path;
 
 use serde_json::Value;
 
-use super::compile;
+use super::{Author, compile};
 
 /// Folders, the dialect of their schemas, and how many values are judged at least.
 const DRAFTS: &[(&str, Option<&str>, usize)] = &[
@@ -42,7 +42,7 @@ fn every_schema_judges_as_the_suite_says_or_is_refused() {
                 if let (Some(dialect), Some(members)) = (dialect, schema.as_object_mut()) {
                     members.entry("$schema").or_insert((*dialect).into());
                 }
-                let Ok(schema) = compile(&schema) else {
+                let Ok(schema) = compile(&schema, Author::Server) else {
                     refused += 1;
                     continue;
                 };

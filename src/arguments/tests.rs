@@ -2,10 +2,10 @@
 
 use serde_json::{Value, json};
 
-use super::{Found, Mistake, Schema, Wider, compile};
+use super::{Author, Found, Mistake, Schema, Wider, compile};
 
 fn schema(document: &Value) -> Schema {
-    compile(document).unwrap_or_else(|mistakes| panic!("{document}: {mistakes:?}"))
+    compile(document, Author::Server).unwrap_or_else(|mistakes| panic!("{document}: {mistakes:?}"))
 }
 
 fn found(document: &Value, value: &Value) -> Vec<Found> {
@@ -14,7 +14,7 @@ fn found(document: &Value, value: &Value) -> Vec<Found> {
 
 fn mistakes(document: &Value) -> Vec<String> {
     let told = |mistake: Mistake| format!("{} {}", mistake.at, mistake.told);
-    compile(document).err().unwrap_or_default().into_iter().map(told).collect()
+    compile(document, Author::Server).err().unwrap_or_default().into_iter().map(told).collect()
 }
 
 #[test]
@@ -219,7 +219,7 @@ fn what_cannot_be_checked_is_a_mistake_and_nothing_is_fetched() {
     ] {
         assert_eq!(mistakes(&document), [told], "{document}");
     }
-    assert!(compile(&deep).is_ok(), "depth is the reader's limit");
+    assert!(compile(&deep, Author::Server).is_ok(), "depth is the reader's limit");
     let many: serde_json::Map<String, Value> = (0..20_000).map(|n| (format!("p{n}"), json!({}))).collect();
     assert!(mistakes(&json!({"properties": many}))[0].contains("more than 10000 schemas"));
 }

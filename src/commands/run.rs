@@ -17,6 +17,7 @@ use serde_json::value::RawValue;
 
 use super::compose::{self, DEFAULT_PROFILE, Surroundings};
 use crate::access::{Gate, TOKEN_VARIABLE};
+use crate::arguments::Fault;
 use crate::audit::{self, CallIds, Ended, Key, Log, LogError, Signer, Started};
 use crate::call::Call;
 use crate::cli::{ColorChoice, RunArgs, Server};
@@ -287,6 +288,14 @@ impl Granting {
 }
 
 impl Profiles for Granting {
+    fn check(&self, tool: &str, arguments: &Value) -> Vec<Fault> {
+        let Some(rules) = self.served.tools.get(tool).and_then(|tool| tool.arguments.as_ref()) else {
+            return Vec::new();
+        };
+        self.surroundings.world.files.forget();
+        rules.faults(arguments, &self.surroundings.world.files)
+    }
+
     fn validates(&self, tool: &str) -> bool {
         let own = self.served.tools.get(tool).and_then(|tool| tool.validate);
         own.or(self.served.validate) != Some(Validate::Off)

@@ -7,6 +7,7 @@ mod bus;
 pub mod cgroups;
 mod delegation;
 pub mod denials;
+pub mod lands;
 pub mod narrow;
 pub mod probe;
 pub mod reach;

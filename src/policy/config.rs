@@ -4,18 +4,20 @@
 //! working directory, which a tool may have written, is read only when the operator names it.
 
 pub mod access;
+pub mod arguments;
 pub mod grants;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use access::Access;
+use arguments::Arguments;
 use grants::ArgumentGrant;
 use toml::de::DeTable;
 
-use super::Source;
 use super::add::parse_env;
 use super::mistakes::{Mistakes, closest};
 use super::toml_file::{TomlFile, Value, list};
+use super::{Source, print};
 
 /// The profile of a server that names none.
 pub const DEFAULT_PROFILE: &str = "default";
@@ -24,7 +26,7 @@ pub const DEFAULT_PROFILE: &str = "default";
 pub const SECTIONS: &[(&str, &[&str])] = &[
     ("", &["servers", "auth", "identities", "roles"]),
     ("servers.NAME", &["command", "profile", "env", "validate", "tools"]),
-    ("servers.NAME.tools.TOOL", &["profile", "grants", "validate"]),
+    ("servers.NAME.tools.TOOL", &["profile", "grants", "validate", "arguments"]),
 ];
 
 /// The servers of a configuration file.
@@ -58,6 +60,8 @@ pub struct Tool {
     pub profile: Option<String>,
     /// What the arguments of a call say of what it sees.
     pub grants: Vec<ArgumentGrant>,
+    /// What its arguments must be, whatever the server lists.
+    pub arguments: Option<Arguments>,
     /// Whether its arguments are checked against what the server lists, else as for the server.
     pub validate: Option<Validate>,
 }
@@ -252,6 +256,11 @@ impl Reader<'_, '_> {
                 match key {
                     "profile" => tool.profile = self.profile(value),
                     "validate" => tool.validate = self.validate(value),
+                    "arguments" => {
+                        let table =
+                            format!("servers.{}.tools.{}.arguments", print::key(server), print::key(name));
+                        tool.arguments = arguments::read(&mut self.file, &table, value);
+                    }
                     _ => tool.grants = grants::read(&mut self.file, value),
                 }
             }
@@ -271,5 +280,5 @@ fn is_empty(value: &Value<'_>) -> bool {
 }
 
 fn words(line: &str) -> String {
-    line.split_whitespace().map(super::print::quote).collect::<Vec<_>>().join(", ")
+    line.split_whitespace().map(print::quote).collect::<Vec<_>>().join(", ")
 }

@@ -48,6 +48,13 @@ pub fn to_toml(policy: &Policy) -> String {
     out.0
 }
 
+/// A key as it stands in a table or a header: bare, where TOML lets it be.
+#[must_use]
+pub fn key(name: &str) -> String {
+    let bare = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
+    if bare && !name.is_empty() { name.to_owned() } else { quote(name) }
+}
+
 struct Printer(String);
 
 impl Printer {

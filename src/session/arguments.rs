@@ -18,7 +18,7 @@ use crate::mcp::envelope::{INVALID_PARAMS, only};
 use crate::mcp::{object, reply};
 use crate::outcome::{Evidence, Layer, Status, Usage, Violation};
 use crate::policy::mistakes::closest;
-use crate::policy::print::quote;
+use crate::policy::print::key;
 
 /// Who says what tools there are.
 const LISTED: &str = "the server's `tools/list`";
@@ -61,6 +61,18 @@ fn judge(session: &Session, ask: &Ask, arguments: &Value) -> Judged {
     if !arguments.is_object() {
         return all("must be an object");
     }
+    // Both are asked, so that all that is wrong is told; what the operator wants comes first.
+    let own = session.options.profiles.check(tool, arguments);
+    match by_server(session, ask, tool, arguments) {
+        Judged::Unknown => Judged::Unknown,
+        Judged::Fits if own.is_empty() => Judged::Fits,
+        Judged::Fits => Judged::Unfit(own),
+        Judged::Unfit(theirs) => Judged::Unfit(own.into_iter().chain(theirs).collect()),
+    }
+}
+
+/// What is known by the schema that the server lists.
+fn by_server(session: &Session, ask: &Ask, tool: &str, arguments: &Value) -> Judged {
     if !session.options.profiles.validates(tool) {
         return Judged::Fits;
     }
@@ -86,15 +98,9 @@ fn judge(session: &Session, ask: &Ask, arguments: &Value) -> Judged {
 
 /// What cannot be checked is refused, unless the configuration says that it need not be.
 fn unchecked(session: &Session, tool: &str, told: String) -> Judged {
-    let key = |name: &str| if is_bare(name) { name.to_owned() } else { quote(name) };
     let table = format!("[servers.{}.tools.{}]", key(&session.options.server), key(tool));
     let allow = Some(format!("{table}\nvalidate = \"off\""));
     Judged::Unfit(vec![Fault { at: String::new(), told, rule: LISTED.to_owned(), allow }])
-}
-
-/// Can a key of TOML stand without quotes?
-fn is_bare(name: &str) -> bool {
-    !name.is_empty() && name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'))
 }
 
 fn of_server(found: Found) -> Fault {

@@ -44,6 +44,7 @@ use chain::Chains;
 use outbound::Outbound;
 use rules::Offers;
 use schemas::Schemas;
+use serde_json::Value;
 use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -53,6 +54,7 @@ use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until};
 
 use crate::access::{Gate, Pass};
+use crate::arguments::Fault;
 use crate::call::Call;
 use crate::launch::supervisor::Launcher;
 use crate::mcp::envelope::{Era, Id, Meta, PARSE_ERROR};
@@ -94,6 +96,9 @@ pub enum NoGrant {
 
 /// Gives each call its grant.
 pub trait Profiles {
+    /// What in the arguments of a tool is not as the configuration wants it.
+    fn check(&self, tool: &str, arguments: &Value) -> Vec<Fault>;
+
     /// Whether the arguments of a tool are checked against the schema that its server lists.
     fn validates(&self, tool: &str) -> bool;
 

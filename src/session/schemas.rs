@@ -10,7 +10,7 @@ use std::ops::Range;
 use std::rc::Rc;
 
 use crate::arguments::strict::{self, Unreadable};
-use crate::arguments::{Schema, compile};
+use crate::arguments::{Author, Schema, compile};
 use crate::mcp::envelope::only;
 use crate::mcp::object;
 
@@ -168,7 +168,7 @@ fn compiled(raw: &[u8]) -> Result<Schema, String> {
     }
     let place = |at: &str| if at.is_empty() { "it".to_owned() } else { format!("`{at}` in it") };
     let document = strict::read(raw).map_err(|Unreadable { at, wrong }| format!("{} {wrong}", place(&at)))?;
-    compile(&document).map_err(|mistakes| {
+    compile(&document, Author::Server).map_err(|mistakes| {
         let first = mistakes.first().map(|mistake| format!("{} {}", place(&mistake.at), mistake.told));
         first.unwrap_or_default()
     })

@@ -92,10 +92,10 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("hostile", &["sys"]),
     // The stages.
     ("mcp", &["text"]),
-    ("policy", &["outcome", "text"]),
     ("arguments", &[]),
+    ("policy", &["arguments", "outcome", "text"]),
     ("access", &["mcp", "policy"]),
-    ("host", &["outcome", "plan", "policy", "sys"]),
+    ("host", &["arguments", "outcome", "plan", "policy", "sys"]),
     ("plan", &["host", "outcome", "policy", "text"]),
     ("launch", &["outcome", "plan", "sys"]),
     ("watch", &["launch", "outcome", "plan", "policy", "sys", "text"]),
@@ -125,6 +125,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
         "commands",
         &[
             "access",
+            "arguments",
             "audit",
             "call",
             "cli",

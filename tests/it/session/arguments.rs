@@ -1,8 +1,11 @@
 //! Calls whose arguments are refused before there is a process. Never: looks inside.
 
+use std::fs;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
 use serde_json::{Value, json};
 
-use super::world::{Book, Client, Setup, session, text};
+use super::world::{Book, Client, Scratch, Setup, session, text};
 
 /// A server that lists these tools.
 fn listing(tools: &Value) -> Setup {
@@ -223,4 +226,80 @@ fn a_call_is_not_let_on_when_the_server_does_not_say_what_it_takes() {
             .all(|record| record["call"]["method"] == "catalogue" || record["call"]["target"] == "who")
     );
     assert_eq!(book.status_of("who"), "refused");
+}
+
+/// `data` with a file and links, beside `database` and a file that is for nobody.
+fn tree(scratch: &Scratch) -> String {
+    let top = scratch.0.to_str().unwrap().to_owned();
+    for directory in ["data", "database"] {
+        fs::create_dir(format!("{top}/{directory}")).unwrap();
+        fs::write(format!("{top}/{directory}/a"), "one").unwrap();
+    }
+    fs::write(format!("{top}/secret"), "canary").unwrap();
+    symlink("../secret", format!("{top}/data/away")).unwrap();
+    for path in ["data", "database"] {
+        fs::set_permissions(format!("{top}/{path}"), fs::Permissions::from_mode(0o755)).unwrap();
+    }
+    top
+}
+
+#[test]
+fn what_the_configuration_wants_comes_before_the_cell_and_the_cell_behind_it() {
+    let scratch = Scratch::new();
+    let top = tree(&scratch);
+    let config = format!(
+        "[servers.fixture.tools.read.arguments]\nrequired = [\"checked\"]\n\
+         [servers.fixture.tools.read.arguments.properties.checked]\npath = {{ within = [\"{top}/data\"] }}\n"
+    );
+    let schema = json!({"properties": {"path": {"type": "string"}}});
+    let setup = Setup {
+        filesystem: format!("read = [\"{top}/data\"]"),
+        config,
+        ..listing(&json!([tool("read", &schema)]))
+    };
+    let book = session(&setup, |mut client| async move {
+        let mut read = async |checked: String, path: String| {
+            call(&mut client, "read", &json!({"checked": checked, "path": path})).await
+        };
+        for outside in [
+            "../../../etc/passwd",
+            "/etc/passwd",
+            "database/a",
+            "data/../secret",
+            "data/away",
+            "data/../database/a",
+        ] {
+            let path =
+                if outside.starts_with(['/', '.']) { outside.to_owned() } else { format!("{top}/{outside}") };
+            let answer = read(path.clone(), path).await;
+            assert_eq!(answer["result"]["isError"], true, "{outside}: {answer}");
+            assert!(text(&answer).contains("`/checked` must "), "{outside}: {answer}");
+        }
+        let allow = read("/etc/passwd".to_owned(), String::new()).await;
+        let line = format!(
+            "[servers.fixture.tools.read.arguments.properties.checked]\npath = {{ within = [\"{top}/data\", \"/etc\"] }}"
+        );
+        assert!(text(&allow).contains(&line), "{allow}");
+        assert_eq!(text(&read(format!("{top}/data/../data/a"), format!("{top}/data/a")).await), "one");
+        // The same where no rule looks: the cell has no such file.
+        for path in [format!("{top}/secret"), format!("{top}/data/away"), format!("{top}/database/a")] {
+            assert_eq!(text(&read(format!("{top}/data/a"), path).await), "ENOENT");
+        }
+        // Both have to be met.
+        let both = call(&mut client, "read", &json!({"path": 7})).await;
+        assert!(
+            text(&both).contains(
+                "must have the member `checked` (`required` of `[servers.fixture.tools.read.arguments]`)"
+            ),
+            "{both}"
+        );
+        assert!(text(&both).contains("`/path` must be a string"), "{both}");
+        client
+    });
+    assert_eq!(refused(&book).len(), 8);
+    let ran = book
+        .finished
+        .iter()
+        .filter(|record| record["call"]["target"] == "read" && record["receipt"] != Value::Null);
+    assert_eq!(ran.count(), 4);
 }

@@ -1,0 +1,274 @@
+//! What texts mean, and what they only seem to.
+
+use std::collections::BTreeMap;
+use std::path::{Path, PathBuf};
+
+use proptest::prelude::*;
+use serde_json::{Value, json};
+
+use super::{KEYWORDS, Meaning, World};
+
+/// A file system of links: everything else is what it is called.
+struct Links(BTreeMap<&'static str, &'static str>);
+
+impl World for Links {
+    fn lands(&self, path: &Path) -> Option<PathBuf> {
+        let mut real = PathBuf::from("/");
+        for part in path.iter().skip(1) {
+            if part == ".." {
+                real.pop();
+                continue;
+            }
+            real.push(part);
+            if let Some(target) = self.0.get(real.to_str()?) {
+                real = PathBuf::from(target);
+            }
+        }
+        Some(real)
+    }
+}
+
+fn judge(keyword: &str, rule: &Value, value: &Value) -> Result<(), String> {
+    let links = Links(BTreeMap::from([
+        ("/data/away", "/etc"),
+        ("/data/near", "/data/sub/deep"),
+        ("/srv", "/mnt/srv"),
+    ]));
+    let meaning = Meaning::read(keyword, "", rule).unwrap_or_else(|mistakes| panic!("{mistakes:?}"));
+    meaning.judge(value, &links).map_err(|unmeant| {
+        // What is told to let it through does, where it is no matter of form.
+        if let Some(wider) = unmeant.wider.filter(|_| keyword != "path") {
+            assert_eq!(Meaning::read(keyword, "", &wider).unwrap().judge(value, &links), Ok(()), "{wider}");
+        }
+        unmeant.told
+    })
+}
+
+fn all(keyword: &str, rule: &Value, fits: &[&str], not: &[&str]) {
+    for text in fits {
+        assert_eq!(judge(keyword, rule, &json!(text)), Ok(()), "{text}");
+    }
+    for text in not {
+        assert!(judge(keyword, rule, &json!(text)).is_err(), "{text}");
+    }
+    for other in [json!(null), json!(7), json!({"x": "/data/a"}), json!([7])] {
+        assert!(judge(keyword, rule, &other).is_err(), "{other}");
+    }
+}
+
+#[test]
+fn a_path_lies_within_wherever_it_leads() {
+    all(
+        "path",
+        &json!({"within": ["/data", "/srv"]}),
+        &[
+            "/data",
+            "/data/",
+            "/data/a",
+            "/data//a/./b",
+            "/data/sub/../a",
+            "/data/near/x",
+            "/data/near/..",
+            "/srv/x",
+        ],
+        &[
+            "",
+            "data/a",
+            "/",
+            "/database",
+            "/database/a",
+            "/data/../etc/passwd",
+            "/data/../../../etc/passwd",
+            "../../../etc/passwd",
+            "/../data/a",
+            "/data/away",
+            "/data/away/passwd",
+            "/data/near/../../../etc",
+            "/mnt/srv/x",
+            "/etc/passwd",
+            "/data/a\n",
+            "/DATA/a",
+        ],
+    );
+    assert!(
+        judge("path", &json!({"within": []}), &json!("/data"))
+            .unwrap_err()
+            .contains("nothing: the list is empty")
+    );
+    // By its text it stays inside; the kernel follows the link first.
+    assert!(judge("path", &json!({"within": ["/data"]}), &json!("/data/away/../x")).is_err());
+}
+
+#[test]
+fn a_url_leads_where_it_says() {
+    all(
+        "url",
+        &json!({"scheme": ["https", "http"], "host": ["api.example.com", "*.example.org", "10.0.0.1", "[::1]"], "port": [8443]}),
+        &[
+            "https://api.example.com",
+            "https://api.example.com/a?b=c#d@e",
+            "HTTPS://API.example.COM:443/",
+            "http://api.example.com:80/x",
+            "https://a.b.example.org/",
+            "https://api.example.com:8443/",
+            "http://10.0.0.1/",
+            "http://[::1]:80/",
+        ],
+        &[
+            "",
+            "api.example.com",
+            "//api.example.com/",
+            "file:///etc/passwd",
+            "ftp://api.example.com/",
+            "javascript:alert(1)",
+            "https:api.example.com",
+            "https:///api.example.com/",
+            "https://example.org/",
+            "https://notexample.org/",
+            "https://api.example.com.evil.net/",
+            "https://evil.net/?https://api.example.com",
+            "https://evil.net#@api.example.com",
+            "https://api.example.com@evil.net/",
+            "https://api.example.com:443@evil.net/",
+            r"https://evil.net\@api.example.com/",
+            r"https://evil.net\.example.org/",
+            "https://api.example.com\t.evil.net/",
+            "https://api.example.com /",
+            " https://api.example.com/",
+            "https://api.example.com./",
+            "https://api.example%2ecom/",
+            "https://аpi.example.com/",
+            "https://api.example.com:8080/",
+            "https://api.example.com:/",
+            "https://api.example.com:0443/",
+            "http://167772161/",
+            "http://0xa000001/",
+            "http://012.0.0.1/",
+            "http://10.1/",
+            "http://[::ffff:10.0.0.1]/",
+            "http://[0:0:0:0:0:0:0:1]/",
+            "http://169.254.169.254/",
+        ],
+    );
+    // Without a scheme, only one that is encrypted.
+    let rule = json!({"host": ["a.b"]});
+    assert!(
+        judge("url", &rule, &json!("http://a.b/")).is_err()
+            && judge("url", &rule, &json!("https://a.b/")).is_ok()
+    );
+}
+
+#[test]
+fn a_command_is_like_a_pattern_and_nothing_for_a_shell() {
+    let rule = json!({"allow": ["git status", "git log -n* ...", "git show *", "ls --color=*", "cat a*b*c"]});
+    all(
+        "command",
+        &rule,
+        &[
+            "git status",
+            " git  status ",
+            "git log -n5",
+            "git log -n5 a b -p",
+            "git show HEAD",
+            "ls --color=never",
+            "cat axbyc",
+            "cat abc",
+        ],
+        &[
+            "",
+            "git",
+            "git statuss",
+            "git status x",
+            "git show",
+            "git show HEAD x",
+            "git show --output=/etc/x",
+            "git log",
+            "ls",
+            "cat ab",
+            "cat abcx",
+            "git status; rm -rf /",
+            "git status && x",
+            "git status | x",
+            "git status > x",
+            "git show $HOME",
+            "git show `id`",
+            "git show $(id)",
+            "git show 'a'",
+            "git show a\\b",
+            "git show *",
+            "git show {a,b}",
+            "git show ~root",
+            "git status\nrm",
+            "git\tstatus",
+            "git\u{a0}status",
+            "/usr/bin/git status",
+        ],
+    );
+    assert_eq!(judge("command", &rule, &json!(["git", "show", "HEAD"])), Ok(()));
+    for words in [
+        json!(["git", "show", "a b"]),
+        json!(["git", "show", ""]),
+        json!([]),
+        json!(["git status"]),
+        json!(["git", "show", "a;b"]),
+    ] {
+        assert!(judge("command", &rule, &words).is_err(), "{words}");
+    }
+}
+
+#[test]
+fn every_mistake_in_a_keyword_is_told() {
+    for (keyword, rule, told) in [
+        ("path", json!("/data"), &["must be a table"][..]),
+        ("path", json!({"withn": []}), &["is not known here", "has no `within`"]),
+        (
+            "path",
+            json!({"within": ["data", 7, "/a/.."]}),
+            &["must be a string", "must be an absolute path, which begins with `/`", "must have no `..`"],
+        ),
+        (
+            "url",
+            json!({"host": ["*", "a..b"], "scheme": ["https:"], "port": ["x"]}),
+            &[
+                "must be a host's name or address, or `*.` and a name",
+                "must be a host's name or address, or `*.` and a name",
+                "must be an array of numbers from 1 to 65535",
+                "must be a scheme, such as `https`",
+            ],
+        ),
+        (
+            "command",
+            json!({"allow": ["* x", ""]}),
+            &["must begin with a program, without `*`", "must begin with a program, without `*`"],
+        ),
+    ] {
+        let mistakes = Meaning::read(keyword, "", &rule).unwrap_err();
+        let found: Vec<_> = mistakes.iter().map(|mistake| mistake.told.as_str()).collect();
+        assert_eq!(found, told, "{rule}");
+    }
+    assert!(KEYWORDS.iter().all(|keyword| Meaning::read(keyword, "", &json!({})).is_err()));
+}
+
+proptest! {
+    #[test]
+    fn no_path_that_is_let_through_leads_out(parts in prop::collection::vec(prop::sample::select(vec!["..", ".", "data", "away", "near", "etc", "a", "", "srv", "database"]), 0..9)) {
+        let text = format!("/{}", parts.join("/"));
+        if judge("path", &json!({"within": ["/data"]}), &json!(text)).is_ok() {
+            let links = Links(BTreeMap::from([("/data/away", "/etc"), ("/data/near", "/data/sub/deep"), ("/srv", "/mnt/srv")]));
+            prop_assert!(links.lands(Path::new(&text)).unwrap().starts_with("/data"), "{text}");
+        }
+    }
+
+    #[test]
+    fn no_text_breaks_anything(text in any::<String>(), pattern in "[a*]{0,6}", word in "[a]{0,8}") {
+        for (keyword, rule) in [("path", json!({"within": ["/"]})), ("url", json!({"host": ["a.b"]})), ("command", json!({"allow": ["a ..."]}))] {
+            drop(judge(keyword, &rule, &json!(text)));
+            drop(judge(keyword, &rule, &json!(format!("https://{text}"))));
+        }
+        // Against what the pattern means.
+        let rule = json!({"allow": [format!("p b{pattern}")]});
+        let least = pattern.matches('a').count();
+        let expected = if pattern.contains('*') { word.len() >= least } else { word.len() == least };
+        prop_assert_eq!(judge("command", &rule, &json!(format!("p b{word}"))).is_ok(), expected);
+    }
+}
