@@ -9,6 +9,7 @@ mod compile;
 mod floor;
 mod leaks;
 mod measure;
+mod record;
 mod relay;
 mod whole;
 
@@ -37,6 +38,8 @@ fn rows() -> Result<Vec<Row>> {
     rows.push(compile::row(&toolcell, &files, rounds)?);
     measuring("launches");
     rows.extend(floor::rows(&files, rounds)?);
+    measuring("records");
+    rows.push(record::row()?);
     measuring("answers through run");
     rows.push(relay::answers(&toolcell, &files, rounds)?);
     measuring("large results through run");

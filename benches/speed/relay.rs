@@ -197,5 +197,6 @@ pub(crate) fn large(toolcell: &Path, files: &Path) -> Result<Vec<Row>> {
 
 /// Removes the log of all sessions.
 pub(crate) fn clean() -> Result<()> {
+    fs::remove_file(toolcell::audit::beside(&audit_log()))?;
     Ok(fs::remove_file(audit_log())?)
 }

@@ -186,8 +186,8 @@ fn open(options: &mut OpenOptions, path: &Path, owner: u32) -> Result<(File, Met
     Ok((file, metadata))
 }
 
-/// The file of `exec --report`, opened before the cell exists, so that nothing in the cell can put a link in
-/// its place.
+/// The file of a report. That of `exec --report` is opened before the cell exists, so that nothing in the cell can put a
+/// link in its place.
 #[derive(Debug)]
 pub struct Report {
     path: PathBuf,
@@ -212,11 +212,19 @@ impl Report {
     ///
     /// # Errors
     /// When not all of it could be written.
-    pub fn write(mut self, record: &Finished) -> Result<(), FileError> {
-        to_line(record)
-            .map_err(io::Error::from)
-            .and_then(|line| self.file.write_all(&line))
-            .map_err(|source| FileError::Write { path: self.path, source })
+    pub fn write(self, record: &Finished) -> Result<(), FileError> {
+        match to_line(record) {
+            Ok(line) => self.write_text(&line),
+            Err(error) => Err(FileError::Write { path: self.path, source: error.into() }),
+        }
+    }
+
+    /// Writes a text as it is.
+    ///
+    /// # Errors
+    /// When not all of it could be written.
+    pub fn write_text(mut self, text: &[u8]) -> Result<(), FileError> {
+        self.file.write_all(text).map_err(|source| FileError::Write { path: self.path, source })
     }
 }
 

@@ -102,6 +102,8 @@ pub struct Summary {
     pub tools: BTreeMap<(String, String), Tool>,
     /// Calls by day.
     pub days: BTreeMap<String, u64>,
+    /// The same by how they ended.
+    pub by_status: BTreeMap<(String, &'static str), u64>,
     /// Violations by day and layer, as often as each happened.
     pub violations: BTreeMap<(String, Layer), u64>,
     /// Calls by who, server and tool.
@@ -138,6 +140,7 @@ impl Summary {
         self.calls += 1;
         *self.statuses.entry(status).or_default() += 1;
         *self.days.entry(day.clone()).or_default() += 1;
+        *self.by_status.entry((day.clone(), status)).or_default() += 1;
         let caller = (caller_of(record).to_owned(), server.clone(), name.clone());
         *self.callers.entry(caller).or_default() += 1;
         let tool = self.tools.entry((server, name)).or_default();

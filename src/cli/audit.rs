@@ -7,7 +7,7 @@ use std::path::PathBuf;
 use clap::ArgMatches;
 use clap::error::ErrorKind;
 
-use super::{CliError, Typed, incomplete, typed};
+use super::{CliError, Typed, incomplete, required, typed};
 
 /// The arguments of `toolcell audit`.
 #[derive(Debug, PartialEq, Eq)]
@@ -45,6 +45,13 @@ pub enum AuditCommand {
         chosen: Chosen,
         /// `--json`
         json: bool,
+    },
+    /// `toolcell audit report [FILE]`
+    Report {
+        /// Which records.
+        chosen: Chosen,
+        /// `--html`
+        html: PathBuf,
     },
     /// `toolcell audit key`
     Key,
@@ -97,6 +104,9 @@ pub(super) fn audit(matches: &mut ArgMatches) -> Result<AuditArgs, CliError> {
             follow: matches.get_flag("follow"),
             json: matches.get_flag("json"),
         },
+        "report" => {
+            AuditCommand::Report { chosen: chosen(&mut matches), html: required(&mut matches, "html")? }
+        }
         "stats" => AuditCommand::Stats { chosen: chosen(&mut matches), json: matches.get_flag("json") },
         _ => return Err(incomplete(ErrorKind::InvalidSubcommand)),
     };

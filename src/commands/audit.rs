@@ -2,6 +2,8 @@
 //!
 //! Neighbours: one module here for each subcommand; `audit` has the format and the arithmetic. Never: writes to a log.
 
+mod html;
+mod report;
 mod show;
 mod stats;
 mod verify;
@@ -26,6 +28,7 @@ pub(super) fn run(args: &AuditArgs, color: ColorChoice) -> Result<Ending, Failur
         }
         AuditCommand::Show { chosen, follow, json } => show::run(&log()?, chosen, *follow, *json, color),
         AuditCommand::Stats { chosen, json } => stats::run(&log()?, chosen, *json),
+        AuditCommand::Report { chosen, html } => report::run(&log()?, chosen, html),
         AuditCommand::Key => {
             let key = own_key()?.ok_or_else(|| no_place("the key of the audit log"))?;
             super::print(format!("{}\n", to_hex(&key.public())).as_bytes())

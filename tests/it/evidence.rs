@@ -187,6 +187,80 @@ fn what_the_records_say_together() {
     assert_eq!(serde_json::from_str::<Value>(&scene.said(&["stats", "--json"])).unwrap()["not_records"], 1);
 }
 
+/// The page without the texts between its elements, which may be anything that is no markup.
+fn elements(page: &str) -> Vec<&str> {
+    page.split('<').skip(1).map(|rest| rest.split_once('>').unwrap().0).collect()
+}
+
+#[test]
+fn the_report_is_one_page_in_which_strangers_words_are_no_markup() {
+    let scene = Scene::new("report");
+    let path = scene.directory.join("page.html");
+    scene.said(&["report", "--html", path.to_str().unwrap()]);
+    let page = std::fs::read_to_string(&path).unwrap();
+    assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o7777, 0o600);
+
+    // Nothing is run, loaded or linked, and the page itself forbids it.
+    assert!(page.contains("content=\"default-src 'none'; style-src 'unsafe-inline'\""));
+    let known = [
+        "!doctype", "html", "head", "meta", "title", "style", "body", "h1", "h2", "p", "table", "tr", "th",
+        "td", "code", "svg", "rect", "line", "text", "span",
+    ];
+    for element in elements(&page) {
+        let name = element.trim_start_matches('/').split([' ', '/']).next().unwrap();
+        assert!(known.contains(&name), "<{element}>");
+        let attributes =
+            element.split(' ').skip(1).filter_map(|part| part.split_once('=')).map(|(name, _)| name);
+        for attribute in attributes {
+            assert!(
+                !attribute.starts_with("on") && !["href", "src", "srcset", "xlink:href"].contains(&attribute),
+                "<{element}>"
+            );
+        }
+    }
+    assert!(
+        !page.contains("<script")
+            && !page.contains("<img")
+            && !page.contains('\u{202e}')
+            && !page.contains('\u{1b}')
+    );
+    assert!(
+        page.contains("&lt;/script&gt;&lt;img src=x onerror=&quot;alert(1)&quot;&gt;&amp;amp;"),
+        "{page}"
+    );
+
+    // What it is for.
+    for part in [
+        "3 calls from 2026-11-22T14:05:09",
+        "<title>2026-11-23: limit 1</title>",
+        "<title>2026-11-23: seccomp 3</title>",
+        "srv/good  1.5 ms / 1.5 ms",
+        "srv/good  8MiB / 8MiB",
+        "<td>alice</td><td>srv/good</td><td class=\"n\">1</td>",
+        "<code>[limits]\nmemory = &quot;1GiB&quot;</code>",
+        "<th>calls with a valid identity</th><td>66.66 % of the calls</td>",
+    ] {
+        assert!(page.contains(part), "{part} is not in {page}");
+    }
+    // A choice is kept to, and another's file is not overwritten.
+    scene.said(&["report", "--html", path.to_str().unwrap(), "--tool", "good"]);
+    assert!(!std::fs::read_to_string(&path).unwrap().contains("onerror"));
+    let link = scene.directory.join("link");
+    std::os::unix::fs::symlink(&path, &link).unwrap();
+    assert_eq!(scene.run(&["report", "--html", link.to_str().unwrap()]).status.code(), Some(123));
+}
+
+#[test]
+fn what_was_put_into_a_log_by_hand_is_escaped_too() {
+    let scene = Scene::new("by-hand");
+    let text = std::fs::read_to_string(&scene.log).unwrap();
+    std::fs::write(&scene.log, text.replace("srv", "s\u{202e}rv")).unwrap();
+    for arguments in [&["show"][..], &["show", "--json"]] {
+        let said = scene.said(arguments);
+        assert!(said.contains("202e") && !said.contains('\u{202e}'), "{said}");
+    }
+}
+
 #[test]
 fn no_text_of_a_record_reaches_the_terminal_as_it_is() {
     let scene = Scene::new("terminal");

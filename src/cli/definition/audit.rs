@@ -52,9 +52,21 @@ pub(super) fn audit(command: Command) -> Command {
                 .args(chosen())
                 .arg(flag_json()),
         )
+        .subcommand(
+            Command::new("report")
+                .about("Write calls, refusals, times and memory as one page with charts")
+                .arg(file())
+                .arg(
+                    value("html", Takes::Path, "PAGE")
+                        .required(true)
+                        .help("Where to write the page, which needs no other file and runs no script"),
+                )
+                .args(chosen()),
+        )
         .subcommand(Command::new("key").about("Print the public key of this installation, which is made at first need"))
         .after_help(
             "Examples:\n  toolcell audit show --status refused --since 2026-11-22\n  toolcell audit stats\n  \
+             toolcell audit report --html page.html\n  \
              toolcell audit verify\n  toolcell audit key\n  \
              toolcell audit verify ./copy/audit.jsonl --key 3d4017c3e843895a92b70aa74d1b7ebc9c982ccf2ec4968cc0cd55f12af4660c",
         )

@@ -9,8 +9,10 @@ use std::io::{self, BufRead, BufReader, Read as _};
 use std::os::unix::ffi::OsStrExt as _;
 use std::path::Path;
 
+use serde_json::value::RawValue;
+
 use super::{BadValue, open_to_read, unreadable};
-use crate::audit::{Finished, caller_of, earlier, status_name, tool_of};
+use crate::audit::{Finished, caller_of, earlier, status_name, to_line, tool_of};
 use crate::cli::{Chosen, ColorChoice, Typed};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
@@ -134,7 +136,7 @@ pub(super) fn run(
     let mut writes = follow.then(|| watch(log)).transpose()?;
     let mut show = |record: Finished, line: &[u8]| {
         if filter.takes(&record) {
-            let text = if json { line.to_vec() } else { format!("{}\n", sentence(&record)).into_bytes() };
+            let text = if json { again(line) } else { format!("{}\n", sentence(&record)).into_bytes() };
             super::super::print(&text)?;
         }
         Ok(())
@@ -151,6 +153,12 @@ pub(super) fn run(
         read(&mut file, &mut begun, &mut show).map_err(|error| error.of(log))?;
     }
     Ok(Ending::Success)
+}
+
+/// A record as it stands in the log, without what could paint or reorder: who edited the log may have put it there.
+fn again(line: &[u8]) -> Vec<u8> {
+    let raw: Option<&RawValue> = serde_json::from_slice(line).ok();
+    raw.and_then(|raw| to_line(&raw).ok()).unwrap_or_default()
 }
 
 /// A descriptor on which the kernel tells of each write to the log.
