@@ -18,6 +18,8 @@ use toolcell::sys::process::{self, Exit};
 use toolcell::sys::{Result, descriptor, filter, socket};
 use toolcell::watch::passthrough::{self, Ends as Ours};
 
+use crate::host;
+
 /// Names the directory with the plan in the environment of a copy of this program.
 const DIRECTORY: &str = "TOOLCELL_TEST_PLAN";
 /// How often the plan is to be launched.
@@ -172,7 +174,9 @@ fn launch(plan: Plan, number: u64) -> Result<Outcome> {
         drop(listener);
     }
     let ends = Ours { stdin: into, stdout: out, stderr: err };
-    let passed = passthrough::pass(&started, &plan, ends, Duration::from_secs(60), 16 << 20, None, |_| {});
+    // A whole series of attacks runs in one cell.
+    let time = Duration::from_secs(60) * host::patience();
+    let passed = passthrough::pass(&started, &plan, ends, time, 16 << 20, None, |_| {});
     let Started { cgroup, reserved, private, .. } = started;
     drop((reserved, private));
     if let Some(cgroup) = cgroup {
