@@ -4,9 +4,9 @@
 //! `audit::signer` calls for checkpoints; docs/audit.md documents it. Never: drops a record in silence; runs a line into one that another writer left
 //! unfinished; goes back in the chain.
 
-use std::fs::{File, TryLockError};
+use std::fs::{File, Metadata, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::FileExt as _;
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -135,8 +135,19 @@ impl Log {
                 log.remarks.splice(..0, before);
             }
             wait_for(path, || beside.try_lock_shared(), deadline)?;
+            // One lock is given up before the other is taken, and somebody else may have rotated in between.
+            if !log.is_at_its_path() {
+                log = Self::as_it_is(path, owner, Arc::clone(&beside))?;
+            }
         }
         Ok(log)
+    }
+
+    fn is_at_its_path(&self) -> bool {
+        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let place = |metadata: Metadata| (metadata.dev(), metadata.ino());
+        let (open, there) = (inner.file.metadata().map(place), std::fs::metadata(&self.path).map(place));
+        matches!((open, there), (Ok(open), Ok(there)) if open == there)
     }
 
     /// Opens the file, and finds out where the chain goes on.

@@ -7,7 +7,6 @@
 //! Neighbours: `commands::run` tells it of each record, `audit::log` does the work. Never: keeps a call waiting.
 
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
-use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
 use super::key::Key;
@@ -21,14 +20,36 @@ const PATIENCE: Duration = Duration::from_secs(5);
 #[derive(Debug, Default)]
 struct State {
     waiting: u64,
+    any: bool,
     closing: bool,
 }
 
-/// The thread. When this is dropped, what waits is signed first.
-#[derive(Debug)]
+/// What is told of a failure.
+type Failed = dyn Fn(&LogError) + Send + Sync;
+
+/// The thread. When this is dropped, what waits is signed first; nobody waits for the disk then.
 pub struct Signer {
     shared: Arc<(Mutex<State>, Condvar)>,
-    thread: Option<JoinHandle<()>>,
+    work: Arc<Work>,
+}
+
+/// What the thread works on.
+struct Work {
+    log: Arc<Log>,
+    key: Option<Key>,
+    failed: Box<Failed>,
+}
+
+impl Work {
+    fn sign(&self) -> Result<(), LogError> {
+        self.key.as_ref().map_or(Ok(()), |key| self.log.sign(key))
+    }
+}
+
+impl std::fmt::Debug for Signer {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Signer").field("key", &self.work.key).finish_non_exhaustive()
+    }
 }
 
 impl Signer {
@@ -39,21 +60,19 @@ impl Signer {
     pub fn start(
         log: Arc<Log>,
         key: Option<Key>,
-        failed: impl Fn(&LogError) + Send + 'static,
+        failed: impl Fn(&LogError) + Send + Sync + 'static,
     ) -> std::io::Result<Self> {
         let shared: Arc<(Mutex<State>, Condvar)> = Arc::default();
-        let own = Arc::clone(&shared);
-        let thread = std::thread::Builder::new().name("signer".to_owned()).spawn(move || {
-            while let Some(end) = wait(&own) {
-                let signed = key.as_ref().map_or(Ok(()), |key| log.sign(key));
-                // A disk may take its time, and who waits for the end of the session has none.
-                let synced = signed.and_then(|()| if end { Ok(()) } else { log.sync() });
-                if let Err(error) = synced {
-                    failed(&error);
+        let work = Arc::new(Work { log, key, failed: Box::new(failed) });
+        let (own, its) = (Arc::clone(&shared), Arc::clone(&work));
+        std::thread::Builder::new().name("signer".to_owned()).spawn(move || {
+            while wait(&own) {
+                if let Err(error) = its.sign().and_then(|()| its.log.sync()) {
+                    (its.failed)(&error);
                 }
             }
         })?;
-        Ok(Self { shared, thread: Some(thread) })
+        Ok(Self { shared, work })
     }
 
     /// There is one more record.
@@ -61,6 +80,7 @@ impl Signer {
         let (state, changed) = &*self.shared;
         let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
         state.waiting += 1;
+        state.any = true;
         if state.waiting == 1 || state.waiting == RECORDS {
             changed.notify_one();
         }
@@ -70,17 +90,22 @@ impl Signer {
 impl Drop for Signer {
     fn drop(&mut self) {
         let (state, changed) = &*self.shared;
-        state.lock().unwrap_or_else(PoisonError::into_inner).closing = true;
+        let any = {
+            let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
+            state.closing = true;
+            state.any
+        };
         changed.notify_one();
-        if let Some(thread) = self.thread.take() {
-            // A thread that panicked has told so.
-            drop(thread.join());
+        // The thread may be waiting for the disk, and who waits for the end of the session has no time for that. What is
+        // signed already is not signed again.
+        if let Err(error) = if any { self.work.sign() } else { Ok(()) } {
+            (self.work.failed)(&error);
         }
     }
 }
 
-/// Waits until there is something to sign, and says whether that is the last. `None`: there is nothing, and will not be.
-fn wait((state, changed): &(Mutex<State>, Condvar)) -> Option<bool> {
+/// Waits until there is something to sign. `false`: nothing more will come, and whoever closes signs what is left.
+fn wait((state, changed): &(Mutex<State>, Condvar)) -> bool {
     let mut state = state.lock().unwrap_or_else(PoisonError::into_inner);
     while state.waiting == 0 && !state.closing {
         state = changed.wait(state).unwrap_or_else(PoisonError::into_inner);
@@ -93,7 +118,8 @@ fn wait((state, changed): &(Mutex<State>, Condvar)) -> Option<bool> {
         }
         (state, _) = changed.wait_timeout(state, left).unwrap_or_else(PoisonError::into_inner);
     }
-    (std::mem::take(&mut state.waiting) > 0).then_some(state.closing)
+    state.waiting = 0;
+    !state.closing
 }
 
 #[cfg(test)]
