@@ -65,6 +65,7 @@ pub const KEYWORDS: &[&str] = &[
     "path",
     "url",
     "command",
+    "sql",
 ];
 /// Mistakes that are told.
 const MOST_MISTAKES: usize = 32;

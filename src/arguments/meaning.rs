@@ -7,6 +7,7 @@
 
 mod command;
 mod path;
+mod sql;
 mod url;
 
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use super::compile::Mistake;
 use super::document::below;
 
 /// The keywords.
-pub(super) const KEYWORDS: &[&str] = &["path", "url", "command"];
+pub(super) const KEYWORDS: &[&str] = &["path", "url", "command", "sql"];
 
 /// What is not in an argument itself.
 pub trait World {
@@ -41,6 +42,7 @@ pub(super) enum Meaning {
     Path(path::Within),
     Url(url::Allowed),
     Command(command::Allowed),
+    Sql(sql::Allowed),
 }
 
 /// Why a value does not.
@@ -67,7 +69,8 @@ impl Meaning {
         let meaning = match keyword {
             "path" => path::Within::read(&mut reader, value).map(Self::Path),
             "url" => url::Allowed::read(&mut reader, value).map(Self::Url),
-            _ => command::Allowed::read(&mut reader, value).map(Self::Command),
+            "command" => command::Allowed::read(&mut reader, value).map(Self::Command),
+            _ => sql::Allowed::read(&mut reader, value).map(Self::Sql),
         };
         meaning.filter(|_| reader.mistakes.is_empty()).ok_or(reader.mistakes)
     }
@@ -77,6 +80,7 @@ impl Meaning {
             Self::Path(_) => "path",
             Self::Url(_) => "url",
             Self::Command(_) => "command",
+            Self::Sql(_) => "sql",
         }
     }
 
@@ -86,6 +90,7 @@ impl Meaning {
             Self::Path(within) => within.judge(text()?, world),
             Self::Url(allowed) => allowed.judge(text()?),
             Self::Command(allowed) => allowed.judge(value),
+            Self::Sql(allowed) => allowed.judge(text()?),
         }
     }
 }
