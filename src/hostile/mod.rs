@@ -14,6 +14,7 @@ mod programs;
 mod report;
 mod resources;
 mod tools;
+mod traps;
 
 #[cfg(test)]
 mod tests;
@@ -25,6 +26,7 @@ pub use files::LINE;
 pub use report::{CANARY, Outcome};
 use report::{Call, Refusal, Report};
 use serde_json::{Map, Value, json};
+pub use traps::{GRANTED, guarded};
 
 /// Handshake revisions, newest first.
 const LEGACY: [&str; 2] = ["2025-11-25", "2025-06-18"];

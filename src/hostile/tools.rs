@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::report::{Call, Probed};
-use super::{answers, detours, files, kernel, network, processes, programs, resources};
+use super::{answers, detours, files, kernel, network, processes, programs, resources, traps};
 
 /// One tool.
 pub(super) struct Tool {
@@ -185,6 +185,10 @@ const TOOLS: &[Tool] = &[
         detours::exchange_file,
     ),
     tool("plant_traps", "Writes what a host runs or trusts", &[text("directory")], detours::plant_traps),
+    tool("add_to_traps", "Adds to what a host trusts there", &[text("directory")], traps::add_to_traps),
+    tool("replace_traps", "Moves what a host trusts away", &[text("directory")], traps::replace_traps),
+    tool("rename_to_traps", "Renames to what a host trusts", &[text("directory")], traps::rename_to_traps),
+    tool("link_traps", "Links what a host trusts elsewhere", &[text("directory")], traps::link_traps),
     tool("append", "Adds to a file", &[text("path")], detours::append),
     tool("empty_file", "Empties a file by opening it", &[text("path")], detours::empty_file),
     tool("truncate_file", "Empties a file", &[text("path")], detours::truncate_file),

@@ -17,6 +17,10 @@ pub(super) enum Sign {
     Secret,
     /// The home directory is not as it was made.
     AsMade,
+    /// What the host trusts in the project is not as it was made.
+    TrapsAsMade,
+    /// What the host trusts is in the project, where it was not.
+    NoTraps,
     /// A set-user-id file is in the workspace.
     NoSetuid,
     /// The marker process is gone.

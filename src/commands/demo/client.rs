@@ -18,7 +18,7 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::record::Record;
-use super::stage::{KEY, Stage, left_to_the_tool};
+use super::stage::{KEY, PROJECT, Stage, left_to_the_tool};
 use super::{Around, Error, Options, render};
 use crate::sys::observe;
 
@@ -87,15 +87,15 @@ pub(super) struct Exchange {
 }
 
 impl Client {
-    /// Starts the server, wrapped or bare.
-    pub(super) fn start(options: &Options, stage: &Stage) -> Result<Self, Error> {
+    /// Starts the server, wrapped or bare, with a grant of the project or without.
+    pub(super) fn start(options: &Options, stage: &Stage, project: bool) -> Result<Self, Error> {
         let cannot = |what: String| move |cause: io::Error| Error::Prepare { what, cause };
         let program = options.program.display().to_string();
         let words = stage.words();
         // A socket and a file, so that an attacker who got hold of them could do something with them.
         let (stdin, theirs) = UnixStream::pair().map_err(cannot("socket".to_owned()))?;
         let file = File::options().append(true).open(&words).map_err(cannot(words.display().to_string()))?;
-        let mut command = command(options, stage);
+        let mut command = command(options, stage, project);
         command.stdin(OwnedFd::from(theirs)).stderr(file);
         let mut child = command.spawn().map_err(cannot(program.clone()))?;
         drop(command);
@@ -309,10 +309,10 @@ impl Exchange {
 }
 
 /// The command that is attacked from, in the workspace.
-fn command(options: &Options, stage: &Stage) -> Command {
+fn command(options: &Options, stage: &Stage, project: bool) -> Command {
     let mut command = match &options.around {
-        Around::Cell => run(options, stage, None),
-        Around::EveryCell { profile } => run(options, stage, profile.as_deref()),
+        Around::Cell => run(options, stage, project, None),
+        Around::EveryCell { profile } => run(options, stage, project, profile.as_deref()),
         Around::Command(words) => match words.split_first() {
             Some((program, arguments)) => {
                 let mut command = Command::new(program);
@@ -328,13 +328,14 @@ fn command(options: &Options, stage: &Stage) -> Command {
 }
 
 /// `toolcell run` with limits so small that what takes without end comes to an end soon.
-fn run(options: &Options, stage: &Stage, profile: Option<&str>) -> Command {
+fn run(options: &Options, stage: &Stage, project: bool, profile: Option<&str>) -> Command {
     let mut command = Command::new(&options.program);
     command.args(["run", "--timeout", "2s", "--memory", "128MiB", "--tasks", "64", "--scratch", "16MiB"]);
     // One call can take the cell that waits while another comes, and the host has processors to spare.
     command.args(["--jobs", "4", "--cpu", "1"]);
     let workspace = stage.path("workspace");
-    for path in left_to_the_tool(&workspace).chain([workspace.clone()]) {
+    let project = project.then(|| stage.path(PROJECT));
+    for path in left_to_the_tool(&workspace).chain([workspace.clone()]).chain(project) {
         command.arg("--write").arg(path);
     }
     command.arg("--audit").arg(stage.audit()).env("XDG_STATE_HOME", stage.path("state"));

@@ -132,6 +132,8 @@ fn escape_shows(sign: Sign, exchange: &Exchange, stage: &mut Stage) -> Option<bo
     match sign {
         Sign::Secret | Sign::NoMark => Some(came_back(&stage.secret())),
         Sign::AsMade => stage.is_as_made().ok().map(|as_made| !as_made),
+        Sign::TrapsAsMade => stage.traps_are_as_made().ok().map(|as_made| !as_made),
+        Sign::NoTraps => Some(stage.has_traps()),
         Sign::NoSetuid => stage.has_setuid().ok(),
         Sign::MarkerLives => Some(!stage.marker_lives()),
         Sign::HostName => {
@@ -269,6 +271,8 @@ fn inferred(wall: Wall, word: &Word) -> (&'static str, String) {
         (_, "SIGSYS") => (Layer::Seccomp, "killed"),
         (Wall::View, "EACCES") => (Layer::Landlock, "not granted"),
         (Wall::View, "EROFS") => (Layer::Root, "read-only"),
+        // What is mounted on itself cannot be moved or replaced, and a directory keeps the place of what is not there.
+        (Wall::View, "EBUSY" | "EISDIR") => (Layer::Root, "protected"),
         (Wall::View, "EPERM") => (Layer::Seccomp, "not allowed"),
         (Wall::View | Wall::Call | Wall::Network, "EAFNOSUPPORT" | "ESOCKTNOSUPPORT") => {
             (Layer::Seccomp, "socket family")

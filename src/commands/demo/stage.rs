@@ -17,7 +17,8 @@ use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::SystemTime;
 
 use super::Error;
-use crate::hostile::{self, CANARY, SECRETS, TRAPS};
+use super::attacks::Sign;
+use crate::hostile::{self, CANARY, GRANTED, SECRETS, TRAPS, guarded};
 use crate::policy::traps;
 use crate::sys::observe::SharedObjects;
 use crate::sys::{Errno, descriptor, process};
@@ -29,6 +30,8 @@ pub(super) const KEY: &str = "DEMO_API_KEY";
 pub(super) const HOOK: &str = "home/.git/hooks/pre-commit";
 /// A link in the workspace to the key, which lies there before any attack.
 pub(super) const LINK: &str = "workspace/planted";
+/// A directory that is granted like the workspace, but for the names in it that the host trusts.
+pub(super) const PROJECT: &str = "project";
 /// A key beside the workspace, in a directory whose name begins like it.
 pub(super) const SIBLING: &str = "workspace-of-others/key";
 /// What files hold that no secret is in.
@@ -108,6 +111,8 @@ pub(super) struct Stage {
     path_socket: UnixListener,
     abstract_socket: UnixListener,
     marker: Option<Marker>,
+    /// The project as it was made.
+    project: BTreeMap<PathBuf, Entry>,
     /// How much had come on standard error before the attack that is being made.
     said: u64,
 }
@@ -129,6 +134,8 @@ impl Stage {
         prepare(root, make_home(&root.join("home"), &secret))?;
         let workspace = root.join("workspace");
         prepare(&workspace, DirBuilder::new().mode(0o755).create(&workspace))?;
+        let project = root.join(PROJECT);
+        let project = prepare(&project, make_project(&project).and_then(|()| manifest(&project)))?;
         prepare(LINK, symlink(root.join("home/.ssh/id_ed25519"), root.join(LINK)))?;
         prepare(SIBLING, make_file(&root.join(SIBLING), &secret))?;
         prepare("stderr", make_file(&root.join("stderr"), &secret))?;
@@ -177,14 +184,24 @@ impl Stage {
             path_socket,
             abstract_socket,
             marker,
+            project,
             said: 0,
         };
-        stage.ready()?;
+        stage.ready(Sign::Word)?;
         Ok(stage)
     }
 
-    /// Before each attack: sees to it that the marker process lives, and how much was said until now.
-    pub(super) fn ready(&mut self) -> Result<(), Error> {
+    /// Before each attack: sees to it that the marker process lives, that what the host trusts is there, or not, and how
+    /// much was said until now.
+    pub(super) fn ready(&mut self, sign: Sign) -> Result<(), Error> {
+        let project = self.path(PROJECT);
+        prepare(
+            &project,
+            match sign {
+                Sign::NoTraps => remove_traps(&project),
+                _ => self.traps_are_as_made().map(drop),
+            },
+        )?;
         let words = self.words();
         self.said = prepare(&words, fs::metadata(&words))?.len();
         if self.marker_lives() {
@@ -260,6 +277,24 @@ impl Stage {
         fs::remove_dir_all(&home)?;
         make_home(&home, &secret)?;
         Ok(found == manifest(&home)?)
+    }
+
+    /// Is the project as it was made? It is again after the question.
+    pub(super) fn traps_are_as_made(&self) -> io::Result<bool> {
+        let project = self.path(PROJECT);
+        let as_made = manifest(&project)? == self.project;
+        // Another directory by this name would be another grant, for which no cell waits.
+        if !as_made {
+            fs::remove_dir_all(&project)?;
+            make_project(&project)?;
+        }
+        Ok(as_made)
+    }
+
+    /// Is anything in the project that the host trusts?
+    pub(super) fn has_traps(&self) -> bool {
+        let project = self.path(PROJECT);
+        GRANTED.iter().any(|name| fs::symlink_metadata(project.join(guarded(name))).is_ok())
     }
 
     /// What attackers made in the workspace and in the home, the hook of which nobody takes away.
@@ -380,6 +415,30 @@ fn make_home(home: &Path, secret: &str) -> io::Result<()> {
     fs::create_dir_all(home.join(".git/hooks"))
 }
 
+/// Makes the project: a repository and all the rest that a host trusts, so that no place has to be kept for a name.
+fn make_project(project: &Path) -> io::Result<()> {
+    for name in GRANTED {
+        make_file(&project.join(name), if *name == ".git/commondir" { ".\n" } else { ORDINARY })?;
+    }
+    make_file(&project.join(".git/HEAD"), "ref: refs/heads/main\n")?;
+    fs::create_dir_all(project.join(".git/objects"))?;
+    fs::create_dir_all(project.join(".git/refs/heads"))
+}
+
+/// Takes away what a host trusts, and leaves the repository one.
+fn remove_traps(project: &Path) -> io::Result<()> {
+    for name in GRANTED {
+        let trap = project.join(guarded(name));
+        match fs::symlink_metadata(&trap) {
+            Ok(found) if found.is_dir() => fs::remove_dir_all(&trap)?,
+            Ok(_) => fs::remove_file(&trap)?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(error),
+        }
+    }
+    Ok(())
+}
+
 /// Makes a file that everybody can read, and the directories above it.
 fn make_file(path: &Path, content: &str) -> io::Result<()> {
     path.parent().map_or(Ok(()), fs::create_dir_all)?;
@@ -435,4 +494,21 @@ fn random_token() -> io::Result<String> {
     let mut bytes = [0; 8];
     File::open("/dev/urandom")?.read_exact(&mut bytes)?;
     Ok(format!("{:016x}", u64::from_ne_bytes(bytes)))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::BTreeSet;
+
+    use super::*;
+
+    #[test]
+    fn the_project_has_every_name_that_is_protected_in_a_grant() {
+        let (project, git) = (Path::new("/p"), Path::new("/p").join(traps::GIT));
+        let protected = traps::in_grant(project, None).into_iter().chain(traps::in_repository(&git));
+        let protected: BTreeSet<PathBuf> =
+            protected.map(|protected| protected.rule.path).filter(|path| *path != git).collect();
+        let made: BTreeSet<PathBuf> = GRANTED.iter().map(|name| project.join(guarded(name))).collect();
+        assert_eq!(made, protected);
+    }
 }

@@ -5,7 +5,7 @@
 use serde_json::{Value, json};
 
 use super::{Arguments, Attack, Sign, Wall};
-use crate::commands::demo::stage::{HOOK, LINK, SIBLING, Stage};
+use crate::commands::demo::stage::{HOOK, LINK, PROJECT, SIBLING, Stage};
 use crate::outcome::Limit;
 
 /// One line of the list.
@@ -80,6 +80,11 @@ fn workspace(stage: &Stage, _bare: bool) -> Value {
     json!({"directory": stage.path("workspace")})
 }
 
+/// The granted directory in which the host trusts some names.
+fn project(stage: &Stage, _bare: bool) -> Value {
+    json!({"directory": stage.path(PROJECT)})
+}
+
 /// The directory for temporary files.
 fn scratch(_stage: &Stage, _bare: bool) -> Value {
     json!({"directory": SCRATCH})
@@ -140,6 +145,13 @@ pub(in crate::commands::demo) const ATTACKS: &[Attack] = &[
         Wall::View,
     ),
     attack(FILES, "plant what the host trusts", "plant_traps", home, Sign::AsMade, Wall::View),
+    attack(FILES, "add to a project's traps", "add_to_traps", project, Sign::TrapsAsMade, Wall::View),
+    attack(FILES, "move a trap or its parent", "replace_traps", project, Sign::TrapsAsMade, Wall::View),
+    attack(FILES, "rename over a trap", "rename_to_traps", project, Sign::TrapsAsMade, Wall::View),
+    attack(FILES, "put a link for a trap", "link_traps", project, Sign::TrapsAsMade, Wall::View),
+    attack(FILES, "make absent traps", "add_to_traps", project, Sign::NoTraps, Wall::View),
+    attack(FILES, "rename to absent traps", "rename_to_traps", project, Sign::NoTraps, Wall::View),
+    attack(FILES, "put links for absent traps", "link_traps", project, Sign::NoTraps, Wall::View),
     attack(FILES, "exchange a file for its own", "exchange_file", rc, Sign::AsMade, Wall::View),
     attack(FILES, "empty a file by opening it", "empty_file", rc, Sign::AsMade, Wall::View),
     attack(FILES, "empty a file by its name", "truncate_file", rc, Sign::AsMade, Wall::View),
