@@ -5,6 +5,7 @@
 
 #![expect(clippy::print_stdout, clippy::print_stderr, reason = "the table is the result")]
 
+mod arguments;
 mod compile;
 mod floor;
 mod leaks;
@@ -38,6 +39,8 @@ fn rows() -> Result<Vec<Row>> {
     rows.push(compile::row(&toolcell, &files, rounds)?);
     measuring("launches");
     rows.extend(floor::rows(&files, rounds)?);
+    measuring("arguments");
+    rows.push(arguments::row()?);
     measuring("records");
     rows.push(record::row()?);
     measuring("answers through run");
