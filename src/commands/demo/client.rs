@@ -74,7 +74,9 @@ pub(super) struct Exchange {
     pub(super) answer: Option<Value>,
     /// How many answers had the call's id.
     pub(super) answers: usize,
-    /// The texts of the answers to the victim's call.
+    /// The answers to the victim's call, errors too.
+    pub(super) victim_answers: usize,
+    /// The texts of those that are none.
     pub(super) victim: Vec<String>,
     /// Every line that came, whatever it is.
     pub(super) lines: Vec<Vec<u8>>,
@@ -291,12 +293,15 @@ impl Drop for Client {
 
 impl Exchange {
     /// Takes in a line. True: it is the first answer to the call.
-    fn take(&mut self, line: Vec<u8>, id: &str, victim: Option<&str>) -> bool {
+    pub(super) fn take(&mut self, line: Vec<u8>, id: &str, victim: Option<&str>) -> bool {
         let message = serde_json::from_slice::<Value>(&line).unwrap_or_default();
         self.lines.push(line);
         let answered = message.get("id").and_then(Value::as_str).unwrap_or_default();
         if victim.is_some_and(|victim| victim == answered) {
-            self.victim.push(text(&message).unwrap_or_default().to_owned());
+            self.victim_answers += 1;
+            let failed =
+                message.pointer("/result/isError").map_or(message.get("result").is_none(), |is| *is == true);
+            self.victim.extend(text(&message).filter(|_| !failed).map(str::to_owned));
         }
         if answered != id {
             return false;

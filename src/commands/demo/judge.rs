@@ -145,9 +145,17 @@ fn escape_shows(sign: Sign, exchange: &Exchange, stage: &mut Stage) -> Option<bo
         Sign::Quiet => stage.was_flooded().ok(),
         Sign::NoDaemon => Some(end_daemons(&stage.daemon())),
         Sign::Silence => Some(stage.was_called()),
-        Sign::VictimUnharmed => Some(exchange.victim != [TRUE_ANSWER]),
+        Sign::VictimUnharmed => victim_was_harmed(exchange),
         Sign::OneAnswer => Some(exchange.answers != 1),
         Sign::Limit | Sign::Word => None,
+    }
+}
+
+/// `None`: it got no answer, or an error, as on a busy host by its limit of time.
+fn victim_was_harmed(exchange: &Exchange) -> Option<bool> {
+    match exchange.victim.as_slice() {
+        [] if exchange.victim_answers <= 1 => None,
+        texts => Some(exchange.victim_answers > 1 || texts != [TRUE_ANSWER]),
     }
 }
 
@@ -360,6 +368,30 @@ mod tests {
 
     fn seccomp() -> Stopper {
         Stopper { layer: "seccomp", rule: String::new(), known: Known::Inferred }
+    }
+
+    #[test]
+    fn a_victim_is_harmed_by_what_another_says_not_by_a_limit() {
+        let harmed = |answers: &[Value]| {
+            let mut exchange = Exchange::default();
+            for answer in answers {
+                exchange.take(answer.to_string().into_bytes(), "own", Some("victim"));
+            }
+            victim_was_harmed(&exchange)
+        };
+        let result = |text: &str, error: bool| {
+            let content = json!([{"type": "text", "text": text}]);
+            json!({"id": "victim", "result": {"content": content, "isError": error}})
+        };
+        let (right, limit) = (result(TRUE_ANSWER, false), result("the limit of 2s was hit", true));
+        let forged = json!({"id": "victim", "result": {"content": [{"type": "text", "text": "forged"}]}});
+        let error = json!({"id": "victim", "error": {"code": -32603, "message": "no cell"}});
+        assert_eq!(harmed(&[right.clone(), json!({"id": "own", "result": {}})]), Some(false));
+        assert_eq!(harmed(std::slice::from_ref(&forged)), Some(true));
+        assert_eq!(harmed(&[forged, right.clone()]), Some(true));
+        assert_eq!(harmed(&[error.clone(), right]), Some(true));
+        assert_eq!(harmed(&[error.clone(), error.clone()]), Some(true));
+        assert_eq!((harmed(&[limit]), harmed(&[error]), harmed(&[])), (None, None, None));
     }
 
     #[test]
