@@ -11,15 +11,17 @@ use std::time::Duration;
 
 use super::limits::{Pass, Reached, Used};
 use super::listed;
+use super::nonces::{Nonces, Taken};
 use super::now::Now;
-use super::request::{self, About, Request, TOKEN_MEMBER};
+use super::request::{self, About, Request, SIGNATURE_MEMBER, TOKEN_MEMBER};
 use super::rights::{Verdict, merged, verdict};
 use super::secret::is_code;
+use super::signed::{Proof, signed_text};
 use crate::mcp::envelope::Message;
 use crate::policy::config::access::{Access, Mode, Role};
 use crate::policy::pattern::{Item, Kind, Pattern};
 use crate::policy::print::quote;
-use crate::policy::tokens::Token;
+use crate::policy::tokens::{HASH, Secret, Token};
 use crate::policy::units::print_duration;
 
 /// A request that may go on.
@@ -102,8 +104,16 @@ pub struct Gate {
     server: String,
     people: BTreeMap<String, Person>,
     tokens: Vec<Token>,
-    /// By the token in the environment, for requests that bring none.
-    standing: Shown,
+    proof: Proven,
+}
+
+/// How a request shows who sent it.
+#[derive(Debug)]
+enum Proven {
+    /// By a token; for requests that bring none, this is by that of the environment.
+    Token(Shown),
+    /// By a signature.
+    Signed { window: Duration, nonces: Option<RefCell<Nonces>> },
 }
 
 impl Gate {
@@ -113,7 +123,7 @@ impl Gate {
     pub fn new(server: &str, access: &Access, tokens: Vec<Token>, token: Option<&[u8]>) -> Option<Self> {
         match access.mode {
             Mode::None => return None,
-            Mode::Token => {}
+            Mode::Token | Mode::Signed => {}
         }
         let people = access.identities.iter().map(|(name, identity)| {
             let roles: Vec<(String, Role)> = identity
@@ -125,18 +135,34 @@ impl Gate {
             let used = RefCell::new(Used::nothing(identity));
             (name.clone(), Person { name: Rc::from(name.as_str()), roles, rights, used })
         });
-        let mut gate =
-            Self { server: server.to_owned(), people: people.collect(), tokens, standing: Shown::Nothing };
-        if let Some(token) = token {
-            gate.standing = gate.show(token);
+        let mut gate = Self {
+            server: server.to_owned(),
+            people: people.collect(),
+            tokens,
+            proof: Proven::Token(Shown::Nothing),
+        };
+        if access.mode == Mode::Signed {
+            gate.proof = Proven::Signed { window: access.window(), nonces: None };
+        } else if let Some(token) = token {
+            gate.proof = Proven::Token(gate.show(token));
         }
         Some(gate)
     }
 
+    /// The same with the nonces of signed requests; without, no request goes on that has to be signed.
+    #[must_use]
+    pub fn remembering(mut self, nonces: Nonces) -> Self {
+        if let Proven::Signed { nonces: place, .. } = &mut self.proof {
+            *place = Some(RefCell::new(nonces));
+        }
+        self
+    }
+
     /// Looks at every token, whichever it is.
     fn show(&self, token: &[u8]) -> Shown {
-        self.tokens.iter().enumerate().fold(Shown::Unknown, |found, (number, known)| {
-            if is_code(&known.salt, token, &known.hash) { Shown::Token(number) } else { found }
+        self.tokens.iter().enumerate().fold(Shown::Unknown, |found, (number, known)| match &known.secret {
+            Secret::Hash { salt, hash } if is_code(salt, token, hash) => Shown::Token(number),
+            Secret::Hash { .. } | Secret::Signing(_) => found,
         })
     }
 
@@ -160,8 +186,8 @@ impl Gate {
             About::Common | About::Other => plain,
         };
         let person = self
-            .person(request.token.as_deref(), now)
-            .map_err(|why| denied(Reason::Unauthenticated, None, &wanted, why))?;
+            .sender(line, method, &request, now)
+            .map_err(|(reason, why)| denied(reason, None, &wanted, why))?;
         let items = match &request.about {
             About::Common => &[][..],
             About::Items(items) => items.as_slice(),
@@ -207,9 +233,55 @@ impl Gate {
         format!("{} of server `{}`", items.join(" and "), self.server)
     }
 
+    fn sender(
+        &self,
+        line: &[u8],
+        method: &str,
+        request: &Request,
+        now: Now,
+    ) -> Result<&Person, (Reason, String)> {
+        let unauthenticated = |why| (Reason::Unauthenticated, why);
+        let (window, nonces) = match &self.proof {
+            Proven::Token(standing) => {
+                return self.bearer(request.token.as_deref(), *standing, now).map_err(unauthenticated);
+            }
+            Proven::Signed { window, nonces } => (*window, nonces.as_ref()),
+        };
+        let Some(span) = &request.signature else {
+            return Err(unauthenticated(format!(
+                "it is not signed: it has no `{SIGNATURE_MEMBER}` in `_meta`"
+            )));
+        };
+        let malformed = |why| (Reason::Malformed, why);
+        let proof = Proof::read(line, span).map_err(malformed)?;
+        let text = signed_text(line, &self.server, method, &proof).map_err(malformed)?;
+        let (token, person) = self.signer(&proof, &text).map_err(unauthenticated)?;
+        if now.date >= Duration::from_secs(token.expires) {
+            return Err(unauthenticated(format!("its key `{}` has expired", token.id)));
+        }
+        fresh(&proof, window, nonces, now).map_err(unauthenticated)?;
+        Ok(person)
+    }
+
+    /// Who signed a text. That there is no such key takes as long as that there is.
+    fn signer(&self, proof: &Proof, text: &str) -> Result<(&Token, &Person), String> {
+        let known = self.tokens.iter().find_map(|token| match &token.secret {
+            Secret::Signing(key) if token.id == proof.key => Some((token, key)),
+            Secret::Signing(_) | Secret::Hash { .. } => None,
+        });
+        let key = known.map_or([0; HASH], |(_, key)| key.0);
+        let right = is_code(&key, text.as_bytes(), &proof.code);
+        known
+            .filter(|_| right)
+            .and_then(|(token, _)| Some((token, self.people.get(&token.identity)?)))
+            .ok_or_else(|| {
+                "its key is not known, or its signature is not that of the key and the request".to_owned()
+            })
+    }
+
     /// Who sent a request with this token, or with none. A token that is there decides, also when it is wrong.
-    fn person(&self, token: Option<&str>, now: Now) -> Result<&Person, String> {
-        let shown = token.map_or(self.standing, |token| self.show(token.as_bytes()));
+    fn bearer(&self, token: Option<&str>, standing: Shown, now: Now) -> Result<&Person, String> {
+        let shown = token.map_or(standing, |token| self.show(token.as_bytes()));
         let token = match shown {
             Shown::Token(number) => self.tokens.get(number),
             Shown::Unknown => None,
@@ -269,6 +341,27 @@ impl Gate {
     }
 }
 
+/// Refuses what was signed too long ago or too far ahead, or was here before. The signature is known to be right, so only
+/// who has the key is told.
+fn fresh(proof: &Proof, window: Duration, nonces: Option<&RefCell<Nonces>>, now: Now) -> Result<(), String> {
+    if let Some(apart) = proof.outside(window, now.date) {
+        let side = if Duration::from_secs(proof.timestamp) < now.date { "behind" } else { "ahead of" };
+        let (apart, window) = (apart.as_secs_f64().ceil(), print_duration(window));
+        return Err(format!(
+            "its timestamp is {apart} seconds {side} toolcell's clock, and `window` is {window}"
+        ));
+    }
+    let Some(nonces) = nonces else {
+        return Err("toolcell keeps no nonces here".to_owned());
+    };
+    match nonces.borrow_mut().take(&proof.key, &proof.nonce, proof.timestamp, now.date) {
+        Ok(Taken::First) => Ok(()),
+        Ok(Taken::Again) => Err("its nonce was here before: each request needs one of its own".to_owned()),
+        Ok(Taken::TooOld) => Err("its timestamp is older than nonces that toolcell has forgotten; if a clock was set back, sign anew later".to_owned()),
+        Err(error) => Err(format!("toolcell cannot keep its nonce: {error}")),
+    }
+}
+
 fn limited(identity: &str, reached: &Reached) -> (String, String) {
     let place = format!("[identities.{identity}]");
     match reached {
@@ -302,3 +395,7 @@ fn limited(identity: &str, reached: &Reached) -> (String, String) {
 #[cfg(test)]
 #[path = "gate/tests.rs"]
 mod tests;
+
+#[cfg(test)]
+#[path = "gate/signed.rs"]
+mod signed;

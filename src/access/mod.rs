@@ -6,22 +6,27 @@
 //! ```
 //!
 //! Neighbours: `policy::config` has the rules as values, `session` asks [`Gate::admit`] of every request and filters
-//! what it lists by [`Gate::listed`]. Never: reads a clock (the time is given), writes a record, or keeps a token.
+//! what it lists by [`Gate::listed`]. Never: reads a clock that people set (the time is given), writes a
+//! record, or keeps a token.
 
+mod canonical;
 mod gate;
 mod limits;
 mod listed;
+mod nonces;
 mod now;
 mod request;
 mod rights;
 mod secret;
+mod signed;
 
 pub use gate::{Admitted, Denied, Gate, Reason};
 pub use limits::Pass;
+pub use nonces::{Nonces, NoncesError};
 pub use now::Now;
-pub use request::TOKEN_MEMBER;
+pub use request::{SIGNATURE_MEMBER, TOKEN_MEMBER};
 pub use rights::merged;
-pub use secret::fingerprint;
+pub use secret::{fingerprint, signing_key};
 
 /// The variable in which a client hands its token to toolcell.
 pub const TOKEN_VARIABLE: &std::ffi::CStr = c"TOOLCELL_TOKEN";

@@ -14,6 +14,12 @@ use crate::policy::pattern::{Item, Kind};
 /// The member of a request's `_meta` in which a client sends its token.
 pub const TOKEN_MEMBER: &str = "dev.toolcell/token";
 
+/// The one in which it sends its signature.
+pub const SIGNATURE_MEMBER: &str = "dev.toolcell/signature";
+
+/// The member of `params` with both.
+pub(super) const META: &str = "_meta";
+
 /// Methods that every identity may use: they run none of the server's code on a client's arguments but the cursor.
 const COMMON: &[&str] = &[
     "initialize",
@@ -41,6 +47,8 @@ pub(super) enum About {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) token: Option<String>,
+    /// Where its signature stands.
+    pub(super) signature: Option<Range<usize>>,
     pub(super) about: About,
 }
 
@@ -55,9 +63,10 @@ impl Request {
             only(&envelope, name)?;
         }
         let params = Object::at(line, message.params.as_ref());
-        let meta = params.object("_meta")?;
+        let meta = params.object(META)?;
         let token = meta.get(TOKEN_MEMBER)?.map(|span| text(line, span, TOKEN_MEMBER)).transpose()?;
-        Ok(Self { token, about: about(method, &params)? })
+        let signature = meta.get(SIGNATURE_MEMBER)?;
+        Ok(Self { token, signature, about: about(method, &params)? })
     }
 }
 
@@ -125,12 +134,12 @@ fn text(line: &[u8], span: Range<usize>, name: &str) -> Result<String, String> {
 /// The request's line without what proved who sent it. `None`: there is nothing of it in the line.
 pub(super) fn without_proof(line: &[u8]) -> Option<Vec<u8>> {
     let params = |line: &[u8]| object::member(line, 0..line.len(), "params");
-    let proof = [TOKEN_MEMBER];
-    let meta = params(line).and_then(|params| object::member(line, params, "_meta"))?;
+    let proof = [TOKEN_MEMBER, SIGNATURE_MEMBER];
+    let meta = params(line).and_then(|params| object::member(line, params, META))?;
     if !object::members(line, meta).iter().any(|member| proof.contains(&&*member.name)) {
         return None;
     }
-    Some(proof.iter().fold(line.to_vec(), |line, name| object::without(line, params, &["_meta", name])))
+    Some(proof.iter().fold(line.to_vec(), |line, name| object::without(line, params, &[META, name])))
 }
 
 #[cfg(test)]
@@ -183,6 +192,8 @@ mod tests {
             r#""name":"a","_meta":{"dev.toolcell/token":7}"#,
             r#""name":"a","_meta":{"dev.toolcell/token":null}"#,
             r#""name":"a","_meta":{"dev.toolcell/token":["x"]}"#,
+            r#""name":"a","_meta":{"dev.toolcell/signature":{},"dev.toolcell/signature":{}}"#,
+            r#""name":"a","_meta":{"dev.toolcell/signature":{},"dev.toolcell/Signature":{}}"#,
             r#""name":"a","_meta":[{"dev.toolcell/token":"x"}]"#,
             r#""name":"a","_meta":null"#,
             r#""name":"a","_meta":{},"_meta":{"dev.toolcell/token":"x"}"#,
@@ -211,6 +222,9 @@ mod tests {
         assert_eq!(strip(line).unwrap(), r#"{ "params":{"_meta":{"a":1.0, "b":2},"name":"\u0061"} }"#);
         let line = r#"{"params":{"_meta":{"dev.toolcell/token":"x"},"dev.toolcell/token":"kept"}}"#;
         assert_eq!(strip(line).unwrap(), r#"{"params":{"_meta":{},"dev.toolcell/token":"kept"}}"#);
+        let line =
+            r#"{"params":{"_meta":{"dev.toolcell/signature":{"key":1},"a":1,"dev.toolcell/token":"x"}}}"#;
+        assert_eq!(strip(line).unwrap(), r#"{"params":{"_meta":{"a":1}}}"#);
         assert_eq!(strip(r#"{"params":{"_meta":{"a":"dev.toolcell/token"}}}"#), None);
         assert_eq!(strip("{}"), None);
     }

@@ -1,4 +1,4 @@
-//! Hashes of tokens, and their comparison in constant time.
+//! Hashes of tokens and codes of requests, and their comparison in constant time.
 //!
 //! A token is 256 random bits, so its hash needs no slow function: what makes a password's hash guessable is that there
 //! are few likely passwords. The salt is there so that one token in two files is not seen to be one.
@@ -8,7 +8,8 @@
 use hmac::{Hmac, KeyInit as _, Mac as _};
 use sha2::Sha256;
 
-use crate::policy::tokens::HASH;
+use super::signed::KEY_PURPOSE;
+use crate::policy::tokens::{HASH, SigningKey};
 
 fn keyed(key: &[u8], message: &[u8]) -> Option<Hmac<Sha256>> {
     // HMAC takes a key of any length; the error is one of the interface alone.
@@ -21,6 +22,12 @@ fn keyed(key: &[u8], message: &[u8]) -> Option<Hmac<Sha256>> {
 #[must_use]
 pub fn fingerprint(salt: &[u8], token: &[u8]) -> Option<[u8; HASH]> {
     Some(keyed(salt, token)?.finalize().into_bytes().into())
+}
+
+/// The key that the holder of a token signs requests with.
+#[must_use]
+pub fn signing_key(token: &[u8]) -> Option<SigningKey> {
+    fingerprint(token, KEY_PURPOSE).map(SigningKey)
 }
 
 /// Is `code` the HMAC-SHA256 of the message? The time taken does not depend on where they differ.

@@ -16,7 +16,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 
 use super::compose::{self, DEFAULT_PROFILE, Surroundings};
-use crate::access::{Gate, TOKEN_VARIABLE};
+use crate::access::{Gate, Nonces, Now, TOKEN_VARIABLE};
 use crate::arguments::Fault;
 use crate::audit::{self, CallIds, Ended, Key, Log, LogError, Signer, Started};
 use crate::call::Call;
@@ -33,6 +33,7 @@ use crate::launch::{launcher, own};
 use crate::mcp::stdio;
 use crate::policy::config::access::{Access, Mode};
 use crate::policy::config::{Tool, Validate};
+use crate::policy::files::FilesError;
 use crate::policy::{Floor, Policy, config};
 use crate::session::{self, Finished, Grant, NoGrant, Options, Profiles, Records};
 use crate::sys::{descriptor, environment, identity, process};
@@ -66,6 +67,9 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let mut policies = BTreeMap::new();
     for profile in served.profiles() {
         let policy = surroundings.policy_without(profile, &additions, &own)?;
+        if served.access.mode == Mode::Signed {
+            surroundings.library.keep_keys(&policy).map_err(files_failed)?;
+        }
         policies.insert(profile.to_owned(), Arc::new(policy));
     }
     surroundings.run_beside(policies.values().map(|policy| &**policy));
@@ -143,16 +147,25 @@ fn gate(
 ) -> Result<Option<Gate>, Failure> {
     let tokens = match served.access.mode {
         Mode::None => Vec::new(),
-        Mode::Token => surroundings.library.tokens().map_err(|error| {
-            let hint = error.hint();
-            Failure::new(Ending::Configuration, error).hint(hint)
-        })?,
+        Mode::Token | Mode::Signed => surroundings.library.tokens().map_err(files_failed)?,
     };
     let gate = Gate::new(&served.name, &served.access, tokens, token.as_deref());
     if let Some(token) = token {
         environment::forget(token);
     }
-    Ok(gate)
+    let nonces = surroundings.library.nonces_file().filter(|_| served.access.mode == Mode::Signed);
+    let (gate, path) = match (gate, nonces) {
+        (Some(gate), Some(path)) => (gate, path),
+        (gate, _) => return Ok(gate),
+    };
+    let nonces = Nonces::open(&path, identity::effective().0, served.access.window(), Now::of_clocks().date)
+        .map_err(|error| Failure::new(Ending::Configuration, error))?;
+    Ok(Some(gate.remembering(nonces)))
+}
+
+fn files_failed(error: FilesError) -> Failure {
+    let hint = error.hint();
+    Failure::new(Ending::Configuration, error).hint(hint)
 }
 
 fn of_options(args: &RunArgs) -> Option<Validate> {
@@ -166,10 +179,7 @@ impl Served {
             Server::Command(command) => return Self::command(command, typed, of_options(args)),
             Server::Configured { name, .. } => name,
         };
-        let config = surroundings.library.config().map_err(|error| {
-            let hint = error.hint();
-            Failure::new(Ending::Configuration, error).hint(hint)
-        })?;
+        let config = surroundings.library.config().map_err(files_failed)?;
         let name = match name {
             Some(name) => name.clone(),
             None => only(&config)?,

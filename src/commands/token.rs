@@ -1,4 +1,5 @@
-//! `toolcell token`: makes tokens, lists them, takes them back. Their hashes are in `tokens.toml` beside the configuration.
+//! `toolcell token`: makes tokens, lists them, takes them back. Their hashes, or the keys derived
+//! from them, are in `tokens.toml` beside the configuration.
 //!
 //! Neighbours: `policy::tokens` reads the file, `access` compares with it. Never: writes a token anywhere but to stdout,
 //! or leaves half a file.
@@ -11,15 +12,16 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use super::compose::Surroundings;
-use crate::access::fingerprint;
+use crate::access::{fingerprint, signing_key};
 use crate::audit::rfc3339;
 use crate::cli::{TokenArgs, TokenCommand, Typed};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
 use crate::policy::config::Config;
+use crate::policy::config::access::Mode;
 use crate::policy::files::FilesError;
 use crate::policy::mistakes::closest;
-use crate::policy::tokens::{SALT, Token, to_hex};
+use crate::policy::tokens::{SALT, Secret, Token, to_hex};
 use crate::policy::units::parse_duration;
 use crate::sys::environment;
 use crate::text::escape;
@@ -71,7 +73,7 @@ pub(super) fn run(args: &TokenArgs) -> Result<Ending, Failure> {
                 let error = TokenError::NoIdentity(identity.clone());
                 return Err(Failure::new(Ending::Configuration, error).hint(Some(hint)));
             }
-            let (token, secret) = make(identity, now + life(expires.as_ref())?)?;
+            let (token, secret) = make(identity, config.access.mode, now + life(expires.as_ref())?)?;
             let new = NewFile::beside(&path)?;
             let mut tokens = read()?;
             let told = format!(
@@ -124,7 +126,7 @@ fn life(typed: Option<&Typed>) -> Result<Duration, Failure> {
 }
 
 /// A token's entry, and its text with a newline.
-fn make(identity: &str, end: Duration) -> Result<(Token, Vec<u8>), Failure> {
+fn make(identity: &str, mode: Mode, end: Duration) -> Result<(Token, Vec<u8>), Failure> {
     let random = |bytes: &mut [u8]| {
         let read = File::open("/dev/urandom").and_then(|mut source| source.read_exact(bytes));
         read.map_err(|error| Failure::new(Ending::Other, TokenError::Random(error)))
@@ -138,7 +140,12 @@ fn make(identity: &str, end: Duration) -> Result<(Token, Vec<u8>), Failure> {
     let id = to_hex(hash.get(..4).unwrap_or_default());
     // A part of a second is one more.
     let expires = end.as_secs().saturating_add(u64::from(end.subsec_nanos() > 0));
-    let token = Token { id, identity: identity.to_owned(), salt, hash, expires };
+    let kept = match mode {
+        Mode::Signed => signing_key(&secret).map(Secret::Signing),
+        Mode::None | Mode::Token => None,
+    };
+    let kept = kept.unwrap_or(Secret::Hash { salt, hash });
+    let token = Token { id, identity: identity.to_owned(), secret: kept, expires };
     Ok((token, [secret.as_slice(), b"\n"].concat()))
 }
 
@@ -149,11 +156,18 @@ fn date(seconds: u64) -> String {
 fn list(tokens: &[Token], config: &Config, now: Duration) -> String {
     let width = tokens.iter().map(|token| token.identity.chars().count()).max().unwrap_or(0);
     let mut text = String::new();
-    for Token { id, identity, expires, .. } in tokens {
+    for Token { id, identity, secret, expires } in tokens {
+        let mode = config.access.mode;
+        let fits = match secret {
+            Secret::Hash { .. } => mode != Mode::Signed,
+            Secret::Signing(_) => mode != Mode::Token,
+        };
         let state = if !config.access.identities.contains_key(identity) {
             "  no such identity"
         } else if now >= Duration::from_secs(*expires) {
             "  expired"
+        } else if !fits {
+            "  of another mode"
         } else {
             ""
         };
@@ -161,6 +175,14 @@ fn list(tokens: &[Token], config: &Config, now: Duration) -> String {
             writeln!(text, "{}  {:width$}  {}{state}", escape(id), escape(identity), date(*expires));
     }
     text
+}
+
+/// The lines of what a token is known by.
+fn kept(secret: &Secret) -> String {
+    match secret {
+        Secret::Hash { salt, hash } => format!("salt = \"{}\"\nhash = \"{}\"\n", to_hex(salt), to_hex(hash)),
+        Secret::Signing(key) => format!("signing = \"{}\"\n", to_hex(&key.0)),
+    }
 }
 
 /// The file that takes the old one's place when it is whole; dropped before, it is gone. It is made before the old one is
@@ -188,13 +210,14 @@ impl NewFile {
 
     /// Puts it, with these tokens, in the old one's place.
     fn replace(mut self, path: &Path, tokens: &[Token]) -> Result<(), Failure> {
-        let mut text =
-            String::from("# Written by `toolcell token`. No token can be had from what is here.\n");
-        for Token { id, identity, salt, hash, expires } in tokens {
-            let (salt, hash, expires) = (to_hex(salt), to_hex(hash), date(*expires));
+        let mut text = String::from(
+            "# Written by `toolcell token`. No token can be had from what is here; with `signing` one can sign.\n",
+        );
+        for Token { id, identity, secret, expires } in tokens {
+            let (kept, expires) = (kept(secret), date(*expires));
             let _infallible = write!(
                 text,
-                "\n[[tokens]]\nid = \"{id}\"\nidentity = \"{identity}\"\nsalt = \"{salt}\"\nhash = \"{hash}\"\nexpires = {expires}\n"
+                "\n[[tokens]]\nid = \"{id}\"\nidentity = \"{identity}\"\n{kept}expires = {expires}\n"
             );
         }
         let written = self.file.write_all(text.as_bytes()).and_then(|()| self.file.sync_all());

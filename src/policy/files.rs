@@ -17,7 +17,7 @@ use super::mistakes::{Mistakes, closest};
 use super::profile::{World, is_name};
 use super::resolve::resolve;
 use super::syscalls::SyscallName;
-use super::tokens::{self, Token};
+use super::tokens::{self, Secret, Token};
 use super::{Policy, Source};
 
 /// Profiles that are compiled in.
@@ -103,6 +103,22 @@ pub enum FilesError {
         /// The file or directory.
         file: PathBuf,
     },
+    /// A tool could sign requests, or let them in again.
+    #[error("the grant of `{}` would show a tool `{}`, with whose keys it could sign requests", .grant.display(), .file.display())]
+    SigningKeys {
+        /// The grant's path.
+        grant: PathBuf,
+        /// The file of keys.
+        file: PathBuf,
+    },
+    /// Others could sign requests.
+    #[error("`{}` has mode {mode:04o}: others can read its signing keys", .path.display())]
+    Readable {
+        /// The file of keys.
+        path: PathBuf,
+        /// Its permission bits.
+        mode: u32,
+    },
 }
 
 impl FilesError {
@@ -118,6 +134,11 @@ impl FilesError {
             ),
             Self::Add { source, .. } => source.hint(),
             Self::OwnPolicy { grant, file } => Some(own_policy_hint(grant, file)),
+            Self::SigningKeys { file, .. } => Some(format!(
+                "move the configuration, and `{}` with it, to a directory that no grant shows",
+                file.display()
+            )),
+            Self::Readable { path, .. } => Some(format!("chmod 600 '{}'", path.display())),
             Self::Read { .. } | Self::Mistakes { .. } => None,
         }
     }
@@ -323,8 +344,44 @@ impl Library {
         let path = self.tokens_file().filter(|path| fs::symlink_metadata(path).is_ok());
         let Some(path) = path else { return Ok(Vec::new()) };
         let source = self.open(&path, String::new())?;
-        tokens::parse(&source)
-            .map_err(|source| FilesError::Mistakes { name: path.display().to_string(), source })
+        let tokens = tokens::parse(&source)
+            .map_err(|source| FilesError::Mistakes { name: path.display().to_string(), source })?;
+        if tokens.iter().any(|token| matches!(token.secret, Secret::Signing(_))) {
+            let metadata = fs::metadata(&path);
+            let mode =
+                metadata.map_err(|source| FilesError::Read { path: path.clone(), source })?.mode() & 0o7777;
+            if mode & 0o077 != 0 {
+                return Err(FilesError::Readable { path, mode });
+            }
+        }
+        Ok(tokens)
+    }
+
+    /// Where the nonces of signed requests are: beside the tokens.
+    #[must_use]
+    pub fn nonces_file(&self) -> Option<PathBuf> {
+        self.tokens_file().map(|path| path.with_file_name("nonces"))
+    }
+
+    /// Refuses a policy under which a tool could read the keys that requests are signed with, now or when they are replaced.
+    /// So it does not help to deny the file, only a directory above it: a file that takes another's place is not covered.
+    ///
+    /// # Errors
+    /// It grants them.
+    pub fn keep_keys(&self, policy: &Policy) -> Result<(), FilesError> {
+        let Some(file) = self.tokens_file().map(|path| real(&path)) else { return Ok(()) };
+        let denied = |grant: &Path| {
+            let denies = policy.filesystem.deny.iter().map(|deny| real(&deny.path));
+            denies.into_iter().any(|deny| deny != file && file.starts_with(&deny) && deny.starts_with(grant))
+        };
+        match policy
+            .grants()
+            .map(|rule| real(&rule.path))
+            .find(|grant| file.starts_with(grant) && !denied(grant))
+        {
+            Some(grant) => Err(FilesError::SigningKeys { grant, file }),
+            None => Ok(()),
+        }
     }
 
     /// Loads what a profile extends, and resolves it; with the files that were read.

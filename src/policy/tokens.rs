@@ -1,6 +1,9 @@
-//! Reads `tokens.toml`, which `toolcell token` writes beside the file of `--config`: who has which token, by its hash.
+//! Reads `tokens.toml`, which `toolcell token` writes beside the file of `--config`: who has which token, by its hash, or
+//! by the key derived from it with which requests are signed.
 //!
 //! Neighbours: `policy::files` opens it, `access` compares with it. Never: sees a token.
+
+use std::fmt;
 
 use toml::de::{DeTable, DeValue};
 
@@ -14,7 +17,7 @@ pub const SALT: usize = 16;
 pub const HASH: usize = 32;
 
 /// The keys of an entry of `tokens`.
-pub const KEYS: &[&str] = &["id", "identity", "salt", "hash", "expires"];
+pub const KEYS: &[&str] = &["id", "identity", "salt", "hash", "signing", "expires"];
 
 /// One token, without the token.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -23,12 +26,34 @@ pub struct Token {
     pub id: String,
     /// Whose it is.
     pub identity: String,
-    /// What its hash begins with.
-    pub salt: [u8; SALT],
-    /// HMAC-SHA256 of the token, keyed with the salt.
-    pub hash: [u8; HASH],
+    /// By what it is known.
+    pub secret: Secret,
     /// Seconds after 1970 from which on it is good for nothing.
     pub expires: u64,
+}
+
+/// By what a token is known.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Secret {
+    /// For `mode = "token"`.
+    Hash {
+        /// What the hash is keyed with.
+        salt: [u8; SALT],
+        /// HMAC-SHA256 of the token.
+        hash: [u8; HASH],
+    },
+    /// For `mode = "signed"`.
+    Signing(SigningKey),
+}
+
+/// What requests are signed with. Who has it can sign.
+#[derive(Clone, PartialEq, Eq)]
+pub struct SigningKey(pub [u8; HASH]);
+
+impl fmt::Debug for SigningKey {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("SigningKey")
+    }
 }
 
 /// Reads the file.
@@ -52,21 +77,38 @@ pub fn parse(source: &Source) -> Result<Vec<Token>, Mistakes> {
 }
 
 fn token(file: &mut TomlFile<'_>, item: &Value<'_>, table: &DeTable<'_>) -> Option<Token> {
-    let (mut id, mut identity, mut salt, mut hash, mut expires) = (None, None, None, None, None);
+    let (mut id, mut identity, mut salt, mut hash, mut signing, mut expires) =
+        (None, None, None, None, None, None);
     for (key, _, value) in file.entries(table, "`[[tokens]]`", KEYS) {
         match key {
             "id" => id = file.line(value, "`id`"),
             "identity" => identity = file.line(value, "`identity`"),
             "salt" => salt = bytes::<SALT>(file, value, "`salt`"),
             "hash" => hash = bytes::<HASH>(file, value, "`hash`"),
+            "signing" => signing = bytes::<HASH>(file, value, "`signing`").map(SigningKey),
             _ => expires = moment(file, value),
         }
     }
-    for key in KEYS.iter().filter(|key| !table.contains_key(**key)) {
+    let has = |key: &str| table.contains_key(key);
+    let signs = has("signing");
+    if signs && (has("salt") || has("hash")) {
+        let hint = "an entry is for `mode = \"token\"` or for `mode = \"signed\"`";
+        file.mistake(&item.span(), "a token with `signing` and with `salt` or `hash`", Some(hint));
+    }
+    let needed = |key: &str| match key {
+        "salt" | "hash" => !signs,
+        "signing" => false,
+        _ => true,
+    };
+    for key in KEYS.iter().filter(|key| needed(key) && !has(key)) {
         let hint = "`toolcell token new` writes whole entries";
         file.mistake(&item.span(), &format!("a token without `{key}`"), Some(hint));
     }
-    Some(Token { id: id?, identity: identity?, salt: salt?, hash: hash?, expires: expires? })
+    let secret = match signing {
+        Some(key) => Secret::Signing(key),
+        None => Secret::Hash { salt: salt?, hash: hash? },
+    };
+    Some(Token { id: id?, identity: identity?, secret, expires: expires? })
 }
 
 fn bytes<const N: usize>(file: &mut TomlFile<'_>, value: &Value<'_>, name: &str) -> Option<[u8; N]> {
@@ -150,11 +192,20 @@ mod tests {
         )
     }
 
+    fn signs(entry: &str) -> String {
+        let at = entry.find("salt").unwrap()..entry.find("expires").unwrap();
+        format!("{}signing = \"{}\"\n{}", &entry[..at.start], "ab".repeat(HASH), &entry[at.end..])
+    }
+
     #[test]
     fn an_entry_is_read_to_the_second() {
         let token = read(&entry("2026-11-22T14:05:09Z")).unwrap().remove(0);
         assert_eq!((token.identity.as_str(), token.expires), ("bob", 1_795_356_309));
-        assert_eq!((token.salt, token.hash), ([0; SALT], [255; HASH]));
+        assert_eq!(token.secret, Secret::Hash { salt: [0; SALT], hash: [255; HASH] });
+        let signs = signs(&entry("2026-11-22T14:05:09Z"));
+        let token = read(&signs).unwrap().remove(0);
+        assert_eq!(token.secret, Secret::Signing(SigningKey([171; HASH])));
+        assert!(!format!("{token:?}").contains("171"));
         for (moment, seconds) in [
             ("1970-01-01T00:00:00Z", 0),
             ("2000-02-28T23:59:59Z", 951_782_399),
@@ -176,6 +227,10 @@ mod tests {
             [("salt = \"00", "salt = \""), ("hash = \"ff", "hash = \"FF"), ("id = \"a\"\n", "")]
         {
             assert!(right.contains(key) && read(&right.replace(key, other)).is_err(), "{key}");
+        }
+        let (signs, hash) = (signs(&right), format!("hash = \"{}\"\n", "ff".repeat(HASH)));
+        for wrong in [signs.replace("ab", "a"), signs.replace("signing", "hash"), format!("{signs}{hash}")] {
+            assert!(read(&wrong).is_err(), "{wrong}");
         }
         assert!(read(&format!("{right}{right}")).unwrap_err().to_string().contains("is there twice"));
         insta::assert_snapshot!(read("[[tokens]]\nidd = \"a\"\n[[token]]\n").unwrap_err());

@@ -5,6 +5,9 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 use std::process::{Command, Output};
 
+use toolcell::access::signing_key;
+use toolcell::policy::tokens::to_hex;
+
 const CONFIG: &str =
     "[servers.x]\ncommand = [\"x\"]\n[auth]\nmode = \"token\"\n[identities.alice]\nroles = []\n";
 
@@ -64,6 +67,35 @@ fn a_token_is_shown_once_kept_as_a_hash_and_taken_back() {
     assert!(left.contains(ids[1]) && !left.contains(ids[0]), "{left}");
     let (code, _, told) = said(&place.token(&["revoke", ids[0]]));
     assert_eq!(code, Some(120), "{told}");
+}
+
+#[test]
+fn under_signed_requests_the_key_is_kept_that_is_derived_from_the_token() {
+    let place = Place::new("signed");
+    fs::write(place.0.join("servers.toml"), CONFIG.replace("\"token\"", "\"signed\"")).unwrap();
+    let (code, token, told) = said(&place.token(&["new", "alice"]));
+    assert_eq!(code, Some(0), "{told}");
+    let key = to_hex(&signing_key(token.trim_end().as_bytes()).unwrap().0);
+    let file = place.file();
+    assert!(
+        file.contains(&format!("signing = \"{key}\""))
+            && !file.contains("hash =")
+            && !file.contains("salt =")
+    );
+    assert!(!file.contains(&token.trim_end()[9..]));
+    let id = told.split('`').nth(1).unwrap();
+    assert!(file.contains(&format!("id = \"{id}\"")) && !key.contains(id), "{told}");
+    // Neither is of use in the other mode.
+    assert_eq!(
+        said(&place.token(&["list"])).1.lines().filter(|line| line.ends_with("of another mode")).count(),
+        0
+    );
+    fs::write(place.0.join("servers.toml"), CONFIG).unwrap();
+    assert_eq!(said(&place.token(&["new", "alice"])).0, Some(0));
+    assert!(place.file().contains(&format!("signing = \"{key}\"")) && place.file().contains("hash ="));
+    let listed = said(&place.token(&["list"])).1;
+    let other: Vec<&str> = listed.lines().filter(|line| line.ends_with("  of another mode")).collect();
+    assert!(other.len() == 1 && other[0].starts_with(id), "{listed}");
 }
 
 #[test]

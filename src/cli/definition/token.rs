@@ -18,15 +18,16 @@ pub(super) fn token(command: Command) -> Command {
     command
         .long_about(
             "Make, list and revoke the tokens by which clients show who they are.\n\n\
-             A configuration with `mode = \"token\"` in `[auth]` lets in who has one. Only hashes are kept, in \
-             `tokens.toml` beside the configuration.",
+             A configuration with `mode = \"token\"` in `[auth]` lets in who has one; with `mode = \"signed\"`, who \
+             signs requests with a key derived from one. Only hashes, or those keys, are kept, in `tokens.toml` \
+             beside the configuration.",
         )
         .subcommand_required(true)
         .arg_required_else_help(true)
         .disable_help_subcommand(true)
         .subcommand(
             Command::new("new")
-                .about("Make a token, print it once on stdout, and keep its hash")
+                .about("Make a token, print it once on stdout, and keep its hash or signing key")
                 .arg(word("identity", "IDENTITY", "Whose it is: the NAME of an `[identities.NAME]`"))
                 .arg(config())
                 .arg(

@@ -12,11 +12,11 @@ use toml::de::{DeTable, DeValue};
 use super::super::mistakes::closest;
 use super::super::pattern::Pattern;
 use super::super::toml_file::{TomlFile, Value, list};
-use super::super::units::parse_duration;
+use super::super::units::{parse_duration, print_duration};
 
 /// The sections and their keys.
 pub const SECTIONS: &[(&str, &[&str])] = &[
-    ("auth", &["mode"]),
+    ("auth", &["mode", "window"]),
     ("identities.NAME", &["roles", "rates", "concurrent", "quota"]),
     ("roles.NAME", &["allow", "deny"]),
 ];
@@ -25,7 +25,10 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
 pub const RATE_KEYS: &[&str] = &["tools", "calls", "per", "burst"];
 
 const COUNTS: RangeInclusive<u32> = 1..=1_000_000;
+const MILLISECOND: Duration = Duration::from_millis(1);
 const LONGEST_RATE: Duration = Duration::from_secs(24 * 60 * 60);
+const WINDOW: Duration = Duration::from_secs(5 * 60);
+const WINDOWS: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60 * 60);
 
 /// How a request shows who sent it.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -35,10 +38,12 @@ pub enum Mode {
     None,
     /// By a token.
     Token,
+    /// By a signature of its own.
+    Signed,
 }
 
 impl Mode {
-    const ALL: [Self; 2] = [Self::None, Self::Token];
+    const ALL: [Self; 3] = [Self::None, Self::Token, Self::Signed];
 
     /// The name in the file.
     #[must_use]
@@ -46,6 +51,7 @@ impl Mode {
         match self {
             Self::None => "none",
             Self::Token => "token",
+            Self::Signed => "signed",
         }
     }
 }
@@ -55,10 +61,20 @@ impl Mode {
 pub struct Access {
     /// `auth.mode`
     pub mode: Mode,
+    /// `auth.window`, if it is there.
+    pub window: Option<Duration>,
     /// By name.
     pub identities: BTreeMap<String, Identity>,
     /// By name.
     pub roles: BTreeMap<String, Role>,
+}
+
+impl Access {
+    /// How far a signed request's timestamp may be from the clock.
+    #[must_use]
+    pub fn window(&self) -> Duration {
+        self.window.unwrap_or(WINDOW)
+    }
 }
 
 /// Somebody who may send requests.
@@ -110,7 +126,8 @@ pub(super) fn read(file: &mut TomlFile<'_>, table: &DeTable<'_>, servers: &BTree
     let names: BTreeSet<String> = roles.keys().cloned().collect();
     let identities =
         reader.named(table, "identities", |reader, place, value| reader.identity(place, value, &names));
-    let access = Access { mode: reader.mode(table), identities, roles };
+    let (mode, window) = reader.auth(table);
+    let access = Access { mode, window, identities, roles };
     reader.sense(table, &access);
     access
 }
@@ -151,14 +168,29 @@ impl Reader<'_, '_, '_> {
         found
     }
 
-    fn mode(&mut self, table: &DeTable<'_>) -> Mode {
-        let Some(value) = table.get("auth") else { return Mode::None };
-        let Some(auth) = self.file.table(value, "`auth`") else { return Mode::None };
-        let entries = self.file.entries(auth, "`[auth]`", keys("auth"));
-        let Some((_, _, value)) = entries.into_iter().find(|(key, _, _)| *key == "mode") else {
-            self.file.mistake(&value.span(), "`[auth]` has no `mode`", Some("write `mode = \"token\"`"));
-            return Mode::None;
+    fn auth(&mut self, table: &DeTable<'_>) -> (Mode, Option<Duration>) {
+        let Some(value) = table.get("auth") else { return Default::default() };
+        let Some(auth) = self.file.table(value, "`auth`") else { return Default::default() };
+        let (mut mode, mut window) = (None, None);
+        for (key, _, value) in self.file.entries(auth, "`[auth]`", keys("auth")) {
+            match key {
+                "mode" => mode = Some(self.mode(value)),
+                _ => window = self.duration(value, "`window`", &WINDOWS).map(|window| (window, value)),
+            }
+        }
+        let Some(mode) = mode else {
+            let hint = "write `mode = \"token\"` or `mode = \"signed\"`";
+            self.file.mistake(&value.span(), "`[auth]` has no `mode`", Some(hint));
+            return Default::default();
         };
+        if let Some((_, value)) = window.filter(|_| mode != Mode::Signed && self.file.is_right()) {
+            let hint = "write `mode = \"signed\"`, or leave it out";
+            self.file.mistake(&value.span(), "`window` has no effect: requests are not signed", Some(hint));
+        }
+        (mode, window.map(|(window, _)| window))
+    }
+
+    fn mode(&mut self, value: &Value<'_>) -> Mode {
         let Some(text) = self.file.text(value, "`mode`") else { return Mode::None };
         let names = Mode::ALL.map(Mode::name);
         Mode::ALL.into_iter().find(|mode| mode.name() == text).unwrap_or_else(|| {
@@ -177,14 +209,18 @@ impl Reader<'_, '_, '_> {
         match (access.mode, named) {
             (Mode::None, Some((key, _))) if self.file.is_right() => {
                 let message = format!("`{}` has no effect: nobody is asked who they are", key.get_ref());
-                self.file.mistake(&key.span(), &message, Some("write `[auth]` with `mode = \"token\"`"));
+                self.file.mistake(
+                    &key.span(),
+                    &message,
+                    Some("write `[auth]` with `mode = \"token\"` or `mode = \"signed\"`"),
+                );
             }
-            (Mode::Token, None) => {
+            (Mode::Token | Mode::Signed, None) => {
                 let span = table.get_key_value("auth").map_or(0..0, |(key, _)| key.span());
                 let hint = "write `[identities.NAME]` with `roles`, and `[roles.NAME]` with `allow`";
                 self.file.mistake(&span, "nobody may call anything: there is no identity", Some(hint));
             }
-            (Mode::None | Mode::Token, _) => {}
+            (Mode::None | Mode::Token | Mode::Signed, _) => {}
         }
     }
 
@@ -259,7 +295,7 @@ impl Reader<'_, '_, '_> {
             match key {
                 "tools" => tools = self.pattern(value, "`tools`"),
                 "calls" => calls = self.count(value, "`calls`"),
-                "per" => per = self.duration(value, "`per`", LONGEST_RATE),
+                "per" => per = self.duration(value, "`per`", &(MILLISECOND..=LONGEST_RATE)),
                 _ => burst = self.count(value, "`burst`"),
             }
         }
@@ -273,12 +309,18 @@ impl Reader<'_, '_, '_> {
         Some(Rate { tools: tools?, calls, per: per?, burst: burst.unwrap_or(calls) })
     }
 
-    fn duration(&mut self, value: &Value<'_>, name: &str, most: Duration) -> Option<Duration> {
+    fn duration(
+        &mut self,
+        value: &Value<'_>,
+        name: &str,
+        range: &RangeInclusive<Duration>,
+    ) -> Option<Duration> {
         let text = self.file.text(value, name)?;
         match parse_duration(text) {
-            Ok(duration) if !duration.is_zero() && duration <= most => Some(duration),
+            Ok(duration) if range.contains(&duration) => Some(duration),
             Ok(_) => {
-                let hint = format!("from `1ms` to `{}h`", most.as_secs() / 3600);
+                let (least, most) = (print_duration(*range.start()), print_duration(*range.end()));
+                let hint = format!("from `{least}` to `{most}`");
                 self.file.mistake(&value.span(), &format!("{name} of `{text}` is out of range"), Some(&hint));
                 None
             }

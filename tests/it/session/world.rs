@@ -2,6 +2,7 @@
 
 use std::fs::{self, File};
 use std::os::fd::OwnedFd;
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -123,7 +124,8 @@ pub(crate) struct Client {
 }
 
 impl Client {
-    fn start(setup: &Setup, scratch: &Scratch) -> Self {
+    /// One more process before the same configuration and log.
+    pub(crate) fn start(setup: &Setup, scratch: &Scratch) -> Self {
         // The session's cells are to be where the tests look for them.
         crate::facts();
         let profile = scratch.0.join("test.toml");
@@ -148,7 +150,9 @@ impl Client {
             format!("[servers.fixture]\ncommand = {command:?}\nvalidate = \"{validate}\"\n{more}"),
         )
         .unwrap();
-        fs::write(scratch.0.join("tokens.toml"), &setup.tokens).unwrap();
+        let tokens = scratch.0.join("tokens.toml");
+        fs::write(&tokens, &setup.tokens).unwrap();
+        fs::set_permissions(&tokens, fs::Permissions::from_mode(0o600)).unwrap();
         let mut child = Command::new(crate::binary())
             .args(["run", "--jobs", &setup.jobs.to_string()])
             .args([&PathBuf::from("--profile"), &profile, &PathBuf::from("--audit"), &audit])
@@ -280,10 +284,18 @@ pub(crate) fn text(answer: &Value) -> &str {
 
 /// Runs a session with a client, and gives what was recorded. The client's end is the session's.
 pub(crate) fn session<F: Future<Output = Client>>(setup: &Setup, client: impl FnOnce(Client) -> F) -> Book {
-    let scratch = Scratch::new();
+    session_in(&Scratch::new(), setup, client)
+}
+
+/// The same in a directory that may have been used before.
+pub(crate) fn session_in<F: Future<Output = Client>>(
+    scratch: &Scratch,
+    setup: &Setup,
+    client: impl FnOnce(Client) -> F,
+) -> Book {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     let run = async {
-        let mut client = client(Client::start(setup, &scratch)).await;
+        let mut client = client(Client::start(setup, scratch)).await;
         client.hang_up();
         while client.raw().await.is_some() {}
         if client.child.is_some() {

@@ -70,3 +70,22 @@ fn rights_that_nobody_would_look_at_are_a_mistake() {
     assert!(read("[auth]").unwrap_err().to_string().contains("`[auth]` has no `mode`"));
     assert!(read(&format!("[auth]\nmode = \"token\"\n{roles}")).is_ok());
 }
+
+#[test]
+fn a_window_is_for_signed_requests() {
+    let auth = |text: &str| read(&format!("[auth]\n{text}\n[identities.a]\nroles = []\n"));
+    let signed = |text: &str| auth(&format!("mode = \"signed\"\n{text}")).map(|config| config.access);
+    let access = signed("").unwrap();
+    assert_eq!((access.mode, access.window(), access.window), (Mode::Signed, Duration::from_secs(300), None));
+    for (text, seconds) in [("1s", 1), ("90s", 90), ("1h", 3600)] {
+        assert_eq!(signed(&format!("window = \"{text}\"")).unwrap().window().as_secs(), seconds);
+    }
+    for text in ["\"999ms\"", "\"0s\"", "\"61m\"", "\"long\"", "300"] {
+        assert!(signed(&format!("window = {text}")).is_err(), "{text}");
+    }
+    assert!(signed("window = \"2h\"").unwrap_err().to_string().contains("from `1s` to `1h`"));
+    let told = auth("mode = \"token\"\nwindow = \"5m\"").unwrap_err().to_string();
+    assert!(told.contains("`window` has no effect: requests are not signed"), "{told}");
+    assert!(auth("window = \"5m\"").is_err());
+    assert!(read("[auth]\nmode = \"signed\"").unwrap_err().to_string().contains("nobody may call anything"));
+}
