@@ -209,7 +209,9 @@ class Life(case.Case):
         with self.open_celled(fixtures.tiny()) as peer:
             peer.open()
             _, launcher, _ = self.family(peer)
-            # The process that answered the handshake stays a while, for lists that have pages.
+            # The call's arguments are checked by the list, and the process that gave it stays a while for further pages.
+            peer.post("list", "tools/list", {})
+            peer.answer("list")
             self.assertTrue(host.until(lambda: host.at_rest(launcher), 5), host.descendants(launcher))
             self.assertEqual(case.text_of(peer.call(1, "daemon")), "left one behind")
             self.assertTrue(host.until(lambda: host.at_rest(launcher), 1), host.descendants(launcher))
