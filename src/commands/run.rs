@@ -68,7 +68,8 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     for profile in served.profiles() {
         let policy = surroundings.policy_without(profile, &additions, &own)?;
         if served.access.mode == Mode::Signed {
-            surroundings.library.keep_keys(&policy).map_err(files_failed)?;
+            let needed = runtime.view.iter().map(|needed| needed.path.as_path());
+            surroundings.library.keep_keys(&policy, needed).map_err(files_failed)?;
         }
         policies.insert(profile.to_owned(), Arc::new(policy));
     }

@@ -104,10 +104,10 @@ pub enum FilesError {
         file: PathBuf,
     },
     /// A tool could sign requests, or let them in again.
-    #[error("the grant of `{}` would show a tool `{}`, with whose keys it could sign requests", .grant.display(), .file.display())]
+    #[error("a tool sees `{}` and in it `{}`, with whose keys it could sign requests", .shown.display(), .file.display())]
     SigningKeys {
-        /// The grant's path.
-        grant: PathBuf,
+        /// What is granted, or needed to start the server.
+        shown: PathBuf,
         /// The file of keys.
         file: PathBuf,
     },
@@ -135,7 +135,7 @@ impl FilesError {
             Self::Add { source, .. } => source.hint(),
             Self::OwnPolicy { grant, file } => Some(own_policy_hint(grant, file)),
             Self::SigningKeys { file, .. } => Some(format!(
-                "move the configuration, and `{}` with it, to a directory that no grant shows",
+                "move the configuration, and `{}` with it, to a directory that no server is in and no grant shows",
                 file.display()
             )),
             Self::Readable { path, .. } => Some(format!("chmod 600 '{}'", path.display())),
@@ -365,21 +365,23 @@ impl Library {
 
     /// Refuses a policy under which a tool could read the keys that requests are signed with, now or when they are replaced.
     /// So it does not help to deny the file, only a directory above it: a file that takes another's place is not covered.
+    /// `shown` is what a cell sees beside its grants.
     ///
     /// # Errors
-    /// It grants them.
-    pub fn keep_keys(&self, policy: &Policy) -> Result<(), FilesError> {
+    /// It shows them.
+    pub fn keep_keys<'p>(
+        &self,
+        policy: &'p Policy,
+        shown: impl IntoIterator<Item = &'p Path>,
+    ) -> Result<(), FilesError> {
         let Some(file) = self.tokens_file().map(|path| real(&path)) else { return Ok(()) };
         let denied = |grant: &Path| {
             let denies = policy.filesystem.deny.iter().map(|deny| real(&deny.path));
             denies.into_iter().any(|deny| deny != file && file.starts_with(&deny) && deny.starts_with(grant))
         };
-        match policy
-            .grants()
-            .map(|rule| real(&rule.path))
-            .find(|grant| file.starts_with(grant) && !denied(grant))
-        {
-            Some(grant) => Err(FilesError::SigningKeys { grant, file }),
+        let mut all = policy.grants().map(|rule| rule.path.as_path()).chain(shown).map(real);
+        match all.find(|path| file.starts_with(path) && !denied(path)) {
+            Some(shown) => Err(FilesError::SigningKeys { shown, file }),
             None => Ok(()),
         }
     }

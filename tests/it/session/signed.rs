@@ -194,7 +194,15 @@ fn refused_start(setup: &Setup, prepare: impl FnOnce(&Scratch)) -> String {
 fn no_session_starts_whose_keys_or_nonces_others_could_reach() {
     let grants = Setup { options: vec!["--read=SCRATCH".to_owned()], ..setup() };
     let told = refused_start(&grants, |_| ());
-    assert!(told.contains("the grant of `SCRATCH` would show a tool `SCRATCH/tokens.toml`"), "{told}");
+    assert!(told.contains("a tool sees `SCRATCH` and in it `SCRATCH/tokens.toml`"), "{told}");
+    // What a server is started from is shown to it without a grant.
+    let told = refused_start(&setup(), |scratch| {
+        fs::write(scratch.0.join("server.py"), "").unwrap();
+        let config = fs::read_to_string(scratch.0.join("servers.toml")).unwrap();
+        let command = format!("[\"/usr/bin/python3\", {:?}]", scratch.0.join("server.py"));
+        fs::write(scratch.0.join("servers.toml"), config.replace("[\"/bin/true\"]", &command)).unwrap();
+    });
+    assert!(told.contains("a tool sees `SCRATCH` and in it `SCRATCH/tokens.toml`"), "{told}");
     let told = refused_start(&setup(), |scratch| {
         fs::set_permissions(scratch.0.join("tokens.toml"), fs::Permissions::from_mode(0o640)).unwrap();
     });
