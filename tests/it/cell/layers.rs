@@ -14,7 +14,7 @@ use toolcell::plan::step::{Namespace, Step};
 use toolcell::sys::landlock;
 use toolcell::sys::process::Exit;
 
-use super::scene::{Scene, bare, compare, is_root, needs_cgroup, needs_root, operations, skip};
+use super::scene::{Scene, bare, compare, is_root, needs_cgroup, needs_root, note, operations, skip};
 use crate::table;
 
 /// What every plan needs to run at all.
@@ -255,11 +255,16 @@ fn the_launchers_filter_alone_refuses_what_no_profile_can_allow() {
     ];
     let within: Vec<_> =
         calls.map(|(call, argument, _)| (format!("syscall,{call},{argument}"), "ENOSYS")).into();
-    for (line, (_, _, answer)) in bare(&operations(&within)).lines().zip(calls) {
-        // As in the test above, and an ordinary user has no right to some of them.
-        if !line.ends_with(answer) {
-            assert!(line.ends_with("ENOSYS") || line.ends_with("EPERM"), "{line}, not {answer}");
-            skip(&format!("bare: {line}"));
+    for (line, (call, _, answer)) in bare(&operations(&within)).lines().zip(calls) {
+        if line.ends_with(answer) {
+            continue;
+        }
+        // A kernel may be built without some of them, and an ordinary user has no right to some: such a call proves
+        // nothing here. These two are in every kernel, and look at their argument before they look at who asks.
+        assert!(line.ends_with("ENOSYS") || line.ends_with("EPERM"), "{line}, not {answer}");
+        match [libc::SYS_adjtimex, libc::SYS_clock_adjtime].contains(&call) {
+            true => skip(&format!("bare: {line}")),
+            false => note(&format!("proves nothing here: bare {line}")),
         }
     }
     let others = table![
