@@ -6,6 +6,8 @@ use std::collections::HashMap;
 
 use serde_json::Value;
 
+use super::percent;
+
 /// Bytes of a JSON Pointer into a document, at most; what lies deeper is not found.
 pub(super) const MOST_POINTER: usize = 4096;
 /// Keywords whose members are names, each with a schema.
@@ -95,7 +97,7 @@ impl<'v> Document<'v> {
                 .map(String::as_str)
                 .ok_or("leads out of the schema, and nothing is fetched")?,
         };
-        let fragment = decoded(fragment).ok_or("is no reference")?;
+        let fragment = percent::decoded(fragment).ok_or("is no reference")?;
         let pointer = match fragment.as_str() {
             "" => resource.to_owned(),
             path if path.starts_with('/') => format!("{resource}{path}"),
@@ -119,19 +121,4 @@ impl<'v> Document<'v> {
 /// The pointer to a member.
 pub(super) fn below(at: &str, name: &str) -> String {
     format!("{at}/{}", super::place::escaped(name))
-}
-
-/// Undoes the escapes of a URI.
-fn decoded(text: &str) -> Option<String> {
-    let mut bytes = text.bytes();
-    let mut out = Vec::new();
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let digits = [bytes.next()?, bytes.next()?];
-        out.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
-    }
-    String::from_utf8(out).ok()
 }

@@ -17,6 +17,7 @@ mod fault;
 mod meaning;
 mod number;
 mod pattern;
+pub mod percent;
 mod place;
 mod schema;
 pub mod strict;

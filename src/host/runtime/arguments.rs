@@ -5,6 +5,7 @@
 use std::path::{Component, Path, PathBuf};
 
 use super::World;
+use crate::arguments::percent;
 
 /// One remark for each argument that names an existing path outside of `visible`, the paths that the cell has with all
 /// that is in them.
@@ -67,16 +68,6 @@ fn path_of(text: &str, world: &World) -> Option<PathBuf> {
 pub(super) fn file_url(url: &str) -> Option<PathBuf> {
     let rest = url.strip_prefix("file://")?;
     let rest = rest.strip_prefix("localhost").unwrap_or(rest);
-    let mut bytes = rest.bytes();
-    let mut out = Vec::with_capacity(rest.len());
-    while let Some(byte) = bytes.next() {
-        if byte != b'%' {
-            out.push(byte);
-            continue;
-        }
-        let digits = [bytes.next()?, bytes.next()?];
-        out.push(u8::from_str_radix(std::str::from_utf8(&digits).ok()?, 16).ok()?);
-    }
-    let path = PathBuf::from(String::from_utf8(out).ok()?);
+    let path = PathBuf::from(percent::decoded(rest)?);
     path.is_absolute().then_some(path)
 }
