@@ -19,14 +19,6 @@ const MOST_BYTES: usize = 8 * 1024 * 1024;
 /// Bytes of one schema, at most.
 const MOST_SCHEMA: usize = 512 * 1024;
 
-/// A schema, as far as it was needed.
-#[derive(Debug, Clone)]
-enum Kept {
-    Raw(Vec<u8>),
-    Ready(Rc<Schema>),
-    Unusable(String),
-}
-
 #[derive(Debug)]
 struct Tool {
     input: Option<Part>,
@@ -37,7 +29,8 @@ struct Tool {
 #[derive(Debug)]
 struct Part {
     raw: Vec<u8>,
-    kept: Kept,
+    /// Once it was needed; why not, if it cannot be used.
+    compiled: Option<Result<Rc<Schema>, String>>,
 }
 
 /// What is known of a tool's schema.
@@ -93,7 +86,7 @@ impl Schemas {
             let Some(name) = name else { continue };
             let input = match part("inputSchema") {
                 Ok(span) => span.and_then(|span| line.get(span)).map(<[u8]>::to_vec).map(Part::new),
-                Err(why) => Some(Part { raw: Vec::new(), kept: Kept::Unusable(why) }),
+                Err(why) => Some(Part::unusable(why)),
             };
             self.put(name.into_owned(), input);
         }
@@ -101,17 +94,21 @@ impl Schemas {
 
     fn put(&mut self, name: String, input: Option<Part>) {
         let size = |part: &Option<Part>| part.as_ref().map_or(0, |part| part.raw.len());
-        let raw = |part: &Option<Part>| part.as_ref().map(|part| part.raw.clone());
+        let same = |one: &Option<Part>, other: &Option<Part>| match (one, other) {
+            (Some(one), Some(other)) => one.raw == other.raw,
+            (one, other) => one.is_none() && other.is_none(),
+        };
         let more = name.len() + size(&input);
+        let less = self.tools.get(&name).map_or(0, |tool| name.len() + size(&tool.input));
         match self.tools.get_mut(&name) {
-            Some(tool) if raw(&tool.input) == raw(&input) => tool.walk = self.walk,
+            Some(tool) if same(&tool.input, &input) => tool.walk = self.walk,
             Some(tool) if tool.walk == self.walk => {
-                let kept = Kept::Unusable("the tool is listed twice, with two schemas".to_owned());
-                tool.input = Some(Part { raw: Vec::new(), kept });
+                self.bytes -= size(&tool.input);
+                tool.input = Some(Part::unusable("the tool is listed twice, with two schemas".to_owned()));
             }
-            _ if self.bytes + more > MOST_BYTES => self.over = true,
+            _ if self.bytes - less + more > MOST_BYTES => self.over = true,
             _ => {
-                self.bytes += more;
+                self.bytes = self.bytes - less + more;
                 self.tools.insert(name, Tool { input, walk: self.walk });
             }
         }
@@ -131,9 +128,8 @@ impl Schemas {
         match &mut found.input {
             None => Known::Free,
             Some(part) => match part.compiled() {
-                Kept::Ready(schema) => Known::Schema(Rc::clone(schema)),
-                Kept::Unusable(why) => Known::Unusable(why.clone()),
-                Kept::Raw(_) => Known::Unknown,
+                Ok(schema) => Known::Schema(Rc::clone(schema)),
+                Err(why) => Known::Unusable(why.clone()),
             },
         }
     }
@@ -147,18 +143,16 @@ impl Schemas {
 }
 
 impl Part {
-    fn new(raw: Vec<u8>) -> Self {
-        Self { kept: Kept::Raw(raw.clone()), raw }
+    const fn new(raw: Vec<u8>) -> Self {
+        Self { raw, compiled: None }
     }
 
-    fn compiled(&mut self) -> &Kept {
-        if let Kept::Raw(raw) = &self.kept {
-            self.kept = match compiled(raw) {
-                Ok(schema) => Kept::Ready(Rc::new(schema)),
-                Err(why) => Kept::Unusable(why),
-            };
-        }
-        &self.kept
+    const fn unusable(why: String) -> Self {
+        Self { raw: Vec::new(), compiled: Some(Err(why)) }
+    }
+
+    fn compiled(&mut self) -> &Result<Rc<Schema>, String> {
+        self.compiled.get_or_insert_with(|| compiled(&self.raw).map(Rc::new))
     }
 }
 
@@ -227,6 +221,21 @@ mod tests {
             known(&mut schemas, "z")
                 .starts_with("`/pattern` in it is a regular expression that cannot be used")
         );
+    }
+
+    #[test]
+    fn a_schema_that_replaces_another_takes_its_place() {
+        let mut schemas = Schemas::default();
+        let long = "x".repeat(MOST_SCHEMA / 2);
+        for number in 0..100 {
+            take(
+                &mut schemas,
+                &format!(r#"{{"name":"a","inputSchema":{{"title":"{number}{long}"}}}}"#),
+                true,
+            );
+            assert_eq!(known(&mut schemas, "a"), "schema", "{number}");
+        }
+        assert!(!schemas.over && schemas.bytes < MOST_SCHEMA);
     }
 
     #[test]
