@@ -38,7 +38,11 @@ pub(super) fn begin() -> Begun {
 /// Runs the command, in a cell that may have been begun already; the result is the whole process's.
 pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> Result<Ending, Failure> {
     let arrived = Instant::now();
-    let early = begun.unwrap_or_else(begin).map_err(|errno| Failure::new(Ending::Cell, errno))?;
+    let early = begun.unwrap_or_else(begin).map_err(|errno| {
+        let error = LaunchError::new("seccomp", "the filter of toolcell's own", errno);
+        let hint = probe::hint(&error);
+        Failure::new(Ending::Cell, error).hint(hint)
+    })?;
     let init = early.map_or(Init::New, Init::Early);
     let surroundings = Surroundings::of_process(None)?;
     let additions = compose::additions(&args.shared, &surroundings.world.cwd)?;
@@ -114,13 +118,16 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> 
         );
         if let Some(log) = &log {
             log.write(&record).map_err(log_failed)?;
-            // The memory of the cell's init began as a copy of this process's, so the key comes after it.
-            if let Some(key) = super::audit::signing_key(color)? {
-                log.sign(&key).map_err(log_failed)?;
-            }
         }
         if let Some(report) = report {
             report.write(&record).map_err(super::audit::file_failed)?;
+        }
+        // The memory of the cell's init began as a copy of this process's, so the key comes after it; and what cannot be
+        // signed is written all the same.
+        if let Some(log) = &log
+            && let Some(key) = super::audit::signing_key(color)?
+        {
+            log.sign(&key).map_err(log_failed)?;
         }
     }
     run.explain(color, &composed.remarks);

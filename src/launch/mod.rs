@@ -103,6 +103,10 @@ impl LaunchError {
             ("clone" | "exec", EAGAIN) => {
                 "no more processes are allowed here: see `ulimit -u` and `limits.tasks`"
             }
+            ("seccomp", _) => {
+                "the kernel must have CONFIG_SECCOMP_FILTER, and nothing around toolcell, such as a container, may refuse \
+                 seccomp(2); see `toolcell doctor`"
+            }
             ("landlock", _) => {
                 "Landlock must be built in and named in the kernel's `lsm=` list; see `toolcell doctor`"
             }
