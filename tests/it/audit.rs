@@ -311,6 +311,32 @@ fn a_cell_cannot_read_change_or_remove_the_records_about_it() {
 }
 
 #[test]
+fn a_key_that_cannot_be_used_loses_no_record_and_no_report() {
+    let directory = std::path::PathBuf::from(format!("/var/tmp/toolcell-bad-key-{}", std::process::id()));
+    std::fs::create_dir_all(directory.join("state/toolcell")).unwrap();
+    let key = directory.join("state/toolcell/audit.key");
+    std::fs::write(&key, "no key\n").unwrap();
+    std::fs::set_permissions(&key, std::os::unix::fs::PermissionsExt::from_mode(0o600)).unwrap();
+    let [log, report] = ["log", "report"].map(|name| directory.join(name));
+    let output = Command::new(crate::binary())
+        .args(["exec", "--floor", "no-cgroup", "--audit"])
+        .arg(&log)
+        .arg("--report")
+        .arg(&report)
+        .args(["--", "/bin/echo", "ran"])
+        .env("XDG_STATE_HOME", directory.join("state"))
+        .output()
+        .unwrap();
+    let told = String::from_utf8(output.stderr).unwrap();
+    assert_eq!((output.status.code(), output.stdout.as_slice()), (Some(123), b"ran\n".as_slice()), "{told}");
+    assert!(told.contains("holds no key") && told.contains("\nhint: "), "{told}");
+    for file in [log, report] {
+        assert!(std::fs::read_to_string(&file).unwrap().contains("finished"), "{}", file.display());
+    }
+    std::fs::remove_dir_all(directory).unwrap();
+}
+
+#[test]
 fn no_cell_sees_what_is_toolcells_own() {
     let home = std::path::PathBuf::from(format!("/var/tmp/toolcell-own-home-{}", std::process::id()));
     let own = home.join(".local/state/toolcell");
