@@ -102,13 +102,13 @@ impl Memory {
     /// Has the launcher look.
     ///
     /// # Errors
-    /// As for [`Question::look`]; `ETIMEDOUT` when the launcher is busy; the socket's errno.
+    /// As for [`Question::look`]; `ETIMEDOUT` when the launcher is busy; `EPIPE` when it is gone; the socket's errno.
     pub fn ask(&self, question: Question) -> Result<Found> {
         let mut answer = [0; HEAD + MOST + MOST];
         if self.late.load(Ordering::Relaxed) {
             match socket::receive(self.socket.as_fd(), &mut answer) {
                 Err(Errno(libc::EAGAIN)) => return Err(Errno(libc::ETIMEDOUT)),
-                given_up => given_up?.ok_or(Errno(libc::EPIPE))?,
+                given_up => there(given_up)?,
             };
             self.late.store(false, Ordering::Relaxed);
         }
@@ -121,8 +121,7 @@ impl Memory {
             self.late.store(true, Ordering::Relaxed);
             return Err(Errno(libc::ETIMEDOUT));
         }
-        let (count, _) =
-            socket::receive_what_fits(self.socket.as_fd(), &mut answer)?.ok_or(Errno(libc::EPIPE))?;
+        let (count, _) = there(socket::receive_what_fits(self.socket.as_fd(), &mut answer))?;
         found(answer.get(..count).unwrap_or_default())
     }
 
@@ -137,6 +136,15 @@ impl Memory {
             bytes.extend_from_slice(part.get(..count).unwrap_or_default());
         }
         String::from_utf8(bytes).unwrap_or_default()
+    }
+}
+
+/// A launcher that goes away is one error, whether it has left a question unread (`ECONNRESET`) or not.
+fn there<T>(received: Result<Option<T>>) -> Result<T> {
+    match received {
+        Ok(None) | Err(Errno(libc::ECONNRESET)) => Err(Errno(libc::EPIPE)),
+        Ok(Some(answer)) => Ok(answer),
+        Err(errno) => Err(errno),
     }
 }
 
@@ -220,7 +228,10 @@ mod tests {
             assert_eq!(directory(at(absolute, libc::AT_FDCWD)), Ok(None));
             assert_eq!(directory(at(text, 1 << 20)), Err(Errno(libc::ENOENT)));
         });
+        assert_eq!(memory.ask(question), Err(Errno(libc::ETIMEDOUT)));
         drop(theirs);
+        // With a question left unread, and with none.
+        assert_eq!(memory.ask(question), Err(Errno(libc::EPIPE)));
         assert_eq!(memory.ask(question), Err(Errno(libc::EPIPE)));
         assert_eq!(memory.mounts(), std::fs::read_to_string("/proc/self/mountinfo").unwrap());
     }
