@@ -32,7 +32,7 @@ use crate::launch::supervisor::Launcher;
 use crate::launch::{launcher, own};
 use crate::mcp::stdio;
 use crate::policy::config::access::{Access, Mode};
-use crate::policy::config::{Tool, Validate};
+use crate::policy::config::{Results, Tool, Validate};
 use crate::policy::files::FilesError;
 use crate::policy::{Floor, Policy, config};
 use crate::session::{self, Finished, Grant, NoGrant, Options, Profiles, Records};
@@ -137,6 +137,7 @@ struct Served {
     tools: BTreeMap<String, Tool>,
     env: Vec<(String, Option<String>)>,
     validate: Option<Validate>,
+    results: Option<Results>,
     access: Access,
 }
 
@@ -196,6 +197,7 @@ impl Served {
             tools: server.tools.clone(),
             env: server.env.clone(),
             validate: server.validate.filter(|_| !args.no_validate).or(of_options(args)),
+            results: server.results,
             access: config.access.clone(),
         })
     }
@@ -214,6 +216,7 @@ impl Served {
             tools: BTreeMap::new(),
             env: Vec::new(),
             validate,
+            results: None,
             access: Access::default(),
         })
     }
@@ -310,6 +313,11 @@ impl Profiles for Granting {
     fn validates(&self, tool: &str) -> bool {
         let own = self.served.tools.get(tool).and_then(|tool| tool.validate);
         own.or(self.served.validate) != Some(Validate::Off)
+    }
+
+    fn results(&self, tool: &str) -> Results {
+        let own = self.served.tools.get(tool).and_then(|tool| tool.results);
+        own.or(self.served.results).unwrap_or_default()
     }
 
     fn policy(&self, method: &str, target: Option<&str>) -> Option<Arc<Policy>> {

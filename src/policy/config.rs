@@ -25,8 +25,8 @@ pub const DEFAULT_PROFILE: &str = "default";
 /// The tables of the file and their keys.
 pub const SECTIONS: &[(&str, &[&str])] = &[
     ("", &["servers", "auth", "identities", "roles"]),
-    ("servers.NAME", &["command", "profile", "env", "validate", "tools"]),
-    ("servers.NAME.tools.TOOL", &["profile", "grants", "validate", "arguments"]),
+    ("servers.NAME", &["command", "profile", "env", "validate", "validate-output", "tools"]),
+    ("servers.NAME.tools.TOOL", &["profile", "grants", "validate", "validate-output", "arguments"]),
 ];
 
 /// The servers of a configuration file.
@@ -49,6 +49,8 @@ pub struct Server {
     pub env: Vec<(String, Option<String>)>,
     /// Whether arguments are checked against what the server lists.
     pub validate: Option<Validate>,
+    /// What becomes of results that are not what the server lists.
+    pub results: Option<Results>,
     /// Tools of which more is said.
     pub tools: BTreeMap<String, Tool>,
 }
@@ -64,6 +66,8 @@ pub struct Tool {
     pub arguments: Option<Arguments>,
     /// Whether its arguments are checked against what the server lists, else as for the server.
     pub validate: Option<Validate>,
+    /// What becomes of its results that are not what the server lists, else as for the server.
+    pub results: Option<Results>,
 }
 
 /// Whether arguments are checked against the `inputSchema` that a server lists.
@@ -73,6 +77,18 @@ pub enum Validate {
     On,
     /// They are not.
     Off,
+}
+
+/// What becomes of a result that is not what the `outputSchema` says that a server lists.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Results {
+    /// Nobody looks.
+    Off,
+    /// It goes to the client, and the record says what is wrong with it.
+    #[default]
+    Warn,
+    /// The client gets an error in its place.
+    Refuse,
 }
 
 impl Server {
@@ -172,6 +188,7 @@ impl Reader<'_, '_> {
                 "profile" => server.profile = self.profile(value),
                 "env" => server.env = self.env(value),
                 "validate" => server.validate = self.validate(value),
+                "validate-output" => server.results = self.results(value),
                 _ => server.tools = self.tools(name, value),
             }
         }
@@ -225,6 +242,20 @@ impl Reader<'_, '_> {
         }
     }
 
+    fn results(&mut self, value: &Value<'_>) -> Option<Results> {
+        match self.file.text(value, "`validate-output`")? {
+            "off" => Some(Results::Off),
+            "warn" => Some(Results::Warn),
+            "refuse" => Some(Results::Refuse),
+            other => {
+                let message = format!("`{other}` is no value of `validate-output`");
+                let hint = "write \"off\", \"warn\" or \"refuse\"";
+                self.file.mistake(&value.span(), &message, Some(hint));
+                None
+            }
+        }
+    }
+
     fn env(&mut self, value: &Value<'_>) -> Vec<(String, Option<String>)> {
         let mut variables = Vec::new();
         for item in self.file.items(value, "`env`") {
@@ -256,6 +287,7 @@ impl Reader<'_, '_> {
                 match key {
                     "profile" => tool.profile = self.profile(value),
                     "validate" => tool.validate = self.validate(value),
+                    "validate-output" => tool.results = self.results(value),
                     "arguments" => {
                         let table =
                             format!("servers.{}.tools.{}.arguments", print::key(server), print::key(name));

@@ -123,6 +123,7 @@ command = ["x"]
 command = []
 [servers.none]
 validate = "never"
+validate-output = "always"
 [servers.files]
 command = ["x"]
 [servers.files.tools.d]

@@ -11,12 +11,13 @@ use tokio::sync::oneshot;
 
 use super::catalogue::{Job, Learn};
 use super::schemas::Known;
-use super::{Ask, Control, Finished, Session, call, text};
+use super::{Ask, Control, Finished, Session, call, results, text};
 use crate::arguments::strict::{self, Unreadable};
 use crate::arguments::{Fault, Found};
 use crate::mcp::envelope::{INVALID_PARAMS, only};
 use crate::mcp::{object, reply};
 use crate::outcome::{Evidence, Layer, Status, Usage, Violation};
+use crate::policy::config::Results;
 use crate::policy::mistakes::closest;
 use crate::policy::print::key;
 
@@ -63,7 +64,11 @@ fn judge(session: &Session, ask: &Ask, arguments: &Value) -> Judged {
     }
     // Both are asked, so that all that is wrong is told; what the operator wants comes first.
     let own = session.options.profiles.check(tool, arguments);
-    match by_server(session, ask, tool, arguments) {
+    let theirs = match by_server(session, ask, tool, arguments) {
+        Judged::Fits => of_result(session, ask, tool),
+        judged => judged,
+    };
+    match theirs {
         Judged::Unknown => Judged::Unknown,
         Judged::Fits if own.is_empty() => Judged::Fits,
         Judged::Fits => Judged::Unfit(own),
@@ -94,6 +99,22 @@ fn by_server(session: &Session, ask: &Ask, tool: &str, arguments: &Value) -> Jud
             unchecked(session, tool, format!("cannot be checked: of the tool's `inputSchema`, {why}"))
         }
     }
+}
+
+/// A tool whose results could only be refused is not called: what it does could not be undone.
+fn of_result(session: &Session, ask: &Ask, tool: &str) -> Judged {
+    if session.options.profiles.results(tool) != Results::Refuse {
+        return Judged::Fits;
+    }
+    let why = match session.schemas(ask.meta.era).of_result(tool) {
+        Known::Unknown => return Judged::Unknown,
+        Known::Free | Known::Schema(_) => return Judged::Fits,
+        Known::Unlisted => "the server does not list the tool".to_owned(),
+        Known::Unusable(why) => format!("of the tool's `outputSchema`, {why}"),
+    };
+    let told = format!("are for a tool whose results cannot be checked: {why}");
+    let allow = Some(results::allow(session, tool));
+    Judged::Unfit(vec![Fault { at: String::new(), told, rule: LISTED.to_owned(), allow }])
 }
 
 /// What cannot be checked is refused, unless the configuration says that it need not be.

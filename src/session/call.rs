@@ -23,10 +23,12 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 use super::chain::{self, Leg};
 use super::link::{End, LONGEST_LINE, Link, STREAM_FROM, Step};
 use super::process::{Process, Remains};
+use super::results::{self, Check};
 use super::rules::Asked;
 use super::stream::{self, Broken, Passed};
 use super::tally::{Misdeed, excerpt};
 use super::{Ask, Control, Finished, Grant, NoGrant, Session, Stop, text};
+use crate::arguments::Fault;
 use crate::audit::to_line;
 use crate::call::Call;
 use crate::host::probe;
@@ -155,6 +157,8 @@ pub(super) async fn refuse(session: &Session, ask: &Ask, control: &mut Control, 
 enum Told {
     Answer(Vec<u8>, Message),
     Streamed(Passed),
+    /// It is not what it must be, or nobody can say.
+    Unfit(Vec<Fault>),
     Stopped(Stop),
     Limit(Limit),
     Ended,
@@ -190,6 +194,10 @@ pub(super) async fn run(session: Rc<Session>, (mut ask, mut control): (Ask, Cont
     if let Some(handshake) = &handshake {
         running.link.replay(handshake, session.level.borrow().clone(), &ask.id);
     }
+    let check = Check::of(&session, &ask);
+    if check.as_ref().is_some_and(Check::holds) {
+        running.link.hold(results::MOST_CHECKED);
+    }
     let mut patience = chain::PATIENCE;
     let mut time = running.grant.policy.limits.time;
     let mut began = running.began;
@@ -197,7 +205,8 @@ pub(super) async fn run(session: Rc<Session>, (mut ask, mut control): (Ask, Cont
         let key = session.chains.borrow().key(&ask).map(|(key, _)| key);
         let asked = Asked { id: ask.id.clone(), progress: ask.meta.progress.clone() };
         running.link.ask(asked, std::mem::take(&mut ask.line));
-        let told = talk(&session, &mut running.link, &mut control, began + time, &ask.id).await;
+        let deadline = began + time;
+        let told = talk(&session, &mut running.link, &mut control, deadline, &ask.id, check.as_ref()).await;
         let question = match &told {
             Told::Answer(line, message) => key.and_then(|key| key.of_question(line, message)),
             _ => None,
@@ -205,7 +214,8 @@ pub(super) async fn run(session: Rc<Session>, (mut ask, mut control): (Ask, Cont
         let (line, key) = match (told, question) {
             (Told::Answer(line, _), Some(key)) => (line, key),
             (told, _) => {
-                conclude(&session, &ask, running, &mut control, told).await;
+                let (told, wrong) = judged(told, check.as_ref());
+                conclude(&session, &ask, running, &mut control, told, wrong).await;
                 return drop(slot);
             }
         };
@@ -224,19 +234,28 @@ pub(super) async fn run(session: Rc<Session>, (mut ask, mut control): (Ask, Cont
     }
 }
 
-async fn talk(session: &Session, link: &mut Link, control: &mut Control, deadline: Instant, id: &Id) -> Told {
+async fn talk(
+    session: &Session,
+    link: &mut Link,
+    control: &mut Control,
+    deadline: Instant,
+    id: &Id,
+    check: Option<&Check>,
+) -> Told {
     let step = tokio::select! {
         biased;
         stop = control.stop() => return Told::Stopped(stop),
         () = sleep_until(deadline) => return Told::Limit(Limit::Time),
         step = link.step(session) => step,
     };
-    match step {
-        Step::Answer(line, message) => return Told::Answer(line, message),
-        Step::End(End::Closed) => return Told::Ended,
-        Step::End(End::OverBudget) => return Told::Limit(Limit::Output),
-        Step::NoHandshake(detail) => return Told::Broken(detail),
-        Step::Long => {}
+    match (step, check) {
+        (Step::Answer(line, message), _) => return Told::Answer(line, message),
+        (Step::End(End::Closed), _) => return Told::Ended,
+        (Step::End(End::OverBudget), _) => return Told::Limit(Limit::Output),
+        (Step::NoHandshake(detail), _) => return Told::Broken(detail),
+        // What was sent on cannot be called back.
+        (Step::Long, Some(check)) if check.refuses() => return Told::Unfit(vec![check.too_long()]),
+        (Step::Long, _) => {}
     }
     let passed = tokio::select! {
         biased;
@@ -252,13 +271,41 @@ async fn talk(session: &Session, link: &mut Link, control: &mut Control, deadlin
     }
 }
 
-async fn conclude(session: &Session, ask: &Ask, running: Running, control: &mut Control, told: Told) {
+/// What of an answer is not what it must be; a check that refuses holds it back.
+fn judged(told: Told, check: Option<&Check>) -> (Told, Vec<Violation>) {
+    let Some(check) = check else { return (told, Vec::new()) };
+    let faults = match &told {
+        Told::Answer(line, message) => check.faults(line, message),
+        Told::Streamed(_) => vec![check.too_long()],
+        Told::Unfit(faults) => faults.clone(),
+        Told::Stopped(_) | Told::Limit(_) | Told::Ended | Told::Broken(_) => Vec::new(),
+    };
+    let wrong = faults.iter().map(|fault| check.violation(fault)).collect();
+    match told {
+        Told::Answer(..) if check.refuses() && !faults.is_empty() => (Told::Unfit(faults), wrong),
+        told => (told, wrong),
+    }
+}
+
+async fn conclude(
+    session: &Session,
+    ask: &Ask,
+    running: Running,
+    control: &mut Control,
+    told: Told,
+    wrong: Vec<Violation>,
+) {
     let Running { call, grant, link, began } = running;
     link.withdraw_all(session);
     let Link { mut process, mut rules, .. } = link;
     let tally = &mut rules.tally;
     let policy = &*grant.policy;
-    let (status, remains, answer) = match told {
+    let (status, mut remains, answer) = match told {
+        Told::Unfit(faults) => {
+            let detail = "the result is not what the tool's `outputSchema` says".to_owned();
+            let remains = process.reap(LEAVE, drop_line).await;
+            (Status::Failed { detail }, remains, Some(text::unfit_result(&faults)))
+        }
         Told::Answer(line, message) => {
             session.forget(&ask.id);
             let status = status(&line, &message);
@@ -309,6 +356,7 @@ async fn conclude(session: &Session, ask: &Ask, running: Running, control: &mut 
             (Status::Died { detail }, remains, Some(told))
         }
     };
+    remains.ended.violations.splice(0..0, wrong);
     if let Some(told) = answer {
         session.forget(&ask.id);
         deliver(session, control, failure(ask, &told, &remains.ended.violations)).await;

@@ -98,6 +98,8 @@ pub(super) struct Link {
     outgoing: Option<Vec<u8>>,
     back: UnboundedReceiver<Back>,
     streams: bool,
+    /// Answers up to this size are held whole.
+    held: usize,
 }
 
 impl Link {
@@ -127,6 +129,7 @@ impl Link {
             outgoing: None,
             back,
             streams,
+            held: if streams { STREAM_FROM } else { LONGEST_LINE },
         }
     }
 
@@ -145,6 +148,12 @@ impl Link {
             self.process.send(reply::initialized());
             self.open();
         }
+    }
+
+    /// Holds answers up to this size whole.
+    pub(super) const fn hold(&mut self, most: usize) {
+        self.held = most;
+        self.process.set_limit(most);
     }
 
     /// Sends a request of the client as soon as the server is ready for it.
@@ -253,7 +262,7 @@ impl Link {
                 Frame::OverBudget => return Step::End(End::OverBudget),
                 Frame::End => return Step::End(End::Closed),
             };
-            self.process.set_limit(if self.streams { STREAM_FROM } else { LONGEST_LINE });
+            self.process.set_limit(self.held);
             self.unsettle();
             if std::mem::take(&mut self.rules.changed) {
                 // Before the client hears of it, or it would be given the old list again.

@@ -24,6 +24,7 @@ mod client;
 mod link;
 mod outbound;
 mod process;
+mod results;
 mod rules;
 mod schemas;
 mod stream;
@@ -64,6 +65,7 @@ use crate::mcp::reply;
 use crate::outcome::{Receipt, Status, Usage, Violation};
 use crate::plan::Plan;
 use crate::policy::Policy;
+use crate::policy::config::Results;
 
 /// The longest line that a client may send.
 const CLIENT_LINE: usize = 64 * 1024 * 1024;
@@ -101,6 +103,9 @@ pub trait Profiles {
 
     /// Whether the arguments of a tool are checked against the schema that its server lists.
     fn validates(&self, tool: &str) -> bool;
+
+    /// What becomes of a tool's result that is not what the server's list says.
+    fn results(&self, tool: &str) -> Results;
 
     /// The policy that a call runs under, if it was read. Unlike the grant it does not depend on the arguments.
     fn policy(&self, method: &str, target: Option<&str>) -> Option<Arc<Policy>>;

@@ -22,6 +22,7 @@ const MOST_SCHEMA: usize = 512 * 1024;
 #[derive(Debug)]
 struct Tool {
     input: Option<Part>,
+    output: Option<Part>,
     /// The list in which it stood last.
     walk: u64,
 }
@@ -84,38 +85,43 @@ impl Schemas {
             // A tool that readers could call differently is not listed.
             let name = part("name").ok().flatten().and_then(|span| object::text(line.get(span)?));
             let Some(name) = name else { continue };
-            let input = match part("inputSchema") {
+            let [input, output] = ["inputSchema", "outputSchema"].map(|name| match part(name) {
                 Ok(span) => span.and_then(|span| line.get(span)).map(<[u8]>::to_vec).map(Part::new),
                 Err(why) => Some(Part::unusable(why)),
-            };
-            self.put(name.into_owned(), input);
+            });
+            self.put(name.into_owned(), Tool { input, output, walk: self.walk });
         }
     }
 
-    fn put(&mut self, name: String, input: Option<Part>) {
-        let size = |part: &Option<Part>| part.as_ref().map_or(0, |part| part.raw.len());
-        let same = |one: &Option<Part>, other: &Option<Part>| match (one, other) {
-            (Some(one), Some(other)) => one.raw == other.raw,
-            (one, other) => one.is_none() && other.is_none(),
-        };
-        let more = name.len() + size(&input);
-        let less = self.tools.get(&name).map_or(0, |tool| name.len() + size(&tool.input));
+    fn put(&mut self, name: String, listed: Tool) {
+        let more = name.len() + listed.size();
+        let less = self.tools.get(&name).map_or(0, |tool| name.len() + tool.size());
         match self.tools.get_mut(&name) {
-            Some(tool) if same(&tool.input, &input) => tool.walk = self.walk,
+            Some(tool) if tool.is_like(&listed) => tool.walk = self.walk,
             Some(tool) if tool.walk == self.walk => {
-                self.bytes -= size(&tool.input);
-                tool.input = Some(Part::unusable("the tool is listed twice, with two schemas".to_owned()));
+                self.bytes -= tool.size();
+                let twice = || Some(Part::unusable("the tool is listed twice, with two schemas".to_owned()));
+                (tool.input, tool.output) = (twice(), twice());
             }
             _ if self.bytes - less + more > MOST_BYTES => self.over = true,
             _ => {
                 self.bytes = self.bytes - less + more;
-                self.tools.insert(name, Tool { input, walk: self.walk });
+                self.tools.insert(name, listed);
             }
         }
     }
 
     /// What is known of the arguments of a tool.
     pub(super) fn of_arguments(&mut self, tool: &str) -> Known {
+        self.of(tool, |tool| &mut tool.input)
+    }
+
+    /// What is known of the structured content of a tool's result.
+    pub(super) fn of_result(&mut self, tool: &str) -> Known {
+        self.of(tool, |tool| &mut tool.output)
+    }
+
+    fn of(&mut self, tool: &str, part: impl FnOnce(&mut Tool) -> &mut Option<Part>) -> Known {
         let Some(found) = self.tools.get_mut(tool) else {
             return match (self.complete, self.over) {
                 (true, false) => Known::Unlisted,
@@ -125,7 +131,7 @@ impl Schemas {
                 (false, _) => Known::Unknown,
             };
         };
-        match &mut found.input {
+        match part(found) {
             None => Known::Free,
             Some(part) => match part.compiled() {
                 Ok(schema) => Known::Schema(Rc::clone(schema)),
@@ -139,6 +145,20 @@ impl Schemas {
         let mut names: Vec<&str> = self.tools.keys().map(String::as_str).collect();
         names.sort_unstable();
         names
+    }
+}
+
+impl Tool {
+    fn size(&self) -> usize {
+        [&self.input, &self.output].into_iter().flatten().map(|part| part.raw.len()).sum()
+    }
+
+    fn is_like(&self, other: &Self) -> bool {
+        let same = |one: &Option<Part>, other: &Option<Part>| match (one, other) {
+            (Some(one), Some(other)) => one.raw == other.raw,
+            (one, other) => one.is_none() && other.is_none(),
+        };
+        same(&self.input, &other.input) && same(&self.output, &other.output)
     }
 }
 

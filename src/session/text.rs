@@ -104,6 +104,22 @@ pub(super) fn unfit(faults: &[Fault]) -> String {
     clean(&text)
 }
 
+/// A result that is not what it must be, and so was not passed on.
+pub(super) fn unfit_result(faults: &[Fault]) -> String {
+    let mut text =
+        "toolcell did not pass on what this tool answered; the tool may have done its work:".to_owned();
+    for fault in faults {
+        match fault.at.as_str() {
+            "" => write_to(&mut text, format_args!("\nthe result {} ({})", fault.told, fault.rule)),
+            _ => write_to(&mut text, format_args!("\n{fault}")),
+        }
+    }
+    if let Some(allow) = faults.iter().find_map(|fault| fault.allow.as_ref()) {
+        write_to(&mut text, format_args!("\nto let it through:\n{allow}"));
+    }
+    clean(&text)
+}
+
 /// One line each, and the TOML that would allow it.
 fn refusals(text: &mut String, found: &[Violation]) {
     let refused = || found.iter().filter(|violation| violation.limit.is_none());

@@ -8,6 +8,7 @@ mod denials;
 mod grants;
 mod long;
 mod own;
+mod results;
 mod signed;
 mod starved;
 mod stop;

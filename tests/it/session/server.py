@@ -71,6 +71,10 @@ def call(id, params):
         answer(id, WHO)
     elif name == "request":
         answer(id, json.dumps(params))
+    elif name.startswith("result"):
+        # The result as it is given, so that it can be wrong in every way; filled up in front of it.
+        write('{"jsonrpc":"2.0","id":%s,"result":{"content":[{"type":"text","text":"%s"}]%s}}\n'
+              % (json.dumps(id), "x" * args.get("fill", 0), args.get("more", "")))
     elif name == "environment":
         answer(id, json.dumps(dict(os.environ)))
     elif name == "list":
@@ -92,9 +96,10 @@ def call(id, params):
                 answer(id, "read")
         except OSError as error:
             answer(id, "%s %s" % (entered, errno.errorcode[error.errno]))
-    elif name == "append":
+    elif name in ("append", "change"):
         try:
-            with open(args["path"], "a") as file:
+            # A file that is changed has to be there.
+            with open(args["path"], "a" if name == "append" else "r+") as file:
                 file.write("more")
             answer(id)
         except OSError as error:
