@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::runtime::Files;
 use crate::launch::reserve;
 use crate::plan::step::{Access, Kind};
-use crate::policy::path::grantable;
+use crate::policy::path::{grantable, is_within};
 use crate::policy::traps::{self, Protected};
 use crate::policy::{Filesystem, PathRule};
 use crate::sys::{Errno, descriptor, identity};
@@ -151,9 +151,9 @@ fn look(
     let kind = if metadata.is_dir() { Kind::Directory } else { Kind::File };
     let readable = metadata.mode() & 0o004 != 0;
     let by_purpose = if data {
-        FOR_EVERYBODY.iter().any(|directory| source == Path::new(directory))
+        FOR_EVERYBODY.iter().any(|directory| source.as_os_str() == *directory)
     } else {
-        OF_THE_SYSTEM.iter().any(|directory| source.starts_with(directory))
+        OF_THE_SYSTEM.iter().any(|directory| is_within(&source, Path::new(directory)))
     };
     let shared = kind == Kind::File || by_purpose;
     Ok(Some(Seen {

@@ -46,6 +46,7 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
     };
     let status =
         status.map_err(|error| failed(Layer::Root, "/proc/self/status".to_owned(), Errno::from(error)))?;
+    let status = Status::of(&status);
     let origin = state.prepared.origin();
     let origin =
         origin.map_err(|errno| failed(Layer::Namespaces, "what the launcher is".to_owned(), errno))?;
@@ -57,7 +58,8 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
                 denials += count;
                 saw
             }),
-            Layer::Seccomp => field(&status, "Seccomp_filters", &(origin.filters + 1).to_string())
+            Layer::Seccomp => status
+                .field("Seccomp_filters", &(origin.filters + 1).to_string())
                 .map(|_count| "filter".to_owned()),
             Layer::Capabilities => capabilities(&status, state),
             Layer::Cgroup => cgroup(state, origin),
@@ -71,7 +73,7 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
         let saw = check.map_err(|(object, errno)| failed(*layer, object, errno))?;
         seen.insert(layer.name().to_owned(), saw);
     }
-    let ids = ["Uid", "Gid", "Groups"].map(|name| value(&status, name).unwrap_or_default().to_owned());
+    let ids = ["Uid", "Gid", "Groups"].map(|name| status.value(name).unwrap_or_default().to_owned());
     seen.insert(
         "identity".to_owned(),
         format!("uid {} gid {} groups {}", first(&ids[0]), first(&ids[1]), groups(&ids[2])),
@@ -88,7 +90,7 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
         }
     };
     seen.insert("descriptors".to_owned(), closed.map_err(|(o, e)| failed(Layer::Root, o, e))?);
-    let ignored = value(&status, "SigIgn").and_then(|mask| u64::from_str_radix(mask, 16).ok());
+    let ignored = status.value("SigIgn").and_then(|mask| u64::from_str_radix(mask, 16).ok());
     let floor = state.prepared.plan.floor;
     let coverage = coverage(layers, state.observed);
     let receipt = Receipt { floor, cell: Built::OnDemand, layers: seen, coverage, reasons: BTreeMap::new() };
@@ -151,8 +153,28 @@ fn groups(list: &str) -> String {
     }
 }
 
-fn value<'s>(status: &'s str, name: &str) -> Option<&'s str> {
-    status.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(':')).map(str::trim)
+/// The lines of a `status` file of `/proc`: names and values.
+struct Status<'s>(Vec<(&'s str, &'s str)>);
+
+impl<'s> Status<'s> {
+    fn of(text: &'s str) -> Self {
+        Self(text.lines().filter_map(|line| line.split_once(':')).collect())
+    }
+
+    fn value(&self, wanted: &str) -> Option<&'s str> {
+        self.0.iter().find(|(name, _)| *name == wanted).map(|(_, value)| value.trim())
+    }
+
+    /// A line must say exactly this.
+    fn field(&self, name: &str, wanted: &str) -> Check {
+        match self.value(name) {
+            Some(found) if found == wanted => Ok(found.to_owned()),
+            found => {
+                let found = found.unwrap_or("missing");
+                Err((format!("{name} is `{found}`, not `{wanted}`"), Errno(libc::EPROTO)))
+            }
+        }
+    }
 }
 
 /// The calling process, which is to be a launcher.
@@ -177,26 +199,19 @@ fn filters_of_caller() -> Result<u32, Errno> {
         return Ok(0);
     }
     let status = kernel_file::read("/proc/thread-self/status")?;
-    value(&status, "Seccomp_filters").and_then(|count| count.parse().ok()).ok_or(Errno(libc::EPROTO))
-}
-
-/// A line of `/proc/self/status` must say exactly this.
-fn field(status: &str, name: &str, wanted: &str) -> Check {
-    match value(status, name) {
-        Some(found) if found == wanted => Ok(found.to_owned()),
-        found => {
-            Err((format!("{name} is `{}`, not `{wanted}`", found.unwrap_or("missing")), Errno(libc::EPROTO)))
-        }
-    }
+    Status::of(&status)
+        .value("Seccomp_filters")
+        .and_then(|count| count.parse().ok())
+        .ok_or(Errno(libc::EPROTO))
 }
 
 /// A process without any cannot empty the bounding set, which alone gives nothing.
-fn capabilities(status: &str, state: &State<'_>) -> Check {
+fn capabilities(status: &Status<'_>, state: &State<'_>) -> Check {
     let held = state.alone.is_some();
     for set in ["CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd"].into_iter().take(if held { 4 } else { 5 }) {
-        field(status, set, "0000000000000000")?;
+        status.field(set, "0000000000000000")?;
     }
-    field(status, "NoNewPrivs", "1")?;
+    status.field("NoNewPrivs", "1")?;
     let sets = if held { "all sets but the bounding one" } else { "all five sets" };
     Ok(format!("{sets} empty, no_new_privs"))
 }

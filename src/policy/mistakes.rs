@@ -46,7 +46,7 @@ impl Spot {
         let excerpt = visible_part(content, skipped, EXCERPT);
         Self {
             file: visible_text(file),
-            line: before.bytes().filter(|byte| *byte == b'\n').count() + 1,
+            line: before.as_bytes().iter().filter(|byte| **byte == b'\n').count() + 1,
             column: column + 1,
             width: width.clamp(1, EXCERPT),
             excerpt,

@@ -3,6 +3,7 @@
 //! Neighbours: `policy::profile` and `policy::add` check every path here. Never: looks at the file system; whether
 //! a path exists, or is a symbolic link, is found out when a plan is made.
 
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use thiserror::Error;
@@ -192,6 +193,13 @@ pub fn normal(text: &str) -> Result<PathBuf, PathError> {
     Ok(Path::new("/").join(components.collect::<PathBuf>()))
 }
 
+/// Whether a path in normal form is another one, or lies beneath it. As [`Path::starts_with`], which takes both apart.
+#[must_use]
+pub fn is_within(path: &Path, top: &Path) -> bool {
+    let (path, top) = (path.as_os_str().as_bytes(), top.as_os_str().as_bytes());
+    path.strip_prefix(top).is_some_and(|rest| rest.is_empty() || rest.starts_with(b"/") || top == b"/")
+}
+
 /// Checks that a normal path can be granted at all.
 ///
 /// # Errors
@@ -241,6 +249,15 @@ mod tests {
         assert_eq!(path("{scratch}"), "/tmp");
         assert_eq!(path("/a/{{b}}"), "/a/{b}");
         assert_eq!(path("//"), "/");
+    }
+
+    proptest! {
+        #[test]
+        fn is_within_says_what_the_components_say(path in "(/[ab]{1,2}){0,3}", top in "(/[ab]{1,2}){0,3}") {
+            let whole = |text: &str| if text.is_empty() { PathBuf::from("/") } else { PathBuf::from(text) };
+            let (path, top) = (whole(&path), whole(&top));
+            prop_assert_eq!(is_within(&path, &top), path.starts_with(&top));
+        }
     }
 
     #[test]

@@ -3,11 +3,13 @@
 //! Neighbours: every other file of `host::runtime` reads through it; tests give it a small tree as root.
 //! Never: writes, blocks on a pipe or device, or reads more than it was told to.
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::{HashMap, VecDeque};
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 use std::fs::{self, File, Metadata, OpenOptions};
 use std::io::{self, Read};
+use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{FileExt, OpenOptionsExt, PermissionsExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -20,7 +22,8 @@ const MAX_COMPONENTS: usize = 4096;
 /// runs on lets it [`Files::forget`] them before each plan it makes.
 #[derive(Debug, Clone)]
 pub struct Files {
-    root: PathBuf,
+    /// The directory that stands for `/`, if it is another one.
+    root: Option<PathBuf>,
     /// By path free of links; texts, because a path is slow to compare.
     known: RefCell<HashMap<OsString, Name>>,
     /// Directories by the path that they were asked for with: most lookups are of several names in a few of them.
@@ -65,13 +68,13 @@ impl Files {
     /// The files of this host.
     #[must_use]
     pub fn of_host() -> Self {
-        Self::below(Path::new("/"))
+        Self { root: None, known: RefCell::default(), directories: RefCell::default() }
     }
 
     /// The files below a directory, as if it were `/`.
     #[must_use]
     pub fn below(root: &Path) -> Self {
-        Self { root: root.to_path_buf(), known: RefCell::default(), directories: RefCell::default() }
+        Self { root: Some(root.to_path_buf()), ..Self::of_host() }
     }
 
     /// From here on, every name is looked at anew.
@@ -101,8 +104,11 @@ impl Files {
         matches!(self.look(path), Ok(Name::Link(_)))
     }
 
-    fn at(&self, path: &Path) -> PathBuf {
-        self.root.join(path.strip_prefix("/").unwrap_or(path))
+    fn at<'p>(&self, path: &'p Path) -> Cow<'p, Path> {
+        match &self.root {
+            None => Cow::Borrowed(path),
+            Some(root) => Cow::Owned(root.join(path.strip_prefix("/").unwrap_or(path))),
+        }
     }
 
     /// Walks an absolute path as the kernel would, with this tree's root as `/`.
@@ -110,11 +116,18 @@ impl Files {
     /// # Errors
     /// The kernel's answer for the first name that cannot be looked at.
     pub fn resolve(&self, path: &Path) -> io::Result<Resolved> {
-        let (parent, name) = (path.parent().map(Path::as_os_str), path.file_name());
-        let way = parent.and_then(|parent| self.directories.borrow().get(parent).cloned());
-        let mut asked = parent.filter(|_| way.is_none() && name.is_some());
-        let (mut todo, Way { mut real, mut links }) = match (way, name) {
-            (Some(way), Some(name)) => (VecDeque::from([name.to_owned()]), way),
+        let split = split(path);
+        let way = split.and_then(|(parent, _)| self.directories.borrow().get(parent).cloned());
+        let mut asked = split.filter(|_| way.is_none()).map(|(parent, _)| parent);
+        let (mut todo, Way { mut real, mut links }) = match (way, split) {
+            (Some(way), Some((_, name))) => {
+                let next = joined(&way.real, name);
+                match self.look(&next)? {
+                    Name::Other(meta) => return Ok(Resolved { real: next, links: way.links, meta }),
+                    Name::Unreachable(errno) => return Err(io::Error::from_raw_os_error(errno)),
+                    Name::Link(_) => (VecDeque::from([name.to_owned()]), way),
+                }
+            }
             _ => (parts(path), Way { real: PathBuf::from("/"), links: Vec::new() }),
         };
         let mut last = None;
@@ -135,7 +148,7 @@ impl Files {
                 last = None;
                 continue;
             }
-            let next = real.join(&part);
+            let next = joined(&real, &part);
             let target = match self.look(&next)? {
                 Name::Other(meta) => {
                     real = next;
@@ -168,14 +181,9 @@ impl Files {
     /// Those of the names that the directory has. Quicker than [`Files::resolve`], where most are not there.
     pub(super) fn those_in<'n>(&self, directory: &Path, names: &[&'n str]) -> Vec<&'n str> {
         let Ok(found) = self.resolve(directory) else { return Vec::new() };
-        let mut path = self.at(&found.real);
-        let there = names.iter().filter(|name| {
-            path.push(name);
-            let there = fs::symlink_metadata(&path).is_ok();
-            path.pop();
-            there
-        });
-        there.copied().collect()
+        let directory = self.at(&found.real);
+        let there = |name: &&&str| fs::symlink_metadata(joined(&directory, OsStr::new(name))).is_ok();
+        names.iter().filter(there).copied().collect()
     }
 
     /// The target of a symbolic link, or `None` for anything else.
@@ -259,6 +267,26 @@ impl Opened {
         bytes.truncate(filled);
         bytes
     }
+}
+
+/// A name in a directory. As [`Path::join`], which looks at more than there is to be seen in a name.
+fn joined(directory: &Path, name: &OsStr) -> PathBuf {
+    let mut path = OsString::with_capacity(directory.as_os_str().len() + 1 + name.len());
+    path.push(directory);
+    if !path.as_encoded_bytes().ends_with(b"/") {
+        path.push("/");
+    }
+    path.push(name);
+    PathBuf::from(path)
+}
+
+/// The directory part of an absolute path and the name behind it. `None`, where that is not an ordinary one.
+fn split(path: &Path) -> Option<(&OsStr, &OsStr)> {
+    let bytes = path.as_os_str().as_bytes();
+    let slash = bytes.iter().rposition(|byte| *byte == b'/')?;
+    let (parent, name) = (bytes.get(..slash.max(1))?, bytes.get(slash + 1..)?);
+    let ordinary = !matches!(name, b"" | b"." | b"..");
+    ordinary.then(|| (OsStr::from_bytes(parent), OsStr::from_bytes(name)))
 }
 
 /// The names of a path and its `..`, without `/` and `.`.

@@ -126,7 +126,12 @@ pub(super) fn path(
 
 /// Covers programs that install others, unless one of them was asked for.
 pub(super) fn hide_installers(files: &Files, view: &mut View<'_>, path: &[PathBuf], programs: &[PathBuf]) {
+    let mut looked_at = BTreeSet::new();
     for place in path {
+        let Ok(directory) = files.resolve(place) else { continue };
+        if !looked_at.insert(directory.real.into_os_string()) {
+            continue;
+        }
         for name in files.those_in(place, &INSTALLERS) {
             let Ok(found) = files.resolve(&place.join(name)) else { continue };
             // The file alone would leave the package importable and its other links working.

@@ -7,6 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::files::{Files, Resolved};
 use super::{Needed, World};
+use crate::policy::path::is_within;
 
 /// Directories that are shared by so much that showing one whole is never "what the program needs".
 const SHARED: [&str; 22] = [
@@ -146,7 +147,7 @@ impl<'a> View<'a> {
     /// True for a directory that must not be shown whole, and for anything in a secret place.
     pub(super) fn shows_too_much(&self, found: &Resolved) -> bool {
         let path = &found.real;
-        if KERNEL.iter().any(|top| path.starts_with(top)) {
+        if KERNEL.iter().any(|top| is_within(path, Path::new(top))) {
             return true;
         }
         if let Some(below) = self.home.as_ref().and_then(|home| path.strip_prefix(home).ok())
@@ -160,7 +161,7 @@ impl<'a> View<'a> {
     /// True for a directory that belongs to more than one program: a home directory, `/tmp`, `~/.config`, …
     pub(super) fn shared(&self, path: &Path) -> bool {
         let at_home = self.home.as_ref().is_some_and(|home| {
-            home.starts_with(path)
+            is_within(home, path)
                 || path.strip_prefix(home).is_ok_and(|below| {
                     SHARED_AT_HOME.iter().any(|name| below == Path::new(name))
                         || SECRET_AT_HOME.iter().any(|name| Path::new(name).starts_with(below))
@@ -168,20 +169,19 @@ impl<'a> View<'a> {
         });
         let linuxbrew = path.starts_with("/home/linuxbrew/.linuxbrew");
         at_home
-            || SHARED.iter().any(|name| path == Path::new(name))
+            || SHARED.iter().any(|name| path.as_os_str() == *name)
             || (path.parent() == Some(Path::new("/home")) && !linuxbrew)
     }
 
     /// Is this path, free of links, inside what is shown so far?
     pub(super) fn shows(&self, real: &Path) -> bool {
-        real.ancestors().any(|above| self.needed.contains_key(above))
+        self.needed.keys().any(|above| is_within(real, above))
     }
 
     /// Would a directory of this path, free of links, hold anything in the cell?
     pub(super) fn reaches(&self, real: &Path) -> bool {
-        self.shows(real)
-            || self.needed.keys().any(|path| path.parent() == Some(real))
-            || self.links.keys().any(|path| path.parent() == Some(real))
+        let mut others = self.needed.keys().chain(self.links.keys());
+        self.shows(real) || others.any(|path| is_within(path, real) && path.parent() == Some(real))
     }
 
     /// What any program that is not static needs: the system's libraries and programs.
@@ -207,17 +207,17 @@ impl<'a> View<'a> {
         let wanted: Vec<PathBuf> = self.needed.keys().cloned().collect();
         let mut view: Vec<Needed> = Vec::new();
         for (path, (directory, why)) in self.needed {
-            if !view.last().is_some_and(|above| path.starts_with(&above.path)) {
+            if !view.last().is_some_and(|above| is_within(&path, &above.path)) {
                 view.push(Needed { path, directory, why });
             }
         }
-        let shown = |path: &Path| view.iter().any(|needed| path.starts_with(&needed.path));
+        let shown = |path: &Path| view.iter().any(|needed| is_within(path, &needed.path));
         let links = self.links.into_iter().filter(|(path, _)| !shown(path)).collect();
         let mut hide: Vec<Needed> = Vec::new();
         for (path, (directory, why)) in self.hide {
             // What was wanted by its own name stays, such as a file of settings named on the command line.
-            let named = wanted.iter().any(|other| other.starts_with(&path));
-            let covered = hide.last().is_some_and(|above| path.starts_with(&above.path));
+            let named = wanted.iter().any(|other| is_within(other, &path));
+            let covered = hide.last().is_some_and(|above| is_within(&path, &above.path));
             if shown(&path) && !named && !covered {
                 hide.push(Needed { path, directory, why });
             }

@@ -26,16 +26,13 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-use std::collections::BTreeMap;
-use std::sync::LazyLock;
-
 pub use attempt::{Attempt, attempt};
 pub use evaluate::{allows, refusal};
 use groups::{GROUPS, Group};
 pub use observe::{observing, opens};
 pub use past::PAST_LANDLOCK;
 use rules::{Action, Entry, Errno};
-use table::{TABLE, is_known};
+use table::{TABLE, find, is_known};
 pub use table::{name, names, number};
 pub use tree::AUDIT_ARCH_X86_64;
 use tree::{Instruction, NO_CALL, Range, X32_BIT};
@@ -99,7 +96,7 @@ pub fn named(name: &str) -> SyscallName {
 /// A call that is refused to every cell, by its name, and why.
 fn never(name: &str) -> Option<(&'static str, &'static str)> {
     let name = own::NEVER.iter().find(|never| **never == name)?;
-    Some((name, GROUP_OF.get(name).map_or("not in the allow-list", |group| group.why)))
+    Some((name, group_of(name).map_or("not in the allow-list", |group| group.why)))
 }
 
 /// What becomes of a system call.
@@ -131,7 +128,7 @@ pub struct Explanation {
 pub fn compile(changes: &Syscalls) -> Result<Vec<Instruction>, BadSyscall> {
     check(changes)?;
     let unknown = Entry::Always(Action::Refuse(Errno::Nosys));
-    Ok(tree::program(&ranges(unknown, |name| decide(name, changes).0)))
+    Ok(tree::program(&ranges(unknown, &GROUP_OF, |name, group| decide(name, *group, changes).0)))
 }
 
 /// What becomes of a call that is known by its name, and why.
@@ -171,14 +168,16 @@ fn check(changes: &Syscalls) -> Result<(), BadSyscall> {
     }
 }
 
-/// The group of each call.
-static GROUP_OF: LazyLock<BTreeMap<&'static str, &'static Group>> = LazyLock::new(|| {
-    GROUPS.iter().flat_map(|group| group.names.iter().map(move |name| (*name, group))).collect()
-});
+/// The group of each call of [`TABLE`]. Worked out by the compiler, because every start of a cell needs it.
+static GROUP_OF: [Option<&Group>; TABLE.len()] = table::in_order(GROUPS);
+
+/// The group of a call, by name.
+fn group_of(name: &str) -> Option<&'static Group> {
+    GROUP_OF.get(find(name)?).copied().flatten()
+}
 
 /// What the filter does with a known call, and why: a profile's `deny` before its `allow`, and both before the groups.
-fn decide(name: &str, changes: &Syscalls) -> (Entry, &'static str) {
-    let group = GROUP_OF.get(name);
+fn decide(name: &str, group: Option<&'static Group>, changes: &Syscalls) -> (Entry, &'static str) {
     let refused = Entry::Always(Action::Refuse(Errno::Perm));
     let (entry, why) = group.map_or((refused, "not in the allow-list"), |group| (group.entry, group.why));
     if changes.deny.iter().any(|denied| denied == name) {
@@ -197,7 +196,7 @@ fn decide(name: &str, changes: &Syscalls) -> (Entry, &'static str) {
 
 /// The verdict on a name that is in the table.
 fn explain_known(name: &str, changes: &Syscalls) -> Explanation {
-    let (entry, why) = decide(name, changes);
+    let (entry, why) = decide(name, group_of(name), changes);
     let verdict = match entry {
         Entry::Always(Action::Allow) => Verdict::Allow,
         Entry::Always(Action::Refuse(errno)) => Verdict::Errno(errno.name()),
@@ -208,8 +207,9 @@ fn explain_known(name: &str, changes: &Syscalls) -> Explanation {
     Explanation { verdict, why }
 }
 
-/// The table as ranges of equal answers; holes and all that comes after it are `unknown`.
-fn ranges(unknown: Entry, decide: impl Fn(&str) -> Entry) -> Vec<Range> {
+/// The table as ranges of equal answers; holes and all that comes after it are `unknown`. `known` is something about each
+/// call of the table, in its order.
+fn ranges<T>(unknown: Entry, known: &[T; TABLE.len()], decide: impl Fn(&str, &T) -> Entry) -> Vec<Range> {
     let mut ranges: Vec<Range> = Vec::new();
     let mut extend = |first: u32, entry: Entry| {
         if ranges.last().is_none_or(|last| last.entry != entry) {
@@ -217,11 +217,11 @@ fn ranges(unknown: Entry, decide: impl Fn(&str) -> Entry) -> Vec<Range> {
         }
     };
     let mut next = 0;
-    for (number, name) in TABLE {
+    for ((number, name), known) in TABLE.iter().zip(known) {
         if *number != next {
             extend(next, unknown);
         }
-        extend(*number, decide(name));
+        extend(*number, decide(name, known));
         next = number + 1;
     }
     extend(next, unknown);

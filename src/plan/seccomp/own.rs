@@ -5,6 +5,7 @@
 //! depends on a profile or a plan.
 
 use super::rules::{self, Action, Entry, Errno};
+use super::table::{TABLE, in_order, listed};
 use super::{Group, Instruction, ranges, tree};
 
 const ALLOW: Entry = Entry::Always(Action::Allow);
@@ -50,10 +51,8 @@ pub(super) const SUPERVISOR: &[Group] = &[
 /// For a supervisor that has started.
 #[must_use]
 pub fn supervisor() -> Vec<Instruction> {
-    let unknown = NOSYS;
-    tree::program(&ranges(unknown, |name| {
-        SUPERVISOR.iter().find(|group| group.names.contains(&name)).map_or(PERM, |group| group.entry)
-    }))
+    static GROUP_OF: [Option<&Group>; TABLE.len()] = in_order(SUPERVISOR);
+    tree::program(&ranges(NOSYS, &GROUP_OF, |_, group| group.map_or(PERM, |group| group.entry)))
 }
 
 /// What no launcher calls and no cell may, whatever its profile says. `keyctl` is not among them, because init leaves the
@@ -75,7 +74,8 @@ pub(super) const NEVER: &[&str] = &[
 /// and a record for it.
 #[must_use]
 pub fn launcher() -> Vec<Instruction> {
-    tree::program(&ranges(ALLOW, |name| match NEVER.contains(&name) {
+    static REFUSED: [bool; TABLE.len()] = listed(NEVER);
+    tree::program(&ranges(ALLOW, &REFUSED, |_, refused| match refused {
         true => Entry::Always(Action::Yield),
         false => ALLOW,
     }))

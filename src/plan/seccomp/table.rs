@@ -3,6 +3,8 @@
 //! Neighbours: `groups` says what happens to each; `tree` refuses numbers that are not here as "not implemented".
 //! Never: decides. Numbers that belong to the x32 ABI only are left out, that ABI being refused as a whole.
 
+use super::groups::Group;
+
 /// Every call, in the order of its number.
 pub(super) const TABLE: &[(u32, &str)] = &[
     (0, "read"),
@@ -392,10 +394,67 @@ pub(super) const TABLE: &[(u32, &str)] = &[
     (471, "rseq_slice_yield"),
 ];
 
+/// The group of each call of the table, in its order.
+pub(super) const fn in_order(groups: &'static [Group]) -> [Option<&'static Group>; TABLE.len()] {
+    let mut found = [None; TABLE.len()];
+    let (mut slots, mut calls) = (found.as_mut_slice(), TABLE);
+    while let ([slot, next @ ..], [(_, name), later @ ..]) = (slots, calls) {
+        let mut left = groups;
+        while let [group, rest @ ..] = left {
+            if contains(group.names, name) {
+                *slot = Some(group);
+            }
+            left = rest;
+        }
+        (slots, calls) = (next, later);
+    }
+    found
+}
+
+/// Which calls of the table are listed, in its order.
+pub(super) const fn listed(list: &[&str]) -> [bool; TABLE.len()] {
+    let mut found = [false; TABLE.len()];
+    let (mut slots, mut calls) = (found.as_mut_slice(), TABLE);
+    while let ([slot, next @ ..], [(_, name), later @ ..]) = (slots, calls) {
+        *slot = contains(list, name);
+        (slots, calls) = (next, later);
+    }
+    found
+}
+
+const fn contains(mut list: &[&str], wanted: &str) -> bool {
+    while let [name, rest @ ..] = list {
+        if equal(name.as_bytes(), wanted.as_bytes()) {
+            return true;
+        }
+        list = rest;
+    }
+    false
+}
+
+const fn equal(mut left: &[u8], mut right: &[u8]) -> bool {
+    if left.len() != right.len() {
+        return false;
+    }
+    while let ([one, left_rest @ ..], [other, right_rest @ ..]) = (left, right) {
+        if *one != *other {
+            return false;
+        }
+        (left, right) = (left_rest, right_rest);
+    }
+    true
+}
+
+/// The place of a call in the table, by its name.
+#[must_use]
+pub(super) fn find(name: &str) -> Option<usize> {
+    TABLE.iter().position(|(_, known)| *known == name)
+}
+
 /// The number of a call by its name.
 #[must_use]
 pub fn number(name: &str) -> Option<u32> {
-    TABLE.iter().find(|(_, known)| *known == name).map(|(number, _)| *number)
+    TABLE.get(find(name)?).map(|(number, _)| *number)
 }
 
 /// The name of a call by its number.
