@@ -170,11 +170,11 @@ fn script(plan: &Plan) -> Result<String> {
                 writeln!(text, "{name}\t{source}\t{target}\t{directory}\t{attributes}")?;
             }
             Step::Hide { path } => {
-                let nothing = attributes(Access { write: false, execute: false }, false);
+                let nothing = attributes(Access::default(), false);
                 writeln!(text, "{name}\t{}\t{nothing}", path.display())?;
             }
             Step::MountScratch { path, size, inodes, execute } => {
-                let attributes = attributes(Access { write: true, execute: *execute }, false);
+                let attributes = attributes(Access { write: true, execute: *execute, names: false }, false);
                 writeln!(text, "{name}\t{}\t{size}\t{inodes}\t{attributes}", path.display())?;
             }
             Step::SetHostname { name: host } => writeln!(text, "{name}\t{host}")?,

@@ -12,6 +12,7 @@ use serde_json::Value;
 
 use super::runtime::Files;
 use super::view::{Seen, View};
+use crate::plan::step::SCRATCH;
 use crate::policy::config::grants::{ArgumentGrant, Use};
 use crate::policy::path::{PathError, grantable, normal};
 use crate::policy::print::quote;
@@ -37,6 +38,12 @@ pub enum Unfit {
     Unusable { at: String, path: String, source: Errno },
     #[error("the argument `{at}` is `{path}`, which is neither a file nor a directory")]
     Special { at: String, path: String },
+    #[error("the argument `{at}` is `{path}`, which is no directory, and `list` is for directories")]
+    NoDirectory { at: String, path: String },
+    #[error(
+        "the argument `{at}` is `{path}`, of which not the names alone can be shown: the cell's own `{SCRATCH}` lies above it"
+    )]
+    InScratch { at: String, path: String },
     #[error("the argument `{at}` is the directory `{path}`, and `max-file-size` can hold for a file only")]
     Unbounded { at: String, path: String },
     #[error("the argument `{at}` is `{path}`, which has {size} bytes; `max-file-size` is {most}")]
@@ -64,6 +71,10 @@ impl Unfit {
                 let option = if *verb == "read" { "--read" } else { "--write" };
                 Some(format!("what stands against it: toolcell profile why {profile} {option} {path}"))
             }
+            Self::InScratch { .. } => Some(format!(
+                "grant `read`, or set `scratch = 0` in the profile, which has no `{SCRATCH}` then"
+            )),
+            Self::NoDirectory { .. } => Some("name the directory that it lies in".to_owned()),
             Self::Many { .. } => Some("split the call".to_owned()),
             Self::Unbounded { .. } => Some("name the file".to_owned()),
             Self::Large { size, .. } => Some(format!("to allow it: max-file-size = \"{size}\"")),
@@ -97,7 +108,8 @@ pub fn narrowed(
             return Err(Unfit::Many { at: grant.argument.to_string(), count });
         }
         for value in values {
-            let asked = Asked { files, profile: &policy.name, whole, grant, roots: &roots };
+            let scratch = policy.filesystem.scratch > 0;
+            let asked = Asked { files, profile: &policy.name, whole, grant, roots: &roots, scratch };
             let (path, real) = asked.look(value)?;
             wanted.push((grant, path, real));
         }
@@ -124,6 +136,7 @@ pub fn narrowed(
         let (list, most) = match grant.access {
             Use::Read => (&mut policy.filesystem.read, None),
             Use::Write => (&mut policy.filesystem.write, grant.largest),
+            Use::List => (&mut policy.filesystem.list, None),
         };
         policy.limits.file_size = policy.limits.file_size.min(most.unwrap_or(u64::MAX));
         if !list.iter().any(|rule| rule.path == path) {
@@ -147,6 +160,8 @@ struct Asked<'a> {
     grant: &'a ArgumentGrant,
     /// Where `within` of the grant leads.
     roots: &'a [PathBuf],
+    /// The cell has a writable directory of its own.
+    scratch: bool,
 }
 
 impl Asked<'_> {
@@ -179,6 +194,16 @@ impl Asked<'_> {
         let meta = meta.map_err(|source| Unfit::Unusable { at: at.clone(), path: shown.clone(), source })?;
         match self.grant.largest {
             _ if !meta.is_file() && !meta.is_dir() => Err(Unfit::Special { at, path: shown }),
+            _ if self.grant.access == Use::List && !meta.is_dir() => {
+                Err(Unfit::NoDirectory { at, path: shown })
+            }
+            // Landlock adds rights only, and all of that directory can be read.
+            _ if self.grant.access == Use::List
+                && self.scratch
+                && [&path, &real].iter().any(|path| path.starts_with(SCRATCH)) =>
+            {
+                Err(Unfit::InScratch { at, path: shown })
+            }
             Some(_) if meta.is_dir() => Err(Unfit::Unbounded { at, path: shown }),
             Some(most) if meta.len() > most => Err(Unfit::Large { at, path: shown, size: meta.len(), most }),
             _ => Ok((path, real)),

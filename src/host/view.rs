@@ -35,7 +35,7 @@ pub struct Seen {
 }
 
 /// To be read only.
-const READ: Access = Access { write: false, execute: false };
+const READ: Access = Access { write: false, execute: false, names: false };
 
 /// Where programs lie that every user of a host may run. Elsewhere, such as in root's home, a program's files may be
 /// closed to others, and cells of root could not run it without being given its owner's view.
@@ -182,6 +182,7 @@ pub fn of_policy(files: &Files, filesystem: &Filesystem, around: Around<'_>) -> 
         (&filesystem.read, READ),
         (&filesystem.write, Access { write: true, ..READ }),
         (&filesystem.execute, Access { execute: true, ..READ }),
+        (&filesystem.list, Access { names: true, ..READ }),
     ];
     let own = filesystem.write.iter().map(|rule| rule.path.clone());
     let written: Vec<PathBuf> = own.chain(around.written.iter().cloned()).collect();
@@ -278,7 +279,7 @@ fn protect(files: &Files, filesystem: &Filesystem, name: Protected, view: &mut V
 /// # Errors
 /// A path that vanished since it was found.
 pub fn of_runtime(files: &Files, needed: &[super::runtime::Needed]) -> Result<Vec<Seen>, Unusable> {
-    let access = Access { write: false, execute: true };
+    let access = Access { execute: true, ..READ };
     let mut seen = Vec::new();
     for item in needed {
         let rule = PathRule {

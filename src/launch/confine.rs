@@ -164,7 +164,10 @@ pub(super) fn landlock(
 }
 
 fn rights(abi: u32, rule: &LandlockRule) -> u64 {
-    let mut rights = access::READ_FILE | access::READ_DIR;
+    let mut rights = access::READ_DIR;
+    if !rule.access.names {
+        rights |= access::READ_FILE;
+    }
     if rule.access.execute {
         rights |= access::EXECUTE;
     }

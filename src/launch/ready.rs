@@ -202,7 +202,7 @@ mod tests {
             source: source.to_owned(),
             target: source.to_owned(),
             kind: Kind::Directory,
-            access: Access { write: false, execute: false },
+            access: Access::default(),
             devices: false,
             owner: None,
         }])
@@ -264,7 +264,7 @@ mod tests {
                 source: source.into(),
                 target: target.into(),
                 kind: Kind::Directory,
-                access: Access { write: false, execute: false },
+                access: Access::default(),
                 devices: false,
                 owner: None,
             });

@@ -98,7 +98,7 @@ fn mount_step(step: &Step, state: &mut State<'_>) -> Result<()> {
             let covered = root.open(path)?;
             let empty = if descriptor::is_directory(covered.as_fd())? { EMPTY_DIRECTORY } else { EMPTY_FILE };
             let tree = mount::clone_tree(root.open(Path::new(empty))?.as_fd())?;
-            let nothing = Access { write: false, execute: false };
+            let nothing = Access::default();
             mount::set_attributes(tree.as_fd(), attributes(nothing, false), false, None)?;
             mount::attach(tree.as_fd(), covered.as_fd())
         }
@@ -106,7 +106,7 @@ fn mount_step(step: &Step, state: &mut State<'_>) -> Result<()> {
             let number = |value: u64| CString::new(value.to_string()).map_err(|_nul| Errno(libc::EINVAL));
             let (size, inodes) = (number(*size)?, number(*inodes)?);
             let options = [(c"size", size.as_c_str()), (c"nr_inodes", inodes.as_c_str()), (c"mode", c"1777")];
-            let access = Access { write: true, execute: *execute };
+            let access = Access { write: true, execute: *execute, names: false };
             let scratch = mount::new_filesystem(c"tmpfs", &options, attributes(access, false))?;
             mount::attach(scratch.as_fd(), root.open(path)?.as_fd())?;
             state.scratch = Some(scratch);

@@ -300,6 +300,7 @@ impl Tree {
                 .and_modify(|mounted| {
                     mounted.access.write |= seen.access.write;
                     mounted.access.execute |= seen.access.execute;
+                    mounted.access.names &= seen.access.names;
                     mounted.owner = mounted.owner.or(owner);
                 })
                 .or_insert_with(|| Mounted {
@@ -511,7 +512,7 @@ impl Tree {
 
     /// The same view once more, as rules.
     fn landlock(&self, policy: &Policy) -> Vec<LandlockRule> {
-        let read = Access { write: false, execute: false };
+        let read = Access::default();
         let mut rules: Vec<LandlockRule> = self
             .mounts
             .iter()
@@ -521,7 +522,11 @@ impl Tree {
             |path: &str, access, kind| rules.push(LandlockRule { path: PathBuf::from(path), access, kind });
         OF_THE_ROOT.iter().for_each(|path| add(path, read, Kind::Directory));
         if policy.filesystem.scratch > 0 {
-            add(SCRATCH, Access { write: true, execute: policy.filesystem.scratch_execute }, Kind::Directory);
+            add(
+                SCRATCH,
+                Access { write: true, execute: policy.filesystem.scratch_execute, ..read },
+                Kind::Directory,
+            );
         }
         for name in DEVICES {
             let write = matches!(name, "null" | "zero" | "full");

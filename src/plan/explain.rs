@@ -26,6 +26,7 @@ pub fn text(policy: &Policy, plan: &Plan) -> String {
 
 const fn access(access: Access) -> &'static str {
     match (access.write, access.execute) {
+        (false, false) if access.names => "names",
         (false, false) => "read",
         (true, false) => "read, write",
         (false, true) => "read, execute",

@@ -42,7 +42,7 @@ pub fn prelude(root: bool, payload: (u32, u32)) -> Plan {
             source: path.clone(),
             target: path,
             kind: Kind::File,
-            access: Access { write: false, execute: false },
+            access: Access::default(),
             devices: true,
             owner: None,
         });

@@ -117,7 +117,7 @@ mod tests {
             source: format!("/host{target}").into(),
             target: target.into(),
             kind: step::Kind::Directory,
-            access: Access { write, execute: false },
+            access: Access { write, ..Access::default() },
             devices: false,
             owner: None,
         };

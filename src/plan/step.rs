@@ -37,12 +37,15 @@ pub enum Namespace {
 }
 
 /// What a mounted tree allows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Access {
     /// Files can be changed and made.
     pub write: bool,
     /// Files can be executed and mapped executable.
     pub execute: bool,
+    /// Names and what `stat` tells are there, and no file can be opened. Only Landlock can hold it, which adds rights
+    /// only: where another rule lets a file be read, it is.
+    pub names: bool,
 }
 
 /// Is a source or target a directory or something else?

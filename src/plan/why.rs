@@ -82,7 +82,7 @@ fn of_the_cell(rule: &str, why: &str) -> By {
 
 const fn permits(access: Access, operation: Operation) -> bool {
     match operation {
-        Operation::Read => true,
+        Operation::Read => !access.names,
         Operation::Write => access.write,
         Operation::Exec => access.execute,
     }

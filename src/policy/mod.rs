@@ -104,6 +104,9 @@ pub struct Filesystem {
     pub write: Vec<PathRule>,
     /// Readable and executable (programs and the libraries they map).
     pub execute: Vec<PathRule>,
+    /// Directories of which the names can be read and no file: what a call's arguments make of `read`.
+    #[serde(default)]
+    pub list: Vec<PathRule>,
     /// Hidden although a grant above it would show it.
     pub deny: Vec<PathRule>,
     /// Size in bytes of the private `/tmp`, gone with the cell. Zero: no `/tmp`.

@@ -30,8 +30,8 @@ impl Policy {
 
     /// Every rule that grants something.
     pub fn grants(&self) -> impl Iterator<Item = &PathRule> {
-        let Filesystem { read, write, execute, .. } = &self.filesystem;
-        read.iter().chain(write).chain(execute)
+        let Filesystem { read, write, execute, list, .. } = &self.filesystem;
+        read.iter().chain(write).chain(execute).chain(list)
     }
 }
 

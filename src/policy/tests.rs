@@ -128,9 +128,10 @@ validate-output = "always"
 command = ["x"]
 [servers.files.tools.d]
 [servers.files.tools]
-a.grants = [{ argument = "path", access = "list", within = ["data", "/proc"] }, { argument = "/~", max-file-size = "1 furlong" }]
+a.grants = [{ argument = "path", access = "look", within = ["data", "/proc"] }, { argument = "/~", max-file-size = "1 furlong" }]
 b.grants = "all"
 c.grants = [{ argument = "/a", access = "read", within = [], "max-size" = 1 }]
+e.grants = [{ argument = "/a", access = "list", within = [], max-file-size = "1MiB" }]
 "#;
     let names: BTreeSet<String> = BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).collect();
     insta::assert_snapshot!(config::parse(&source("config", text), &names).unwrap_err().to_string());

@@ -27,7 +27,7 @@ fn seen(path: &str, kind: Kind, write: bool, data: bool) -> Seen {
         target: path.into(),
         source: path.into(),
         kind,
-        access: Access { write, execute: !data },
+        access: Access { write, execute: !data, names: false },
         owner: (1001, 1001),
         data,
         public: !data,

@@ -23,7 +23,10 @@ impl Tree {
     fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("toolcell-narrow-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
-        let path = std::fs::canonicalize(std::env::temp_dir()).unwrap().join(name);
+        let path = std::fs::canonicalize(std::env::temp_dir()).unwrap();
+        // A cell has a `/tmp` of its own.
+        let path = if path.starts_with("/tmp") { PathBuf::from("/var/tmp") } else { path };
+        let path = path.join(name);
         for directory in ["data/sub/fixed", "data/secret", "data/.git/hooks", "data2", "out"] {
             std::fs::create_dir_all(path.join(directory)).unwrap();
         }
@@ -107,6 +110,12 @@ fn a_path_is_all_that_is_left_of_its_directory() {
         assert_eq!(policy.filesystem.deny, tree.policy().filesystem.deny);
         assert_eq!(policy.filesystem.execute, tree.policy().filesystem.execute);
     }
+    let policy = tree.ask(Use::List, "data/sub").unwrap();
+    assert_eq!(tree.granted(&policy.filesystem.list), ["data/sub"]);
+    assert!(
+        tree.granted(&policy.filesystem.read).is_empty() && tree.granted(&policy.filesystem.write).is_empty()
+    );
+    assert!(matches!(tree.ask(Use::List, "data/a"), Err(Unfit::NoDirectory { .. })));
     let policy = tree.ask(Use::Write, "data/sub/b").unwrap();
     assert_eq!(tree.granted(&policy.filesystem.write), ["data/sub/b"]);
     assert!(tree.granted(&policy.filesystem.read).is_empty());
@@ -117,6 +126,28 @@ fn a_path_is_all_that_is_left_of_its_directory() {
     assert!(tree.granted(&policy.filesystem.read).is_empty());
     let policy = tree.apply(tree.grant(Use::Read, &["data2"]), &json!({})).unwrap();
     assert_eq!(tree.granted(&policy.filesystem.read), ["data", "data/sub/fixed"]);
+}
+
+/// Landlock adds rights only, and a cell can read all of its own `/tmp`.
+#[test]
+fn names_alone_are_not_promised_below_the_cells_own_directory() {
+    let tree = Tree::new();
+    let own = Path::new("/tmp").join(tree.path.file_name().unwrap());
+    std::fs::create_dir(&own).unwrap();
+    let own_text = own.to_str().unwrap();
+    let (files, mut policy) = (Files::of_host(), tree.policy());
+    let rule = PathRule { path: own.clone(), ..policy.filesystem.deny[0].clone() };
+    policy.filesystem.read.push(rule);
+    let mut ask = |access, scratch| {
+        policy.filesystem.scratch = scratch;
+        let whole = view::of_policy(&files, &policy.filesystem, Around::default()).unwrap();
+        let grant = ArgumentGrant { within: vec![own.clone()], ..tree.grant(access, &[]) };
+        narrowed(&files, &policy, &whole, &[grant], &json!({"path": own_text}))
+    };
+    let (list, read, bare) = (ask(Use::List, 1), ask(Use::Read, 1), ask(Use::List, 0));
+    std::fs::remove_dir(&own).unwrap();
+    assert!(matches!(list, Err(Unfit::InScratch { .. })), "{list:?}");
+    assert!(read.is_ok() && bare.is_ok());
 }
 
 #[test]
@@ -164,6 +195,7 @@ fn what_the_profile_does_not_grant_an_argument_does_not_either() {
         (Use::Read, "data/secret/key"),
         (Use::Read, "data/secret"),
         (Use::Read, "data/secret/none"),
+        (Use::List, "data/secret"),
         (Use::Write, "data/sub/fixed/f"),
         (Use::Write, "data/a"),
         (Use::Write, "data"),
@@ -239,7 +271,7 @@ proptest! {
 
     #[test]
     fn a_grant_is_never_wider_than_its_policy(
-        write in any::<bool>(),
+        access in prop::sample::select(vec![Use::Read, Use::Write, Use::List]),
         within in prop::sample::subsequence(vec!["data", "data/sub", "data2", "out", "alias", ""], 0..4),
         path in prop_oneof![
             prop::sample::select(vec!["data", "data/sub", "data/sub/fixed", "data/sub/b", "data/a", "alias/sub", "data2"])
@@ -252,7 +284,6 @@ proptest! {
     ) {
         let tree = Tree::new();
         let files = Files::of_host();
-        let access = if write { Use::Write } else { Use::Read };
         let arguments = json!({"path": tree.at(&path)});
         if let Ok(policy) = tree.apply(tree.grant(access, &within), &arguments) {
             let before = view::of_policy(&files, &tree.policy().filesystem, Around::default()).unwrap();
@@ -260,6 +291,8 @@ proptest! {
             for seen in &after.granted {
                 let known = before.granted.contains(seen);
                 prop_assert!(known || allows(&before, &seen.source, seen.access.write), "{seen:?}");
+                let asked = access == Use::List && *seen.target == *Path::new(&tree.at(&path));
+                prop_assert!(known || seen.access.names == asked, "{seen:?}");
             }
             for kept in before.granted.iter().filter(|seen| !seen.access.write).chain(&before.protected) {
                 // What could be read only is not written to by way of what it lies in.

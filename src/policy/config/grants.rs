@@ -20,6 +20,8 @@ pub enum Use {
     Read,
     /// Readable and writable.
     Write,
+    /// A directory's names, and those of what is in it, without what the files hold.
+    List,
 }
 
 /// One entry: the paths in an argument are all that a call sees of some directories.
@@ -57,6 +59,10 @@ fn entry(file: &mut TomlFile<'_>, item: &Value<'_>) -> Option<ArgumentGrant> {
     for key in KEYS.iter().take(3).filter(|key| !table.contains_key(**key)) {
         file.mistake(&item.span(), &format!("an item of `grants` without `{key}`"), None);
     }
+    if access == Some(Use::List) && table.contains_key("max-file-size") {
+        let hint = Some("with `\"list\"` no file is read or written");
+        file.mistake(&item.span(), "`max-file-size` says nothing of a list", hint);
+    }
     Some(ArgumentGrant { argument: argument?, access: access?, within: within?, largest })
 }
 
@@ -73,9 +79,10 @@ fn purpose(file: &mut TomlFile<'_>, value: &Value<'_>) -> Option<Use> {
     match file.text(value, "`access`")? {
         "read" => Some(Use::Read),
         "write" => Some(Use::Write),
+        "list" => Some(Use::List),
         other => {
             let message = format!("`{other}` is no kind of access");
-            file.mistake(&value.span(), &message, Some("write \"read\" or \"write\""));
+            file.mistake(&value.span(), &message, Some("write \"read\", \"write\" or \"list\""));
             None
         }
     }

@@ -21,14 +21,17 @@ fn tree(scratch: &Scratch) -> String {
     data.to_str().unwrap().to_owned()
 }
 
+/// The tools `read-listed` and `list-listed` have the names in a directory, and nothing else.
 fn setup(data: &str) -> Setup {
     let grants = |access: &str| {
         format!("grants = [{{ argument = \"/granted\", access = \"{access}\", within = [\"{data}\"] }}]")
     };
     let config = format!(
-        "[servers.fixture.tools.read]\n{read}\n[servers.fixture.tools.list]\n{read}\n[servers.fixture.tools.change]\n{write}\n",
+        "[servers.fixture.tools.read]\n{read}\n[servers.fixture.tools.list]\n{read}\n[servers.fixture.tools.change]\n{write}\n\
+         [servers.fixture.tools.read-listed]\n{list}\n[servers.fixture.tools.list-listed]\n{list}\n[servers.fixture.tools.change-listed]\n{list}\n",
         read = grants("read"),
         write = grants("write"),
+        list = grants("list"),
     );
     Setup { config, filesystem: format!("write = [\"{data}\"]"), ..Setup::default() }
 }
@@ -53,6 +56,26 @@ fn a_call_sees_the_file_that_it_names_and_not_the_tree() {
         assert_eq!(text(&call(&mut client, "change", &b, &a).await), "ENOENT");
         assert_eq!(fs::read_to_string(&b).unwrap(), "two");
         assert_eq!(text(&call(&mut client, "read", &a, &a).await), "more");
+        client
+    });
+}
+
+#[test]
+fn a_list_has_names_and_no_contents() {
+    let scratch = Scratch::outside_of_scratch();
+    let data = tree(&scratch);
+    let (a, inner) = (format!("{data}/a"), format!("{data}/inner"));
+    fs::create_dir(&inner).unwrap();
+    fs::write(format!("{inner}/c"), "three").unwrap();
+    session(&setup(&data), |mut client| async move {
+        assert_eq!(text(&call(&mut client, "list-listed", &data, &data).await), "a away b inner");
+        assert_eq!(text(&call(&mut client, "list-listed", &inner, &data).await), "c");
+        assert_eq!(text(&call(&mut client, "read-listed", &a, &data).await), "EACCES");
+        assert_eq!(text(&call(&mut client, "read-listed", &format!("{inner}/c"), &data).await), "EACCES");
+        let changed = call(&mut client, "change-listed", &a, &data).await;
+        assert!(["EACCES", "EROFS"].contains(&text(&changed)), "{changed}");
+        let file = call(&mut client, "list-listed", &a, &a).await;
+        assert!(text(&file).contains("which is no directory, and `list` is for directories"), "{file}");
         client
     });
 }

@@ -77,9 +77,9 @@ def call(id, params):
               % (json.dumps(id), "x" * args.get("fill", 0), args.get("more", "")))
     elif name == "environment":
         answer(id, json.dumps(dict(os.environ)))
-    elif name == "list":
+    elif name.startswith("list"):
         answer(id, " ".join(sorted(os.listdir(args["path"]))))
-    elif name == "read":
+    elif name in ("read", "read-listed"):
         try:
             with open(args["path"]) as file:
                 answer(id, file.read())
@@ -96,7 +96,7 @@ def call(id, params):
                 answer(id, "read")
         except OSError as error:
             answer(id, "%s %s" % (entered, errno.errorcode[error.errno]))
-    elif name in ("append", "change"):
+    elif name in ("append", "change", "change-listed"):
         try:
             # A file that is changed has to be there.
             with open(args["path"], "a" if name == "append" else "r+") as file:

@@ -100,9 +100,19 @@ pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
     pub(crate) fn new() -> Self {
+        Self::below(&std::env::temp_dir())
+    }
+
+    /// Where no cell has a directory of its own.
+    pub(crate) fn outside_of_scratch() -> Self {
+        let usual = std::env::temp_dir();
+        Self::below(if usual.starts_with("/tmp") { Path::new("/var/tmp") } else { &usual })
+    }
+
+    fn below(directory: &Path) -> Self {
         static COUNT: AtomicU32 = AtomicU32::new(0);
         let number = COUNT.fetch_add(1, Ordering::Relaxed);
-        let path = std::env::temp_dir().join(format!("toolcell-session-{}-{number}", std::process::id()));
+        let path = directory.join(format!("toolcell-session-{}-{number}", std::process::id()));
         fs::create_dir(&path).unwrap();
         Self(path)
     }
