@@ -293,7 +293,10 @@ impl Catalogue {
                 if ask.method == LIST {
                     let cursor =
                         ask.params.clone().and_then(|span| object::member(&ask.line, span, "cursor"));
-                    self.session.schemas(self.era).take(&line, result.clone(), cursor.is_none());
+                    // One that is no text is none that goes on with a walk.
+                    let cursor =
+                        cursor.map(|span| ask.line.get(span).and_then(object::text).unwrap_or_default());
+                    self.session.schemas(self.era).take(&line, result.clone(), cursor.as_deref());
                 }
                 if let Some(key) = Key::new(self.era, &ask.method, &ask.line, ask.params.as_ref()) {
                     let mut cache = self.session.cache.borrow_mut();

@@ -11,7 +11,7 @@ use std::rc::Rc;
 
 use crate::arguments::strict::{self, Unreadable};
 use crate::arguments::{Author, Schema, compile};
-use crate::mcp::envelope::only;
+use crate::mcp::envelope::{self, only};
 use crate::mcp::object;
 
 /// Bytes of the schemas of one server, at most.
@@ -54,6 +54,8 @@ pub(super) struct Schemas {
     tools: HashMap<String, Tool>,
     bytes: usize,
     walk: u64,
+    /// The cursor of the page that goes on with the walk, if there is one and no page was left out.
+    next: Option<String>,
     complete: bool,
     /// A tool was left out, because there were too many.
     over: bool,
@@ -74,10 +76,12 @@ impl Schemas {
         self.complete
     }
 
-    /// Takes a page of the list; `first` if a walk begins with it.
-    pub(super) fn take(&mut self, line: &[u8], result: Range<usize>, first: bool) {
-        self.walk += u64::from(first);
-        let tools = object::member(line, result, "tools").unwrap_or_default();
+    /// Takes a page of the list, asked for with this cursor; without one a walk begins. A tool that a walk has not shown
+    /// when it ends is not known any more.
+    pub(super) fn take(&mut self, line: &[u8], result: Range<usize>, cursor: Option<&str>) {
+        self.walk += u64::from(cursor.is_none());
+        let goes_on = cursor.is_none() || self.next.take().as_deref() == cursor;
+        let tools = object::member(line, result.clone(), "tools").unwrap_or_default();
         for tool in object::items(line, tools) {
             let members = object::members(line, tool);
             let part =
@@ -90,6 +94,11 @@ impl Schemas {
                 Err(why) => Some(Part::unusable(why)),
             });
             self.put(name.into_owned(), Tool { input, output, walk: self.walk });
+        }
+        self.next = envelope::text_member(line, result, "nextCursor").filter(|_| goes_on);
+        if goes_on && self.next.is_none() {
+            self.tools.retain(|_, tool| tool.walk == self.walk);
+            self.bytes = self.tools.iter().map(|(name, tool)| name.len() + tool.size()).sum();
         }
     }
 
@@ -194,7 +203,7 @@ mod tests {
 
     fn take(schemas: &mut Schemas, tools: &str, first: bool) {
         let result = format!(r#"{{"tools":[{tools}]}}"#);
-        schemas.take(result.as_bytes(), 0..result.len(), first);
+        schemas.take(result.as_bytes(), 0..result.len(), (!first).then_some("c"));
     }
 
     fn known(schemas: &mut Schemas, tool: &str) -> String {
@@ -217,6 +226,28 @@ mod tests {
         assert_eq!(schemas.names(), ["a", "b"]);
         schemas.forget();
         assert_eq!(known(&mut schemas, "a"), "Unknown");
+    }
+
+    #[test]
+    fn a_tool_that_a_whole_walk_does_not_show_is_not_known_any_more() {
+        let page = |schemas: &mut Schemas, tool: &str, cursor: Option<&str>, next: &str| {
+            let result = format!(r#"{{"tools":[{{"name":"{tool}","inputSchema":{{}}}}]{next}}}"#);
+            schemas.take(result.as_bytes(), 0..result.len(), cursor);
+        };
+        let mut schemas = Schemas::default();
+        page(&mut schemas, "a", None, r#","nextCursor":"2""#);
+        page(&mut schemas, "b", Some("2"), "");
+        schemas.complete();
+        assert_eq!(schemas.names(), ["a", "b"]);
+        // As long as the walk goes on, and where a page of it was left out, a tool may still come.
+        page(&mut schemas, "b", None, r#","nextCursor":"2""#);
+        assert_eq!(schemas.names(), ["a", "b"]);
+        page(&mut schemas, "c", Some("3"), "");
+        assert_eq!(schemas.names(), ["a", "b", "c"]);
+        page(&mut schemas, "c", None, r#","nextCursor":"2""#);
+        page(&mut schemas, "d", Some("2"), "");
+        assert_eq!(schemas.names(), ["c", "d"]);
+        assert_eq!((known(&mut schemas, "a").as_str(), schemas.bytes), ("Unlisted", 6));
     }
 
     #[test]

@@ -292,16 +292,16 @@ fn the_worked_configuration_does_what_its_table_says() {
             asked += 1;
         }
     }
-    assert_eq!(asked, 33, "a row or an identity is not asked for");
-    // Three tags at once, then one in six minutes.
+    assert_eq!(asked, 36, "a row or an identity is not asked for");
+    // Three branches at once, then one in six minutes.
     let gate = Gate::new("git", &access, vec![token("ci", "secret")], Some(b"secret")).unwrap();
-    let tag = |seconds: u64| {
+    let branch = |seconds: u64| {
         let now = Now { date: Duration::ZERO, steady: Duration::from_secs(seconds) };
-        reason(ask_at(&gate, "tools/call", r#""name":"git_tag""#, now))
+        reason(ask_at(&gate, "tools/call", r#""name":"git_create_branch""#, now))
     };
-    assert_eq!([tag(0), tag(0), tag(0)], [None; 3]);
+    assert_eq!([branch(0), branch(0), branch(0)], [None; 3]);
     assert_eq!(
-        [tag(0), tag(359), tag(360), tag(360)],
+        [branch(0), branch(359), branch(360), branch(360)],
         [Some(Reason::Limited), Some(Reason::Limited), None, Some(Reason::Limited)]
     );
 }
