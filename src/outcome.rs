@@ -113,6 +113,18 @@ pub struct Usage {
     pub wall_us: u64,
 }
 
+/// What a call that is narrowed has of what its profile grants.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Granted {
+    /// `read`, `write`, `execute` or `list`.
+    pub access: String,
+    /// The path.
+    pub path: String,
+    /// Which words of the call say so, as a JSON Pointer into its parameters, in which `*` is every element of an array; `null`: the
+    /// profile, of which this is left.
+    pub by: Option<String>,
+}
+
 /// Which layer refused or limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -1,6 +1,7 @@
 //! The escapes of a URI (RFC 3986, section 2.1).
 //!
-//! Neighbours: `document` reads references by it, `host::runtime` the `file:` URLs among a server's arguments. Never: takes
+//! Neighbours: `document` reads references by it, `host::runtime` the `file:` URLs among a server's arguments, `policy::bounds` those of
+//! a client's roots. Never: takes
 //! half an escape for itself.
 
 /// The text with every escape undone; `None` when one is none, or the bytes are not UTF-8.
@@ -16,6 +17,14 @@ pub fn decoded(text: &str) -> Option<String> {
         });
     }
     String::from_utf8(out).ok()
+}
+
+/// The absolute path of a `file:` URL of this host.
+#[must_use]
+pub fn of_file_url(url: &str) -> Option<String> {
+    let rest = url.strip_prefix("file://")?;
+    let rest = rest.strip_prefix("localhost").unwrap_or(rest);
+    decoded(rest).filter(|path| path.starts_with('/'))
 }
 
 #[cfg(test)]

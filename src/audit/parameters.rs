@@ -66,6 +66,12 @@ fn tokens(pointer: &str) -> Vec<String> {
     }
 }
 
+/// Is one pointer at, above or beneath the other? In `place`, `*` is every element of an array.
+pub(super) fn touches(redacted: &str, place: &str) -> bool {
+    let like = |(one, other): (&String, &String)| one == other || other == "*";
+    tokens(redacted).iter().zip(&tokens(place)).all(like)
+}
+
 fn size(text: &str) -> u64 {
     u64::try_from(text.len()).unwrap_or(u64::MAX)
 }

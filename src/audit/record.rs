@@ -11,10 +11,10 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 
 use super::chain::{Hash, Link};
-use super::parameters::{Parameters, REDACTED};
+use super::parameters::{Parameters, REDACTED, touches};
 use super::stamp::rfc3339;
 use crate::call::Call;
-use crate::outcome::{Evidence, Layer, Receipt, Status, Usage, Violation};
+use crate::outcome::{Evidence, Granted, Layer, Receipt, Status, Usage, Violation};
 use crate::policy::tokens::to_hex;
 use crate::text::{from_bytes, start_of};
 
@@ -25,6 +25,8 @@ pub const SCHEMA: &str = "toolcell.record/1";
 const TEXT_MOST: usize = 1024;
 /// Violations that a record keeps.
 const VIOLATIONS_MOST: usize = 64;
+/// Granted paths that a record keeps.
+const GRANTED_MOST: usize = 64;
 /// Layers that a receipt keeps; there are not as many.
 const LAYERS_MOST: usize = 32;
 /// Lines that are kept of the end of stderr.
@@ -43,6 +45,12 @@ pub struct Started {
     pub call: Call,
     /// With which parameters, if there are any.
     pub parameters: Option<Parameters>,
+    /// What is left to a call that its arguments or its client narrow of what its profile grants.
+    #[serde(default)]
+    pub granted: Vec<Granted>,
+    /// How much more of it there is than the record holds.
+    #[serde(default)]
+    pub granted_left_out: u64,
 }
 
 impl Started {
@@ -55,6 +63,29 @@ impl Started {
             time: rfc3339(now),
             call: bounded_call(call, redact),
             parameters: parameters.map(|raw| Parameters::new(raw, redact)),
+            granted: Vec::new(),
+            granted_left_out: 0,
+        }
+    }
+
+    /// The same with what the call is granted. A path is a copy of the parameter that it stems from, and redacted with it; without
+    /// one it may stem from any of what the client says.
+    #[must_use]
+    pub fn with_granted(self, granted: &[Granted], redact: &[String]) -> Self {
+        let left_out = granted.len().saturating_sub(GRANTED_MOST);
+        let kept = granted.iter().take(GRANTED_MOST).map(|granted| {
+            let place = granted.by.as_deref().unwrap_or("/_meta");
+            let hidden = redact.iter().any(|pointer| touches(pointer, place));
+            Granted {
+                access: granted.access.clone(),
+                path: if hidden { REDACTED.to_owned() } else { bounded(&granted.path) },
+                by: granted.by.as_deref().map(bounded),
+            }
+        });
+        Self {
+            granted: kept.collect(),
+            granted_left_out: u64::try_from(left_out).unwrap_or(u64::MAX),
+            ..self
         }
     }
 }

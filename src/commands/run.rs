@@ -24,15 +24,18 @@ use crate::cli::{ColorChoice, RunArgs, Server};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
 use crate::host::Facts;
-use crate::host::narrow::narrowed;
+use crate::host::bounded::bounded;
+use crate::host::narrow::{Unfit, narrowed};
 use crate::host::probe::clues::Clues;
 use crate::host::runtime::Runtime;
 use crate::host::view::View;
 use crate::launch::supervisor::Launcher;
 use crate::launch::{launcher, own};
 use crate::mcp::stdio;
+use crate::outcome::Granted;
+use crate::policy::bounds::Bounds;
 use crate::policy::config::access::{Access, Mode};
-use crate::policy::config::{Results, Tool, Validate};
+use crate::policy::config::{Heeded, Results, Tool, Validate};
 use crate::policy::files::FilesError;
 use crate::policy::{Floor, Policy, config};
 use crate::session::{self, Finished, Grant, NoGrant, Options, Profiles, Records};
@@ -138,6 +141,7 @@ struct Served {
     env: Vec<(String, Option<String>)>,
     validate: Option<Validate>,
     results: Option<Results>,
+    heeded: Heeded,
     access: Access,
 }
 
@@ -198,6 +202,7 @@ impl Served {
             env: server.env.clone(),
             validate: server.validate.filter(|_| !args.no_validate).or(of_options(args)),
             results: server.results,
+            heeded: server.heeded,
             access: config.access.clone(),
         })
     }
@@ -217,6 +222,7 @@ impl Served {
             env: Vec::new(),
             validate,
             results: None,
+            heeded: Heeded::default(),
             access: Access::default(),
         })
     }
@@ -272,33 +278,106 @@ impl Granting {
     fn resolve(&self, profile: &str) -> Result<(Grant, Vec<String>), Failure> {
         let policy = self.policy(profile)?;
         let composed = self.surroundings.plan(policy, &self.runtime, &self.facts)?;
-        let grant = Grant { plan: Arc::new(composed.plan), policy: Arc::clone(policy), once: false };
+        let grant = Grant {
+            plan: Arc::new(composed.plan),
+            policy: Arc::clone(policy),
+            once: false,
+            granted: Vec::new(),
+        };
         self.made.borrow_mut().insert(profile.to_owned(), (composed.view, grant.clone()));
         Ok((grant, composed.remarks))
     }
 }
 
 impl Granting {
-    /// The grant of a call whose arguments say what it sees.
-    fn of_arguments(&self, profile: &str, tool: &Tool, params: Option<&[u8]>) -> Result<Grant, NoGrant> {
+    /// The view of a policy.
+    fn view(&self, policy: &Policy) -> Result<View, NoGrant> {
+        self.surroundings.view(policy).map_err(|error| {
+            let hint = error.hint();
+            NoGrant::Host(Failure::new(Ending::Configuration, error).hint(hint).render(false))
+        })
+    }
+
+    /// The grant of a call whose arguments or client say what it sees. `None`: they say nothing of the profile's.
+    fn of_call(
+        &self,
+        profile: &str,
+        tool: Option<&Tool>,
+        params: Option<&[u8]>,
+        bounds: &[Bounds],
+    ) -> Result<Option<Grant>, NoGrant> {
         let of_host = |failure: Failure| NoGrant::Host(failure.render(false));
         let policy = self.policy(profile).map_err(of_host)?;
+        let files = &self.surroundings.world.files;
+        let mut left = Policy::clone(policy);
+        for bounds in bounds {
+            left = bounded(files, &left, &self.view(&left)?, bounds);
+        }
+        let granted = match tool {
+            None if left == **policy => return Ok(None),
+            None => Vec::new(),
+            Some(tool) => {
+                let (narrowed, granted) = self.of_arguments(policy, &left, tool, params)?;
+                left = narrowed;
+                granted
+            }
+        };
+        let composed = self.surroundings.plan(&left, &self.runtime, &self.facts).map_err(of_host)?;
+        let granted = all_granted(&left, granted);
+        Ok(Some(Grant { plan: Arc::new(composed.plan), policy: Arc::new(left), once: true, granted }))
+    }
+
+    /// What the arguments of a call leave of a policy, of which its client has left a part.
+    fn of_arguments(
+        &self,
+        whole: &Policy,
+        left: &Policy,
+        tool: &Tool,
+        params: Option<&[u8]>,
+    ) -> Result<(Policy, Vec<Granted>), NoGrant> {
         let params = params.map(serde_json::from_slice::<Value>).transpose();
         let params =
             params.map_err(|error| NoGrant::Arguments(format!("the arguments cannot be read: {error}")))?;
         let arguments = params.as_ref().and_then(|params| params.get("arguments")).unwrap_or(&Value::Null);
-        let whole = self.surroundings.view(policy).map_err(|error| {
-            let hint = error.hint();
-            of_host(Failure::new(Ending::Configuration, error).hint(hint))
-        })?;
-        let files = &self.surroundings.world.files;
-        let narrowed = narrowed(files, policy, &whole, &tool.grants, arguments).map_err(|error| {
-            let hint = error.hint();
+        let apply = |policy: &Policy| {
+            let view = self.view(policy)?;
+            Ok(narrowed(&self.surroundings.world.files, policy, &view, &tool.grants, arguments))
+        };
+        let refused = |error: Unfit, hint: Option<String>| {
             NoGrant::Arguments(Failure::new(Ending::Configuration, error).hint(hint).render(false))
-        })?;
-        let composed = self.surroundings.plan(&narrowed, &self.runtime, &self.facts).map_err(of_host)?;
-        Ok(Grant { plan: Arc::new(composed.plan), policy: Arc::new(narrowed), once: true })
+        };
+        apply(left)?.map_err(|error| {
+            // Where the profile would have granted it, nothing in the profile is the reason.
+            let by_client = left != whole && matches!(apply(whole), Ok(Ok(_)));
+            let hint = if by_client { Some(BY_CLIENT.to_owned()) } else { error.hint() };
+            refused(error, hint)
+        })
     }
+}
+
+/// Why a path is not granted that the profile grants.
+const BY_CLIENT: &str =
+    "the profile grants it; the client's roots, or the policy that it sends, leave it out";
+
+/// All that a policy grants, what arguments grant of it first.
+fn all_granted(policy: &Policy, by_arguments: Vec<Granted>) -> Vec<Granted> {
+    let filesystem = &policy.filesystem;
+    let mut granted = by_arguments;
+    let lists = [
+        ("read", &filesystem.read),
+        ("write", &filesystem.write),
+        ("execute", &filesystem.execute),
+        ("list", &filesystem.list),
+    ];
+    for (access, rules) in lists {
+        for rule in rules {
+            let path = rule.path.to_string_lossy().into_owned();
+            if !granted.iter().any(|known| (known.access.as_str(), &known.path) == (access, &path)) {
+                granted.push(Granted { access: access.to_owned(), path, by: None });
+            }
+        }
+    }
+    granted
 }
 
 impl Profiles for Granting {
@@ -320,16 +399,29 @@ impl Profiles for Granting {
         own.or(self.served.results).unwrap_or_default()
     }
 
+    fn heeded(&self) -> Heeded {
+        self.served.heeded
+    }
+
     fn policy(&self, method: &str, target: Option<&str>) -> Option<Arc<Policy>> {
         self.policies.get(self.served.profile_for(method, target)).cloned()
     }
 
-    fn grant(&self, method: &str, target: Option<&str>, params: Option<&[u8]>) -> Result<Grant, NoGrant> {
+    fn grant(
+        &self,
+        method: &str,
+        target: Option<&str>,
+        params: Option<&[u8]>,
+        bounds: &[Bounds],
+    ) -> Result<Grant, NoGrant> {
         let profile = self.served.profile_for(method, target);
         // A path that was made, removed or replaced since the last call changes the plan.
         self.surroundings.world.files.forget();
-        if let Some(tool) = self.served.tool(method, target).filter(|tool| !tool.grants.is_empty()) {
-            return self.of_arguments(profile, tool, params);
+        let tool = self.served.tool(method, target).filter(|tool| !tool.grants.is_empty());
+        if (tool.is_some() || !bounds.is_empty())
+            && let Some(grant) = self.of_call(profile, tool, params, bounds)?
+        {
+            return Ok(grant);
         }
         let kept = self
             .made
@@ -407,10 +499,17 @@ fn ended(finished: &Finished) -> Ended {
 }
 
 impl Records for Recording {
-    fn started(&self, call: &Call, policy: Option<&Policy>, params: Option<&RawValue>) -> io::Result<()> {
+    fn started(
+        &self,
+        call: &Call,
+        policy: Option<&Policy>,
+        params: Option<&RawValue>,
+        granted: &[Granted],
+    ) -> io::Result<()> {
         let all = [EVERYTHING.to_owned()];
         let redact = policy.map_or(all.as_slice(), |policy| &policy.audit.redact);
-        self.write(&Started::new(call, params, redact, SystemTime::now()))
+        let started = Started::new(call, params, redact, SystemTime::now());
+        self.write(&started.with_granted(granted, redact))
     }
 
     fn finished(&self, call: &Call, policy: Option<&Policy>, finished: &Finished) -> io::Result<()> {
@@ -420,7 +519,7 @@ impl Records for Recording {
     }
 
     fn refused(&self, call: &Call, finished: &Finished) -> io::Result<()> {
-        self.started(call, None, None)?;
+        self.started(call, None, None, &[])?;
         // Names of tools and prompts are no data; what names a resource is.
         let all = [EVERYTHING.to_owned()];
         let redact =

@@ -3,6 +3,7 @@
 //! Neighbours: `plan` takes [`Facts`] and [`view::Seen`] paths; `host::runtime` finds what a program needs to start.
 //! Never: decides.
 
+pub mod bounded;
 mod bus;
 pub mod cgroups;
 mod delegation;

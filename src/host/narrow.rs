@@ -12,7 +12,8 @@ use serde_json::Value;
 
 use super::runtime::Files;
 use super::view::{Seen, View};
-use crate::plan::step::SCRATCH;
+use crate::outcome::Granted;
+use crate::plan::step::{Access, SCRATCH};
 use crate::policy::config::grants::{ArgumentGrant, Use};
 use crate::policy::path::{PathError, grantable, normal};
 use crate::policy::print::quote;
@@ -86,7 +87,7 @@ impl Unfit {
     }
 }
 
-/// The policy for a call with these arguments; `whole` is how the policy is seen without them.
+/// The policy for a call with these arguments, and what they grant; `whole` is how the policy is seen without them.
 ///
 /// # Errors
 /// The first argument that names what cannot be granted.
@@ -96,7 +97,7 @@ pub fn narrowed(
     whole: &View,
     grants: &[ArgumentGrant],
     arguments: &Value,
-) -> Result<Policy, Unfit> {
+) -> Result<(Policy, Vec<Granted>), Unfit> {
     let mut policy = policy.clone();
     let mut wanted = Vec::new();
     let mut all_roots = Vec::new();
@@ -132,6 +133,7 @@ pub fn narrowed(
     keep(&mut filesystem.read, &inner);
     keep(&mut filesystem.execute, &inner);
     keep(&mut filesystem.write, &|_| false);
+    let mut granted = Vec::new();
     for (grant, path, _) in wanted {
         let (list, most) = match grant.access {
             Use::Read => (&mut policy.filesystem.read, None),
@@ -139,12 +141,17 @@ pub fn narrowed(
             Use::List => (&mut policy.filesystem.list, None),
         };
         policy.limits.file_size = policy.limits.file_size.min(most.unwrap_or(u64::MAX));
+        granted.push(Granted {
+            access: grant.access.name().to_owned(),
+            path: path.to_string_lossy().into_owned(),
+            by: Some(format!("/arguments{}", grant.argument)),
+        });
         if !list.iter().any(|rule| rule.path == path) {
             let why = format!("the call's argument `{}`", grant.argument);
             list.push(PathRule { path, why, origin: "`grants`".to_owned(), optional: false });
         }
     }
-    Ok(policy)
+    Ok((policy, granted))
 }
 
 /// Where paths lead; as they stand where that cannot be found out.
@@ -230,18 +237,29 @@ impl Asked<'_> {
 
 /// Does a view show this path, and for writing too if that is wanted?
 fn allows(view: &View, path: &Path, write: bool) -> bool {
+    reach(view, path).is_some_and(|access| access.write || !write)
+}
+
+/// What a view lets be done with a path, if it shows it.
+pub(super) fn reach(view: &View, path: &Path) -> Option<Access> {
     let over = |seen: &&Seen| path.starts_with(&seen.source);
     let denied = view.hidden.iter().any(|seen| over(&seen))
         || view.absent.iter().any(|rule| path.starts_with(&rule.path))
         || view.vacant.iter().any(|(seen, _)| over(&seen));
-    let kept = write && view.protected.iter().any(|seen| over(&seen));
+    let kept = view.protected.iter().any(|seen| over(&seen));
     // The innermost grant decides, and of two in one place the weaker.
     let innermost = view.granted.iter().filter(over).map(|seen| seen.source.as_os_str().len()).max();
-    let mut deciding =
+    let deciding =
         view.granted.iter().filter(over).filter(|seen| Some(seen.source.as_os_str().len()) == innermost);
-    !denied && !kept && innermost.is_some() && deciding.all(|seen| seen.access.write || !write)
+    let weaker = |one: Access, other: Access| Access {
+        write: one.write && other.write,
+        execute: one.execute && other.execute,
+        names: one.names || other.names,
+    };
+    let access = deciding.map(|seen| seen.access).reduce(weaker).filter(|_| !denied)?;
+    Some(Access { write: access.write && !kept, ..access })
 }
 
 #[cfg(test)]
 #[path = "narrow/tests.rs"]
-mod tests;
+pub(super) mod tests;

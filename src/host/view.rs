@@ -8,7 +8,7 @@ use std::path::{Path, PathBuf};
 use super::runtime::Files;
 use crate::launch::reserve;
 use crate::plan::step::{Access, Kind};
-use crate::policy::path::{grantable, is_within};
+use crate::policy::path::{OF_THE_SYSTEM, grantable, is_within};
 use crate::policy::traps::{self, Protected};
 use crate::policy::{Filesystem, PathRule};
 use crate::sys::{Errno, descriptor, identity};
@@ -36,10 +36,6 @@ pub struct Seen {
 
 /// To be read only.
 const READ: Access = Access { write: false, execute: false, names: false };
-
-/// Where programs lie that every user of a host may run. Elsewhere, such as in root's home, a program's files may be
-/// closed to others, and cells of root could not run it without being given its owner's view.
-const OF_THE_SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/nix"];
 
 /// A rule whose path cannot be used.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -153,6 +149,8 @@ fn look(
     let by_purpose = if data {
         FOR_EVERYBODY.iter().any(|directory| source.as_os_str() == *directory)
     } else {
+        // Elsewhere, such as in root's home, a program's files may be closed to others, and cells of root could not run it
+        // without being given its owner's view.
         OF_THE_SYSTEM.iter().any(|directory| is_within(&source, Path::new(directory)))
     };
     let shared = kind == Kind::File || by_purpose;

@@ -25,7 +25,19 @@ pub const DEFAULT_PROFILE: &str = "default";
 /// The tables of the file and their keys.
 pub const SECTIONS: &[(&str, &[&str])] = &[
     ("", &["servers", "auth", "identities", "roles"]),
-    ("servers.NAME", &["command", "profile", "env", "validate", "validate-output", "tools"]),
+    (
+        "servers.NAME",
+        &[
+            "command",
+            "profile",
+            "env",
+            "validate",
+            "validate-output",
+            "client-roots",
+            "client-policy",
+            "tools",
+        ],
+    ),
     ("servers.NAME.tools.TOOL", &["profile", "grants", "validate", "validate-output", "arguments"]),
 ];
 
@@ -51,6 +63,8 @@ pub struct Server {
     pub validate: Option<Validate>,
     /// What becomes of results that are not what the server lists.
     pub results: Option<Results>,
+    /// Which words of the client narrow its calls.
+    pub heeded: Heeded,
     /// Tools of which more is said.
     pub tools: BTreeMap<String, Tool>,
 }
@@ -89,6 +103,23 @@ pub enum Results {
     Warn,
     /// The client gets an error in its place.
     Refuse,
+}
+
+/// Which words of a client narrow its calls.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Heeded {
+    /// Its roots, for which it has to be asked.
+    pub roots: bool,
+    /// The policy that it sends along with a call.
+    pub policy: bool,
+}
+
+impl Default for Heeded {
+    /// What a client sends by itself counts. What it would have to be asked for does not: it may declare roots for other
+    /// reasons, and would lose what the operator granted beside them.
+    fn default() -> Self {
+        Self { roots: false, policy: true }
+    }
 }
 
 impl Server {
@@ -189,6 +220,8 @@ impl Reader<'_, '_> {
                 "env" => server.env = self.env(value),
                 "validate" => server.validate = self.validate(value),
                 "validate-output" => server.results = self.results(value),
+                "client-roots" => server.heeded.roots = self.heeds(key, value, server.heeded.roots),
+                "client-policy" => server.heeded.policy = self.heeds(key, value, server.heeded.policy),
                 _ => server.tools = self.tools(name, value),
             }
         }
@@ -239,6 +272,19 @@ impl Reader<'_, '_> {
                 self.file.mistake(&value.span(), &message, Some("write \"on\" or \"off\""));
                 None
             }
+        }
+    }
+
+    fn heeds(&mut self, key: &str, value: &Value<'_>, usual: bool) -> bool {
+        match self.file.text(value, &format!("`{key}`")) {
+            Some("narrow") => true,
+            Some("ignore") => false,
+            Some(other) => {
+                let message = format!("`{other}` is no value of `{key}`");
+                self.file.mistake(&value.span(), &message, Some("write \"narrow\" or \"ignore\""));
+                usual
+            }
+            None => usual,
         }
     }
 

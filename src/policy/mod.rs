@@ -9,6 +9,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod add;
+pub mod bounds;
 pub mod check;
 pub mod config;
 pub mod files;

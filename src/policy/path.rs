@@ -13,6 +13,9 @@ use super::mistakes::closest;
 /// Where a cell's private scratch directory is. The host's directory of that name is never granted.
 pub const SCRATCH: &str = "/tmp";
 
+/// Where programs lie that every user of a host may run.
+pub const OF_THE_SYSTEM: [&str; 8] = ["/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/nix"];
+
 /// The variables that a path or a value in a profile can begin with or hold.
 pub const VARIABLES: [&str; 4] = ["home", "workspace", "config", "scratch"];
 

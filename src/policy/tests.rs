@@ -124,6 +124,7 @@ command = []
 [servers.none]
 validate = "never"
 validate-output = "always"
+client-roots = "on"
 [servers.files]
 command = ["x"]
 [servers.files.tools.d]

@@ -231,7 +231,7 @@ fn refuse(session: &Session, ask: &Ask, faults: &[Fault]) {
         stderr: Vec::new(),
         duration: Duration::ZERO,
     };
-    match call::record_started(session, &call, policy, ask) {
+    match call::record_started(session, &call, policy, ask, &[]) {
         Ok(()) => session.record(&call, policy, &finished),
         Err(refused) => {
             (session.options.notice)(&format!("call `{}` is refused: {}", call.id, refused.detail))

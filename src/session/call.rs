@@ -27,15 +27,16 @@ use super::results::{self, Check};
 use super::rules::Asked;
 use super::stream::{self, Broken, Passed};
 use super::tally::{Misdeed, excerpt};
-use super::{Ask, Control, Finished, Grant, NoGrant, Session, Stop, text};
+use super::{Ask, Control, Finished, Grant, NoGrant, Session, Stop, bounds, text};
 use crate::arguments::Fault;
 use crate::audit::to_line;
 use crate::call::Call;
 use crate::host::probe;
-use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, Id, Kind, Message};
+use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, INVALID_PARAMS, Id, Kind, Message};
 use crate::mcp::{annex, reply};
-use crate::outcome::{Limit, Receipt, Status, Usage, Violation};
+use crate::outcome::{Granted, Limit, Receipt, Status, Usage, Violation};
 use crate::policy::Policy;
+use crate::policy::bounds::Bounds;
 use crate::watch::{reported, usage};
 
 /// Of what a cell was refused, so much stands in its result; the record has more.
@@ -58,8 +59,18 @@ pub(super) struct Running {
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) detail: String,
-    /// The call's own arguments are the reason, so the model is told, which can change them.
-    arguments: bool,
+    blame: Blame,
+}
+
+/// Who can do something about it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Blame {
+    /// The operator.
+    Host,
+    /// The model, which is told: the call's arguments are the reason.
+    Arguments,
+    /// The client, by what it says beside them.
+    Client,
 }
 
 /// Takes the grant, writes the first record, launches the cell.
@@ -68,15 +79,20 @@ pub(super) async fn start(
     ask: &Ask,
     method: &str,
     streams: bool,
+    bounds: Result<Vec<Bounds>, String>,
 ) -> Result<Running, Refused> {
     let began = Instant::now();
     let mut call = named(session, ask, method);
     let params = ask.params.clone().and_then(|span| ask.line.get(span));
-    let grant = session.options.profiles.grant(method, ask.target.as_deref(), params);
+    let profiles = &session.options.profiles;
+    let grant = bounds
+        .map_err(NoGrant::Client)
+        .and_then(|bounds| profiles.grant(method, ask.target.as_deref(), params, &bounds));
+    let granted = grant.as_ref().map_or(&[][..], |grant| &grant.granted);
     let policy = grant.as_ref().ok().map(|grant| Arc::clone(&grant.policy));
     let policy = policy.as_deref();
     policy.map_or("", |policy| &policy.name).clone_into(&mut call.profile);
-    record_started(session, &call, policy, ask)?;
+    record_started(session, &call, policy, ask, granted)?;
     let refused = |detail: String| {
         let finished = Finished {
             status: Status::Refused { detail: detail.clone() },
@@ -87,11 +103,12 @@ pub(super) async fn start(
             duration: began.elapsed(),
         };
         session.record(&call, policy, &finished);
-        Refused { detail, arguments: false }
+        Refused { detail, blame: Blame::Host }
     };
     let grant = grant.map_err(|reason| match reason {
         NoGrant::Host(detail) => refused(detail),
-        NoGrant::Arguments(detail) => Refused { arguments: true, ..refused(detail) },
+        NoGrant::Arguments(detail) => Refused { blame: Blame::Arguments, ..refused(detail) },
+        NoGrant::Client(detail) => Refused { blame: Blame::Client, ..refused(detail) },
     })?;
     // A grant on a file system that does not answer must not hold the call for ever.
     let launched = timeout_at(
@@ -132,23 +149,25 @@ pub(super) fn record_started(
     call: &Call,
     policy: Option<&Policy>,
     ask: &Ask,
+    granted: &[Granted],
 ) -> Result<(), Refused> {
     // The parameters stand in the record of a call; a catalogue's process serves many requests.
     let params = ask.params.clone().filter(|_| call.method != super::catalogue::METHOD);
     let params: Option<&RawValue> = params.and_then(|span| serde_json::from_slice(ask.line.get(span)?).ok());
-    let recorded = session.options.records.started(call, policy, params);
+    let recorded = session.options.records.started(call, policy, params, granted);
     recorded
         .map_err(|error| format!("the call's record cannot be written, so it is not run: {error}"))
-        .map_err(|detail| Refused { detail, arguments: false })
+        .map_err(|detail| Refused { detail, blame: Blame::Host })
 }
 
 /// Tells the client that its request is not run.
 pub(super) async fn refuse(session: &Session, ask: &Ask, control: &mut Control, refused: Refused) {
     session.forget(&ask.id);
     let told = text::clean(&refused.detail);
-    let line = match refused.arguments {
-        true => failure(ask, &told, &[]),
-        false => reply::error(Some(&ask.id), INTERNAL_ERROR, &told),
+    let line = match refused.blame {
+        Blame::Arguments => failure(ask, &told, &[]),
+        Blame::Client => reply::error(Some(&ask.id), INVALID_PARAMS, &told),
+        Blame::Host => reply::error(Some(&ask.id), INTERNAL_ERROR, &told),
     };
     deliver(session, control, line).await;
 }
@@ -175,6 +194,12 @@ pub(super) async fn run(session: Rc<Session>, (mut ask, mut control): (Ask, Cont
             handshake = session.agreed() => handshake,
         },
     };
+    // Without a slot: the client may take its time.
+    let bounds = tokio::select! {
+        biased;
+        _ = control.stop() => return,
+        bounds = bounds::of_call(&session, &ask, handshake.as_deref()) => bounds,
+    };
     let mut slot = tokio::select! {
         biased;
         _ = control.stop() => return,
@@ -184,7 +209,7 @@ pub(super) async fn run(session: Rc<Session>, (mut ask, mut control): (Ask, Cont
             Err(_closed) => return,
         },
     };
-    let mut running = match start(&session, &ask, &ask.method, true).await {
+    let mut running = match start(&session, &ask, &ask.method, true, bounds).await {
         Ok(running) => running,
         Err(refused) => {
             drop(slot);

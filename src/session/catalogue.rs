@@ -239,7 +239,7 @@ impl Catalogue {
         }
         let fresh = self.running.is_none();
         if fresh {
-            match call::start(&self.session, &ask, METHOD, false).await {
+            match call::start(&self.session, &ask, METHOD, false, Ok(Vec::new())).await {
                 Ok(running) => self.running = Some(running),
                 Err(Refused { detail, .. }) => {
                     if let Some(learn) = learn {

@@ -214,7 +214,13 @@ pub(super) async fn next<'s>(
             _ = control.stop() => return Err(Woken::Gone),
             slot = session.slots.acquire() => slot.map_err(|_closed| Woken::Gone)?,
         };
-        match call::record_started(session, &running.call, Some(&running.grant.policy), &ask) {
+        match call::record_started(
+            session,
+            &running.call,
+            Some(&running.grant.policy),
+            &ask,
+            &running.grant.granted,
+        ) {
             Ok(()) => return Ok(Leg { ask, control, slot }),
             Err(refused) => {
                 drop(slot);

@@ -62,6 +62,9 @@ fn notification(session: &Session, line: &[u8], message: &Message, method: &str)
         }
         "notifications/progress" => session.outbound.borrow().progress(line, message),
         "notifications/initialized" | "notifications/roots/list_changed" => {
+            if method == "notifications/roots/list_changed" {
+                session.roots.forget();
+            }
             session.catalogue(Era::Legacy, Job::Note(with_newline(line)));
         }
         // Nobody is there to whom another one could be of use.

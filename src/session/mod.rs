@@ -16,6 +16,7 @@
 
 mod admission;
 mod arguments;
+mod bounds;
 mod cache;
 mod call;
 mod catalogue;
@@ -39,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
+use bounds::Roots;
 use cache::Cache;
 use catalogue::Job;
 use chain::Chains;
@@ -62,10 +64,11 @@ use crate::mcp::envelope::{Era, Id, Meta, PARSE_ERROR};
 use crate::mcp::frame::{Frame, Lines};
 use crate::mcp::output::Output;
 use crate::mcp::reply;
-use crate::outcome::{Receipt, Status, Usage, Violation};
+use crate::outcome::{Granted, Receipt, Status, Usage, Violation};
 use crate::plan::Plan;
 use crate::policy::Policy;
-use crate::policy::config::Results;
+use crate::policy::bounds::Bounds;
+use crate::policy::config::{Heeded, Results};
 
 /// The longest line that a client may send.
 const CLIENT_LINE: usize = 64 * 1024 * 1024;
@@ -83,8 +86,10 @@ pub struct Grant {
     pub plan: Arc<Plan>,
     /// The policy that the plan was made from.
     pub policy: Arc<Policy>,
-    /// Made for the arguments of one call: no other call gets it.
+    /// Made for one call, whose arguments or client narrow it: no other call gets it.
     pub once: bool,
+    /// What is left to such a call of what its profile grants.
+    pub granted: Vec<Granted>,
 }
 
 /// Why a call has no grant; a hint stands in a line of its own.
@@ -94,6 +99,8 @@ pub enum NoGrant {
     Host(String),
     /// By the call's arguments, which who made it can change.
     Arguments(String),
+    /// By what the client says beside them.
+    Client(String),
 }
 
 /// Gives each call its grant.
@@ -107,15 +114,24 @@ pub trait Profiles {
     /// What becomes of a tool's result that is not what the server's list says.
     fn results(&self, tool: &str) -> Results;
 
+    /// Which words of the client narrow its calls.
+    fn heeded(&self) -> Heeded;
+
     /// The policy that a call runs under, if it was read. Unlike the grant it does not depend on the arguments.
     fn policy(&self, method: &str, target: Option<&str>) -> Option<Arc<Policy>>;
 
-    /// The grant for a method, the tool, prompt or resource that it names, and its parameters as JSON; the method of catalogue
-    /// cells is `catalogue`.
+    /// The grant for a method, the tool, prompt or resource that it names, and its parameters as JSON, within what the client
+    /// says; the method of catalogue cells is `catalogue`.
     ///
     /// # Errors
     /// Why there is none.
-    fn grant(&self, method: &str, target: Option<&str>, params: Option<&[u8]>) -> Result<Grant, NoGrant>;
+    fn grant(
+        &self,
+        method: &str,
+        target: Option<&str>,
+        params: Option<&[u8]>,
+        bounds: &[Bounds],
+    ) -> Result<Grant, NoGrant>;
 }
 
 /// Takes down what is about to happen, and what has happened.
@@ -124,7 +140,13 @@ pub trait Records {
     ///
     /// # Errors
     /// When it cannot be written; the cell is then not started.
-    fn started(&self, call: &Call, policy: Option<&Policy>, params: Option<&RawValue>) -> io::Result<()>;
+    fn started(
+        &self,
+        call: &Call,
+        policy: Option<&Policy>,
+        params: Option<&RawValue>,
+        granted: &[Granted],
+    ) -> io::Result<()>;
 
     /// A cell is gone. Without a policy, what the server said must not be written.
     ///
@@ -294,6 +316,7 @@ struct Session {
     open: RefCell<HashMap<Id, OpenRequest>>,
     open_bytes: Cell<usize>,
     outbound: RefCell<Outbound>,
+    roots: Roots,
     cache: RefCell<Cache>,
     /// Legacy, modern.
     schemas: [RefCell<Schemas>; 2],
@@ -449,6 +472,7 @@ pub async fn serve(
         open: RefCell::default(),
         open_bytes: Cell::new(0),
         outbound: RefCell::default(),
+        roots: Roots::default(),
         cache: RefCell::default(),
         schemas: Default::default(),
         chains: RefCell::default(),

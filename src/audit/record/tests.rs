@@ -116,6 +116,32 @@ fn a_target_is_hidden_with_the_parameter_it_is_a_copy_of() {
     assert_eq!(target("tools/call", "/arguments/uri"), "it");
 }
 
+#[test]
+fn a_granted_path_is_hidden_with_the_parameter_it_stems_from() {
+    let granted = |by: Option<&str>| Granted {
+        access: "read".to_owned(),
+        path: "/srv/hunter2".to_owned(),
+        by: by.map(str::to_owned),
+    };
+    let shown = |by: Option<&str>, pointer: &str| {
+        let redact = [pointer.to_owned()];
+        let started = Started::new(&call("tools/call", "it"), None, &redact, UNIX_EPOCH);
+        let line = to_line(&started.with_granted(&[granted(by)], &redact)).unwrap();
+        String::from_utf8(line).unwrap().contains("hunter2")
+    };
+    let paths = Some("/arguments/paths/*");
+    for pointer in
+        ["", "/arguments", "/arguments/paths", "/arguments/paths/3", "/arguments/paths/0/x", "no pointer"]
+    {
+        assert!(!shown(paths, pointer), "{pointer}");
+    }
+    assert!(shown(paths, "/arguments/path") && shown(paths, "/_meta"));
+    assert!(!shown(None, "/_meta/codex~1sandbox-state-meta") && shown(None, "/arguments/paths"));
+    let many = vec![granted(None); 100];
+    let started = Started::new(&call("tools/call", "it"), None, &[], UNIX_EPOCH).with_granted(&many, &[]);
+    assert_eq!((started.granted.len(), started.granted_left_out), (64, 36));
+}
+
 /// Texts that are often enough of the dangerous kind.
 fn text() -> impl Strategy<Value = String> {
     let dangerous = proptest::sample::select(vec![

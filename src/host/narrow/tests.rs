@@ -15,12 +15,12 @@ use crate::policy::profile;
 use crate::policy::syscalls::SyscallName;
 
 /// `data` with files and links, `data2` beside it, and `out` that nobody granted.
-struct Tree {
-    path: PathBuf,
+pub(in crate::host) struct Tree {
+    pub(in crate::host) path: PathBuf,
 }
 
 impl Tree {
-    fn new() -> Self {
+    pub(in crate::host) fn new() -> Self {
         static NEXT: AtomicU32 = AtomicU32::new(0);
         let name = format!("toolcell-narrow-{}-{}", std::process::id(), NEXT.fetch_add(1, Ordering::Relaxed));
         let path = std::fs::canonicalize(std::env::temp_dir()).unwrap();
@@ -48,12 +48,12 @@ impl Tree {
         Self { path }
     }
 
-    fn at(&self, name: &str) -> String {
+    pub(in crate::host) fn at(&self, name: &str) -> String {
         self.path.join(name).to_str().unwrap().to_owned()
     }
 
     /// `data` readable, `data/sub` writable but for `fixed` in it, `data/secret` hidden.
-    fn policy(&self) -> Policy {
+    pub(in crate::host) fn policy(&self) -> Policy {
         let world = profile::World { home: None, workspace: Path::new("/w") };
         let more = Additions {
             read: vec![self.at("data").into(), self.at("data/sub/fixed").into()],
@@ -80,7 +80,7 @@ impl Tree {
     fn apply(&self, grant: ArgumentGrant, arguments: &Value) -> Result<Policy, Unfit> {
         let (files, policy) = (Files::of_host(), self.policy());
         let whole = view::of_policy(&files, &policy.filesystem, Around::default()).unwrap();
-        narrowed(&files, &policy, &whole, &[grant], arguments)
+        narrowed(&files, &policy, &whole, &[grant], arguments).map(|(policy, _)| policy)
     }
 
     fn ask(&self, access: Use, name: &str) -> Result<Policy, Unfit> {
@@ -88,7 +88,7 @@ impl Tree {
     }
 
     /// The paths of the tree that a policy grants, below the tree.
-    fn granted(&self, rules: &[PathRule]) -> Vec<String> {
+    pub(in crate::host) fn granted(&self, rules: &[PathRule]) -> Vec<String> {
         let below = rules.iter().filter_map(|rule| rule.path.strip_prefix(&self.path).ok());
         below.map(|path| path.to_str().unwrap().to_owned()).collect()
     }

@@ -66,8 +66,5 @@ fn path_of(text: &str, world: &World) -> Option<PathBuf> {
 
 /// The path of a `file:` URL of this host.
 pub(super) fn file_url(url: &str) -> Option<PathBuf> {
-    let rest = url.strip_prefix("file://")?;
-    let rest = rest.strip_prefix("localhost").unwrap_or(rest);
-    let path = PathBuf::from(percent::decoded(rest)?);
-    path.is_absolute().then_some(path)
+    percent::of_file_url(url).map(PathBuf::from)
 }

@@ -24,6 +24,18 @@ pub enum Use {
     List,
 }
 
+impl Use {
+    /// Its name in an entry.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Read => "read",
+            Self::Write => "write",
+            Self::List => "list",
+        }
+    }
+}
+
 /// One entry: the paths in an argument are all that a call sees of some directories.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ArgumentGrant {

@@ -3,6 +3,7 @@
 mod access;
 mod ahead;
 mod arguments;
+mod bounds;
 mod chain;
 mod denials;
 mod grants;
