@@ -1,11 +1,13 @@
-//! What checking a call's arguments costs the call: read, and looked at by a schema like that of a filesystem server's tool
-//! for editing, which is the largest of its list.
+//! What checking a call's arguments costs the call: its line looked at for what could be read in two ways, its parameters read, and the
+//! arguments looked at by a schema like that of a filesystem server's tool for editing, which is the largest of its list.
 //!
 //! Neighbours: `main` has the row among the others. Never: times the making of the schema, which is made once.
 
 use std::time::Instant;
 
 use toolcell::arguments::{Author, compile, strict};
+use toolcell::mcp::envelope;
+use toolcell::session::readable;
 
 use crate::measure::{self, Result, Row, Times};
 
@@ -32,10 +34,16 @@ pub(crate) fn row() -> Result<Row> {
     let arguments = format!(
         r#"{{"path":"/srv/data/project/src/main.rs","edits":[{edit},{edit},{edit}],"mode":"apply","dryRun":false}}"#
     );
+    let meta = r#"{"progressToken":7,"io.modelcontextprotocol/protocolVersion":"2026-07-28"}"#;
+    let line = format!(
+        r#"{{"jsonrpc":"2.0","id":7,"method":"tools/call","params":{{"name":"edit_file","arguments":{arguments},"_meta":{meta}}}}}"#
+    );
+    let line = line.as_bytes();
+    let params = envelope::parse(line).map_err(|refusal| refusal.detail)?.params.unwrap_or_default();
     let mut times = Vec::with_capacity(CALLS);
     for _ in 0..CALLS {
         let start = Instant::now();
-        let value = strict::read(arguments.as_bytes()).map_err(|wrong| format!("{wrong:?}"))?;
+        let value = readable(line, params.clone()).map_err(|fault| fault.to_string())?;
         schema.check(&value).map_err(|found| format!("{found:?}"))?;
         times.push(start.elapsed());
     }

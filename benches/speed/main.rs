@@ -22,6 +22,10 @@ use measure::{Result, Row};
 /// Enough for a median that comes out the same again.
 const ROUNDS: usize = 200;
 
+/// What is measured, in this order; `TOOLCELL_BENCH_ONLY` names some of them.
+const PARTS: &[&str] =
+    &["processes", "compiler", "launches", "arguments", "records", "answers", "results", "leaks"];
+
 fn rows() -> Result<Vec<Row>> {
     let files = std::env::var_os("TOOLCELL_BENCH_FILES")
         .map(PathBuf::from)
@@ -32,23 +36,27 @@ fn rows() -> Result<Vec<Row>> {
     };
     let toolcell = files.join("toolcell");
     let root = toolcell::sys::identity::effective().0 == 0;
-    let measuring = |what: &str| eprintln!("measuring {what}");
-    measuring("whole processes");
-    let mut rows = whole::rows(&toolcell, &files, root, rounds)?;
-    measuring("a compiler");
-    rows.push(compile::row(&toolcell, &files, rounds)?);
-    measuring("launches");
-    rows.extend(floor::rows(&files, rounds)?);
-    measuring("arguments");
-    rows.push(arguments::row()?);
-    measuring("records");
-    rows.push(record::row()?);
-    measuring("answers through run");
-    rows.push(relay::answers(&toolcell, &files, rounds)?);
-    measuring("large results through run");
-    rows.extend(relay::large(&toolcell, &files)?);
-    measuring("what a thousand calls leave");
-    rows.extend(leaks::rows(&toolcell, &files)?);
+    let only = std::env::var("TOOLCELL_BENCH_ONLY").ok();
+    if let Some(unknown) = only.iter().flat_map(|only| only.split(',')).find(|part| !PARTS.contains(part)) {
+        return Err(format!("`TOOLCELL_BENCH_ONLY` has `{unknown}`; there are {}", PARTS.join(", ")).into());
+    }
+    let mut rows = Vec::new();
+    for part in PARTS
+        .iter()
+        .filter(|part| only.as_ref().is_none_or(|only| only.split(',').any(|each| each == **part)))
+    {
+        eprintln!("measuring {part}");
+        match *part {
+            "processes" => rows.extend(whole::rows(&toolcell, &files, root, rounds)?),
+            "compiler" => rows.push(compile::row(&toolcell, &files, rounds)?),
+            "launches" => rows.extend(floor::rows(&files, rounds)?),
+            "arguments" => rows.push(arguments::row()?),
+            "records" => rows.push(record::row()?),
+            "answers" => rows.push(relay::answers(&toolcell, &files, rounds)?),
+            "results" => rows.extend(relay::large(&toolcell, &files)?),
+            _ => rows.extend(leaks::rows(&toolcell, &files)?),
+        }
+    }
     relay::clean()?;
     Ok(rows)
 }

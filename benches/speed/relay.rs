@@ -195,8 +195,11 @@ pub(crate) fn large(toolcell: &Path, files: &Path) -> Result<Vec<Row>> {
     ])
 }
 
-/// Removes the log of all sessions.
+/// Removes the log of all sessions, if there were some.
 pub(crate) fn clean() -> Result<()> {
+    if !audit_log().exists() {
+        return Ok(());
+    }
     fs::remove_file(toolcell::audit::beside(&audit_log()))?;
     Ok(fs::remove_file(audit_log())?)
 }

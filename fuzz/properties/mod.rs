@@ -8,5 +8,6 @@ pub mod audited;
 pub mod filters;
 pub mod frames;
 pub mod messages;
+pub mod narrowing;
 pub mod profiles;
 pub mod protocol;

@@ -229,7 +229,7 @@ pub fn text_member(line: &[u8], span: Range<usize>, name: &str) -> Option<String
 /// What is wrong with the parameters.
 pub fn target(line: &[u8], params: Option<&Range<usize>>, name: &str) -> Result<String, String> {
     let all = params.map(|params| object::members(line, params.clone())).unwrap_or_default();
-    let mut alike = all.iter().filter(|member| folded(&member.name) == folded(name));
+    let mut alike = all.iter().filter(|member| alike(&member.name, name));
     let found = alike.next().filter(|member| member.name == name);
     if alike.next().is_some() {
         return Err(format!("`params.{name}` is there more than once"));
@@ -245,13 +245,22 @@ pub fn target(line: &[u8], params: Option<&Range<usize>>, name: &str) -> Result<
 /// # Errors
 /// It is there twice, or in other letters, and a server that compares without case may take either.
 pub fn only<'m, 'l>(members: &'m [Member<'l>], name: &str) -> Result<Option<&'m Member<'l>>, String> {
-    let mut alike = members.iter().filter(|member| folded(&member.name) == folded(name));
+    let mut alike = members.iter().filter(|member| alike(&member.name, name));
     match (alike.next(), alike.next()) {
         (None, _) => Ok(None),
         (Some(member), None) if member.name == name => Ok(Some(member)),
         (Some(_), None) => Err(format!("`{name}` is written in other letters")),
         (Some(_), Some(_)) => Err(format!("`{name}` is there more than once")),
     }
+}
+
+/// Could a reader that compares without case take one name for the other?
+fn alike(one: &str, other: &str) -> bool {
+    // Nearly all names are ASCII, and each call's are compared with each that decides.
+    if one.is_ascii() && other.is_ascii() {
+        return one.eq_ignore_ascii_case(other);
+    }
+    folded(one) == folded(other)
 }
 
 /// Letters that any reader's comparison without case could take for each other.

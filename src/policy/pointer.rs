@@ -68,6 +68,7 @@ fn index(step: &str) -> Option<usize> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
     use serde_json::json;
 
     use super::*;
@@ -103,5 +104,39 @@ mod tests {
         };
         assert_eq!(found("/files/*/path"), [json!("/a"), json!("/b")]);
         assert_eq!(found("/object/*"), [json!(2)]);
+    }
+
+    fn values() -> impl Strategy<Value = Value> {
+        let leaf = prop_oneof![Just(Value::Null), any::<u8>().prop_map(Value::from)];
+        let name = "[a*/~0]{0,2}";
+        leaf.prop_recursive(4, 32, 4, move |inner| {
+            prop_oneof![
+                prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+                prop::collection::btree_map(name, inner, 0..4)
+                    .prop_map(|members| members.into_iter().collect()),
+            ]
+        })
+    }
+
+    proptest! {
+        /// An array is the only thing that a star is more of than the standard's.
+        #[test]
+        fn a_pointer_finds_what_the_standards_finds(text in "(/(a|0|1|00|\\+1|-|~0|~1|\\*){0,2}){1,4}", value in values()) {
+            let Ok(pointer) = Pointer::parse(&text) else { return Ok(()) };
+            prop_assert_eq!(pointer.to_string(), &*text);
+            let found = pointer.find(&value);
+            let mut places = vec![String::new()];
+            for step in text.split('/').skip(1) {
+                let next = |at: String| match value.pointer(&at) {
+                    Some(Value::Array(items)) if step == "*" => {
+                        (0..items.len()).map(|number| format!("{at}/{number}")).collect()
+                    }
+                    _ => vec![format!("{at}/{step}")],
+                };
+                places = places.into_iter().flat_map(next).collect();
+            }
+            let expected: Vec<&Value> = places.iter().filter_map(|at| value.pointer(at)).collect();
+            prop_assert_eq!(found, expected);
+        }
     }
 }

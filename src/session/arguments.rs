@@ -3,6 +3,7 @@
 //! Neighbours: [`super::client`] hands calls over, [`super::call`] and [`super::chain`] run those that are let on,
 //! [`crate::arguments`] says what is wrong. Never: changes a byte of a call.
 
+use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -31,7 +32,7 @@ const PARAMS: &[&str] = &["name", "uri", "ref", "arguments", "argument", "_meta"
 
 /// Lets a call on, or refuses it; at once, if what its tool takes is known.
 pub(super) fn check(session: &Rc<Session>, ask: Ask, control: Control) {
-    let arguments = match readable(&ask) {
+    let arguments = match readable(&ask.line, ask.params.clone().unwrap_or_default()) {
         Ok(arguments) => arguments,
         Err(fault) => return refuse(session, &ask, &[fault]),
     };
@@ -182,27 +183,26 @@ fn go_on(session: &Rc<Session>, ask: Ask, control: Control) {
     }
 }
 
-/// Does every server read the same in this request?
+/// The arguments of a request whose parameters are at this place of its line, if every server reads the same in it.
 ///
 /// # Errors
 /// Where they may not.
-fn readable(ask: &Ask) -> Result<Value, Fault> {
+pub fn readable(line: &[u8], params: Range<usize>) -> Result<Value, Fault> {
     let fault = |at: String, told: String| Fault {
         at,
         told,
         rule: "what all readers of JSON read alike".to_owned(),
         allow: None,
     };
-    let params = ask.params.clone().unwrap_or_default();
-    for (span, names) in [(0..ask.line.len(), ENVELOPE), (params.clone(), PARAMS)] {
-        let members = object::members(&ask.line, span);
+    for (span, names) in [(0..line.len(), ENVELOPE), (params.clone(), PARAMS)] {
+        let members = object::members(line, span);
         for name in names {
             only(&members, name)
                 .map_err(|why| fault(String::new(), format!("cannot be told apart: {why}")))?;
         }
     }
     let none = || Value::Object(serde_json::Map::new());
-    let Some(params) = ask.line.get(params).filter(|params| !params.is_empty()) else { return Ok(none()) };
+    let Some(params) = line.get(params).filter(|params| !params.is_empty()) else { return Ok(none()) };
     let read = strict::read(params);
     let arguments = |mut params: Value| params.get_mut("arguments").map(Value::take);
     // None, and `null`, are an empty object to every server.

@@ -40,6 +40,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use std::{fmt, io};
 
+pub use arguments::readable;
 use bounds::Roots;
 use cache::Cache;
 use catalogue::Job;

@@ -72,7 +72,7 @@ macro_rules! targets {
     };
 }
 
-targets!(audited filters frames messages profiles protocol);
+targets!(audited filters frames messages narrowing profiles protocol);
 
 /// Else a fuzzer begins with what is refused at once.
 #[test]
