@@ -1,4 +1,5 @@
-//! Adds to a result what its cell was refused: a member of `_meta`, and for a failed call a text.
+//! Adds to a result what its cell was refused: a member of `_meta`, and for a failed call a text; and to a handshake a capability that
+//! toolcell has itself.
 //!
 //! Neighbours: [`super::object`] finds the places; `session` says what stands there. Never: touches another byte of the
 //! line, or a line that is no result.
@@ -44,6 +45,26 @@ pub fn annexed(line: Vec<u8>, message: &Message, violations: Option<&[u8]>, text
         Some(meta) if line.get(meta.start) == Some(&b'{') => insert(&line, meta.start, &member),
         // Nothing has a place in what is no object.
         Some(_) => line,
+    }
+}
+
+/// The line of a handshake's answer whose server offers this experimental capability, too. Nothing is changed where it does already, or
+/// where its capabilities are no objects.
+#[must_use]
+pub fn offering(line: Vec<u8>, message: &Message, capability: &str) -> Vec<u8> {
+    let (Kind::Answer { error: false, .. }, Some(body)) = (&message.kind, message.body.clone()) else {
+        return line;
+    };
+    let Some(capabilities) = object::member(&line, body, "capabilities") else { return line };
+    let own = format!("{}:{{}}", serde_json::Value::from(capability));
+    let (brace, member) = match object::member(&line, capabilities.clone(), "experimental") {
+        None => (capabilities.start, format!("\"experimental\":{{{own}}}")),
+        Some(known) if object::member(&line, known.clone(), capability).is_some() => return line,
+        Some(known) => (known.start, own),
+    };
+    match line.get(brace) {
+        Some(b'{') => insert(&line, brace, member.as_bytes()),
+        _ => line,
     }
 }
 
@@ -114,6 +135,28 @@ mod tests {
             (r#"{"content":"","isError":true}"#, format!(r#"{{{v},"content":"","isError":true}}"#)),
         ] {
             assert_eq!(of(&format!("\"result\":{before}"), Some("[7]")), format!("\"result\":{after}"));
+        }
+    }
+
+    #[test]
+    fn a_capability_is_offered_once_and_nothing_else_changes() {
+        let of = |capabilities: &str| {
+            let line = format!(
+                "{{\"id\":1,\"jsonrpc\":\"2.0\",\"result\":{{\"capabilities\":{capabilities},\"x\":1.0}}}}"
+            );
+            let message = parse(line.as_bytes()).unwrap();
+            String::from_utf8(offering(line.into_bytes(), &message, "a/b")).unwrap()
+        };
+        for (before, after) in [
+            ("{}", r#"{"experimental":{"a/b":{}}}"#),
+            (r#"{"tools":{}}"#, r#"{"experimental":{"a/b":{}},"tools":{}}"#),
+            (r#"{"experimental":{ }}"#, r#"{"experimental":{"a/b":{} }}"#),
+            (r#"{"experimental":{"c":1}}"#, r#"{"experimental":{"a/b":{},"c":1}}"#),
+            (r#"{"experimental":{"a/b":{"d":1}}}"#, r#"{"experimental":{"a/b":{"d":1}}}"#),
+            (r#"{"experimental":7}"#, r#"{"experimental":7}"#),
+            ("[]", "[]"),
+        ] {
+            assert_eq!(of(before), of("null").replace("null", after), "{before}");
         }
     }
 

@@ -112,13 +112,15 @@ pub struct Heeded {
     pub roots: bool,
     /// The policy that it sends along with a call.
     pub policy: bool,
+    /// A client that sends one only to who asks for it is asked.
+    pub offer: bool,
 }
 
 impl Default for Heeded {
     /// What a client sends by itself counts. What it would have to be asked for does not: it may declare roots for other
     /// reasons, and would lose what the operator granted beside them.
     fn default() -> Self {
-        Self { roots: false, policy: true }
+        Self { roots: false, policy: true, offer: false }
     }
 }
 
@@ -220,8 +222,14 @@ impl Reader<'_, '_> {
                 "env" => server.env = self.env(value),
                 "validate" => server.validate = self.validate(value),
                 "validate-output" => server.results = self.results(value),
-                "client-roots" => server.heeded.roots = self.heeds(key, value, server.heeded.roots),
-                "client-policy" => server.heeded.policy = self.heeds(key, value, server.heeded.policy),
+                "client-roots" => {
+                    server.heeded.roots = self.heeds(key, value, &["narrow", "ignore"]) == Some("narrow")
+                }
+                "client-policy" => {
+                    let heeds = self.heeds(key, value, &["narrow", "offer", "ignore"]);
+                    server.heeded.policy = heeds != Some("ignore");
+                    server.heeded.offer = heeds == Some("offer");
+                }
                 _ => server.tools = self.tools(name, value),
             }
         }
@@ -275,17 +283,15 @@ impl Reader<'_, '_> {
         }
     }
 
-    fn heeds(&mut self, key: &str, value: &Value<'_>, usual: bool) -> bool {
-        match self.file.text(value, &format!("`{key}`")) {
-            Some("narrow") => true,
-            Some("ignore") => false,
-            Some(other) => {
-                let message = format!("`{other}` is no value of `{key}`");
-                self.file.mistake(&value.span(), &message, Some("write \"narrow\" or \"ignore\""));
-                usual
-            }
-            None => usual,
+    fn heeds(&mut self, key: &str, value: &Value<'_>, words: &[&'static str]) -> Option<&'static str> {
+        let text = self.file.text(value, &format!("`{key}`"))?;
+        let known = words.iter().find(|word| **word == text).copied();
+        if known.is_none() {
+            let words: Vec<String> = words.iter().map(|word| print::quote(word)).collect();
+            let hint = format!("write {}", words.join(" or "));
+            self.file.mistake(&value.span(), &format!("`{text}` is no value of `{key}`"), Some(&hint));
         }
+        known
     }
 
     fn results(&mut self, value: &Value<'_>) -> Option<Results> {

@@ -201,3 +201,46 @@ fn extend(list: &mut Vec<String>, more: &[String]) {
         }
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::policy::mistakes::Spot;
+
+    fn rules() -> impl Strategy<Value = Rules> {
+        let rule = ("/[abc]", any::<bool>(), "[xy]").prop_map(|(path, optional, why)| {
+            let rule = PathRule { path: path.into(), why, origin: String::new(), optional };
+            let spot =
+                Spot { file: String::new(), line: 1, column: 1, width: 1, excerpt: String::new(), indent: 0 };
+            Located { value: rule, spot }
+        });
+        prop::collection::vec(rule, 0..4).prop_map(|all| together(Vec::new(), &all))
+    }
+
+    fn together(mut one: Rules, other: &Rules) -> Rules {
+        merge(&mut one, other.clone());
+        one
+    }
+
+    fn names(mut one: Vec<String>, other: &[String]) -> Vec<String> {
+        extend(&mut one, other);
+        one
+    }
+
+    proptest! {
+        /// In whatever grouping the profiles of a chain are put together, the same comes of it, and a profile adds nothing to itself.
+        #[test]
+        fn merging_lists_is_associative_and_idempotent(
+            (a, b, c) in (rules(), rules(), rules()),
+            (x, y, z) in (prop::collection::btree_set("[abc]", 0..4), prop::collection::btree_set("[abc]", 0..4), prop::collection::btree_set("[abc]", 0..4)),
+        ) {
+            prop_assert_eq!(together(together(a.clone(), &b), &c), together(a.clone(), &together(b, &c)));
+            prop_assert_eq!(together(a.clone(), &a), a);
+            let [x, y, z] = [x, y, z].map(|set| set.into_iter().collect::<Vec<_>>());
+            prop_assert_eq!(names(names(x.clone(), &y), &z), names(x.clone(), &names(y, &z)));
+            prop_assert_eq!(names(x.clone(), &x), x);
+        }
+    }
+}

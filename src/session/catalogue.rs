@@ -21,8 +21,9 @@ use super::link::{End, Step};
 use super::rules::{Asked, Offers};
 use super::{Agreed, Ask, Control, Handshake, Session, Stop, text};
 use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, Id, Kind, Message};
-use crate::mcp::{object, reply};
+use crate::mcp::{annex, object, reply};
 use crate::outcome::{Limit, Status};
+use crate::policy::bounds::CODEX;
 use crate::watch::usage;
 
 /// The method in the records of these processes.
@@ -280,6 +281,7 @@ impl Catalogue {
         let Open { learn, ask, silent, .. } = open;
         let error = matches!(message.kind, Kind::Answer { error: true, .. });
         let (line, message) = without_what_is_not_offered(&ask.method, line, message);
+        let (line, message) = self.with_what_is_offered(&ask.method, line, message);
         let result = message.body.clone().unwrap_or_default();
         let further = !error && object::member(&line, result.clone(), "nextCursor").is_some();
         self.idle_at = Instant::now() + if further { WALK } else { IDLE };
@@ -319,6 +321,16 @@ impl Catalogue {
             // A server that does not know the question may have fixed its era by it.
             self.end(Status::Completed, LEAVE).await;
         }
+    }
+
+    /// Some clients say what their own sandbox allows only to a server that offers to listen.
+    fn with_what_is_offered(&self, method: &str, line: Vec<u8>, message: Message) -> (Vec<u8>, Message) {
+        if method != "initialize" || !self.session.options.profiles.heeded().offer {
+            return (line, message);
+        }
+        let line = annex::offering(line, &message, CODEX);
+        let message = envelope::parse(line.trim_ascii_end()).unwrap_or(message);
+        (line, message)
     }
 
     /// Keeps what the client and the server agreed on, for every fresh process.

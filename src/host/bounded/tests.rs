@@ -138,6 +138,29 @@ const PLACES: &[&str] = &[
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(96))]
 
+    /// Whatever a `deny` of a profile hides, it shows nothing.
+    #[test]
+    fn adding_a_deny_never_shows_more(
+        denied in prop::collection::vec((prop::sample::select(PLACES), any::<bool>()), 1..4),
+        offline in any::<bool>(),
+    ) {
+        let tree = Tree::new();
+        let files = Files::of_host();
+        let before = if offline { tree.policy() } else { policy(&tree) };
+        let mut after = before.clone();
+        for (place, optional) in denied {
+            let path = tree.at(place).into();
+            after.filesystem.deny.push(PathRule { path, optional, ..before.filesystem.deny[0].clone() });
+        }
+        let (wide, narrow) = (seen(&before), seen(&after));
+        for place in PLACES {
+            let Ok(found) = files.resolve(Path::new(&tree.at(place))) else { continue };
+            let Some(has) = together(&narrow, &found.real) else { continue };
+            let had = together(&wide, &found.real).expect(place);
+            prop_assert!((had.write || !has.write) && (had.execute || !has.execute), "{place}");
+        }
+    }
+
     #[test]
     fn no_bounds_make_a_policy_wider(
         first in prop::collection::vec((prop::sample::select(PLACES), prop::sample::select(vec!["none", "read", "write"])), 0..6),

@@ -417,6 +417,20 @@ proptest! {
             prop_assert_eq!(run(&program, X86_64, number, arguments).0, naive(X86_64, number, arguments, &changes));
         }
     }
+
+    #[test]
+    fn adding_a_deny_never_allows_more(
+        changes in profile(),
+        more in profile(),
+        calls in prop::collection::vec((call_number(), prop::array::uniform6(argument())), 50),
+    ) {
+        let narrower = Syscalls { deny: [changes.deny.clone(), more.deny].concat(), ..changes.clone() };
+        let (wide, narrow) = (compile(&changes).unwrap(), compile(&narrower).unwrap());
+        for (number, arguments) in calls {
+            let allowed = |program: &[_]| run(program, X86_64, number, arguments).0 == ALLOW;
+            prop_assert!(!allowed(&narrow) || allowed(&wide), "{number} {arguments:?}");
+        }
+    }
 }
 
 #[test]

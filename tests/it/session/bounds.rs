@@ -138,6 +138,26 @@ fn a_policy_narrows_what_arguments_grant_and_is_not_looked_at_where_the_configur
     });
 }
 
+#[test]
+fn a_client_that_waits_to_be_asked_for_its_policy_is_asked() {
+    let scratch = Scratch::new();
+    let trees = tree(&scratch);
+    for (config, offered) in
+        [("client-policy = \"offer\"\n", json!({"codex/sandbox-state-meta": {}})), ("", Value::Null)]
+    {
+        let [data, _] = trees.clone();
+        session(&setup(&trees, config), |mut client| async move {
+            let capabilities = client.handshake(json!({})).await["result"]["capabilities"].clone();
+            assert_eq!(capabilities["experimental"], offered);
+            let meta = json!({"codex/sandbox-state-meta": {"sandboxPolicy": {"type": "read-only"}}});
+            let params = json!({"name": "change", "arguments": {"path": format!("{data}/a")}, "_meta": meta});
+            let changed = client.request(1, "tools/call", params).await;
+            assert!(REFUSALS.contains(&text(&changed)), "{changed}");
+            client
+        });
+    }
+}
+
 /// The next answer; the client's roots are said whenever somebody asks for them, and how often that was.
 async fn answered(client: &mut Client, roots: &Value) -> (Value, usize) {
     let mut asked = 0;
