@@ -97,6 +97,20 @@ fn a_path_lies_within_wherever_it_leads() {
     assert!(judge("path", &json!({"within": ["/data"]}), &json!("/data/away/../x")).is_err());
 }
 
+/// What is told to allow it allows it at once, however much is wrong with it.
+#[test]
+fn several_things_that_are_wrong_with_a_url_are_allowed_together() {
+    let rule = json!({"host": ["a.b"]});
+    for (url, told) in [
+        ("https://jt:6", "must have the host `a.b`"),
+        ("x://jt:6/y", "must have the scheme `https`"),
+        ("https://a.b:6", "must have the scheme's own port, or one of `port`"),
+        ("x://jt:65536", "must have the scheme `https`"),
+    ] {
+        assert_eq!(judge("url", &rule, &json!(url)), Err(told.to_owned()), "{url}");
+    }
+}
+
 #[test]
 fn a_url_leads_where_it_says() {
     all(

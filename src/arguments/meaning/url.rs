@@ -52,36 +52,43 @@ impl Allowed {
 
     pub(super) fn judge(&self, text: &str) -> Result<(), Unmeant> {
         let Parts { scheme, host, port } = parts(text).map_err(Unmeant::new)?;
-        if !self.schemes.contains(&scheme) {
-            let told = format!("must have the scheme {}", listed(self.schemes.iter().map(String::as_str)));
-            return Err(Unmeant { told, wider: Some(self.with(&[&scheme], &[], &[])) });
-        }
-        if !self.hosts.iter().any(|allowed| matches(allowed, &host)) {
-            let told = format!("must have the host {}", listed(self.hosts.iter().map(String::as_str)));
-            return Err(Unmeant { told, wider: Some(self.with(&[], &[&host], &[])) });
-        }
         let usual = match scheme.as_str() {
             "http" | "ws" => Some(80),
             "https" | "wss" => Some(443),
             "ftp" => Some(21),
             _ => None,
         };
-        match port.map(str::parse::<u64>) {
-            None => Ok(()),
-            Some(Ok(port)) if Some(port) == usual || self.ports.contains(&port) => Ok(()),
-            Some(port) => {
-                let told = "must have the scheme's own port, or one of `port`".to_owned();
-                let wider = port.ok().filter(|port| *port < 65536).map(|port| self.with(&[], &[], &[port]));
-                Err(Unmeant { told, wider })
+        let port = port.map(str::parse::<u64>);
+        let known_scheme = self.schemes.contains(&scheme);
+        let known_host = self.hosts.iter().any(|allowed| matches(allowed, &host));
+        let known_port = match &port {
+            None => true,
+            Some(port) => port.as_ref().is_ok_and(|port| Some(*port) == usual || self.ports.contains(port)),
+        };
+        let told = match (known_scheme, known_host, known_port) {
+            (true, true, true) => return Ok(()),
+            (false, ..) => {
+                format!("must have the scheme {}", listed(self.schemes.iter().map(String::as_str)))
             }
-        }
+            (_, false, _) => format!("must have the host {}", listed(self.hosts.iter().map(String::as_str))),
+            _ => "must have the scheme's own port, or one of `port`".to_owned(),
+        };
+        // One thing is told, and what would let the text through is said of all.
+        let more = |known: bool, text: &str| if known { Vec::new() } else { vec![text.to_owned()] };
+        let port = port.filter(|_| !known_port).map(|port| port.ok().filter(|port| *port < 65536));
+        let wider = match port {
+            Some(None) => None,
+            Some(Some(port)) => {
+                Some(self.with(&more(known_scheme, &scheme), &more(known_host, &host), &[port]))
+            }
+            None => Some(self.with(&more(known_scheme, &scheme), &more(known_host, &host), &[])),
+        };
+        Err(Unmeant { told, wider })
     }
 
     /// The keyword's value with more.
-    fn with(&self, scheme: &[&str], host: &[&str], port: &[u64]) -> Value {
-        let all = |known: &[String], more: &[&str]| -> Vec<String> {
-            known.iter().cloned().chain(more.iter().map(|text| (*text).to_owned())).collect()
-        };
+    fn with(&self, scheme: &[String], host: &[String], port: &[u64]) -> Value {
+        let all = |known: &[String], more: &[String]| [known, more].concat();
         let mut value = json!({"scheme": all(&self.schemes, scheme), "host": all(&self.hosts, host)});
         let ports = [&self.ports, port].concat();
         if let Some(members) = value.as_object_mut().filter(|_| !ports.is_empty()) {

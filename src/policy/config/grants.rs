@@ -94,7 +94,13 @@ fn purpose(file: &mut TomlFile<'_>, value: &Value<'_>) -> Option<Use> {
         "list" => Some(Use::List),
         other => {
             let message = format!("`{other}` is no kind of access");
-            file.mistake(&value.span(), &message, Some("write \"read\", \"write\" or \"list\""));
+            let hint = match other {
+                "connect" => {
+                    "a cell has no network; what a URL must be is said by `url` in the tool's `arguments`"
+                }
+                _ => "write \"read\", \"write\" or \"list\"",
+            };
+            file.mistake(&value.span(), &message, Some(hint));
             None
         }
     }
