@@ -6,6 +6,7 @@
 mod audit;
 pub mod definition;
 mod mistake;
+mod quarantine;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -15,6 +16,7 @@ use clap::ArgMatches;
 use clap::error::ErrorKind;
 use clap_complete::Shell;
 pub use mistake::CliError;
+pub use quarantine::{QuarantineArgs, QuarantineCommand};
 
 use crate::policy::Floor;
 
@@ -52,6 +54,8 @@ pub enum Invocation {
     Profile(ProfileArgs),
     /// `toolcell token`
     Token(TokenArgs),
+    /// `toolcell quarantine`
+    Quarantine(QuarantineArgs),
     /// `toolcell audit`
     Audit(AuditArgs),
     /// `toolcell demo`
@@ -321,6 +325,7 @@ fn invocation(command: &str, matches: &mut ArgMatches) -> Result<Invocation, Cli
         "doctor" => Invocation::Doctor(DoctorArgs { json: matches.get_flag("json"), fix: fix(matches) }),
         "profile" => Invocation::Profile(profile(matches)?),
         "token" => Invocation::Token(token(matches)?),
+        "quarantine" => Invocation::Quarantine(quarantine::quarantine(matches)?),
         "audit" => Invocation::Audit(audit::audit(matches)?),
         "demo" => Invocation::Demo(DemoArgs {
             json: matches.get_flag("json"),

@@ -153,6 +153,8 @@ pub enum Layer {
     Access,
     /// What a call's arguments must be, and a result's structured content.
     Arguments,
+    /// What keeps a tool out that was refused too much.
+    Quarantine,
 }
 
 impl Layer {
@@ -172,6 +174,7 @@ impl Layer {
             Self::Protocol => "protocol",
             Self::Access => "access",
             Self::Arguments => "arguments",
+            Self::Quarantine => "quarantine",
         }
     }
 }

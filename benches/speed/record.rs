@@ -41,6 +41,7 @@ fn measure(directory: &std::path::Path) -> Result<Times> {
         profile: "git-write".to_owned(),
         who: "inspector/1.0 uid 1000".to_owned(),
         identity: None,
+        trace: None,
     };
     let arguments = format!(r#"{{"name":"git_commit","arguments":{{"message":"{}"}}}}"#, "x".repeat(300));
     let parameters = RawValue::from_string(arguments)?;

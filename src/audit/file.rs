@@ -156,7 +156,10 @@ pub fn open_to_read(path: &Path) -> Result<File, FileError> {
 
 /// Opens a file to read and to write or append to, makes it if it is missing, and checks that only `owner` can read and
 /// write it.
-pub(super) fn open_private(path: &Path, owner: u32, append: bool) -> Result<File, FileError> {
+///
+/// # Errors
+/// When it cannot be opened, or is not such a file.
+pub fn open_private(path: &Path, owner: u32, append: bool) -> Result<File, FileError> {
     let mut options = OpenOptions::new();
     let (file, metadata) = open(options.read(true).write(true).append(append), path, owner)?;
     let mode = metadata.mode() & 0o7777;

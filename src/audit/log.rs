@@ -4,9 +4,9 @@
 //! `audit::signer` calls for checkpoints; docs/audit.md documents it. Never: drops a record in silence; runs a line into one that another writer left
 //! unfinished; goes back in the chain.
 
-use std::fs::{File, Metadata, TryLockError};
+use std::fs::{File, TryLockError};
 use std::io::{self, Write as _};
-use std::os::unix::fs::{FileExt as _, MetadataExt as _};
+use std::os::unix::fs::FileExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant, SystemTime};
@@ -24,7 +24,12 @@ use super::tail;
 
 /// How long another writer may hold the log. It needs microseconds; whoever holds it longer stops the call, not
 /// the supervisor.
-const PATIENCE: Duration = Duration::from_secs(1);
+pub(super) const PATIENCE: Duration = Duration::from_secs(1);
+
+/// How often it is looked whether the file is old.
+const LOOK: Duration = Duration::from_secs(60);
+/// How many bytes later a rotation that failed is tried again.
+const POSTPONED: u64 = 1024 * 1024;
 
 /// More bytes than the line of a checkpoint has.
 const KEPT: usize = 4096;
@@ -74,27 +79,46 @@ impl LogError {
     }
 }
 
-/// An open audit log. It is opened once, and rotated only then; a log that is renamed is followed.
-#[derive(Debug)]
+/// Opens the log that is at its path, for a process that may not open files itself.
+type Reopen = dyn Fn() -> io::Result<File> + Send + Sync;
+
+/// An open audit log. When it is large or old it is rotated, and whoever has it open goes on in the new file.
 pub struct Log {
     path: PathBuf,
+    owner: u32,
+    bounds: Bounds,
+    reopen: Option<Box<Reopen>>,
     /// The lock on the file keeps other processes out, this one the other threads, which share the file's lock.
     inner: Mutex<Inner>,
     /// What a person should know of how it was found.
     remarks: Vec<String>,
 }
 
+impl std::fmt::Debug for Log {
+    fn fmt(&self, formatter: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        formatter.debug_struct("Log").field("path", &self.path).finish_non_exhaustive()
+    }
+}
+
 #[derive(Debug)]
 struct Inner {
     file: Arc<File>,
-    /// The line of the last checkpoint is in here. A lock on it says that the log is open.
+    /// The line of the last checkpoint is in here.
     beside: Arc<File>,
+    /// The files before this one, that are not on the disk yet.
+    before: Vec<Arc<File>>,
     /// The number of the last record that is a checkpoint, as far as is known here.
     signed: u64,
     /// The last record that was read or written here.
     link: Link,
     /// How long the file was then; `None` when that is not known.
     length: Option<u64>,
+    /// It was not the first one, and nothing was written to it here.
+    turned: bool,
+    /// When it was looked whether the file is old.
+    looked: Instant,
+    /// How long it was when it could not be rotated.
+    postponed: Option<u64>,
 }
 
 impl Log {
@@ -107,55 +131,42 @@ impl Log {
         Self::open_within(path, owner, Bounds::default())
     }
 
-    /// The same with other bounds than the usual ones: a log that is out of them becomes an earlier file, unless another
-    /// process has it open.
+    /// The same with other bounds than the usual ones.
     ///
     /// # Errors
     /// When it cannot be opened.
     pub fn open_within(path: &Path, owner: u32, bounds: Bounds) -> Result<Self, LogError> {
-        let beside = Arc::new(open_private(&beside(path), owner, false)?);
-        let deadline = Instant::now() + PATIENCE;
-        let alone = match beside.try_lock() {
-            Ok(()) => true,
-            Err(TryLockError::WouldBlock) => false,
-            Err(TryLockError::Error(source)) => return Err(LogError::Lock { path: path.to_owned(), source }),
-        };
-        if !alone {
-            wait_for(path, || beside.try_lock_shared(), deadline)?;
+        let before = Self::as_it_is(path, owner, bounds)?;
+        if !rotate::turn(path, owner, bounds)? {
+            return Ok(before);
         }
-        let mut log = Self::as_it_is(path, owner, Arc::clone(&beside))?;
-        if alone {
-            let set_aside = {
-                let inner = log.inner.get_mut().unwrap_or_else(PoisonError::into_inner);
-                rotate::set_aside(path, &inner.file, bounds, SystemTime::now())
-            };
-            if set_aside.map_err(|source| LogError::Write { path: path.to_owned(), source })? {
-                let before = std::mem::take(&mut log.remarks);
-                log = Self::as_it_is(path, owner, Arc::clone(&beside))?;
-                log.remarks.splice(..0, before);
-            }
-            wait_for(path, || beside.try_lock_shared(), deadline)?;
-            // One lock is given up before the other is taken, and somebody else may have rotated in between.
-            if !log.is_at_its_path() {
-                log = Self::as_it_is(path, owner, Arc::clone(&beside))?;
-            }
-        }
-        Ok(log)
+        let log = Self::as_it_is(path, owner, bounds)?;
+        Ok(Self { remarks: [before.remarks, log.remarks].concat(), ..log })
     }
 
-    fn is_at_its_path(&self) -> bool {
-        let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        let place = |metadata: Metadata| (metadata.dev(), metadata.ino());
-        let (open, there) = (inner.file.metadata().map(place), std::fs::metadata(&self.path).map(place));
-        matches!((open, there), (Ok(open), Ok(there)) if open == there)
+    /// From here on this process may open no file: what is at the log's path it gets by `reopen`.
+    #[must_use]
+    pub fn reopening(self, reopen: impl Fn() -> io::Result<File> + Send + Sync + 'static) -> Self {
+        Self { reopen: Some(Box::new(reopen)), ..self }
+    }
+
+    /// The log that is at a path, rotated if it is time for it, for another writer.
+    ///
+    /// # Errors
+    /// When it cannot be opened or rotated.
+    pub fn fresh(path: &Path, owner: u32, bounds: Bounds) -> Result<File, LogError> {
+        // What is begun in it says where it goes on.
+        drop(Self::open_within(path, owner, bounds)?);
+        Ok(open_private(path, owner, true)?)
     }
 
     /// Opens the file, and finds out where the chain goes on.
-    fn as_it_is(path: &Path, owner: u32, beside: Arc<File>) -> Result<Self, LogError> {
+    fn as_it_is(path: &Path, owner: u32, bounds: Bounds) -> Result<Self, LogError> {
+        let beside = Arc::new(open_private(&beside(path), owner, false)?);
         let file = Arc::new(open_private(path, owner, true)?);
-        let inner = Mutex::new(Inner { file, beside, signed: 0, link: Link::default(), length: None });
-        let log = Self { path: path.to_owned(), inner, remarks: Vec::new() };
-        let remarks = log.locked(PATIENCE, |inner| inner.found(path))?;
+        let inner = Mutex::new(Inner::new(file, beside));
+        let log = Self { path: path.to_owned(), owner, bounds, reopen: None, inner, remarks: Vec::new() };
+        let remarks = log.with_file(PATIENCE, |inner| inner.found(path))?;
         Ok(Self { remarks, ..log })
     }
 
@@ -195,12 +206,16 @@ impl Log {
     /// # Errors
     /// When the disk says so.
     pub fn sync(&self) -> Result<(), LogError> {
-        let (file, beside) = {
+        let (files, before) = {
             let inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-            (Arc::clone(&inner.file), Arc::clone(&inner.beside))
+            let now = [Arc::clone(&inner.file), Arc::clone(&inner.beside)];
+            (inner.before.iter().cloned().chain(now).collect::<Vec<_>>(), inner.before.len())
         };
-        let synced = file.sync_data().and_then(|()| beside.sync_data());
-        synced.map_err(|source| LogError::Write { path: self.path.clone(), source })
+        let synced = files.iter().try_for_each(|file| file.sync_data());
+        synced.map_err(|source| LogError::Write { path: self.path.clone(), source })?;
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        inner.before.drain(..before);
+        Ok(())
     }
 
     fn write_within(&self, patience: Duration, record: &impl Serialize) -> Result<(), LogError> {
@@ -208,6 +223,7 @@ impl Log {
         self.locked(patience, |inner| inner.append(Some(line))).map(drop)
     }
 
+    /// Does something with the file that is at the log's path, under its lock.
     fn locked<T>(
         &self,
         patience: Duration,
@@ -215,18 +231,64 @@ impl Log {
     ) -> Result<T, LogError> {
         // A thread that panicked while it held the file left at worst an unfinished line.
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
+        let deadline = Instant::now() + patience;
+        loop {
+            wait_for(&self.path, || inner.file.try_lock(), deadline)?;
+            let moved = rotate::is_elsewhere(&self.path, &inner.file) || inner.is_bare();
+            if !moved && !inner.is_due(self.bounds) {
+                break;
+            }
+            self.unlock(&inner)?;
+            match self.current() {
+                Ok(file) => inner.turn(file),
+                // It can still be written to, and rotated later.
+                Err(_later) if !moved => {
+                    inner.looked = Instant::now();
+                    inner.postponed = inner.length;
+                }
+                Err(error) => return Err(error),
+            }
+            if Instant::now() >= deadline {
+                return Err(LogError::Busy(self.path.clone()));
+            }
+        }
+        let done = work(&mut inner);
+        let unlocked = self.unlock(&inner);
+        let done = done.map_err(|source| LogError::Write { path: self.path.clone(), source })?;
+        unlocked?;
+        Ok(done)
+    }
+
+    /// Does something with the file that is open, under its lock.
+    fn with_file<T>(
+        &self,
+        patience: Duration,
+        work: impl FnOnce(&mut Inner) -> io::Result<T>,
+    ) -> Result<T, LogError> {
+        let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         wait_for(&self.path, || inner.file.try_lock(), Instant::now() + patience)?;
         let done = work(&mut inner);
-        let unlocked = inner.file.unlock();
+        let unlocked = self.unlock(&inner);
         let done = done.map_err(|source| LogError::Write { path: self.path.clone(), source })?;
-        unlocked.map_err(|source| LogError::Lock { path: self.path.clone(), source })?;
+        unlocked?;
         Ok(done)
+    }
+
+    fn unlock(&self, inner: &Inner) -> Result<(), LogError> {
+        inner.file.unlock().map_err(|source| LogError::Lock { path: self.path.clone(), source })
+    }
+
+    fn current(&self) -> Result<File, LogError> {
+        match &self.reopen {
+            None => Self::fresh(&self.path, self.owner, self.bounds),
+            Some(reopen) => reopen().map_err(|source| LogError::Write { path: self.path.clone(), source }),
+        }
     }
 }
 
 /// Waits for a lock with a deadline. flock(2) has none, and tells nobody when a lock comes free, so this looks again and
 /// again.
-fn wait_for(
+pub(super) fn wait_for(
     path: &Path,
     lock: impl Fn() -> Result<(), TryLockError>,
     deadline: Instant,
@@ -246,6 +308,49 @@ fn wait_for(
 }
 
 impl Inner {
+    fn new(file: Arc<File>, beside: Arc<File>) -> Self {
+        Self {
+            file,
+            beside,
+            before: Vec::new(),
+            signed: 0,
+            link: Link::default(),
+            length: None,
+            turned: false,
+            looked: Instant::now(),
+            postponed: None,
+        }
+    }
+
+    /// Goes on in another file, whose beginning says where.
+    fn turn(&mut self, file: File) {
+        self.before.push(std::mem::replace(&mut self.file, Arc::new(file)));
+        self.length = None;
+        self.turned = true;
+        self.looked = Instant::now();
+        self.postponed = None;
+    }
+
+    /// It was rotated again since it was opened, and nobody has said yet where this file goes on from.
+    fn is_bare(&self) -> bool {
+        self.turned && self.file.metadata().is_ok_and(|metadata| metadata.len() == 0)
+    }
+
+    /// Whether it is time for a new file. Its age is looked at now and then only.
+    fn is_due(&mut self, bounds: Bounds) -> bool {
+        let large = self.length.is_some_and(|length| {
+            length >= bounds.size
+                && self.postponed.is_none_or(|then| length >= then.saturating_add(POSTPONED))
+        });
+        if large || self.looked.elapsed() < LOOK {
+            return large;
+        }
+        self.looked = Instant::now();
+        // What cannot be looked at is found out by who opens it.
+        self.postponed.is_none()
+            && rotate::is_due(&self.file, bounds, SystemTime::now()).is_ok_and(|due| due.is_some())
+    }
+
     /// Seals what is unfinished, goes on behind earlier files, and says what a person should know.
     fn found(&mut self, path: &Path) -> io::Result<Vec<String>> {
         let name = path.display();
@@ -314,6 +419,7 @@ impl Inner {
             return Err(error);
         }
         self.link = link;
+        self.turned = false;
         self.length = Some(length + u64::try_from(bytes.len()).map_err(io::Error::other)?);
         Ok((torn, bytes.split_off(before)))
     }
@@ -358,161 +464,4 @@ fn add(bytes: &mut Vec<u8>, link: Link, line: Vec<u8>) -> io::Result<Link> {
 }
 
 #[cfg(test)]
-mod tests {
-    use std::fs;
-
-    use serde_json::{Value, json};
-
-    use super::super::chain::{digest, sealed};
-    use super::super::test_directory::TestDirectory;
-    use super::*;
-    use crate::policy::tokens::to_hex;
-
-    fn lines(path: &Path) -> Vec<Value> {
-        let text = fs::read_to_string(path).unwrap();
-        assert!(text.ends_with('\n'));
-        text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
-    }
-
-    #[test]
-    fn writers_that_share_a_log_and_writers_that_do_not_leave_whole_lines() {
-        let directory = TestDirectory::new();
-        let path = directory.path.join("log");
-        let shared = Log::open(&path, directory.owner).unwrap();
-        std::thread::scope(|scope| {
-            for writer in 0..6 {
-                let (path, shared) = (&path, &shared);
-                scope.spawn(move || {
-                    let own = Log::open(path, directory.owner).unwrap();
-                    let log = if writer % 2 == 0 { shared } else { &own };
-                    for number in 0..100 {
-                        let filling = "\n".repeat(writer * 700 + number);
-                        log.write(&json!({ "writer": writer, "record": number, "text": filling })).unwrap();
-                    }
-                });
-            }
-        });
-        let lines = lines(&path);
-        assert_eq!(lines.len(), 600);
-        for writer in 0..6 {
-            let own: Vec<_> = lines.iter().filter(|line| line["writer"] == writer).collect();
-            assert!(own.iter().map(|line| line["record"].as_u64().unwrap()).eq(0..100));
-        }
-        assert!(lines.iter().map(|line| line["number"].as_u64().unwrap()).eq(1..=600));
-    }
-
-    #[test]
-    fn an_unfinished_line_is_sealed_by_the_next_record_or_start() {
-        let directory = TestDirectory::new();
-        let path = directory.path.join("log");
-        let log = Log::open(&path, directory.owner).unwrap();
-        assert!(log.remarks().is_empty());
-        log.write(&json!({"a": 1})).unwrap();
-        let tear = |text: &[u8]| File::options().append(true).open(&path).unwrap().write_all(text).unwrap();
-        tear(b"{\"torn\":");
-        log.write(&json!({"a": 2})).unwrap();
-        tear(b"\n\nx");
-        let log = Log::open(&path, directory.owner).unwrap();
-        assert!(log.remarks()[0].contains("3 bytes"));
-        log.write(&json!({"a": 3})).unwrap();
-
-        let text = fs::read_to_string(&path).unwrap();
-        let lines: Vec<&str> = text.lines().collect();
-        assert_eq!((lines[1], lines[4], lines[5], lines[6]), ("{\"torn\":", "", "", "x"));
-        let events: Vec<Value> = [2, 7].map(|at| serde_json::from_str(lines[at]).unwrap()).into();
-        assert_eq!(events[0]["event"], "torn");
-        assert_eq!((&events[0]["bytes"], &events[1]["bytes"]), (&json!(9), &json!(4)));
-        assert_eq!(events[1]["sha256"], to_hex(&digest(b"\n\nx\n")));
-        let numbers: Vec<u64> =
-            lines.iter().filter_map(|line| Some(sealed(line.as_bytes())?.link.number)).collect();
-        assert_eq!(numbers, [1, 2, 3, 4, 5]);
-    }
-
-    #[test]
-    fn a_log_that_is_emptied_goes_on_with_its_numbers() {
-        let directory = TestDirectory::new();
-        let path = directory.path.join("log");
-        let log = Log::open(&path, directory.owner).unwrap();
-        log.write(&json!({"a": 1})).unwrap();
-        log.write(&json!({"a": 2})).unwrap();
-        File::create(&path).unwrap();
-        log.write(&json!({"a": 3})).unwrap();
-        assert_eq!(lines(&path)[0]["number"], 3);
-    }
-
-    #[test]
-    fn a_large_or_old_log_becomes_an_earlier_file_unless_somebody_has_it_open() {
-        let directory = TestDirectory::new();
-        let path = directory.path.join("log");
-        let large = Bounds { size: 1, ..Bounds::default() };
-        let old = Bounds { age: Duration::ZERO, ..Bounds::default() };
-        let open = |bounds| Log::open_within(&path, directory.owner, bounds).unwrap();
-        let record = || json!({"event": "started", "time": "2026-11-22T14:05:09.000123Z"});
-        // There is nothing to set aside yet.
-        drop(open(large));
-        let first = open(Bounds::default());
-        first.write(&record()).unwrap();
-        first.write(&record()).unwrap();
-        let second = open(large);
-        second.write(&record()).unwrap();
-        assert_eq!(first.files(), [path.clone(), directory.path.join("log.checkpoint")]);
-        drop((first, second));
-
-        for bounds in [large, old] {
-            let log = open(bounds);
-            log.write(&record()).unwrap();
-        }
-        drop(open(Bounds::default()));
-        let earlier = rotate::earlier(&path).unwrap();
-        assert_eq!(earlier, ["log.1", "log.4"].map(|name| directory.path.join(name)));
-        let numbers = |path: &Path| -> Vec<u64> {
-            lines(path).iter().map(|line| line["number"].as_u64().unwrap()).collect()
-        };
-        assert_eq!(numbers(&earlier[0]), [1, 2, 3]);
-        assert_eq!((numbers(&earlier[1]), numbers(&path)), (vec![4, 5], vec![6, 7]));
-        let continued = &lines(&path)[0];
-        assert_eq!((&continued["event"], &continued["count"]), (&json!("continued"), &json!(5)));
-        assert_eq!(continued["previous"], "log.4");
-        // Killed between the two steps: the file is not there.
-        fs::remove_file(&path).unwrap();
-        fs::remove_file(directory.path.join("log.checkpoint")).unwrap();
-        open(Bounds::default()).write(&record()).unwrap();
-        assert_eq!(numbers(&path), [6, 7]);
-    }
-
-    #[test]
-    fn a_full_disk_is_an_error() {
-        let file = File::options().read(true).append(true).open("/dev/full").unwrap();
-        let file = Arc::new(file);
-        let mut full =
-            Inner { beside: Arc::clone(&file), file, signed: 0, link: Link::default(), length: None };
-        let source = full.append(Some(b"{\"a\":1}\n".to_vec())).unwrap_err();
-        assert_eq!(source.kind(), io::ErrorKind::StorageFull);
-        assert_eq!(full.link, Link::default());
-        let error = LogError::Write { path: PathBuf::from("/var/log/x"), source };
-        assert!(error.hint().unwrap().starts_with("make room"));
-    }
-
-    #[test]
-    fn what_is_no_object_is_no_record() {
-        let directory = TestDirectory::new();
-        let path = directory.path.join("log");
-        let log = Log::open(&path, directory.owner).unwrap();
-        assert!(matches!(log.write(&1), Err(LogError::Write { .. })));
-        assert_eq!(fs::read(&path).unwrap(), b"");
-    }
-
-    #[test]
-    fn a_lock_that_is_kept_stops_the_call_and_not_the_supervisor() {
-        let directory = TestDirectory::new();
-        let path = directory.path.join("log");
-        let log = Log::open(&path, directory.owner).unwrap();
-        let holder = File::open(&path).unwrap();
-        holder.lock().unwrap();
-        let error = log.write_within(Duration::ZERO, &json!({"a": 1})).unwrap_err();
-        assert!(matches!(error, LogError::Busy(_)) && error.hint().is_some());
-        drop(holder);
-        log.write(&json!({"a": 2})).unwrap();
-        assert_eq!(lines(&path)[0]["a"], 2);
-    }
-}
+mod tests;

@@ -8,6 +8,7 @@
 mod chain;
 mod checkpoint;
 mod file;
+mod guarded;
 mod key;
 mod line;
 mod log;
@@ -24,13 +25,16 @@ mod verify;
 
 pub use chain::{Hash, Link};
 pub use checkpoint::{Checkpoint, beside};
-pub use file::{FileError, KEY, LOG, Report, make_directory_for, open_to_read, state_directory};
+pub use file::{
+    FileError, KEY, LOG, Report, make_directory_for, open_private, open_to_read, state_directory,
+};
+pub use guarded::{ALERT_SCHEMA, Alert, Alerted, Hook, Quarantined, Rule};
 pub use key::{Key, KeyError, Public};
 pub use line::to_line;
 pub use log::{Log, LogError};
 pub use parameters::Parameters;
 pub use record::{Continued, Ended, Finished, SCHEMA, Started, Torn};
-pub use rotate::{Bounds, earlier};
+pub use rotate::{Bounds, earlier, is_elsewhere, open_all};
 pub use signer::Signer;
 pub use stamp::{CallIds, rfc3339};
 pub use summary::{Figures, Refusal, Spread, Summary, Tool, caller_of, status_name, tool_of};

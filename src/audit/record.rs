@@ -224,7 +224,7 @@ impl Finished {
 }
 
 fn bounded_call(call: &Call, redact: &[String]) -> Call {
-    let Call { id, server, method, target, profile, who, identity } = call;
+    let Call { id, server, method, target, profile, who, identity, trace } = call;
     let hidden = target_is_redacted(method, redact);
     Call {
         id: bounded(id),
@@ -234,6 +234,8 @@ fn bounded_call(call: &Call, redact: &[String]) -> Call {
         profile: bounded(profile),
         who: bounded(who),
         identity: identity.as_deref().map(bounded),
+        // It has a bound, and no text of anybody's.
+        trace: trace.clone(),
     }
 }
 

@@ -2,17 +2,20 @@
 //!
 //! An earlier file is called like the log, with the number of its first record behind it, and is never written to again.
 //!
-//! Neighbours: `audit::log` rotates when it opens a log that nobody else has open, `commands::audit` reads them all.
-//! Never: removes a file.
+//! Neighbours: `audit::log` rotates when it opens a log or has written much to it, `commands::audit` reads them all.
+//! Never: removes a file; changes the name of a file that somebody is writing to at the moment.
 
-use std::fs::{self, File};
+use std::fs::{self, File, Metadata};
 use std::io::{self, BufRead as _, BufReader};
+use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
-use std::time::{Duration, SystemTime};
+use std::time::{Duration, Instant, SystemTime};
 
 use serde::Deserialize;
 
 use super::chain::{Link, sealed};
+use super::file::{FileError, open_private, open_to_read};
+use super::log::{LogError, PATIENCE, wait_for};
 use super::stamp::rfc3339;
 use super::tail;
 
@@ -52,10 +55,29 @@ pub fn earlier(log: &Path) -> io::Result<Vec<PathBuf>> {
     Ok(found.into_iter().map(|(_, path)| path).collect())
 }
 
-/// Where an earlier file ends.
+/// Where an earlier file ends. Who appends to it at this moment does so before there was a file after it, and is waited
+/// for; nobody begins to any more.
 pub(super) fn end_of(path: &Path) -> io::Result<Option<Link>> {
     let file = File::open(path)?;
+    wait_for(path, || file.try_lock_shared(), Instant::now() + PATIENCE).map_err(io::Error::other)?;
     Ok(tail::find(&file, file.metadata()?.len())?.link)
+}
+
+/// Whether a file is the log no more: another one is at its path, or nothing at the moment, and it is an earlier one. One that
+/// somebody else moved away is followed.
+#[must_use]
+pub fn is_elsewhere(log: &Path, file: &File) -> bool {
+    let place = |metadata: Metadata| (metadata.dev(), metadata.ino());
+    let Ok(open) = file.metadata().map(place) else { return false };
+    let is_it = |path: &Path| fs::metadata(path).map(place).map(|there| there == open);
+    match is_it(log) {
+        Ok(same) => !same,
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let earlier = earlier(log).unwrap_or_default();
+            earlier.iter().any(|path| is_it(path).unwrap_or(false))
+        }
+        Err(_unseen) => false,
+    }
 }
 
 #[derive(Deserialize)]
@@ -63,15 +85,15 @@ struct Dated {
     time: String,
 }
 
-/// Gives a log that is large or old the name of an earlier file, and says so. Nobody else may have it open.
-pub(super) fn set_aside(log: &Path, file: &File, bounds: Bounds, now: SystemTime) -> io::Result<bool> {
-    let mut lines = BufReader::new(file);
+/// The number of the first record of a log that is large or old.
+pub(super) fn is_due(file: &File, bounds: Bounds, now: SystemTime) -> io::Result<Option<u64>> {
+    let mut lines = BufReader::new(Whole { file, at: 0 });
     let mut line = Vec::new();
     // The first whole record; what stands before it was sealed by it.
     let first = loop {
         line.clear();
         if lines.read_until(b'\n', &mut line)? == 0 {
-            return Ok(false);
+            return Ok(None);
         }
         if let Some(first) = line.strip_suffix(b"\n").and_then(sealed) {
             break first.link.number;
@@ -79,17 +101,62 @@ pub(super) fn set_aside(log: &Path, file: &File, bounds: Bounds, now: SystemTime
     };
     let oldest = now.checked_sub(bounds.age).map(rfc3339).unwrap_or_default();
     let old = serde_json::from_slice::<Dated>(&line).is_ok_and(|dated| dated.time < oldest);
-    if !old && file.metadata()?.len() < bounds.size {
-        return Ok(false);
+    Ok((old || file.metadata()?.len() >= bounds.size).then_some(first))
+}
+
+/// A file from its beginning, wherever its position is.
+struct Whole<'a> {
+    file: &'a File,
+    at: u64,
+}
+
+impl io::Read for Whole<'_> {
+    fn read(&mut self, buffer: &mut [u8]) -> io::Result<usize> {
+        let count = self.file.read_at(buffer, self.at)?;
+        self.at += u64::try_from(count).map_err(io::Error::other)?;
+        Ok(count)
     }
+}
+
+/// Gives a log that is large or old the name of an earlier file, and makes a new one. Whoever has it open sees that another
+/// is at its path, once this has given up the lock. Says whether it was so.
+pub(super) fn turn(log: &Path, owner: u32, bounds: Bounds) -> Result<bool, LogError> {
+    let failed = |source| LogError::Write { path: log.to_owned(), source };
+    let file = open_private(log, owner, true)?;
+    wait_for(log, || file.try_lock(), Instant::now() + PATIENCE)?;
+    if is_elsewhere(log, &file) {
+        // Somebody else was first.
+        return Ok(true);
+    }
+    let Some(first) = is_due(&file, bounds, SystemTime::now()).map_err(failed)? else { return Ok(false) };
     let mut name = log.as_os_str().to_owned();
     name.push(format!(".{first}"));
     if fs::symlink_metadata(&name).is_ok() {
-        return Err(io::Error::new(
+        let source = io::Error::new(
             io::ErrorKind::AlreadyExists,
             format!("`{}` exists already", name.to_string_lossy()),
-        ));
+        );
+        return Err(failed(source));
     }
-    fs::rename(log, name)?;
+    fs::rename(log, name).map_err(failed)?;
+    drop(open_private(log, owner, true)?);
     Ok(true)
+}
+
+/// Opens a log with all its earlier files, in their order, as they are at one moment.
+///
+/// # Errors
+/// When one cannot be opened.
+pub fn open_all(log: &Path) -> Result<Vec<(PathBuf, File)>, FileError> {
+    let list = || earlier(log).map_err(|source| FileError::Open { path: log.to_owned(), source });
+    loop {
+        let mut paths = list()?;
+        paths.push(log.to_owned());
+        let open = |path: PathBuf| open_to_read(&path).map(|file| (path, file));
+        let files: Vec<_> = paths.into_iter().map(open).collect::<Result<_, _>>()?;
+        // If it was rotated meanwhile, what was in it is missing.
+        if list()?.len() + 1 == files.len() {
+            return Ok(files);
+        }
+    }
 }

@@ -239,6 +239,7 @@ mod tests {
             profile: "default".to_owned(),
             who: "c/1 uid 0".to_owned(),
             identity: identity.map(str::to_owned),
+            trace: None,
         };
         let ended = Ended {
             now: SystemTime::UNIX_EPOCH,

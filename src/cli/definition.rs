@@ -5,6 +5,7 @@
 
 mod audit;
 mod options;
+mod quarantine;
 mod token;
 
 use std::ffi::OsString;
@@ -71,6 +72,11 @@ pub fn command() -> Command {
             Command::new("token")
                 .about("Make, list and revoke the tokens by which clients show who they are")
                 .defer(token::token),
+        )
+        .subcommand(
+            Command::new("quarantine")
+                .about("List the tools that are kept out, and let one run again")
+                .defer(quarantine::quarantine),
         )
         .subcommand(
             Command::new("audit").about("Verify and read the audit log, and show the key that signs it").defer(audit::audit),

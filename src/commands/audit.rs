@@ -88,9 +88,9 @@ pub(super) fn file_failed(error: FileError) -> Failure {
     Failure::new(Ending::Audit, error).hint(hint)
 }
 
-/// A log that cannot be read is another matter than one that cannot be written.
-fn open_to_read(path: &Path) -> Result<File, Failure> {
-    audit::open_to_read(path).map_err(|error| {
+/// All files of a log, in their order. One that cannot be read is another matter than one that cannot be written.
+fn open_all(log: &Path) -> Result<Vec<(PathBuf, File)>, Failure> {
+    audit::open_all(log).map_err(|error| {
         let hint = match &error {
             FileError::Open { source, .. } if source.kind() == io::ErrorKind::NotFound => {
                 Some("nothing was recorded yet, or the log lies elsewhere: name it".to_owned())

@@ -79,6 +79,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> 
         profile: policy.name.clone(),
         who: format!("uid {owner}"),
         identity: None,
+        trace: None,
     };
     own::confine_launcher().map_err(|errno| Failure::new(Ending::Cell, errno))?;
     let prepared = Prepared::new(composed.plan).map_err(|error| cell_failed(&error, &call))?;

@@ -10,6 +10,7 @@ mod doctor;
 mod exec;
 mod man;
 mod profile;
+mod quarantine;
 mod quiet;
 mod run;
 mod token;
@@ -60,6 +61,7 @@ fn dispatch(invocation: Invocation, color: ColorChoice, begun: Option<Begun>) ->
         Invocation::Profile(args) => profile::run(&args, color),
         Invocation::Run(args) => run::run(&args, color),
         Invocation::Token(args) => token::run(&args),
+        Invocation::Quarantine(args) => quarantine::run(&args),
         Invocation::Audit(args) => audit::run(&args, color),
         Invocation::Demo(DemoArgs { json, floor, without_cell, around }) => {
             let around = if without_cell { Around::Command(around) } else { Around::Cell };

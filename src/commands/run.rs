@@ -3,6 +3,9 @@
 //! Neighbours: starts the launcher, composes grants, opens the audit log, and hands over to `session`. Never: reads
 //! stdin or writes stdout itself.
 
+mod guarding;
+mod recording;
+
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -12,17 +15,17 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::SystemTime;
 
+use recording::Recording;
 use serde_json::Value;
-use serde_json::value::RawValue;
 
 use super::compose::{self, DEFAULT_PROFILE, Surroundings};
 use crate::access::{Gate, Nonces, Now, TOKEN_VARIABLE};
 use crate::arguments::Fault;
-use crate::audit::{self, CallIds, Ended, Key, Log, LogError, Signer, Started};
-use crate::call::Call;
+use crate::audit::{self, CallIds, Log, LogError};
 use crate::cli::{ColorChoice, RunArgs, Server};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
+use crate::guard::{self, Guard};
 use crate::host::Facts;
 use crate::host::bounded::bounded;
 use crate::host::narrow::{Unfit, narrowed};
@@ -33,13 +36,16 @@ use crate::launch::supervisor::Launcher;
 use crate::launch::{launcher, own};
 use crate::mcp::stdio;
 use crate::outcome::Granted;
+use crate::policy::add::Additions;
 use crate::policy::bounds::Bounds;
 use crate::policy::config::access::{Access, Mode};
+use crate::policy::config::guard::Guarding;
 use crate::policy::config::{Heeded, Results, Tool, Validate};
 use crate::policy::files::FilesError;
 use crate::policy::{Floor, Policy, config};
-use crate::session::{self, Finished, Grant, NoGrant, Options, Profiles, Records};
+use crate::session::{self, Grant, NoGrant, Options, Profiles};
 use crate::sys::{descriptor, environment, identity, process};
+use crate::text::escape;
 
 /// Serves until the client closes its side.
 pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure> {
@@ -60,7 +66,8 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let gate = gate(&served, &surroundings, token)?;
     additions.env.extend(served.env.clone());
     let runtime = surroundings.runtime(&served.command)?;
-    let log = open_log(args.shared.audit.as_ref())?;
+    let path = log_path(args.shared.audit.as_ref())?;
+    let log = Log::open(&path, identity::effective().0).map_err(log_failed)?;
     for remark in log.remarks() {
         diag::warn(color, remark, None);
     }
@@ -74,26 +81,36 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
             let needed = runtime.view.iter().map(|needed| needed.path.as_path());
             surroundings.library.keep_keys(&policy, needed).map_err(files_failed)?;
         }
+        let needed = runtime.view.iter().map(|needed| needed.path.as_path());
+        guarding::keep(&served.guarding, &surroundings.library, &policy, needed)?;
         policies.insert(profile.to_owned(), Arc::new(policy));
     }
+    let less = less(&served, &surroundings, &additions, &own, &policies)?;
+    let duty = guarding::duty(&served, &surroundings.library, &path)?;
     surroundings.run_beside(policies.values().map(|policy| &**policy));
     // Only a profile that accepts to do without asks for it; now, because it takes a process with one thread.
     if policies.values().any(|policy| policy.floor == Floor::Landlock) {
         facts.try_namespaces();
     }
-    let profiles = Granting { surroundings, runtime, facts, served, policies, made: RefCell::default() };
+    let profiles =
+        Granting { surroundings, runtime, facts, served, policies, less, made: RefCell::default() };
     // What cannot work is refused now, not at the first call.
     let mut plans = Vec::new();
     for profile in profiles.policies.keys() {
-        let (grant, remarks) = profiles.resolve(profile)?;
+        let (grant, remarks) = profiles.resolve(profile, false)?;
         plans.push(grant.plan);
         for remark in remarks {
             diag::warn(color, &remark, None);
+        }
+        if profiles.served.guarding.quarantine.is_some() {
+            plans.push(profiles.resolve(profile, true)?.0.plan);
         }
     }
     let jobs = compose::jobs(args.jobs.as_ref())?;
     // For hints to come, before they can no longer be read.
     Clues::of_process();
+    // While this process has one thread.
+    let guard = guard::start(duty).map_err(|errno| Failure::new(Ending::Cell, errno))?;
     let ids = CallIds::new(SystemTime::now(), process::pid());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -107,6 +124,10 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
             Failure::new(Ending::Cell, error).hint(hint)
         })?;
         drop(plans);
+        let notice = move |text: &str| diag::warn(color, &escape(text), None);
+        let guard = Guard::new(guard, notice).map_err(|errno| Failure::new(Ending::Cell, errno))?;
+        let files = guard.files();
+        let log = log.reopening(move || files.log());
         let options = Options {
             server: profiles.served.name.clone(),
             user: format!("uid {}", identity::effective().0),
@@ -115,8 +136,10 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
             launcher,
             profiles: Box::new(profiles),
             gate,
+            guard: guard.clone(),
             records: Box::new(
-                Recording::new(log, key, color).map_err(|error| Failure::new(Ending::Audit, error))?,
+                Recording::new(log, key, guard.clone(), color)
+                    .map_err(|error| Failure::new(Ending::Audit, error))?,
             ),
             notice: Box::new(move |text| diag::warn(color, text, None)),
         };
@@ -124,7 +147,9 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
         let _as_it_is = descriptor::widen_pipe(io::stdout().as_fd(), ANSWER_PIPE).is_err();
         let stdin = stdio::stdin().map_err(|error| Failure::new(Ending::Other, error))?;
         let stdout = stdio::stdout().map_err(|error| Failure::new(Ending::Other, error))?;
-        session::serve(options, stdin, stdout).await.map_err(|error| Failure::new(Ending::Other, error))
+        let served = session::serve(options, stdin, stdout).await;
+        guard.finish().await;
+        served.map_err(|error| Failure::new(Ending::Other, error))
     });
     // A thread that still reads a client's terminal must not keep the process.
     runtime.shutdown_background();
@@ -143,6 +168,7 @@ struct Served {
     results: Option<Results>,
     heeded: Heeded,
     access: Access,
+    guarding: Guarding,
 }
 
 /// What stands before the server. The token is compared with the known ones, and forgotten.
@@ -204,6 +230,7 @@ impl Served {
             results: server.results,
             heeded: server.heeded,
             access: config.access.clone(),
+            guarding: config.guarding.clone(),
         })
     }
 
@@ -224,6 +251,7 @@ impl Served {
             results: None,
             heeded: Heeded::default(),
             access: Access::default(),
+            guarding: Guarding::default(),
         })
     }
 
@@ -265,18 +293,21 @@ struct Granting {
     facts: Facts,
     served: Served,
     policies: BTreeMap<String, Arc<Policy>>,
-    made: RefCell<BTreeMap<String, (View, Grant)>>,
+    /// The same for calls that are tried.
+    less: BTreeMap<String, Arc<Policy>>,
+    made: RefCell<BTreeMap<(String, bool), (View, Grant)>>,
 }
 
 impl Granting {
-    fn policy(&self, profile: &str) -> Result<&Arc<Policy>, Failure> {
-        self.policies.get(profile).ok_or_else(|| {
+    fn policy(&self, profile: &str, less: bool) -> Result<&Arc<Policy>, Failure> {
+        let policies = if less { &self.less } else { &self.policies };
+        policies.get(profile).ok_or_else(|| {
             Failure::new(Ending::Configuration, format!("profile `{profile}` was not read at the start"))
         })
     }
 
-    fn resolve(&self, profile: &str) -> Result<(Grant, Vec<String>), Failure> {
-        let policy = self.policy(profile)?;
+    fn resolve(&self, profile: &str, less: bool) -> Result<(Grant, Vec<String>), Failure> {
+        let policy = self.policy(profile, less)?;
         let composed = self.surroundings.plan(policy, &self.runtime, &self.facts)?;
         let grant = Grant {
             plan: Arc::new(composed.plan),
@@ -284,7 +315,7 @@ impl Granting {
             once: false,
             granted: Vec::new(),
         };
-        self.made.borrow_mut().insert(profile.to_owned(), (composed.view, grant.clone()));
+        self.made.borrow_mut().insert((profile.to_owned(), less), (composed.view, grant.clone()));
         Ok((grant, composed.remarks))
     }
 }
@@ -301,13 +332,13 @@ impl Granting {
     /// The grant of a call whose arguments or client say what it sees. `None`: they say nothing of the profile's.
     fn of_call(
         &self,
-        profile: &str,
+        (profile, less): (&str, bool),
         tool: Option<&Tool>,
         params: Option<&[u8]>,
         bounds: &[Bounds],
     ) -> Result<Option<Grant>, NoGrant> {
         let of_host = |failure: Failure| NoGrant::Host(failure.render(false));
-        let policy = self.policy(profile).map_err(of_host)?;
+        let policy = self.policy(profile, less).map_err(of_host)?;
         let files = &self.surroundings.world.files;
         let mut left = Policy::clone(policy);
         for bounds in bounds {
@@ -413,25 +444,26 @@ impl Profiles for Granting {
         target: Option<&str>,
         params: Option<&[u8]>,
         bounds: &[Bounds],
+        less: bool,
     ) -> Result<Grant, NoGrant> {
         let profile = self.served.profile_for(method, target);
         // A path that was made, removed or replaced since the last call changes the plan.
         self.surroundings.world.files.forget();
         let tool = self.served.tool(method, target).filter(|tool| !tool.grants.is_empty());
         if (tool.is_some() || !bounds.is_empty())
-            && let Some(grant) = self.of_call(profile, tool, params, bounds)?
+            && let Some(grant) = self.of_call((profile, less), tool, params, bounds)?
         {
             return Ok(grant);
         }
         let kept = self
             .made
             .borrow()
-            .get(profile)
+            .get(&(profile.to_owned(), less))
             .cloned()
             .filter(|(view, grant)| self.surroundings.view(&grant.policy).is_ok_and(|now| now == *view));
         match kept {
             Some((_, grant)) => Ok(grant),
-            None => match self.resolve(profile) {
+            None => match self.resolve(profile, less) {
                 Ok((grant, _)) => Ok(grant),
                 Err(failure) => Err(NoGrant::Host(failure.render(false))),
             },
@@ -444,86 +476,35 @@ fn log_failed(error: LogError) -> Failure {
     Failure::new(Ending::Audit, error).hint(hint)
 }
 
-/// The log that was named, else the one in the user's state directory.
-fn open_log(named: Option<&PathBuf>) -> Result<Log, Failure> {
-    let owner = identity::effective().0;
+/// Where the log that was named is, else the one in the user's state directory.
+fn log_path(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
     if let Some(path) = named {
-        return Log::open(path, owner).map_err(log_failed);
+        return Ok(path.clone());
     }
     let path = super::audit::default_log()
         .map_err(|failure| failure.hint(Some("name one with `--audit FILE`".to_owned())))?;
     audit::make_directory_for(&path).map_err(super::audit::file_failed)?;
-    Log::open(&path, owner).map_err(log_failed)
+    Ok(path)
 }
 
-struct Recording {
-    log: Arc<Log>,
-    signer: Signer,
-}
-
-impl Recording {
-    /// With a thread that signs; it is confined like the one that starts it.
-    fn new(log: Log, key: Option<Key>, color: ColorChoice) -> io::Result<Self> {
-        let log = Arc::new(log);
-        let signer = Signer::start(Arc::clone(&log), key, move |error| {
-            let cause =
-                std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
-            diag::warn(color, &format!("records are not signed or synced yet: {error}{cause}"), None);
-        })?;
-        Ok(Self { log, signer })
-    }
-
-    fn write(&self, record: &impl serde::Serialize) -> io::Result<()> {
-        self.log.write(record).map_err(io::Error::other)?;
-        self.signer.recorded();
-        Ok(())
-    }
+/// The policies of calls that are tried, where tools may come to that.
+fn less(
+    served: &Served,
+    surroundings: &Surroundings,
+    additions: &Additions,
+    own: &[(&str, &Path)],
+    policies: &BTreeMap<String, Arc<Policy>>,
+) -> Result<BTreeMap<String, Arc<Policy>>, Failure> {
+    let Some(quarantine) = &served.guarding.quarantine else { return Ok(BTreeMap::new()) };
+    let Some(named) = &quarantine.profile else {
+        let less = policies.iter().map(|(name, policy)| (name.clone(), Arc::new(policy.tightened())));
+        return Ok(less.collect());
+    };
+    // What was typed may add to what a tool has, and not to what one has that is tried.
+    let additions = Additions { env: additions.env.clone(), floor: additions.floor, ..Additions::default() };
+    let policy = Arc::new(surroundings.policy_without(named, &additions, own)?);
+    Ok(policies.keys().map(|name| (name.clone(), Arc::clone(&policy))).collect())
 }
 
 /// Bytes in the pipe to the client, at least: as many as in the one from a payload.
 const ANSWER_PIPE: libc::c_int = 256 * 1024;
-
-/// Parameters of a call whose policy is not known are not written.
-const EVERYTHING: &str = "";
-
-fn ended(finished: &Finished) -> Ended {
-    Ended {
-        now: SystemTime::now(),
-        duration: finished.duration,
-        status: finished.status.clone(),
-        usage: finished.usage.clone(),
-        violations: finished.violations.clone(),
-        receipt: finished.receipt.clone(),
-        stderr: finished.stderr.join("\n").into_bytes(),
-    }
-}
-
-impl Records for Recording {
-    fn started(
-        &self,
-        call: &Call,
-        policy: Option<&Policy>,
-        params: Option<&RawValue>,
-        granted: &[Granted],
-    ) -> io::Result<()> {
-        let all = [EVERYTHING.to_owned()];
-        let redact = policy.map_or(all.as_slice(), |policy| &policy.audit.redact);
-        let started = Started::new(call, params, redact, SystemTime::now());
-        self.write(&started.with_granted(granted, redact))
-    }
-
-    fn finished(&self, call: &Call, policy: Option<&Policy>, finished: &Finished) -> io::Result<()> {
-        let all = [EVERYTHING.to_owned()];
-        let redact = policy.map_or(all.as_slice(), |policy| &policy.audit.redact);
-        self.write(&audit::Finished::new(call, redact, ended(finished)))
-    }
-
-    fn refused(&self, call: &Call, finished: &Finished) -> io::Result<()> {
-        self.started(call, None, None, &[])?;
-        // Names of tools and prompts are no data; what names a resource is.
-        let all = [EVERYTHING.to_owned()];
-        let redact =
-            if matches!(call.method.as_str(), "tools/call" | "prompts/get") { &[][..] } else { &all };
-        self.write(&audit::Finished::new(call, redact, ended(finished)))
-    }
-}

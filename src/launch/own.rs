@@ -71,6 +71,15 @@ pub fn confine_launcher() -> Result<()> {
     close_up(OF_LAUNCHER)
 }
 
+/// For the guard, which may open files and start the program that is told of alerts; that gains no privileges either.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn confine_guard() -> Result<()> {
+    filter_launcher()?;
+    close_up(OF_SUPERVISOR)
+}
+
 /// No program that this process starts gains privileges, and nobody but root reads its memory or traces it.
 fn close_up(capabilities: u64) -> Result<()> {
     process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;

@@ -68,7 +68,8 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
             | Layer::Output
             | Layer::Protocol
             | Layer::Access
-            | Layer::Arguments => continue,
+            | Layer::Arguments
+            | Layer::Quarantine => continue,
         };
         let saw = check.map_err(|(object, errno)| failed(*layer, object, errno))?;
         seen.insert(layer.name().to_owned(), saw);
@@ -110,7 +111,8 @@ fn coverage(layers: &[Layer], observed: Option<Observe>) -> BTreeMap<String, Cov
         | Layer::Output
         | Layer::Protocol
         | Layer::Access
-        | Layer::Arguments => Coverage::Complete,
+        | Layer::Arguments
+        | Layer::Quarantine => Coverage::Complete,
         Layer::Rlimit => Coverage::Sampled,
         Layer::Namespaces | Layer::Root | Layer::Landlock | Layer::Seccomp | Layer::Capabilities => {
             Coverage::Blind

@@ -8,6 +8,7 @@ use std::ops::Range;
 
 use super::object::{self, Member};
 use super::scan::Scanner;
+use crate::call::Trace;
 
 /// The member of `_meta` that marks a message of a modern client.
 pub const META_PROTOCOL_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
@@ -189,6 +190,8 @@ pub struct Meta {
     pub progress: Option<Id>,
     /// The client's `name/version`, if it names itself.
     pub client: Option<String>,
+    /// The trace that it is part of.
+    pub trace: Option<Box<Trace>>,
 }
 
 /// Reads `params._meta`.
@@ -196,10 +199,13 @@ pub struct Meta {
 pub fn meta(line: &[u8], params: Option<&Range<usize>>) -> Meta {
     let meta = params.and_then(|params| object::member(line, params.clone(), "_meta"));
     let get = |name: &str| meta.clone().and_then(|meta| object::member(line, meta, name));
+    let text = |name: &str| get(name).and_then(|span| object::text(line.get(span)?));
     Meta {
         era: if get(META_PROTOCOL_VERSION).is_some() { Era::Modern } else { Era::Legacy },
         progress: get("progressToken").and_then(|span| Id::parse(line.get(span)?)),
         client: get(META_CLIENT_INFO).and_then(|span| client_name(line, span)),
+        trace: text("traceparent")
+            .and_then(|parent| Trace::new(&parent, text("tracestate").as_deref()).map(Box::new)),
     }
 }
 
@@ -334,8 +340,12 @@ mod tests {
     fn meta_is_read() {
         let params = br#"{"_meta":{"progressToken":"t","io.modelcontextprotocol/protocolVersion":"2026-07-28","io.modelcontextprotocol/clientInfo":{"name":"c","version":"1"}}}"#;
         let meta = meta(params, Some(&(0..params.len())));
-        let expected =
-            Meta { era: Era::Modern, progress: Some(Id::Text("t".into())), client: Some("c/1".into()) };
+        let expected = Meta {
+            era: Era::Modern,
+            progress: Some(Id::Text("t".into())),
+            client: Some("c/1".into()),
+            trace: None,
+        };
         assert_eq!(meta, expected);
     }
 }

@@ -6,12 +6,14 @@
 pub mod access;
 pub mod arguments;
 pub mod grants;
+pub mod guard;
 
 use std::collections::{BTreeMap, BTreeSet};
 
 use access::Access;
 use arguments::Arguments;
 use grants::ArgumentGrant;
+use guard::Guarding;
 use toml::de::DeTable;
 
 use super::add::parse_env;
@@ -24,7 +26,7 @@ pub const DEFAULT_PROFILE: &str = "default";
 
 /// The tables of the file and their keys.
 pub const SECTIONS: &[(&str, &[&str])] = &[
-    ("", &["servers", "auth", "identities", "roles"]),
+    ("", &["servers", "auth", "identities", "roles", "anomalies", "alerts", "quarantine", "export"]),
     (
         "servers.NAME",
         &[
@@ -48,6 +50,8 @@ pub struct Config {
     pub servers: BTreeMap<String, Server>,
     /// Who may call what.
     pub access: Access,
+    /// What is unusual, and what comes of it.
+    pub guarding: Guarding,
 }
 
 /// One server.
@@ -207,6 +211,7 @@ impl Reader<'_, '_> {
                 }
             }
         }
+        config.guarding = guard::read(&mut self.file, table, self.profiles);
         config.access = access::read(&mut self.file, table, &config.servers.keys().cloned().collect());
         config
     }

@@ -3,6 +3,8 @@
 //! Neighbours: `policy::resolve` and `policy::config` read the texts. Never: opens a file that someone other than
 //! the operator can change, lets a profile of one's own take the place of a built-in one.
 
+mod kept;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, Read as _};
@@ -111,6 +113,22 @@ pub enum FilesError {
         /// The file of keys.
         file: PathBuf,
     },
+    /// A tool sees what toolcell writes of tools.
+    #[error("a tool sees `{}` and in it `{}`, which toolcell writes", .shown.display(), .file.display())]
+    Written {
+        /// What is granted, or needed to start the server.
+        shown: PathBuf,
+        /// The file.
+        file: PathBuf,
+    },
+    /// A tool could change what toolcell starts.
+    #[error("`write` of `{}` would let a tool change `{}`, which toolcell starts outside of every cell", .grant.display(), .file.display())]
+    Started {
+        /// The grant's path.
+        grant: PathBuf,
+        /// The program, or a file that it is given.
+        file: PathBuf,
+    },
     /// Others could sign requests.
     #[error("`{}` has mode {mode:04o}: others can read its signing keys", .path.display())]
     Readable {
@@ -138,6 +156,9 @@ impl FilesError {
                 "move the configuration, and `{}` with it, to a directory that no server is in and no grant shows",
                 file.display()
             )),
+            Self::Written { file, .. } | Self::Started { file, .. } => {
+                Some(format!("move `{}` to a directory that no grant shows", file.display()))
+            }
             Self::Readable { path, .. } => Some(format!("chmod 600 '{}'", path.display())),
             Self::Read { .. } | Self::Mistakes { .. } => None,
         }
@@ -341,8 +362,16 @@ impl Library {
     /// # Errors
     /// It cannot be read, is not safe to read, or has mistakes.
     pub fn tokens(&self) -> Result<Vec<Token>, FilesError> {
+        self.tokens_and_text().map(|(tokens, _text)| tokens)
+    }
+
+    /// The same with the text of the file, for a process that may not open it.
+    ///
+    /// # Errors
+    /// As [`Library::tokens`].
+    pub fn tokens_and_text(&self) -> Result<(Vec<Token>, String), FilesError> {
         let path = self.tokens_file().filter(|path| fs::symlink_metadata(path).is_ok());
-        let Some(path) = path else { return Ok(Vec::new()) };
+        let Some(path) = path else { return Ok(Default::default()) };
         let source = self.open(&path, String::new())?;
         let tokens = tokens::parse(&source)
             .map_err(|source| FilesError::Mistakes { name: path.display().to_string(), source })?;
@@ -354,36 +383,13 @@ impl Library {
                 return Err(FilesError::Readable { path, mode });
             }
         }
-        Ok(tokens)
+        Ok((tokens, source.text))
     }
 
     /// Where the nonces of signed requests are: beside the tokens.
     #[must_use]
     pub fn nonces_file(&self) -> Option<PathBuf> {
         self.tokens_file().map(|path| path.with_file_name("nonces"))
-    }
-
-    /// Refuses a policy under which a tool could read the keys that requests are signed with, now or when they are replaced.
-    /// So it does not help to deny the file, only a directory above it: a file that takes another's place is not covered.
-    /// `shown` is what a cell sees beside its grants.
-    ///
-    /// # Errors
-    /// It shows them.
-    pub fn keep_keys<'p>(
-        &self,
-        policy: &'p Policy,
-        shown: impl IntoIterator<Item = &'p Path>,
-    ) -> Result<(), FilesError> {
-        let Some(file) = self.tokens_file().map(|path| real(&path)) else { return Ok(()) };
-        let denied = |grant: &Path| {
-            let denies = policy.filesystem.deny.iter().map(|deny| real(&deny.path));
-            denies.into_iter().any(|deny| deny != file && file.starts_with(&deny) && deny.starts_with(grant))
-        };
-        let mut all = policy.grants().map(|rule| rule.path.as_path()).chain(shown).map(real);
-        match all.find(|path| file.starts_with(path) && !denied(path)) {
-            Some(shown) => Err(FilesError::SigningKeys { shown, file }),
-            None => Ok(()),
-        }
     }
 
     /// Loads what a profile extends, and resolves it; with the files that were read.

@@ -22,6 +22,7 @@ pub mod print;
 pub mod profile;
 pub mod resolve;
 pub mod syscalls;
+mod tighten;
 pub mod tokens;
 mod toml_file;
 pub mod traps;

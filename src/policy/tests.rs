@@ -282,11 +282,23 @@ fn built_in_profiles_are_whole() {
 #[test]
 fn the_reference_names_every_key_and_default() {
     let reference = include_str!("../../docs/profiles.md");
+    let alerts = include_str!("../../docs/alerts.md");
+    for (section, keys) in config::guard::SECTIONS {
+        assert!(alerts.contains(&format!("`[{section}]`")), "`[{section}]`");
+        for key in *keys {
+            assert!(alerts.contains(&format!("`{key}`")), "`{key}` of `[{section}]`");
+        }
+    }
     for (section, keys) in profile::SECTIONS.iter().chain(config::SECTIONS).chain(config::access::SECTIONS) {
         let heading = format!("`[{section}]`");
         assert!(section.is_empty() || reference.contains(&heading), "{heading}");
-        for key in
-            keys.iter().chain(profile::RULE_KEYS).chain(config::access::RATE_KEYS).chain(config::grants::KEYS)
+        let elsewhere = |key: &&&str| !config::guard::SECTIONS.iter().any(|(section, _)| section == *key);
+        for key in keys
+            .iter()
+            .filter(elsewhere)
+            .chain(profile::RULE_KEYS)
+            .chain(config::access::RATE_KEYS)
+            .chain(config::grants::KEYS)
         {
             assert!(reference.contains(&format!("`{key}`")), "`{key}` of {heading}");
         }

@@ -3,13 +3,15 @@
 //! Neighbours: `policy::profile` and `policy::config` say which keys there are. Never: opens a file, stops at the
 //! first mistake.
 
-use std::ops::Range;
+use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
 use super::mistakes::{Mistake, Spot, closest};
+use super::units::{parse_duration, print_duration};
 
 /// A value with its place in the text.
 pub(super) type Value<'i> = Spanned<DeValue<'i>>;
@@ -172,6 +174,48 @@ impl<'s> TomlFile<'s> {
                 &[]
             }
         }
+    }
+
+    /// A time such as `10m`.
+    pub(super) fn duration(
+        &mut self,
+        value: &Value<'_>,
+        name: &str,
+        range: &RangeInclusive<Duration>,
+    ) -> Option<Duration> {
+        let text = self.text(value, name)?;
+        match parse_duration(text) {
+            Ok(duration) if range.contains(&duration) => Some(duration),
+            Ok(_) => {
+                let (least, most) = (print_duration(*range.start()), print_duration(*range.end()));
+                let hint = format!("from `{least}` to `{most}`");
+                self.mistake(&value.span(), &format!("{name} of `{text}` is out of range"), Some(&hint));
+                None
+            }
+            Err(error) => {
+                self.mistake(&value.span(), &error.to_string(), error.hint().as_deref());
+                None
+            }
+        }
+    }
+
+    /// A whole number.
+    pub(super) fn count(
+        &mut self,
+        value: &Value<'_>,
+        name: &str,
+        range: &RangeInclusive<u32>,
+    ) -> Option<u32> {
+        let DeValue::Integer(number) = value.get_ref() else {
+            self.wrong_kind(value, name, "a whole number");
+            return None;
+        };
+        let count = u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|n| range.contains(n));
+        if count.is_none() {
+            let hint = format!("from {} to {}", range.start(), range.end());
+            self.mistake(&value.span(), &format!("{name} of `{number}` is out of range"), Some(&hint));
+        }
+        count
     }
 }
 

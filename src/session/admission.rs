@@ -65,6 +65,7 @@ fn turn_away(session: &Session, line: &[u8], message: &Message, id: &Id, method:
         profile: String::new(),
         who: format!("{who} ({})", session.options.user),
         identity: denied.identity.as_deref().map(str::to_owned),
+        trace: meta.trace.map(|trace| *trace),
     };
     let violation = Violation {
         layer: Layer::Access,

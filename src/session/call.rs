@@ -27,10 +27,11 @@ use super::results::{self, Check};
 use super::rules::Asked;
 use super::stream::{self, Broken, Passed};
 use super::tally::{Misdeed, excerpt};
-use super::{Ask, Control, Finished, Grant, NoGrant, Session, Stop, bounds, text};
+use super::{Ask, Control, Finished, Grant, NoGrant, Session, Stop, bounds, quarantine, text};
 use crate::arguments::Fault;
 use crate::audit::to_line;
 use crate::call::Call;
+use crate::guard::Verdict;
 use crate::host::probe;
 use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, INVALID_PARAMS, Id, Kind, Message};
 use crate::mcp::{annex, reply};
@@ -67,7 +68,7 @@ pub(super) struct Refused {
 enum Blame {
     /// The operator.
     Host,
-    /// The model, which is told: the call's arguments are the reason.
+    /// The model, which is told: the call's arguments are the reason, or that its tool is kept out.
     Arguments,
     /// The client, by what it says beside them.
     Client,
@@ -84,20 +85,25 @@ pub(super) async fn start(
     let began = Instant::now();
     let mut call = named(session, ask, method);
     let params = ask.params.clone().and_then(|span| ask.line.get(span));
+    let verdict = match ask.target.as_deref().filter(|_| method == "tools/call") {
+        Some(tool) => session.options.guard.may(&call.id, tool).await,
+        None => Verdict::Free,
+    };
+    let less = verdict == Verdict::Trial;
     let profiles = &session.options.profiles;
     let grant = bounds
         .map_err(NoGrant::Client)
-        .and_then(|bounds| profiles.grant(method, ask.target.as_deref(), params, &bounds));
+        .and_then(|bounds| profiles.grant(method, ask.target.as_deref(), params, &bounds, less));
     let granted = grant.as_ref().map_or(&[][..], |grant| &grant.granted);
     let policy = grant.as_ref().ok().map(|grant| Arc::clone(&grant.policy));
     let policy = policy.as_deref();
     policy.map_or("", |policy| &policy.name).clone_into(&mut call.profile);
     record_started(session, &call, policy, ask, granted)?;
-    let refused = |detail: String| {
+    let refused_for = |detail: String, violations| {
         let finished = Finished {
             status: Status::Refused { detail: detail.clone() },
             usage: Usage::default(),
-            violations: Vec::new(),
+            violations,
             receipt: None,
             stderr: Vec::new(),
             duration: began.elapsed(),
@@ -105,6 +111,10 @@ pub(super) async fn start(
         session.record(&call, policy, &finished);
         Refused { detail, blame: Blame::Host }
     };
+    if let Some((detail, violation)) = quarantine::refusal(&call, verdict) {
+        return Err(Refused { blame: Blame::Arguments, ..refused_for(detail, vec![violation]) });
+    }
+    let refused = |detail| refused_for(detail, Vec::new());
     let grant = grant.map_err(|reason| match reason {
         NoGrant::Host(detail) => refused(detail),
         NoGrant::Arguments(detail) => Refused { blame: Blame::Arguments, ..refused(detail) },
@@ -140,6 +150,7 @@ pub(super) fn named(session: &Session, ask: &Ask, method: &str) -> Call {
         profile: String::new(),
         who: format!("{who} ({})", session.options.user),
         identity: ask.identity.as_deref().map(str::to_owned),
+        trace: ask.meta.trace.as_deref().cloned(),
     }
 }
 

@@ -77,7 +77,7 @@ impl Learn {
         let id = Id::Text(LEARN_ID.to_owned());
         let line = reply::request(&id, LIST, Some(&params));
         let message = envelope::parse(line.trim_ascii_end()).ok()?;
-        let meta = envelope::Meta { era, progress: None, client: None };
+        let meta = envelope::Meta { era, progress: None, client: None, trace: None };
         let params = message.params;
         let ask = Ask { id, line, method: LIST.to_owned(), target: None, params, meta, identity: None };
         Some((ask, Control { cancel: None, gone: session.gone.subscribe() }))

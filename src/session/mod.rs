@@ -25,6 +25,7 @@ mod client;
 mod link;
 mod outbound;
 mod process;
+mod quarantine;
 mod results;
 mod rules;
 mod schemas;
@@ -60,6 +61,7 @@ use tokio::time::{Instant, sleep_until};
 use crate::access::{Gate, Pass};
 use crate::arguments::Fault;
 use crate::call::Call;
+use crate::guard::Guard;
 use crate::launch::supervisor::Launcher;
 use crate::mcp::envelope::{Era, Id, Meta, PARSE_ERROR};
 use crate::mcp::frame::{Frame, Lines};
@@ -122,7 +124,7 @@ pub trait Profiles {
     fn policy(&self, method: &str, target: Option<&str>) -> Option<Arc<Policy>>;
 
     /// The grant for a method, the tool, prompt or resource that it names, and its parameters as JSON, within what the client
-    /// says; the method of catalogue cells is `catalogue`.
+    /// says; the method of catalogue cells is `catalogue`. `less`: for a call that is tried.
     ///
     /// # Errors
     /// Why there is none.
@@ -132,6 +134,7 @@ pub trait Profiles {
         target: Option<&str>,
         params: Option<&[u8]>,
         bounds: &[Bounds],
+        less: bool,
     ) -> Result<Grant, NoGrant>;
 }
 
@@ -195,6 +198,8 @@ pub struct Options {
     pub profiles: Box<dyn Profiles>,
     /// Decides who may call what; without one, everybody may call everything.
     pub gate: Option<Gate>,
+    /// Says whether a tool is kept out.
+    pub guard: Guard,
     /// Takes records.
     pub records: Box<dyn Records>,
     /// Tells the operator of a fault that has nowhere else to go.

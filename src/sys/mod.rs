@@ -118,6 +118,12 @@ impl From<std::io::Error> for Errno {
     }
 }
 
+impl From<Errno> for std::io::Error {
+    fn from(Errno(errno): Errno) -> Self {
+        Self::from_raw_os_error(errno)
+    }
+}
+
 /// The result of a system call.
 pub type Result<T> = std::result::Result<T, Errno>;
 

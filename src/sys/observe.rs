@@ -7,7 +7,8 @@ use std::os::fd::{FromRawFd, OwnedFd};
 
 use super::{Errno, Result, check, check_fd};
 
-/// A descriptor that becomes readable each time the file at `path` is written to.
+/// A descriptor that becomes readable each time the file at `path` is written to; of a directory, each time one of its files
+/// is, or there is a new one.
 ///
 /// # Errors
 /// The kernel's errno.
@@ -18,7 +19,7 @@ pub fn watch_writes(path: &CStr) -> Result<OwnedFd> {
     let watcher = unsafe { OwnedFd::from_raw_fd(raw) };
     // SAFETY: inotify_add_watch wants an inotify descriptor, which `raw` is, and a NUL-terminated path,
     // which `path` is for as long as it is borrowed.
-    check(unsafe { libc::inotify_add_watch(raw, path.as_ptr(), libc::IN_MODIFY) }.into())?;
+    check(unsafe { libc::inotify_add_watch(raw, path.as_ptr(), libc::IN_MODIFY | libc::IN_CREATE) }.into())?;
     Ok(watcher)
 }
 

@@ -19,3 +19,13 @@ pub fn readable(fd: OwnedFd) -> Result<AsyncFd<OwnedFd>> {
     let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE) };
     registered.map_err(|error| Errno::from_io(&std::io::Error::from(error)))
 }
+
+/// The same, and whether it can be written to.
+///
+/// # Errors
+/// The kernel's errno; `EPERM` for a descriptor that is always ready.
+pub fn ready(fd: OwnedFd) -> Result<AsyncFd<OwnedFd>> {
+    // SAFETY: as above.
+    let registered = unsafe { AsyncFd::register_with_interest(fd, Interest::READABLE | Interest::WRITABLE) };
+    registered.map_err(|error| Errno::from_io(&std::io::Error::from(error)))
+}

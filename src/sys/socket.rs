@@ -138,6 +138,15 @@ pub fn shutdown(socket: BorrowedFd<'_>) -> Result<()> {
     check(libc::c_long::from(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_RDWR) })).map(drop)
 }
 
+/// shutdown(2), one way: the other side reads the end, and can still be heard.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn say_no_more(socket: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: shutdown takes two integers and touches no memory of ours.
+    check(libc::c_long::from(unsafe { libc::shutdown(socket.as_raw_fd(), libc::SHUT_WR) })).map(drop)
+}
+
 /// A message's length and its descriptors.
 pub type Message = (usize, Vec<OwnedFd>);
 

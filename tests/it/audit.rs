@@ -10,7 +10,8 @@ use serde::Serialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use toolcell::audit::{
-    Checkpoint, Continued, Finished, Key, Known, Log, Reader, SCHEMA, Started, Torn, Verdict,
+    Alerted, Checkpoint, Continued, Finished, Key, Known, Log, Quarantined, Reader, SCHEMA, Started, Torn,
+    Verdict,
 };
 use toolcell::outcome::{Layer, Limit};
 use toolcell::policy::Floor;
@@ -51,12 +52,14 @@ fn the_documented_examples_are_whole_records() {
         assert_eq!(again, value);
         assert!(value["number"].is_u64() && value["chain"].as_str().unwrap().len() == 64);
     }
-    let [started, finished, torn, checkpoint, continued] = examples().try_into().unwrap();
+    let [started, finished, torn, checkpoint, continued, alert, quarantine] = examples().try_into().unwrap();
     is_whole::<Started>(started, "started");
     is_whole::<Finished>(finished, "finished");
     is_whole::<Torn>(torn, "torn");
     is_whole::<Checkpoint>(checkpoint, "checkpoint");
     is_whole::<Continued>(continued, "continued");
+    is_whole::<Alerted>(alert, "alert");
+    is_whole::<Quarantined>(quarantine, "quarantine");
 }
 
 #[test]
@@ -94,6 +97,8 @@ fn every_field_and_every_name_is_documented() {
         Layer::Output,
         Layer::Protocol,
         Layer::Access,
+        Layer::Arguments,
+        Layer::Quarantine,
     ];
     let values =
         limits.map(Limit::name).into_iter().chain(layers.map(Layer::name)).chain(Floor::ALL.map(Floor::name));

@@ -59,6 +59,7 @@ fn record(
         profile: "default".to_owned(),
         who: format!("client {tool}"),
         identity: identity.map(str::to_owned),
+        trace: None,
     };
     let ended = Ended {
         now: SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_356_309 + day * 86_400),

@@ -19,6 +19,7 @@ fn call(method: &str, target: &str) -> Call {
         profile: "default".to_owned(),
         who: "client/1 uid 1000".to_owned(),
         identity: None,
+        trace: None,
     }
 }
 
@@ -188,6 +189,7 @@ proptest! {
             call: Call {
                 id: next(), server: next(), method: next(), target: Some(next()), profile: next(), who: next(),
                 identity: Some(next()),
+                trace: None,
             },
             status: match kind {
                 0 => Status::Completed,

@@ -242,7 +242,8 @@ fn a_log_in_several_files_is_one_chain() {
     let path = directory.path.join("log");
     let key = Key::at(&directory.path.join("key"), directory.owner).unwrap();
     for record in 0..4 {
-        let log = Log::open_within(&path, directory.owner, Bounds { size: 1, ..Bounds::default() }).unwrap();
+        drop(Log::open_within(&path, directory.owner, Bounds { size: 1, ..Bounds::default() }).unwrap());
+        let log = Log::open(&path, directory.owner).unwrap();
         log.write(&json!({"event": "started", "record": record})).unwrap();
         log.sign(&key).unwrap();
     }

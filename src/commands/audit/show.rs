@@ -11,8 +11,8 @@ use std::path::Path;
 
 use serde_json::value::RawValue;
 
-use super::{BadValue, open_to_read, unreadable};
-use crate::audit::{Finished, caller_of, earlier, status_name, to_line, tool_of};
+use super::{BadValue, open_all, unreadable};
+use crate::audit::{Finished, caller_of, is_elsewhere, open_to_read, status_name, to_line, tool_of};
 use crate::cli::{Chosen, ColorChoice, Typed};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
@@ -73,15 +73,16 @@ pub(super) fn read_all(
     log: &Path,
     mut take: impl FnMut(Finished, &[u8]) -> Result<(), Failure>,
 ) -> Result<(u64, BufReader<File>), Failure> {
-    let earlier = earlier(log).map_err(|error| unreadable(log, error))?;
     let mut strange = 0;
-    for path in &earlier {
-        let mut file = BufReader::new(open_to_read(path)?);
-        strange += read(&mut file, &mut Vec::new(), &mut take).map_err(|error| error.of(path))?;
+    let mut last = None;
+    for (path, file) in open_all(log)? {
+        let mut file = BufReader::new(file);
+        strange += read(&mut file, &mut Vec::new(), &mut take).map_err(|error| error.of(&path))?;
+        last = Some(file);
     }
-    let mut file = BufReader::new(open_to_read(log)?);
-    strange += read(&mut file, &mut Vec::new(), &mut take).map_err(|error| error.of(log))?;
-    Ok((strange, file))
+    // The log itself is always among them.
+    let last = last.ok_or_else(|| unreadable(log, io::ErrorKind::NotFound.into()))?;
+    Ok((strange, last))
 }
 
 enum Stopped {
@@ -150,7 +151,14 @@ pub(super) fn run(
     let mut notice = [0; 4096];
     while let Some(writes) = &mut writes {
         writes.read(&mut notice).map_err(|error| unreadable(log, error))?;
+        // Nobody writes to a file any more that was rotated.
+        let rotated = is_elsewhere(log, file.get_ref());
         read(&mut file, &mut begun, &mut show).map_err(|error| error.of(log))?;
+        if rotated && let Ok(next) = open_to_read(log) {
+            file = BufReader::new(next);
+            begun.clear();
+            read(&mut file, &mut begun, &mut show).map_err(|error| error.of(log))?;
+        }
     }
     Ok(Ending::Success)
 }
@@ -161,12 +169,11 @@ fn again(line: &[u8]) -> Vec<u8> {
     raw.and_then(|raw| to_line(&raw).ok()).unwrap_or_default()
 }
 
-/// A descriptor on which the kernel tells of each write to the log.
+/// A descriptor on which the kernel tells of each write to a file where the log is, and of each new one there.
 fn watch(log: &Path) -> Result<File, Failure> {
-    // It is there, and is a plain file.
-    drop(open_to_read(log)?);
     let failed = |error| unreadable(log, error);
-    let name = CString::new(log.as_os_str().as_bytes()).map_err(|error| failed(error.into()))?;
+    let directory = log.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
+    let name = CString::new(directory.as_os_str().as_bytes()).map_err(|error| failed(error.into()))?;
     let writes =
         observe::watch_writes(&name).map_err(|errno| failed(io::Error::from_raw_os_error(errno.0)))?;
     Ok(File::from(writes))

@@ -9,10 +9,8 @@ use std::path::Path;
 
 use serde_json::json;
 
-use super::{BadValue, open_to_read, own_key, state_directory, unreadable};
-use crate::audit::{
-    self, Hash, Known, Link, Place, Public, Reader, Signed, Verdict, beside, earlier, to_line,
-};
+use super::{BadValue, open_all, own_key, state_directory, unreadable};
+use crate::audit::{self, Hash, Known, Link, Place, Public, Reader, Signed, Verdict, beside, to_line};
 use crate::cli::Typed;
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
@@ -34,11 +32,10 @@ pub(super) fn run(
         link: known.map(|typed| parsed(typed, LINK, link)).transpose()?,
     };
     let mut reader = Reader::default();
-    let mut paths = earlier(path).unwrap_or_default();
-    paths.push(path.to_owned());
-    for path in &paths {
-        let file = open_to_read(path)?;
-        reader.read(BufReader::with_capacity(1 << 18, file)).map_err(|error| unreadable(path, error))?;
+    let mut paths = Vec::new();
+    for (path, file) in open_all(path)? {
+        reader.read(BufReader::with_capacity(1 << 18, file)).map_err(|error| unreadable(&path, error))?;
+        paths.push(path);
     }
     let beside = beside(path);
     let kept = match fs::read(&beside) {

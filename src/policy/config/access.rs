@@ -7,12 +7,11 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::super::mistakes::closest;
 use super::super::pattern::Pattern;
 use super::super::toml_file::{TomlFile, Value, list};
-use super::super::units::{parse_duration, print_duration};
 
 /// The sections and their keys.
 pub const SECTIONS: &[(&str, &[&str])] = &[
@@ -175,7 +174,7 @@ impl Reader<'_, '_, '_> {
         for (key, _, value) in self.file.entries(auth, "`[auth]`", keys("auth")) {
             match key {
                 "mode" => mode = Some(self.mode(value)),
-                _ => window = self.duration(value, "`window`", &WINDOWS).map(|window| (window, value)),
+                _ => window = self.file.duration(value, "`window`", &WINDOWS).map(|window| (window, value)),
             }
         }
         let Some(mode) = mode else {
@@ -277,8 +276,8 @@ impl Reader<'_, '_, '_> {
                         identity.rates.extend(self.rate(item));
                     }
                 }
-                "concurrent" => identity.concurrent = self.count(value, "`concurrent`"),
-                _ => identity.quota = self.count(value, "`quota`"),
+                "concurrent" => identity.concurrent = self.file.count(value, "`concurrent`", &COUNTS),
+                _ => identity.quota = self.file.count(value, "`quota`", &COUNTS),
             }
         }
         if identity.roles.is_empty() && !table.contains_key("roles") {
@@ -294,9 +293,9 @@ impl Reader<'_, '_, '_> {
         for (key, _, value) in self.file.entries(table, "an item of `rates`", RATE_KEYS) {
             match key {
                 "tools" => tools = self.pattern(value, "`tools`"),
-                "calls" => calls = self.count(value, "`calls`"),
-                "per" => per = self.duration(value, "`per`", &(MILLISECOND..=LONGEST_RATE)),
-                _ => burst = self.count(value, "`burst`"),
+                "calls" => calls = self.file.count(value, "`calls`", &COUNTS),
+                "per" => per = self.file.duration(value, "`per`", &(MILLISECOND..=LONGEST_RATE)),
+                _ => burst = self.file.count(value, "`burst`", &COUNTS),
             }
         }
         for key in ["tools", "calls", "per"] {
@@ -307,41 +306,6 @@ impl Reader<'_, '_, '_> {
         }
         let calls = calls?;
         Some(Rate { tools: tools?, calls, per: per?, burst: burst.unwrap_or(calls) })
-    }
-
-    fn duration(
-        &mut self,
-        value: &Value<'_>,
-        name: &str,
-        range: &RangeInclusive<Duration>,
-    ) -> Option<Duration> {
-        let text = self.file.text(value, name)?;
-        match parse_duration(text) {
-            Ok(duration) if range.contains(&duration) => Some(duration),
-            Ok(_) => {
-                let (least, most) = (print_duration(*range.start()), print_duration(*range.end()));
-                let hint = format!("from `{least}` to `{most}`");
-                self.file.mistake(&value.span(), &format!("{name} of `{text}` is out of range"), Some(&hint));
-                None
-            }
-            Err(error) => {
-                self.file.mistake(&value.span(), &error.to_string(), error.hint().as_deref());
-                None
-            }
-        }
-    }
-
-    fn count(&mut self, value: &Value<'_>, name: &str) -> Option<u32> {
-        let DeValue::Integer(number) = value.get_ref() else {
-            self.file.wrong_kind(value, name, "a whole number");
-            return None;
-        };
-        let count = u32::from_str_radix(number.as_str(), number.radix()).ok().filter(|n| COUNTS.contains(n));
-        if count.is_none() {
-            let hint = format!("from {} to {}", COUNTS.start(), COUNTS.end());
-            self.file.mistake(&value.span(), &format!("{name} of `{number}` is out of range"), Some(&hint));
-        }
-        count
     }
 }
 

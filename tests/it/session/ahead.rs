@@ -20,8 +20,15 @@ pub(super) fn children(pid: u32) -> Vec<u32> {
 }
 
 pub(super) fn launcher(client: &Client) -> u32 {
-    let [launcher] = children(client.supervisor()).try_into().unwrap();
-    launcher
+    child_named(client, "toolcell-launch")
+}
+
+/// The supervisor's child of this name.
+pub(super) fn child_named(client: &Client, wanted: &str) -> u32 {
+    let is = |pid: &u32| {
+        fs::read_to_string(format!("/proc/{pid}/comm")).is_ok_and(|name| name.trim_end() == wanted)
+    };
+    children(client.supervisor()).into_iter().find(is).unwrap()
 }
 
 /// Waits until so many calls are recorded, hence gone, and a cell waits for the next; the process id of its init, which is named so.

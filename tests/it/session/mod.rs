@@ -7,6 +7,7 @@ mod bounds;
 mod chain;
 mod denials;
 mod grants;
+mod guard;
 mod long;
 mod own;
 mod results;

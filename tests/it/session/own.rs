@@ -6,7 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
-use super::ahead::{launcher, ready};
+use super::ahead::{child_named, launcher, ready};
 use super::world::{Setup, session, text};
 
 /// A number in `/proc/PID/status`.
@@ -22,14 +22,17 @@ const MACHINE: u64 = 1 << 16 | 1 << 17 | 1 << 22 | 1 << 25;
 const ADMIN: u64 = 1 << 21;
 
 #[test]
-fn supervisor_and_launcher_are_confined() {
+fn supervisor_launcher_and_guard_are_confined() {
     session(&Setup::default(), |mut client| async move {
         client.call(1, "who").await;
         let init = ready(&client, 1).await;
         let inherited = status("self", "Seccomp_filters", 10);
-        for (pid, filters, without) in
-            [(client.supervisor(), 1, MACHINE | ADMIN), (launcher(&client), 1, MACHINE), (init, 2, u64::MAX)]
-        {
+        for (pid, filters, without) in [
+            (client.supervisor(), 1, MACHINE | ADMIN),
+            (launcher(&client), 1, MACHINE),
+            (child_named(&client, "toolcell-guard"), 1, MACHINE | ADMIN),
+            (init, 2, u64::MAX),
+        ] {
             let pid = pid.to_string();
             assert_eq!(status(&pid, "NoNewPrivs", 10), 1);
             assert_eq!(status(&pid, "Seccomp_filters", 10), inherited + filters);

@@ -122,6 +122,13 @@ def call(id, params):
             answer(id, "changed")
         except OSError as error:
             answer(id, errno.errorcode[error.errno])
+    elif name == "maybe":
+        if args.get("bad"):
+            try:
+                os.chroot("/a/path")
+            except OSError:
+                pass
+        answer(id)
     elif name == "verbatim":
         write('{ "result":{"content":[],"odd":1.0,"z":1e2,"a":"\\u0061"} ,"id":%s,"jsonrpc":"2.0","extra":[]}\n' % json.dumps(id))
     elif name == "state":

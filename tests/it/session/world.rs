@@ -60,6 +60,8 @@ impl Default for Setup {
 pub(crate) struct Book {
     pub(crate) started: Vec<Value>,
     pub(crate) finished: Vec<Value>,
+    /// Alerts and steps of quarantine.
+    pub(crate) guarded: Vec<Value>,
 }
 
 impl Book {
@@ -70,7 +72,8 @@ impl Book {
             match record["event"].as_str().unwrap() {
                 "started" => book.started.push(record),
                 "finished" => book.finished.push(record),
-                event => assert_eq!(event, "checkpoint"),
+                "alert" | "quarantine" => book.guarded.push(record),
+                event => assert!(["checkpoint", "continued"].contains(&event), "{event}"),
             }
         }
         book

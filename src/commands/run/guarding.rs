@@ -1,0 +1,95 @@
+//! What `run` makes of `[anomalies]`, `[alerts]`, `[quarantine]` and `[export]`: the guard's duty, after everything that can
+//! be wrong with it was looked at.
+//!
+//! Neighbours: `run` starts the guard with it. Never: lets a session start whose hooks a tool could change.
+
+use std::path::{Path, PathBuf};
+
+use super::super::audit::state_directory;
+use super::Served;
+use crate::audit::{self, Bounds};
+use crate::diag::Failure;
+use crate::exit_codes::Ending;
+use crate::guard::{Duty, Store};
+use crate::policy::Policy;
+use crate::policy::config::guard::Guarding;
+use crate::policy::files::{FilesError, Library};
+use crate::sys::{descriptor, identity};
+
+/// What the guard of a session is there for.
+pub(super) fn duty(served: &Served, library: &Library, log: &Path) -> Result<Duty, Failure> {
+    let owner = identity::effective().0;
+    let guarding = served.guarding.clone();
+    let directory = state_directory();
+    let store = match &directory {
+        _ if !guarding.remembers() => None,
+        Some(directory) => Some(Store::new(directory, owner)),
+        None => {
+            let message = "there is no place for what is kept of the tools: `HOME` is not set";
+            return Err(Failure::new(Ending::Configuration, message));
+        }
+    };
+    if let Some(store) = &store {
+        // What is damaged is said now, and not at the first call.
+        store.hold(&served.name).map_err(|error| {
+            let hint = error.hint();
+            Failure::new(Ending::Configuration, error).hint(hint)
+        })?;
+    }
+    if let Some(program) = guarding.alerts.iter().filter_map(|alerts| alerts.command.as_ref()?.first()).next()
+    {
+        descriptor::access(Path::new(program), libc::X_OK).map_err(|errno| {
+            let message = format!("the program of `alerts.command`, `{program}`, cannot be started: {errno}");
+            Failure::new(Ending::Configuration, message)
+        })?;
+    }
+    let library = library.clone();
+    Ok(Duty {
+        server: served.name.clone(),
+        guarding,
+        store,
+        log: std::path::absolute(log).map_err(|error| Failure::new(Ending::Audit, error))?,
+        bounds: Bounds::default(),
+        key: directory.map(|directory| directory.join(audit::KEY)),
+        owner,
+        tokens: Box::new(move || {
+            library.tokens_and_text().map(|(_, text)| text).map_err(|error| told(&error))
+        }),
+    })
+}
+
+/// An error with its causes in one line.
+fn told(error: &FilesError) -> String {
+    let mut text = error.to_string();
+    let mut cause = std::error::Error::source(error);
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
+/// Refuses a policy under which a tool sees or changes what toolcell writes of it, or changes what toolcell starts.
+pub(super) fn keep<'p>(
+    guarding: &Guarding,
+    library: &Library,
+    policy: &'p Policy,
+    needed: impl IntoIterator<Item = &'p Path>,
+) -> Result<(), Failure> {
+    let failed = |error: FilesError| {
+        let hint = error.hint();
+        Failure::new(Ending::Configuration, error).hint(hint)
+    };
+    let needed: Vec<&Path> = needed.into_iter().collect();
+    let alerts = guarding.alerts.as_ref();
+    let written = alerts.and_then(|alerts| alerts.file.as_ref());
+    let exported = guarding.export.iter().flat_map(|export| [&export.prometheus, &export.otel]).flatten();
+    for file in written.into_iter().chain(exported) {
+        library.keep_from_tools(policy, needed.iter().copied(), file).map_err(failed)?;
+    }
+    let words = alerts.and_then(|alerts| alerts.command.as_ref()).into_iter().flatten();
+    for file in words.filter(|word| word.starts_with('/')).map(PathBuf::from) {
+        library.keep_as_it_is(policy, &file).map_err(failed)?;
+    }
+    Ok(())
+}

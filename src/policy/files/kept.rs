@@ -1,0 +1,72 @@
+//! What a policy may not show to a tool or let it change: keys, what toolcell writes of tools, what it starts.
+//!
+//! Neighbours: `policy::files` keeps profiles and configuration in the same way. Never: reads a file.
+
+use std::path::{Path, PathBuf};
+
+use super::super::Policy;
+use super::{FilesError, Library, real};
+
+impl Library {
+    /// Refuses a policy under which a tool could read the keys that requests are signed with, now or when they are replaced.
+    /// So it does not help to deny the file, only a directory above it: a file that takes another's place is not covered.
+    /// `shown` is what a cell sees beside its grants.
+    ///
+    /// # Errors
+    /// It shows them.
+    pub fn keep_keys<'p>(
+        &self,
+        policy: &'p Policy,
+        shown: impl IntoIterator<Item = &'p Path>,
+    ) -> Result<(), FilesError> {
+        let Some(file) = self.tokens_file().map(|path| real(&path)) else { return Ok(()) };
+        match Self::shows(policy, shown, &file) {
+            Some(shown) => Err(FilesError::SigningKeys { shown, file }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a policy under which a tool could read or change a file, now or when it is replaced.
+    ///
+    /// # Errors
+    /// It shows it.
+    pub fn keep_from_tools<'p>(
+        &self,
+        policy: &'p Policy,
+        shown: impl IntoIterator<Item = &'p Path>,
+        file: &Path,
+    ) -> Result<(), FilesError> {
+        let file = real(file);
+        match Self::shows(policy, shown, &file) {
+            Some(shown) => Err(FilesError::Written { shown, file }),
+            None => Ok(()),
+        }
+    }
+
+    /// Refuses a policy under which a tool could change a file.
+    ///
+    /// # Errors
+    /// It may write to it, or to a directory above.
+    pub fn keep_as_it_is(&self, policy: &Policy, file: &Path) -> Result<(), FilesError> {
+        let file = real(file);
+        let mut grants = policy.filesystem.write.iter().map(|rule| real(&rule.path));
+        match grants.find(|grant| file.starts_with(grant)) {
+            Some(grant) => Err(FilesError::Started { grant, file }),
+            None => Ok(()),
+        }
+    }
+
+    /// What shows a file to a tool, and is not denied again above it.
+    fn shows<'p>(
+        policy: &'p Policy,
+        shown: impl IntoIterator<Item = &'p Path>,
+        file: &Path,
+    ) -> Option<PathBuf> {
+        let denied = |grant: &Path| {
+            let denies = policy.filesystem.deny.iter().map(|deny| real(&deny.path));
+            denies.into_iter().any(|deny| deny != *file && file.starts_with(&deny) && deny.starts_with(grant))
+        };
+        let mut all = policy.grants().map(|rule| rule.path.as_path()).chain(shown).map(real);
+        all.find(|path| file.starts_with(path) && !denied(path))
+    }
+}

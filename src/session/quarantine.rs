@@ -1,0 +1,78 @@
+//! What a client and the record are told of a call whose tool is kept out.
+//!
+//! Neighbours: [`super::call`] asks the guard before each call of a tool. Never: lets a call run.
+
+use std::time::{Duration, UNIX_EPOCH};
+
+use crate::audit::rfc3339;
+use crate::call::Call;
+use crate::guard::Verdict;
+use crate::outcome::{Evidence, Layer, Violation};
+
+/// Why a call is not run, in lines, and its violation. `None`: it may run.
+pub(super) fn refusal(call: &Call, verdict: Verdict) -> Option<(String, Violation)> {
+    let (server, tool) = (call.server.as_str(), call.target.as_deref().unwrap_or_default());
+    let release = format!("toolcell quarantine release {server} {tool}");
+    let (kept, why, hint) = match verdict {
+        Verdict::Free | Verdict::Trial => return None,
+        Verdict::Refused { why, until: Some(until) } => {
+            let until = rfc3339(UNIX_EPOCH + Duration::from_micros(until));
+            let hint = format!("call it after that, or do without it; a person can let it run: {release}");
+            (format!("kept out until {until}"), why, hint)
+        }
+        Verdict::Refused { why, until: None } => {
+            let hint = format!("do without it; a person can let it run: {release}");
+            ("kept out until it is released".to_owned(), why, hint)
+        }
+        Verdict::Unknown(why) => {
+            let hint = "a person has to look at this first".to_owned();
+            ("not run, because it is not known whether it is kept out".to_owned(), why, hint)
+        }
+    };
+    let detail = format!("the tool `{tool}` of server `{server}` is {kept}\ncaused by: {why}\nhint: {hint}");
+    let violation = Violation {
+        layer: Layer::Quarantine,
+        limit: None,
+        operation: "call a tool that is kept out".to_owned(),
+        object: String::new(),
+        errno: None,
+        count: 1,
+        value: None,
+        peak: None,
+        rule: format!("`[quarantine]`: {why}"),
+        allow: None,
+        evidence: Evidence::Supervisor,
+        first_us: None,
+        last_us: None,
+    };
+    Some((detail, violation))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_model_learns_until_when_and_a_person_what_to_type() {
+        let call = Call {
+            id: "1".to_owned(),
+            server: "git".to_owned(),
+            method: "tools/call".to_owned(),
+            target: Some("push".to_owned()),
+            profile: String::new(),
+            who: String::new(),
+            identity: None,
+            trace: None,
+        };
+        let told = |verdict| refusal(&call, verdict).map(|(told, _)| told);
+        assert_eq!((told(Verdict::Free), told(Verdict::Trial)), (None, None));
+        let refused = Verdict::Refused { why: "W".to_owned(), until: Some(1_000_000) };
+        assert_eq!(
+            told(refused).unwrap(),
+            "the tool `push` of server `git` is kept out until 1970-01-01T00:00:01.000000Z\ncaused by: W\n\
+             hint: call it after that, or do without it; a person can let it run: toolcell quarantine release git push"
+        );
+        let unknown = told(Verdict::Unknown("damaged".to_owned())).unwrap();
+        assert!(unknown.contains("not known whether it is kept out\ncaused by: damaged\nhint: "));
+    }
+}
