@@ -3,12 +3,14 @@
 //! Neighbours: `session` tells what is decided to the client and the log. Never: tells in an error what would help to
 //! guess: which token was nearly right, or whom there is.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::BTreeMap;
-use std::fmt;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::Duration;
+use std::{fmt, io};
 
+use super::known::Known;
 use super::limits::{Pass, Reached, Used};
 use super::listed;
 use super::nonces::{Nonces, Taken};
@@ -103,15 +105,15 @@ enum Shown {
 pub struct Gate {
     server: String,
     people: BTreeMap<String, Person>,
-    tokens: Vec<Token>,
+    known: RefCell<Known>,
     proof: Proven,
 }
 
 /// How a request shows who sent it.
 #[derive(Debug)]
 enum Proven {
-    /// By a token; for requests that bring none, this is by that of the environment.
-    Token(Shown),
+    /// By a token; for requests that bring none, by that of the environment, of which this is what it is known by.
+    Token { standing: Cell<Shown>, secret: Option<Secret> },
     /// By a signature.
     Signed { window: Duration, nonces: Option<RefCell<Nonces>> },
 }
@@ -138,13 +140,20 @@ impl Gate {
         let mut gate = Self {
             server: server.to_owned(),
             people: people.collect(),
-            tokens,
-            proof: Proven::Token(Shown::Nothing),
+            known: RefCell::new(Known::new(tokens)),
+            proof: Proven::Token { standing: Cell::new(Shown::Nothing), secret: None },
         };
         if access.mode == Mode::Signed {
             gate.proof = Proven::Signed { window: access.window(), nonces: None };
         } else if let Some(token) = token {
-            gate.proof = Proven::Token(gate.show(token));
+            let shown = gate.show(token);
+            let secret = match shown {
+                Shown::Token(number) => {
+                    gate.known.borrow().tokens.get(number).map(|token| token.secret.clone())
+                }
+                Shown::Nothing | Shown::Unknown => None,
+            };
+            gate.proof = Proven::Token { standing: Cell::new(shown), secret };
         }
         Some(gate)
     }
@@ -158,11 +167,31 @@ impl Gate {
         self
     }
 
+    /// The same, but tokens count as long as they are in their file, which is read again when it has changed.
+    #[must_use]
+    pub fn rereading(self, path: PathBuf, read: impl Fn() -> io::Result<String> + 'static) -> Self {
+        self.known.borrow_mut().reread(path, read);
+        self
+    }
+
+    /// Looks whether the file of tokens has changed, and finds the token of the environment in it again.
+    fn refresh(&self, now: Now) -> Result<(), String> {
+        let mut known = self.known.borrow_mut();
+        let read = known.refresh(now.date);
+        if let (Ok(true) | Err(_), Proven::Token { standing, secret: Some(secret) }) = (&read, &self.proof) {
+            let number = known.tokens.iter().position(|token| token.secret == *secret);
+            standing.set(number.map_or(Shown::Unknown, Shown::Token));
+        }
+        read.map(drop).map_err(|why| format!("toolcell cannot read its tokens, so it knows none: {why}"))
+    }
+
     /// Looks at every token, whichever it is.
     fn show(&self, token: &[u8]) -> Shown {
-        self.tokens.iter().enumerate().fold(Shown::Unknown, |found, (number, known)| match &known.secret {
-            Secret::Hash { salt, hash } if is_code(salt, token, hash) => Shown::Token(number),
-            Secret::Hash { .. } | Secret::Signing(_) => found,
+        self.known.borrow().tokens.iter().enumerate().fold(Shown::Unknown, |found, (number, known)| {
+            match &known.secret {
+                Secret::Hash { salt, hash } if is_code(salt, token, hash) => Shown::Token(number),
+                Secret::Hash { .. } | Secret::Signing(_) => found,
+            }
         })
     }
 
@@ -241,9 +270,10 @@ impl Gate {
         now: Now,
     ) -> Result<&Person, (Reason, String)> {
         let unauthenticated = |why| (Reason::Unauthenticated, why);
+        self.refresh(now).map_err(unauthenticated)?;
         let (window, nonces) = match &self.proof {
-            Proven::Token(standing) => {
-                return self.bearer(request.token.as_deref(), *standing, now).map_err(unauthenticated);
+            Proven::Token { standing, .. } => {
+                return self.bearer(request.token.as_deref(), standing.get(), now).map_err(unauthenticated);
             }
             Proven::Signed { window, nonces } => (*window, nonces.as_ref()),
         };
@@ -264,8 +294,9 @@ impl Gate {
     }
 
     /// Who signed a text. That there is no such key takes as long as that there is.
-    fn signer(&self, proof: &Proof, text: &str) -> Result<(&Token, &Person), String> {
-        let known = self.tokens.iter().find_map(|token| match &token.secret {
+    fn signer(&self, proof: &Proof, text: &str) -> Result<(Token, &Person), String> {
+        let tokens = self.known.borrow();
+        let known = tokens.tokens.iter().find_map(|token| match &token.secret {
             Secret::Signing(key) if token.id == proof.key => Some((token, key)),
             Secret::Signing(_) | Secret::Hash { .. } => None,
         });
@@ -273,7 +304,7 @@ impl Gate {
         let right = is_code(&key, text.as_bytes(), &proof.code);
         known
             .filter(|_| right)
-            .and_then(|(token, _)| Some((token, self.people.get(&token.identity)?)))
+            .and_then(|(token, _)| Some((token.clone(), self.people.get(&token.identity)?)))
             .ok_or_else(|| {
                 "its key is not known, or its signature is not that of the key and the request".to_owned()
             })
@@ -282,8 +313,9 @@ impl Gate {
     /// Who sent a request with this token, or with none. A token that is there decides, also when it is wrong.
     fn bearer(&self, token: Option<&str>, standing: Shown, now: Now) -> Result<&Person, String> {
         let shown = token.map_or(standing, |token| self.show(token.as_bytes()));
+        let known = self.known.borrow();
         let token = match shown {
-            Shown::Token(number) => self.tokens.get(number),
+            Shown::Token(number) => known.tokens.get(number),
             Shown::Unknown => None,
             Shown::Nothing => {
                 return Err(format!(

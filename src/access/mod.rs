@@ -11,6 +11,7 @@
 
 mod canonical;
 mod gate;
+mod known;
 mod limits;
 mod listed;
 mod nonces;

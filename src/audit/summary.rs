@@ -3,13 +3,16 @@
 //! Neighbours: `commands::audit` reads the records and shows a [`Summary`]. Never: reads a clock; says a figure that the
 //! records do not have.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, VecDeque};
 
 use serde::Serialize;
 
+use super::guarded::{Alerted, Quarantined, Rule};
 use super::record::Finished;
 use crate::outcome::{Layer, Status};
 
+/// Steps of quarantine that are kept: the last.
+const STEPS_MOST: usize = 200;
 /// Different refusals that are kept; the rest is counted together.
 const REFUSALS_MOST: usize = 500;
 
@@ -84,11 +87,26 @@ pub struct Refusal {
 pub struct Figures {
     /// Microseconds from an attempt that `[auth]` or a role refused to its record, by which who follows the log learns of it.
     pub attempt_to_record_us: Option<Spread>,
+    /// Microseconds from such an attempt to the end of the first hook that was told of it.
+    pub attempt_to_alert_us: Option<Spread>,
+    /// Such attempts of which a hook was to be told, and none was.
+    pub attempts_untold: u64,
     /// Hundredths of a percent of the calls that showed an identity that is known; `None` where none ever did and none was
     /// refused for it.
     pub authenticated: Option<u64>,
     /// How often a limit was hit, by day.
     pub limits_by_day: BTreeMap<String, u64>,
+}
+
+/// The alerts of one rule.
+#[derive(Debug, Clone, Default)]
+pub struct Alerts {
+    /// How many, of one kind together as often as each happened.
+    pub count: u64,
+    /// Those of which somebody was told: how long after the request, in microseconds.
+    pub told: Vec<u64>,
+    /// Those of which a hook was to be told, and none was.
+    pub untold: u64,
 }
 
 /// What was added up.
@@ -114,6 +132,10 @@ pub struct Summary {
     pub refusals_left_out: u64,
     /// Time of the first and of the last record.
     pub times: Option<(String, String)>,
+    /// Alerts by rule.
+    pub alerts: BTreeMap<Rule, Alerts>,
+    /// The last steps of quarantine.
+    pub steps: VecDeque<Quarantined>,
     limits: BTreeMap<String, u64>,
     attempts: Vec<u64>,
     identified: u64,
@@ -181,12 +203,34 @@ impl Summary {
         self.times = Some((first, record.time.clone()));
     }
 
+    /// Adds an alert.
+    pub fn alert(&mut self, record: &Alerted) {
+        let alerts = self.alerts.entry(record.alert.rule).or_default();
+        alerts.count = alerts.count.saturating_add(record.alert.count);
+        match record.alerted_us {
+            Some(after) => alerts.told.push(after),
+            None if record.hooks.is_empty() => {}
+            None => alerts.untold = alerts.untold.saturating_add(record.alert.count),
+        }
+    }
+
+    /// Adds a step of quarantine.
+    pub fn step(&mut self, record: Quarantined) {
+        if self.steps.len() == STEPS_MOST {
+            self.steps.pop_front();
+        }
+        self.steps.push_back(record);
+    }
+
     /// The figures about security.
     #[must_use]
     pub fn figures(&self) -> Figures {
+        let attempts = self.alerts.get(&Rule::Unauthorised);
         let asked = self.identified > 0 || !self.attempts.is_empty();
         Figures {
             attempt_to_record_us: Spread::of(&self.attempts),
+            attempt_to_alert_us: attempts.and_then(|attempts| Spread::of(&attempts.told)),
+            attempts_untold: attempts.map_or(0, |attempts| attempts.untold),
             authenticated: asked.then(|| self.identified * 10_000 / self.calls.max(1)),
             limits_by_day: self
                 .days

@@ -87,6 +87,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     }
     let less = less(&served, &surroundings, &additions, &own, &policies)?;
     let duty = guarding::duty(&served, &surroundings.library, &path)?;
+    let tokens_file = surroundings.library.tokens_file();
     surroundings.run_beside(policies.values().map(|policy| &**policy));
     // Only a profile that accepts to do without asks for it; now, because it takes a process with one thread.
     if policies.values().any(|policy| policy.floor == Floor::Landlock) {
@@ -128,6 +129,13 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
         let guard = Guard::new(guard, notice).map_err(|errno| Failure::new(Ending::Cell, errno))?;
         let files = guard.files();
         let log = log.reopening(move || files.log());
+        let gate = gate.map(|gate| match &tokens_file {
+            Some(path) => {
+                let files = guard.files();
+                gate.rereading(path.clone(), move || files.tokens())
+            }
+            None => gate,
+        });
         let options = Options {
             server: profiles.served.name.clone(),
             user: format!("uid {}", identity::effective().0),

@@ -103,9 +103,7 @@ pub(super) fn run(args: &TokenArgs) -> Result<Ending, Failure> {
                 );
             }
             new.replace(&path, &tokens)?;
-            super::print(
-                format!("token `{id}` is revoked; sessions that run know it until they end\n").as_bytes(),
-            )
+            super::print(format!("token `{id}` is revoked, in sessions that run too\n").as_bytes())
         }
     }
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Output, Stdio};
 use std::time::{Duration, SystemTime};
 
 use serde_json::{Value, json};
-use toolcell::audit::{Bounds, Ended, Finished, Log};
+use toolcell::audit::{ALERT_SCHEMA, Alert, Alerted, Bounds, Ended, Finished, Hook, Log, Quarantined, Rule};
 use toolcell::call::Call;
 use toolcell::outcome::{Evidence, Layer, Limit, Status, Usage, Violation};
 
@@ -73,6 +73,35 @@ fn record(
     Finished::new(&call, &[], ended)
 }
 
+fn time(day: u64) -> SystemTime {
+    SystemTime::UNIX_EPOCH + Duration::from_secs(1_795_356_309 + day * 86_400)
+}
+
+/// Of an attempt, told by a hook after so long, or by none because it failed.
+fn alert(count: u64, alerted: Option<u64>) -> Alerted {
+    let alert = Alert {
+        schema: ALERT_SCHEMA.to_owned(),
+        rule: Rule::Unauthorised,
+        server: "srv".to_owned(),
+        tool: HOSTILE.to_owned(),
+        call: None,
+        who: HOSTILE.to_owned(),
+        attempted: String::new(),
+        what: HOSTILE.to_owned(),
+        observed: None,
+        usual: None,
+        count,
+        recorded: true,
+    };
+    let hook = Hook {
+        hook: "command".to_owned(),
+        finished: String::new(),
+        after_us: alerted.unwrap_or(1),
+        failed: alerted.is_none().then(|| HOSTILE.to_owned()),
+    };
+    Alerted::new(alert, vec![hook], time(1))
+}
+
 impl Scene {
     fn new(name: &str) -> Self {
         let directory = std::env::temp_dir().join(format!("toolcell-evidence-{name}-{}", std::process::id()));
@@ -84,13 +113,18 @@ impl Scene {
         let refused = Status::Refused { detail: "no".to_owned() };
         log.write(&record("good", None, 0, refused, vec![access])).unwrap();
         drop(log);
-        let log = scene.open(Bounds { size: 1, ..Bounds::default() });
+        drop(scene.open(Bounds { size: 1, ..Bounds::default() }));
+        let log = scene.open(Bounds::default());
         let hits = vec![
             violation(Layer::Cgroup, Some(Limit::Memory), "", "[limits]\nmemory = \"1GiB\""),
             violation(Layer::Seccomp, None, HOSTILE, HOSTILE),
         ];
         let limit = Status::Limit { limit: Limit::Memory };
         log.write(&record(HOSTILE, Some(HOSTILE), 1, limit, hits)).unwrap();
+        for (count, alerted) in [(1, Some(900)), (1, Some(2000)), (4, None)] {
+            log.write(&alert(count, alerted)).unwrap();
+        }
+        log.write(&Quarantined::new(("srv", HOSTILE), "refused", HOSTILE, time(1))).unwrap();
         scene
     }
 
@@ -127,7 +161,11 @@ fn each_call_is_a_line_and_the_chosen_ones_are_shown() {
     insta::assert_snapshot!(all);
     let calls = |arguments: &[&str]| {
         let said = scene.said(&[&["show"], arguments].concat());
-        said.lines().filter(|line| line.starts_with("2026-")).count()
+        said.lines()
+            .filter(|line| {
+                line.starts_with("2026-") && !line.contains("  alert ") && !line.contains("  quarantine: ")
+            })
+            .count()
     };
     assert_eq!(calls(&[]), 3);
     for (arguments, expected) in [
@@ -160,6 +198,9 @@ fn a_follower_learns_of_a_call_when_it_ends() {
     let mut next = |tool: &str| lines.find(|line| line.contains(tool)).unwrap();
     next("alice");
     next("limit memory");
+    next("quarantine: refused");
+    // A log that is rotated meanwhile is followed into the new file.
+    drop(scene.open(Bounds { size: 1, ..Bounds::default() }));
     let log = scene.open(Bounds::default());
     for tool in ["later", "last"] {
         log.write(&record(tool, None, 2, Status::Completed, vec![])).unwrap();
@@ -179,6 +220,8 @@ fn what_the_records_say_together() {
     assert_eq!(stats["violations"]["2026-11-23"], json!({"seccomp": 3, "cgroup": 3}));
     let security = json!({
         "attempt_to_record_us": {"median": 1500, "p95": 1500, "max": 1500},
+        "attempt_to_alert_us": {"median": 900, "p95": 2000, "max": 2000},
+        "attempts_untold": 4,
         "authenticated": 6666,
         "limits_by_day": {"2026-11-22": 0, "2026-11-23": 3},
     });
@@ -237,6 +280,9 @@ fn the_report_is_one_page_in_which_strangers_words_are_no_markup() {
         "<title>2026-11-23: seccomp 3</title>",
         "srv/good  1.5 ms / 1.5 ms",
         "srv/good  8MiB / 8MiB",
+        "<td>unauthorised</td><td class=\"n\">6</td><td>0.9 ms / 2.0 ms</td><td class=\"n\">4</td>",
+        "<th>from an unauthorised attempt to its alert</th><td>median 0.9 ms, at most 2.0 ms; of 4 nobody was told",
+        "<td>refused</td>",
         "<td>alice</td><td>srv/good</td><td class=\"n\">1</td>",
         "<code>[limits]\nmemory = &quot;1GiB&quot;</code>",
         "<th>calls with a valid identity</th><td>66.66 % of the calls</td>",

@@ -38,7 +38,7 @@ pub(super) fn token(command: Command) -> Command {
         .subcommand(Command::new("list").about("List tokens: id, identity, end").arg(config()))
         .subcommand(
             Command::new("revoke")
-                .about("Take a token back; a session that runs knows it until it ends")
+                .about("Take a token back, in sessions that run too")
                 .arg(word("id", "ID", "The token's id, as `list` shows it"))
                 .arg(config()),
         )

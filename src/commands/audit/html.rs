@@ -8,7 +8,7 @@ use std::fmt::Write as _;
 
 use super::show::milliseconds;
 use super::stats::figures;
-use crate::audit::{Spread, Summary, Tool};
+use crate::audit::{Alerts, Spread, Summary, Tool};
 use crate::outcome::Limit;
 use crate::policy::limits;
 use crate::text::escape;
@@ -128,6 +128,26 @@ pub(super) fn page(summary: &Summary, strange: u64) -> String {
         rows,
         0,
     ));
+
+    add("<h2>Alerts</h2>\n".to_owned());
+    let rows = summary.alerts.iter().map(|(rule, alerts)| {
+        let told = Spread::of(&alerts.told).map_or_else(
+            || "<span class=\"soft\">nobody</span>".to_owned(),
+            |Spread { median, max, .. }| format!("{} / {}", milliseconds(median), milliseconds(max)),
+        );
+        let Alerts { count, untold, .. } = alerts;
+        let rule = rule.name();
+        format!("<td>{rule}</td><td class=\"n\">{count}</td><td>{told}</td><td class=\"n\">{untold}</td>")
+    });
+    let head = "<th>rule</th><th class=\"n\">alerts</th><th>told after: median and most</th><th class=\"n\">of which every hook failed</th>";
+    add(table(head, rows, 0));
+    add("<h2>Quarantine</h2>\n".to_owned());
+    let rows = summary.steps.iter().map(|step| {
+        let [time, server, tool, what, because] =
+            [&step.time, &step.server, &step.tool, &step.step, &step.because].map(|stranger| text(stranger));
+        format!("<td>{time}</td><td>{server}/{tool}</td><td>{what}</td><td>{because}</td>")
+    });
+    add(table("<th>time</th><th>tool</th><th>step</th><th>because</th>", rows, 0));
 
     add("<h2>Who called what</h2>\n".to_owned());
     let rows = summary.callers.iter().map(|((who, server, name), calls)| {

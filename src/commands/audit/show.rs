@@ -12,7 +12,9 @@ use std::path::Path;
 use serde_json::value::RawValue;
 
 use super::{BadValue, open_all, unreadable};
-use crate::audit::{Finished, caller_of, is_elsewhere, open_to_read, status_name, to_line, tool_of};
+use crate::audit::{
+    Alerted, Finished, Quarantined, caller_of, is_elsewhere, open_to_read, status_name, to_line, tool_of,
+};
 use crate::cli::{Chosen, ColorChoice, Typed};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
@@ -20,6 +22,25 @@ use crate::outcome::{Limit, Violation};
 use crate::policy::limits;
 use crate::sys::observe;
 use crate::text::escape;
+
+/// A record that is shown and counted.
+pub(super) enum Entry {
+    Call(Box<Finished>),
+    Alert(Box<Alerted>),
+    Step(Box<Quarantined>),
+}
+
+impl Entry {
+    /// Of a line. `None`: it is another record. An error: it is none.
+    fn of(line: &[u8]) -> Result<Option<Self>, serde_json::Error> {
+        Ok(match serde_json::from_slice::<Event<'_>>(line)?.event {
+            "finished" => Some(Self::Call(serde_json::from_slice(line)?)),
+            "alert" => Some(Self::Alert(serde_json::from_slice(line)?)),
+            "quarantine" => Some(Self::Step(serde_json::from_slice(line)?)),
+            _other => None,
+        })
+    }
+}
 
 /// Which records are wanted.
 pub(super) struct Filter<'a> {
@@ -40,18 +61,40 @@ impl<'a> Filter<'a> {
         Ok(Self { chosen })
     }
 
-    /// Whether a record is one of them.
-    pub(super) fn takes(&self, record: &Finished) -> bool {
+    /// Whether a record is one of them. What is asked of calls alone, no alert and no step is.
+    pub(super) fn takes(&self, entry: &Entry) -> bool {
         let is = |wanted: &Option<String>, has: &str| wanted.as_deref().is_none_or(|wanted| wanted == has);
-        let Chosen { tool, status, identity, violation, since, until, .. } = self.chosen;
+        let Chosen { tool, status, identity, violation, .. } = self.chosen;
+        let of_calls = status.is_some() || violation.is_some();
+        match entry {
+            Entry::Call(record) => {
+                is(tool, tool_of(record))
+                    && is(status, status_name(&record.status))
+                    && is(identity, caller_of(record))
+                    && violation
+                        .as_deref()
+                        .is_none_or(|wanted| record.violations.iter().any(|one| is_called(one, wanted)))
+                    && self.is_then(&record.time)
+            }
+            Entry::Alert(record) => {
+                !of_calls
+                    && is(tool, &record.alert.tool)
+                    && is(identity, &record.alert.who)
+                    && self.is_then(&record.time)
+            }
+            Entry::Step(record) => {
+                !of_calls && identity.is_none() && is(tool, &record.tool) && self.is_then(&record.time)
+            }
+        }
+    }
+
+    /// Whether a time is between those that are wanted.
+    fn is_then(&self, time: &str) -> bool {
         let text = |typed: &'a Option<Typed>| typed.as_ref().map(|typed| typed.text.as_str());
-        is(tool, tool_of(record))
-            && is(status, status_name(&record.status))
-            && is(identity, caller_of(record))
-            && violation.as_deref().is_none_or(|wanted| record.violations.iter().any(|one| is_called(one, wanted)))
-            && text(since).is_none_or(|since| record.time.as_str() >= since)
+        let Chosen { since, until, .. } = self.chosen;
+        text(since).is_none_or(|since| time >= since)
             // The beginning of a time means all of what begins so.
-            && text(until).is_none_or(|until| record.time.as_str() <= until || record.time.starts_with(until))
+            && text(until).is_none_or(|until| time <= until || time.starts_with(until))
     }
 }
 
@@ -67,11 +110,11 @@ fn is_called(violation: &Violation, name: &str) -> bool {
     violation.layer.name() == name || violation.limit.is_some_and(|limit| limit.name() == name)
 }
 
-/// Gives the `finished` records of all files of a log to `take`, with the line of each, and leaves the last file open
+/// Gives the records of all files of a log to `take`, with the line of each, and leaves the last file open
 /// behind its last whole line. Returns how many lines are no records.
 pub(super) fn read_all(
     log: &Path,
-    mut take: impl FnMut(Finished, &[u8]) -> Result<(), Failure>,
+    mut take: impl FnMut(Entry, &[u8]) -> Result<(), Failure>,
 ) -> Result<(u64, BufReader<File>), Failure> {
     let mut strange = 0;
     let mut last = None;
@@ -103,16 +146,13 @@ impl Stopped {
 fn read(
     file: &mut impl BufRead,
     begun: &mut Vec<u8>,
-    take: &mut impl FnMut(Finished, &[u8]) -> Result<(), Failure>,
+    take: &mut impl FnMut(Entry, &[u8]) -> Result<(), Failure>,
 ) -> Result<u64, Stopped> {
     let mut strange = 0;
     while file.read_until(b'\n', begun).map_err(Stopped::Reading)? > 0 && begun.ends_with(b"\n") {
-        match serde_json::from_slice::<Event<'_>>(begun) {
-            Ok(Event { event: "finished" }) => match serde_json::from_slice(begun) {
-                Ok(record) => take(record, begun).map_err(Stopped::Taking)?,
-                Err(_unknown) => strange += 1,
-            },
-            Ok(_other) => {}
+        match Entry::of(begun) {
+            Ok(Some(entry)) => take(entry, begun).map_err(Stopped::Taking)?,
+            Ok(None) => {}
             Err(_no_record) => strange += 1,
         }
         begun.clear();
@@ -135,9 +175,9 @@ pub(super) fn run(
     let filter = Filter::new(chosen)?;
     // Watched before it is read, so that nothing is missed in between.
     let mut writes = follow.then(|| watch(log)).transpose()?;
-    let mut show = |record: Finished, line: &[u8]| {
-        if filter.takes(&record) {
-            let text = if json { again(line) } else { format!("{}\n", sentence(&record)).into_bytes() };
+    let mut show = |entry: Entry, line: &[u8]| {
+        if filter.takes(&entry) {
+            let text = if json { again(line) } else { format!("{}\n", sentence(&entry)).into_bytes() };
             super::super::print(&text)?;
         }
         Ok(())
@@ -179,8 +219,51 @@ fn watch(log: &Path) -> Result<File, Failure> {
     Ok(File::from(writes))
 }
 
-/// One call in one line.
-fn sentence(record: &Finished) -> String {
+/// One record in one line, and one more for each thing that is to be told of it.
+fn sentence(entry: &Entry) -> String {
+    match entry {
+        Entry::Call(record) => of_call(record),
+        Entry::Alert(record) => of_alert(record),
+        Entry::Step(record) => {
+            let until =
+                record.until.as_ref().map_or_else(String::new, |until| format!(" until {}", escape(until)));
+            format!(
+                "{}  {}/{}  quarantine: {}{until}: {}",
+                escape(&record.time),
+                escape(&record.server),
+                escape(&record.tool),
+                escape(&record.step),
+                escape(&record.because)
+            )
+        }
+    }
+}
+
+fn of_alert(record: &Alerted) -> String {
+    let alert = &record.alert;
+    let told = match record.alerted_us {
+        Some(after) => format!("told after {}", milliseconds(after)),
+        None => "nobody was told".to_owned(),
+    };
+    let mut text = format!(
+        "{}  {}/{}  alert {} ×{}  {told}  {}\n    {}",
+        escape(&record.time),
+        escape(&alert.server),
+        escape(&alert.tool),
+        alert.rule.name(),
+        alert.count,
+        escape(&alert.who),
+        escape(&alert.what)
+    );
+    for hook in &record.hooks {
+        if let Some(why) = &hook.failed {
+            text.push_str(&format!("\n    {} failed: {}", escape(&hook.hook), escape(why)));
+        }
+    }
+    text
+}
+
+fn of_call(record: &Finished) -> String {
     let status = match &record.status {
         crate::outcome::Status::Limit { limit } => format!("limit {}", limit.name()),
         status => status_name(status).to_owned(),

@@ -7,8 +7,8 @@ use std::path::Path;
 
 use serde_json::{Map, Value, json};
 
-use super::show::{Filter, milliseconds, read_all};
-use crate::audit::{Figures, Spread, Summary, Tool, to_line};
+use super::show::{Entry, Filter, milliseconds, read_all};
+use crate::audit::{Alerts, Figures, Spread, Summary, Tool, to_line};
 use crate::cli::Chosen;
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
@@ -20,9 +20,13 @@ use crate::text::escape;
 pub(super) fn summary(log: &Path, chosen: &Chosen) -> Result<(Summary, u64), Failure> {
     let filter = Filter::new(chosen)?;
     let mut summary = Summary::default();
-    let (strange, _) = read_all(log, |record, _line| {
-        if filter.takes(&record) {
-            summary.add(&record);
+    let (strange, _) = read_all(log, |entry, _line| {
+        if filter.takes(&entry) {
+            match entry {
+                Entry::Call(record) => summary.add(&record),
+                Entry::Alert(record) => summary.alert(&record),
+                Entry::Step(record) => summary.step(*record),
+            }
         }
         Ok(())
     })?;
@@ -42,7 +46,18 @@ fn counts<'a>(counts: impl IntoIterator<Item = (&'a &'static str, &'a u64)>) -> 
 
 /// The figures about security, each with what it says; those that the log does not have are named as such.
 pub(super) fn figures(figures: &Figures) -> Vec<(&'static str, String)> {
-    let Figures { attempt_to_record_us, authenticated, limits_by_day } = figures;
+    let Figures { attempt_to_record_us, attempt_to_alert_us, attempts_untold, authenticated, limits_by_day } =
+        figures;
+    let alert = attempt_to_alert_us.map_or_else(
+        || "nobody was told of one".to_owned(),
+        |Spread { median, max, .. }| {
+            format!("median {}, at most {}", milliseconds(median), milliseconds(max))
+        },
+    );
+    let untold = match attempts_untold {
+        0 => String::new(),
+        count => format!("; of {count} nobody was told, because every hook failed"),
+    };
     let attempts = attempt_to_record_us.map_or_else(
         || "none was refused by `[auth]` or a role".to_owned(),
         |Spread { median, max, .. }| {
@@ -58,6 +73,7 @@ pub(super) fn figures(figures: &Figures) -> Vec<(&'static str, String)> {
     let (tenths, worst) =
         (hits.saturating_mul(10) / days, limits_by_day.values().max().copied().unwrap_or(0));
     vec![
+        ("from an unauthorised attempt to its alert", alert + &untold),
         ("from an unauthorised attempt to its record", attempts),
         ("calls with a valid identity", share),
         (
@@ -108,6 +124,24 @@ fn as_text(summary: &Summary, strange: u64) -> String {
             say(format_args!("  {}  {:12} {count}", escape(day), layer.name()));
         }
     }
+    if !summary.alerts.is_empty() {
+        say(format_args!("\nalerts"));
+        for (rule, Alerts { count, told, untold }) in &summary.alerts {
+            let times = Spread::of(told).map_or_else(String::new, |Spread { median, max, .. }| {
+                format!(", told after a median of {}, at most {}", milliseconds(median), milliseconds(max))
+            });
+            let untold = if *untold > 0 { format!(", nobody was told of {untold}") } else { String::new() };
+            say(format_args!("  {:12} {count}{times}{untold}", rule.name()));
+        }
+    }
+    if !summary.steps.is_empty() {
+        say(format_args!("\nquarantine"));
+        for step in &summary.steps {
+            let [time, server, tool, what, because] =
+                [&step.time, &step.server, &step.tool, &step.step, &step.because].map(|text| escape(text));
+            say(format_args!("  {time}  {server}/{tool}  {what}: {because}"));
+        }
+    }
     say(format_args!("\nsecurity"));
     for (what, value) in figures(&summary.figures()) {
         say(format_args!("  {what}: {value}"));
@@ -143,6 +177,14 @@ fn as_json(summary: &Summary, strange: u64) -> Vec<u8> {
         .iter()
         .map(|((who, server, tool), calls)| json!({ "who": who, "server": server, "tool": tool, "calls": calls }))
         .collect();
+    let alerts: Map<String, Value> = summary
+        .alerts
+        .iter()
+        .map(|(rule, Alerts { count, told, untold })| {
+            let value = json!({ "count": count, "told_after_us": Spread::of(told), "untold": untold });
+            (rule.name().to_owned(), value)
+        })
+        .collect();
     let value = json!({
         "calls": summary.calls,
         "statuses": summary.statuses,
@@ -150,6 +192,8 @@ fn as_json(summary: &Summary, strange: u64) -> Vec<u8> {
         "tools": tools,
         "violations": violations,
         "callers": callers,
+        "alerts": alerts,
+        "quarantine": summary.steps,
         "security": summary.figures(),
         "not_records": strange,
     });

@@ -4,7 +4,7 @@ use serde_json::{Value, json};
 use toolcell::access::fingerprint;
 use toolcell::policy::tokens::to_hex;
 
-use super::world::{Book, Client, Setup, session, text};
+use super::world::{Book, Client, Scratch, Setup, session, session_in, text};
 
 const ROLES: &str = r#"
 env = ["TOOLS=who request environment ask-once read"]
@@ -210,6 +210,36 @@ fn calls_at_once_are_counted_and_a_question_frees_its_place() {
         assert_eq!(answer["error"]["message"], "the state is of another process", "{answer}");
         client.start_call_with(902, "ask-once", json!({}), state).await;
         assert_eq!(text(&client.read().await), "thank you");
+        client
+    });
+}
+
+#[test]
+fn a_token_that_is_revoked_is_good_for_nothing_in_a_session_that_runs() {
+    let scratch = Scratch::new();
+    let env = vec![("TOOLCELL_TOKEN", WRITER.to_owned())];
+    let config = scratch.0.join("servers.toml");
+    session_in(&scratch, &Setup { env, ..setup() }, |mut client| async move {
+        let bare = json!({"name": "read", "arguments": {"path": "/nothing"}});
+        assert_eq!(text(&client.request(1, "tools/call", bare.clone()).await), "ENOENT");
+        let revoked = std::process::Command::new(crate::binary())
+            .args(["token", "revoke", "w1", "--config", config.to_str().unwrap()])
+            .output()
+            .unwrap();
+        assert!(revoked.status.success(), "{revoked:?}");
+        assert!(String::from_utf8(revoked.stdout).unwrap().contains("in sessions that run too"));
+        for (id, params) in [(2, bare.clone()), (3, json!({"name": "read", "_meta": meta(WRITER)}))] {
+            assert_eq!(client.request(id, "tools/call", params).await["error"]["code"], 401);
+        }
+        assert!(!text(&call(&mut client, 4, READER, "who").await).is_empty());
+        // A file that says nothing that can be understood lets nobody in.
+        let tokens = config.with_file_name("tokens.toml");
+        let before = std::fs::read(&tokens).unwrap();
+        std::fs::write(&tokens, "[[tokens").unwrap();
+        let answer = call(&mut client, 5, READER, "who").await;
+        assert!(answer["error"]["message"].as_str().unwrap().contains("cannot read its tokens"), "{answer}");
+        std::fs::write(&tokens, before).unwrap();
+        assert!(!text(&call(&mut client, 6, READER, "who").await).is_empty());
         client
     });
 }
