@@ -40,6 +40,12 @@ def children(pid, table=None):
     return sorted(child for child, (parent, _, _) in (table or processes()).items() if parent == pid)
 
 
+def launchers(supervisor, table=None):
+    """Process ids of a supervisor's launchers; its other child is the guard."""
+    table = table or processes()
+    return [pid for pid in children(supervisor, table) if table[pid][2] == "toolcell-launch"]
+
+
 def descendants(pid=None, spare=()):
     """pid → name of everything alive below `pid` (this process by default), but for `spare` and what is below those."""
     table = processes()

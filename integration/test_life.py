@@ -29,8 +29,8 @@ class Life(case.Case):
         """Supervisor, launcher, and the init of each cell that is in use."""
         table = {pid: each for pid, each in host.processes().items() if each[1] not in "ZX"}
         supervisor = peer.process.pid
-        launchers = host.children(supervisor, table)
-        self.assertEqual(len(launchers), 1, f"children of the supervisor: {[table[pid] for pid in launchers]}")
+        launchers = host.launchers(supervisor, table)
+        self.assertEqual(len(launchers), 1, f"children of the supervisor: {host.children(supervisor, table)}")
         return supervisor, launchers[0], host.at_work(launchers[0])
 
     def assert_gone(self, timeout=2.0):
@@ -70,7 +70,7 @@ class Life(case.Case):
 
     def test_supervisor_and_launcher_killed_at_once(self):
         for peer, pid in self.killed("supervisor"):
-            launcher = host.children(pid)[0]
+            launcher = host.launchers(pid)[0]
             # Stopped first, so that neither sees the other die.
             for each in (launcher, pid):
                 os.kill(each, signal.SIGSTOP)
