@@ -5,6 +5,7 @@
 
 mod audit;
 pub mod definition;
+mod lock;
 mod mistake;
 mod quarantine;
 
@@ -15,6 +16,7 @@ pub use audit::{AuditArgs, AuditCommand, Chosen};
 use clap::ArgMatches;
 use clap::error::ErrorKind;
 use clap_complete::Shell;
+pub use lock::{LockArgs, LockDoes, WhichServers};
 pub use mistake::CliError;
 pub use quarantine::{QuarantineArgs, QuarantineCommand};
 
@@ -52,6 +54,8 @@ pub enum Invocation {
     Doctor(DoctorArgs),
     /// `toolcell profile`
     Profile(ProfileArgs),
+    /// `toolcell lock`
+    Lock(LockArgs),
     /// `toolcell token`
     Token(TokenArgs),
     /// `toolcell quarantine`
@@ -112,6 +116,10 @@ pub struct RunArgs {
     pub jobs: Option<Typed>,
     /// `--no-validate`
     pub no_validate: bool,
+    /// `--lock`
+    pub lock: Option<PathBuf>,
+    /// `--lists-only`: what `toolcell lock` starts.
+    pub lists_only: bool,
     /// What is added to the profile.
     pub shared: SharedArgs,
 }
@@ -166,7 +174,7 @@ pub struct SelftestArgs {
 }
 
 /// Options that `run` and `exec` have in common.
-#[derive(Debug, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct SharedArgs {
     /// `--profile`
     pub profile: Option<Typed>,
@@ -324,6 +332,7 @@ fn invocation(command: &str, matches: &mut ArgMatches) -> Result<Invocation, Cli
         }),
         "doctor" => Invocation::Doctor(DoctorArgs { json: matches.get_flag("json"), fix: fix(matches) }),
         "profile" => Invocation::Profile(profile(matches)?),
+        "lock" => Invocation::Lock(lock::lock(matches)?),
         "token" => Invocation::Token(token(matches)?),
         "quarantine" => Invocation::Quarantine(quarantine::quarantine(matches)?),
         "audit" => Invocation::Audit(audit::audit(matches)?),
@@ -367,6 +376,8 @@ fn run(matches: &mut ArgMatches) -> Result<RunArgs, CliError> {
         server,
         jobs: typed(matches, "jobs", "--jobs"),
         no_validate: matches.get_flag("no-validate"),
+        lock: matches.remove_one("lock"),
+        lists_only: matches.get_flag("lists-only"),
         shared: shared(matches),
     })
 }

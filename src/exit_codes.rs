@@ -20,9 +20,9 @@ pub enum Ending {
     Other,
     /// The command line is wrong.
     Usage,
-    /// `audit verify`: the log is not as it was written.
+    /// `audit verify`: the log is not as it was written. `lock`: a server is not as it was accepted.
     Altered,
-    /// `profile why`: the profile does not allow what was asked about.
+    /// `profile why`: the profile does not allow what was asked about. `lock`: something is flagged and was not accepted.
     Refused,
     /// A profile or the configuration is invalid.
     Configuration,
@@ -91,8 +91,8 @@ impl Ending {
             Self::Signalled(_) => "exec: 128 + the signal that ended the command",
             Self::Other => "another failure, such as output that could not be written",
             Self::Usage => "the command line is wrong",
-            Self::Altered => "audit verify: the log is not as it was written",
-            Self::Refused => "profile why: what was asked about is not allowed",
+            Self::Altered => "audit verify, lock: the log, or a server, is not as it was written",
+            Self::Refused => "profile why, lock: what was asked about is not allowed, or flagged",
             Self::Configuration => "a profile or the configuration is invalid",
             Self::Floor => "this host does not reach the floor",
             Self::Cell => "a cell could not be built",

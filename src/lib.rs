@@ -14,6 +14,7 @@ pub mod guard;
 pub mod host;
 pub mod hostile;
 pub mod launch;
+pub mod lock;
 pub mod mcp;
 pub mod outcome;
 pub mod plan;

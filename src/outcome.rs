@@ -155,6 +155,8 @@ pub enum Layer {
     Arguments,
     /// What keeps a tool out that was refused too much.
     Quarantine,
+    /// What was accepted of a server in `toolcell.lock`.
+    Lock,
 }
 
 impl Layer {
@@ -175,6 +177,7 @@ impl Layer {
             Self::Access => "access",
             Self::Arguments => "arguments",
             Self::Quarantine => "quarantine",
+            Self::Lock => "lock",
         }
     }
 }

@@ -7,7 +7,10 @@
 pub mod audited;
 pub mod filters;
 pub mod frames;
+pub mod locks;
 pub mod messages;
 pub mod narrowing;
 pub mod profiles;
 pub mod protocol;
+pub mod roles;
+pub mod signatures;

@@ -3,7 +3,7 @@
 //! Narrower than the RFC in one point: a number beyond ±(2^53 - 1) is refused. Readers differ in what they make of it, so
 //! that one number would be signed and another used.
 //!
-//! Neighbours: `access::signed` signs it. Never: guesses; what two readers could read differently is an error.
+//! Neighbours: `access::signed` signs it, `lock` compares by it. Never: guesses; what two readers could read differently is an error.
 
 use std::fmt;
 
@@ -31,9 +31,16 @@ pub(super) fn canonical(text: &[u8], left_out: &str) -> Result<String, String> {
     if let Value::Object(members) = &mut value {
         members.retain(|(name, _)| name != left_out);
     }
-    let mut out = String::with_capacity(text.len());
-    value.write(&mut out);
-    Ok(out)
+    Ok(value.written(text.len()))
+}
+
+/// The canonical form of a text, all of it.
+///
+/// # Errors
+/// As of a signed one.
+pub fn whole(text: &[u8]) -> Result<String, String> {
+    let value: Value = serde_json::from_slice(text).map_err(|error| said(&error))?;
+    Ok(value.written(text.len()))
 }
 
 /// Without the place, which is one in a part of the line.
@@ -84,6 +91,12 @@ fn number(value: f64) -> String {
 }
 
 impl Value {
+    fn written(&self, about: usize) -> String {
+        let mut out = String::with_capacity(about);
+        self.write(&mut out);
+        out
+    }
+
     fn write(&self, out: &mut String) {
         match self {
             Self::Plain(text) => out.push_str(text),

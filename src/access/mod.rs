@@ -21,6 +21,7 @@ mod rights;
 mod secret;
 mod signed;
 
+pub use canonical::whole as canonical;
 pub use gate::{Admitted, Denied, Gate, Reason};
 pub use limits::Pass;
 pub use nonces::{Nonces, NoncesError};

@@ -4,6 +4,7 @@
 //! texts that `run` and `exec` share are in `cli::options`. Never: holds a parsed value.
 
 mod audit;
+mod lock;
 mod options;
 mod quarantine;
 mod token;
@@ -67,6 +68,11 @@ pub fn command() -> Command {
             Command::new("profile")
                 .about("List, show, check and explain profiles")
                 .defer(profile),
+        )
+        .subcommand(
+            Command::new("lock")
+                .about("Keep what servers are now, so that `run` refuses what changes unseen")
+                .defer(lock::lock),
         )
         .subcommand(
             Command::new("token")
@@ -173,6 +179,10 @@ fn run(command: Command) -> Command {
                      one server or tool.",
                 ),
         )
+        .arg(options::lock_file(
+            "[default: toolcell.lock beside the file of --config, if it is there]",
+        ))
+        .arg(flag("lists-only", "Answer lists and run no call, for `toolcell lock`").hide(true))
         .args(shared())
         .arg(options::audit(
             "[default: $XDG_STATE_HOME/toolcell/audit.jsonl, or ~/.local/state/toolcell/audit.jsonl]",

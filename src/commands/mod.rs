@@ -8,6 +8,7 @@ mod compose;
 mod demo;
 mod doctor;
 mod exec;
+mod lock;
 mod man;
 mod profile;
 mod quarantine;
@@ -60,6 +61,7 @@ fn dispatch(invocation: Invocation, color: ColorChoice, begun: Option<Begun>) ->
         Invocation::Doctor(args) => doctor::run(&args, color),
         Invocation::Profile(args) => profile::run(&args, color),
         Invocation::Run(args) => run::run(&args, color),
+        Invocation::Lock(args) => lock::run(&args, color),
         Invocation::Token(args) => token::run(&args),
         Invocation::Quarantine(args) => quarantine::run(&args),
         Invocation::Audit(args) => audit::run(&args, color),

@@ -19,6 +19,7 @@ use recording::Recording;
 use serde_json::Value;
 
 use super::compose::{self, DEFAULT_PROFILE, Surroundings};
+use super::lock::found;
 use crate::access::{Gate, Nonces, Now, TOKEN_VARIABLE};
 use crate::arguments::Fault;
 use crate::audit::{self, CallIds, Log, LogError};
@@ -63,7 +64,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let mut surroundings = Surroundings::of_process(config)?;
     let mut additions = compose::additions(&args.shared, &surroundings.world.cwd)?;
     let served = Served::find(args, &surroundings)?;
-    let gate = gate(&served, &surroundings, token)?;
+    let gate = if args.lists_only { None } else { gate(&served, &surroundings, token)? };
     additions.env.extend(served.env.clone());
     let runtime = surroundings.runtime(&served.command)?;
     let path = log_path(args.shared.audit.as_ref())?;
@@ -73,7 +74,10 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     }
     let key = super::audit::signing_key(color)?;
     let kept = log.files();
-    let own: Vec<(&str, &Path)> = kept.iter().map(|path| ("the audit log", path.as_path())).collect();
+    let (lock, lock_file) = found::lock(args, &surroundings, &served, &additions, &runtime, &kept)?.unzip();
+    let log_files = kept.iter().map(|path| ("the audit log", path.as_path()));
+    let own: Vec<(&str, &Path)> =
+        log_files.chain(lock_file.as_deref().map(|path| ("the lock file", path))).collect();
     let mut policies = BTreeMap::new();
     for profile in served.profiles() {
         let policy = surroundings.policy_without(profile, &additions, &own)?;
@@ -145,6 +149,8 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
             profiles: Box::new(profiles),
             gate,
             guard: guard.clone(),
+            lock,
+            lists_only: args.lists_only,
             records: Box::new(
                 Recording::new(log, key, guard.clone(), color)
                     .map_err(|error| Failure::new(Ending::Audit, error))?,
@@ -166,17 +172,18 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
 
 /// The server to run and the profiles of its tools.
 #[derive(Debug)]
-struct Served {
-    name: String,
-    command: Vec<String>,
+pub(super) struct Served {
+    pub(super) name: String,
+    pub(super) command: Vec<String>,
     profile: String,
     tools: BTreeMap<String, Tool>,
-    env: Vec<(String, Option<String>)>,
+    pub(super) env: Vec<(String, Option<String>)>,
     validate: Option<Validate>,
     results: Option<Results>,
     heeded: Heeded,
     access: Access,
     guarding: Guarding,
+    pub(super) lock: config::Lock,
 }
 
 /// What stands before the server. The token is compared with the known ones, and forgotten.
@@ -213,7 +220,7 @@ fn of_options(args: &RunArgs) -> Option<Validate> {
 }
 
 impl Served {
-    fn find(args: &RunArgs, surroundings: &Surroundings) -> Result<Self, Failure> {
+    pub(super) fn find(args: &RunArgs, surroundings: &Surroundings) -> Result<Self, Failure> {
         let typed = args.shared.profile.as_ref().map(|typed| typed.text.clone());
         let name = match &args.server {
             Server::Command(command) => return Self::command(command, typed, of_options(args)),
@@ -239,6 +246,7 @@ impl Served {
             heeded: server.heeded,
             access: config.access.clone(),
             guarding: config.guarding.clone(),
+            lock: config.lock,
         })
     }
 
@@ -260,6 +268,7 @@ impl Served {
             heeded: Heeded::default(),
             access: Access::default(),
             guarding: Guarding::default(),
+            lock: config::Lock::IfThere,
         })
     }
 
@@ -272,7 +281,7 @@ impl Served {
         self.tools.get(target.filter(|_| method == "tools/call")?)
     }
 
-    fn profiles(&self) -> Vec<&str> {
+    pub(super) fn profiles(&self) -> Vec<&str> {
         let own = self.tools.values().filter_map(|tool| tool.profile.as_deref());
         let mut profiles: Vec<&str> = own.chain([self.profile.as_str()]).collect();
         profiles.sort_unstable();

@@ -124,11 +124,11 @@ impl Event {
         self.call.target.as_deref().filter(|_| self.call.method == "tools/call")
     }
 
-    /// Violations that are the tool's own doing: not who called it, with which arguments, or that it was kept out.
+    /// Violations that are the tool's own doing: not who called it, with which arguments, that it was kept out, or is not as it was locked.
     #[must_use]
     pub fn counted(&self) -> u64 {
         let own = self.layers.iter().filter(|(layer, _)| match layer {
-            Layer::Access | Layer::Quarantine => false,
+            Layer::Access | Layer::Quarantine | Layer::Lock => false,
             // Of a call that ran it is its result that did not fit.
             Layer::Arguments => self.ran,
             Layer::Namespaces

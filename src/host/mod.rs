@@ -11,6 +11,7 @@ pub mod denials;
 pub mod lands;
 pub mod narrow;
 pub mod probe;
+pub mod program;
 pub mod reach;
 pub mod runtime;
 mod scope;

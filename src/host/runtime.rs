@@ -38,6 +38,9 @@ pub struct Runtime {
     /// Host paths that the cell must see at the same place, each readable and executable, with the reason.
     /// Sorted; none lies inside another.
     pub view: Vec<Needed>,
+    /// What of these the program has for itself, be it in the system's directories: neither the system's nor an
+    /// interpreter's. Sorted; none lies inside another.
+    pub own: Vec<PathBuf>,
     /// Symbolic links to recreate in the cell's root: path → target as it stands in the link.
     /// None lies inside an entry of `view`.
     pub links: Vec<(PathBuf, PathBuf)>,

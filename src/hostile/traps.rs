@@ -31,6 +31,7 @@ pub const GRANTED: &[&str] = &[
     ".npmrc",
     ".cargo/config.toml",
     ".husky/pre-commit",
+    "toolcell.lock",
 ];
 
 /// The part of such a file's path that is protected: what lies in the directory, or in its repository.

@@ -69,7 +69,8 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
             | Layer::Protocol
             | Layer::Access
             | Layer::Arguments
-            | Layer::Quarantine => continue,
+            | Layer::Quarantine
+            | Layer::Lock => continue,
         };
         let saw = check.map_err(|(object, errno)| failed(*layer, object, errno))?;
         seen.insert(layer.name().to_owned(), saw);
@@ -112,7 +113,8 @@ fn coverage(layers: &[Layer], observed: Option<Observe>) -> BTreeMap<String, Cov
         | Layer::Protocol
         | Layer::Access
         | Layer::Arguments
-        | Layer::Quarantine => Coverage::Complete,
+        | Layer::Quarantine
+        | Layer::Lock => Coverage::Complete,
         Layer::Rlimit => Coverage::Sampled,
         Layer::Namespaces | Layer::Root | Layer::Landlock | Layer::Seccomp | Layer::Capabilities => {
             Coverage::Blind

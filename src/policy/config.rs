@@ -26,7 +26,7 @@ pub const DEFAULT_PROFILE: &str = "default";
 
 /// The tables of the file and their keys.
 pub const SECTIONS: &[(&str, &[&str])] = &[
-    ("", &["servers", "auth", "identities", "roles", "anomalies", "alerts", "quarantine", "export"]),
+    ("", &["lock", "servers", "auth", "identities", "roles", "anomalies", "alerts", "quarantine", "export"]),
     (
         "servers.NAME",
         &[
@@ -52,6 +52,18 @@ pub struct Config {
     pub access: Access,
     /// What is unusual, and what comes of it.
     pub guarding: Guarding,
+    /// Whether there has to be a lock file.
+    pub lock: Lock,
+}
+
+/// When servers are compared with the lock file.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub enum Lock {
+    /// When there is one.
+    #[default]
+    IfThere,
+    /// Always: without one, nothing is run.
+    Require,
 }
 
 /// One server.
@@ -193,7 +205,13 @@ impl Reader<'_, '_> {
     fn top(&mut self, table: &DeTable<'_>) -> Config {
         let mut config = Config::default();
         let entries = self.file.entries(table, "", Self::keys(""));
-        for (_, _, value) in entries.into_iter().filter(|(name, _, _)| *name == "servers") {
+        for (name, _, value) in entries {
+            if name == "lock" {
+                config.lock = self.lock(value);
+            }
+            if name != "servers" {
+                continue;
+            }
             let Some(servers) = self.file.table(value, "`servers`") else { continue };
             for (key, value) in servers {
                 let name: &str = key.get_ref();
@@ -214,6 +232,18 @@ impl Reader<'_, '_> {
         config.guarding = guard::read(&mut self.file, table, self.profiles);
         config.access = access::read(&mut self.file, table, &config.servers.keys().cloned().collect());
         config
+    }
+
+    fn lock(&mut self, value: &Value<'_>) -> Lock {
+        match self.file.text(value, "`lock`") {
+            Some("require") => return Lock::Require,
+            Some("if-there") | None => {}
+            Some(other) => {
+                let message = format!("`{other}` is no value of `lock`");
+                self.file.mistake(&value.span(), &message, Some("write \"require\" or \"if-there\""));
+            }
+        }
+        Lock::IfThere
     }
 
     fn server(&mut self, name: &str, value: &Value<'_>) -> Option<Server> {

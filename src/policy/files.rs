@@ -33,8 +33,12 @@ pub const BUILT_IN: [(&str, &str); 7] = [
     ("python", include_str!("../../profiles/python.toml")),
 ];
 
+/// The name of a lock file beside a configuration.
+pub const LOCK: &str = "toolcell.lock";
 /// The largest file that is read.
 const LARGEST: u64 = 1 << 20;
+/// The same of a lock file, which a program writes.
+const LARGEST_LOCK: u64 = 32 << 20;
 
 /// Why a profile or configuration cannot be used.
 #[derive(Debug, Error)]
@@ -309,7 +313,7 @@ impl Library {
         if BUILT_IN.iter().any(|(known, _)| *known == name) {
             return Err(FilesError::Shadows(path.to_path_buf()));
         }
-        self.open(path, name)
+        self.open(path, name, LARGEST)
     }
 
     /// The profile that a person means: a name, or a file when there is a slash or `.toml` in it.
@@ -346,9 +350,15 @@ impl Library {
     /// It cannot be read, is not safe to read, or has mistakes.
     pub fn config(&self) -> Result<Config, FilesError> {
         let Some(path) = &self.config else { return Ok(Config::default()) };
-        let source = self.open(path, String::new())?;
+        let source = self.open(path, String::new(), LARGEST)?;
         config::parse(&source, &self.names())
             .map_err(|source| FilesError::Mistakes { name: path.display().to_string(), source })
+    }
+
+    /// The file of `--config`, if one was named.
+    #[must_use]
+    pub fn config_file(&self) -> Option<&Path> {
+        self.config.as_deref()
     }
 
     /// Where the hashes of tokens are: beside the file of `--config`.
@@ -372,7 +382,7 @@ impl Library {
     pub fn tokens_and_text(&self) -> Result<(Vec<Token>, String), FilesError> {
         let path = self.tokens_file().filter(|path| fs::symlink_metadata(path).is_ok());
         let Some(path) = path else { return Ok(Default::default()) };
-        let source = self.open(&path, String::new())?;
+        let source = self.open(&path, String::new(), LARGEST)?;
         let tokens = tokens::parse(&source)
             .map_err(|source| FilesError::Mistakes { name: path.display().to_string(), source })?;
         if tokens.iter().any(|token| matches!(token.secret, Secret::Signing(_))) {
@@ -384,6 +394,26 @@ impl Library {
             }
         }
         Ok((tokens, source.text))
+    }
+
+    /// Where what was accepted of the servers is: beside the file of `--config`.
+    #[must_use]
+    pub fn lock_file(&self) -> Option<PathBuf> {
+        self.config.as_deref().and_then(Path::parent).map(|directory| directory.join(LOCK))
+    }
+
+    /// The text of a lock file. `None`: there is none.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not safe to read.
+    pub fn lock(&self, path: &Path) -> Result<Option<String>, FilesError> {
+        match fs::symlink_metadata(path) {
+            // What stands in its place while a cell runs that could make it.
+            Ok(found) if found.is_dir() => return Ok(None),
+            Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(None),
+            Ok(_) | Err(_) => {}
+        }
+        self.open(path, String::new(), LARGEST_LOCK).map(|source| Some(source.text))
     }
 
     /// Where the nonces of signed requests are: beside the tokens.
@@ -439,6 +469,7 @@ impl Library {
         let protected: BTreeSet<PathBuf> = files
             .into_iter()
             .chain(self.config.clone())
+            .chain(self.lock_file().filter(|path| fs::symlink_metadata(path).is_ok()))
             // Where there is none, nobody may call anything, so that no tool could make one.
             .chain(self.tokens_file().filter(|path| fs::symlink_metadata(path).is_ok()))
             .chain(self.directories().filter(|path| path.is_dir()))
@@ -459,7 +490,7 @@ impl Library {
         Ok(())
     }
 
-    fn open(&self, path: &Path, name: String) -> Result<Source, FilesError> {
+    fn open(&self, path: &Path, name: String, most: u64) -> Result<Source, FilesError> {
         let failed = |source| FilesError::Read { path: path.to_path_buf(), source };
         let path = fs::canonicalize(path).map_err(failed)?;
         // Non-blocking, so that a FIFO in the file's place cannot hold the start up.
@@ -474,7 +505,7 @@ impl Library {
             places.push((directory.to_path_buf(), fs::metadata(directory).map_err(failed)?));
         }
         self.safe(&places)?;
-        let text = read_text(file).map_err(failed)?;
+        let text = read_text(file, most).map_err(failed)?;
         Ok(Source { name, path: Some(path), text })
     }
 
@@ -514,11 +545,11 @@ fn name_of(path: &Path) -> Option<String> {
     is_name(name).then(|| name.to_owned())
 }
 
-fn read_text(file: File) -> io::Result<String> {
+fn read_text(file: File, most: u64) -> io::Result<String> {
     let mut text = String::new();
-    file.take(LARGEST + 1).read_to_string(&mut text)?;
-    if text.len() as u64 > LARGEST {
-        return Err(io::Error::other("larger than 1MiB"));
+    file.take(most + 1).read_to_string(&mut text)?;
+    if text.len() as u64 > most {
+        return Err(io::Error::other(format!("larger than {}MiB", most >> 20)));
     }
     Ok(text)
 }

@@ -56,6 +56,7 @@ const PROJECT: &[Trap] = &[
     directory(".npmrc", "tells npm where packages come from and which shell to run"),
     directory(".cargo", "names programs that cargo runs"),
     directory(".husky", "hooks that git is told to run"),
+    directory("toolcell.lock", "says what was accepted of servers"),
 ];
 
 /// In a repository. Git fails on a directory where it looks for a file; with these contents it does what it does without

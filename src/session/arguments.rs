@@ -11,10 +11,12 @@ use serde_json::Value;
 use tokio::sync::oneshot;
 
 use super::catalogue::{Job, Learn};
+use super::locked::Standing;
 use super::schemas::Known;
-use super::{Ask, Control, Finished, Session, call, results, text};
+use super::{Ask, Control, Finished, Session, call, locked, results, text};
 use crate::arguments::strict::{self, Unreadable};
 use crate::arguments::{Fault, Found};
+use crate::lock::Difference;
 use crate::mcp::envelope::{INVALID_PARAMS, only};
 use crate::mcp::{object, reply};
 use crate::outcome::{Evidence, Layer, Status, Usage, Violation};
@@ -39,6 +41,7 @@ pub(super) fn check(session: &Rc<Session>, ask: Ask, control: Control) {
     match judge(session, &ask, &arguments) {
         Judged::Fits => go_on(session, ask, control),
         Judged::Unfit(faults) => refuse(session, &ask, &faults),
+        Judged::Changed(differences) => locked::refuse(session, &ask, &differences),
         Judged::Unknown => session.spawn(learn(Rc::clone(session), ask, control, arguments)),
     }
 }
@@ -47,11 +50,18 @@ pub(super) fn check(session: &Rc<Session>, ask: Ask, control: Control) {
 enum Judged {
     Fits,
     Unfit(Vec<Fault>),
+    /// The server, or the tool, is not what was accepted.
+    Changed(Vec<Rc<Difference>>),
     /// The server has not been asked yet what they must be.
     Unknown,
 }
 
 fn judge(session: &Session, ask: &Ask, arguments: &Value) -> Judged {
+    match locked::standing(session, ask) {
+        Standing::Free => {}
+        Standing::Unknown => return Judged::Unknown,
+        Standing::Changed(differences) => return Judged::Changed(differences),
+    }
     let tool = match (ask.method.as_str(), &ask.target) {
         ("tools/call", Some(tool)) => tool,
         _ => return Judged::Fits,
@@ -71,6 +81,7 @@ fn judge(session: &Session, ask: &Ask, arguments: &Value) -> Judged {
     };
     match theirs {
         Judged::Unknown => Judged::Unknown,
+        Judged::Changed(differences) => Judged::Changed(differences),
         Judged::Fits if own.is_empty() => Judged::Fits,
         Judged::Fits => Judged::Unfit(own),
         Judged::Unfit(theirs) => Judged::Unfit(own.into_iter().chain(theirs).collect()),
@@ -132,6 +143,15 @@ fn of_server(found: Found) -> Fault {
 
 /// Asks the server for its tools first.
 async fn learn(session: Rc<Session>, ask: Ask, mut control: Control, arguments: Value) {
+    tokio::select! {
+        biased;
+        _ = control.stop() => return,
+        () = locked::compared(&session) => {}
+    }
+    // What is known to differ by now is not asked for its tools.
+    if let Standing::Changed(differences) = locked::standing(&session, &ask) {
+        return locked::refuse(&session, &ask, &differences);
+    }
     let (done, learned) = oneshot::channel();
     let meta = own_meta(&ask);
     session.catalogue(ask.meta.era, Job::Learn(Learn { meta, done, pages: 0 }));
@@ -154,6 +174,7 @@ async fn learn(session: Rc<Session>, ask: Ask, mut control: Control, arguments: 
     match judged {
         Judged::Fits => go_on(&session, ask, control),
         Judged::Unfit(faults) => refuse(&session, &ask, &faults),
+        Judged::Changed(differences) => locked::refuse(&session, &ask, &differences),
         Judged::Unknown => {
             let told = "cannot be checked: the server changes its list of tools".to_owned();
             refuse(

@@ -19,7 +19,7 @@ use super::cache::Key;
 use super::call::{self, Refused, Running};
 use super::link::{End, Step};
 use super::rules::{Asked, Offers};
-use super::{Agreed, Ask, Control, Handshake, Session, Stop, text};
+use super::{Agreed, Ask, Control, Handshake, Session, Stop, locked, text};
 use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, Id, Kind, Message};
 use crate::mcp::{annex, object, reply};
 use crate::outcome::{Limit, Status};
@@ -235,8 +235,7 @@ impl Catalogue {
         let first = ask.method == "initialize";
         if first {
             self.end(Status::Completed, LEAVE).await;
-            self.session.cache.borrow_mut().clear(Era::Legacy);
-            self.session.schemas(Era::Legacy).forget();
+            self.session.forget_lists(Era::Legacy);
         }
         let fresh = self.running.is_none();
         if fresh {
@@ -282,6 +281,7 @@ impl Catalogue {
         let error = matches!(message.kind, Kind::Answer { error: true, .. });
         let (line, message) = without_what_is_not_offered(&ask.method, line, message);
         let (line, message) = self.with_what_is_offered(&ask.method, line, message);
+        let (line, message) = locked::checked(&self.session, self.era, &ask.method, line, message);
         let result = message.body.clone().unwrap_or_default();
         let further = !error && object::member(&line, result.clone(), "nextCursor").is_some();
         self.idle_at = Instant::now() + if further { WALK } else { IDLE };

@@ -139,7 +139,10 @@ fn request(session: &Rc<Session>, line: &[u8], message: &Message, id: Id, method
         identity: entry.identity,
     };
     let control = session.track(&ask, entry.pass);
-    if is_call(method) {
+    if is_call(method) && session.options.lists_only {
+        session.forget(&ask.id);
+        session.reply(reply::error(Some(&ask.id), METHOD_NOT_FOUND, "nothing but lists is answered here"));
+    } else if is_call(method) {
         arguments::check(session, ask, control);
     } else {
         session.catalogue(era, Job::Ask(Box::new((ask, control))));

@@ -266,8 +266,7 @@ impl Link {
             self.unsettle();
             if std::mem::take(&mut self.rules.changed) {
                 // Before the client hears of it, or it would be given the old list again.
-                session.cache.borrow_mut().clear(self.rules.era);
-                session.schemas(self.rules.era).forget();
+                session.forget_lists(self.rules.era);
             }
             match verdict {
                 Verdict::Nothing | Verdict::Answer(_) => {}

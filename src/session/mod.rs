@@ -23,6 +23,7 @@ mod catalogue;
 mod chain;
 mod client;
 mod link;
+mod locked;
 mod outbound;
 mod process;
 mod quarantine;
@@ -46,6 +47,8 @@ use bounds::Roots;
 use cache::Cache;
 use catalogue::Job;
 use chain::Chains;
+pub use locked::Lock;
+use locked::Locked;
 use outbound::Outbound;
 use rules::Offers;
 use schemas::Schemas;
@@ -200,6 +203,10 @@ pub struct Options {
     pub gate: Option<Gate>,
     /// Says whether a tool is kept out.
     pub guard: Guard,
+    /// What was accepted of the server; without one, whatever it lists is.
+    pub lock: Option<Lock>,
+    /// Nothing is run but lists and handshakes.
+    pub lists_only: bool,
     /// Takes records.
     pub records: Box<dyn Records>,
     /// Tells the operator of a fault that has nowhere else to go.
@@ -326,6 +333,7 @@ struct Session {
     cache: RefCell<Cache>,
     /// Legacy, modern.
     schemas: [RefCell<Schemas>; 2],
+    locked: Option<Locked>,
     chains: RefCell<Chains>,
     slots: Semaphore,
     gone: watch::Sender<bool>,
@@ -464,12 +472,13 @@ impl Session {
 /// # Errors
 /// When the client's messages cannot be read, or it reads none.
 pub async fn serve(
-    options: Options,
+    mut options: Options,
     client_in: impl AsyncRead + Unpin,
     client_out: impl AsyncWrite + Unpin + Send + 'static,
 ) -> Result<(), ServeError> {
     let session = Rc::new_cyclic(|itself| Session {
         slots: Semaphore::new(options.jobs.max(1)),
+        locked: options.lock.take().map(Locked::new),
         options,
         output: Output::new(client_out),
         agreed: watch::Sender::new(Agreed::None),
@@ -494,6 +503,8 @@ pub async fn serve(
     let tasks = LocalSet::new();
     tasks
         .run_until(async {
+            // Not one of the tasks that the end of the session waits for.
+            drop(tokio::task::spawn_local(locked::compare_program(Rc::clone(&session))));
             let served = tokio::select! {
                 served = listen(&session, client_in) => served,
                 () = session.output.gone() => Ok(()),

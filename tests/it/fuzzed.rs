@@ -72,7 +72,15 @@ macro_rules! targets {
     };
 }
 
-targets!(audited filters frames messages narrowing profiles protocol);
+targets!(audited filters frames locks messages narrowing profiles protocol roles signatures);
+
+/// Else a fuzzer begins with what is refused at once.
+#[test]
+fn the_seeds_of_signatures_are_right() {
+    let seeds: Vec<Vec<u8>> = corpus("signatures");
+    let right = seeds.iter().filter(|line| properties::signatures::is_right(line) == Some(true)).count();
+    assert!(right >= 4, "{right}");
+}
 
 /// Else a fuzzer begins with what is refused at once.
 #[test]

@@ -55,6 +55,17 @@ pub(super) fn audit(default: &str) -> Arg {
         ))
 }
 
+/// `--lock`, with the default of the command.
+pub(super) fn lock_file(default: &str) -> Arg {
+    value("lock", Takes::Path, "FILE")
+        .help(format!("Compare the server with this lock file {default}"))
+        .long_help(format!(
+            "Compare the server with this lock file, which `toolcell lock` has written: its command, program and \
+             profiles, and every tool that it lists. What differs is not shown to the client, and its calls are \
+             refused.\n\n{default}"
+        ))
+}
+
 /// What is added to the profile.
 pub(super) fn shared() -> Vec<Arg> {
     vec![

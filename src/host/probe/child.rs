@@ -33,6 +33,58 @@ pub fn fork<T: Serialize + DeserializeOwned>(work: impl FnOnce() -> T) -> Result
     }
 }
 
+/// Work that goes on in a child while this process does something else. The child ends with this process.
+#[derive(Debug)]
+pub struct Begun {
+    reader: OwnedFd,
+    pid: libc::pid_t,
+}
+
+/// Begins work in a child of fork(2), which has no descriptor but that of its answer.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn begin<T: Serialize>(work: impl FnOnce() -> T) -> Result<Begun> {
+    let (reader, writer) = descriptor::pipe()?;
+    match process::fork()? {
+        None => {
+            let _guard = ExitOnUnwind;
+            // Else it would hold a lock, or keep a reader of this process's output waiting.
+            let alone = descriptor::duplicate_to(writer.as_fd(), ANSWER, true)
+                .and_then(|()| descriptor::close_standard())
+                .and_then(|()| descriptor::close_from(ANSWER + 1));
+            if alone.is_err() {
+                process::exit_now(1);
+            }
+            answer(&descriptor::adopt(ANSWER), work)
+        }
+        Some(pid) => Ok(Begun { reader, pid }),
+    }
+}
+
+/// The one descriptor of a child that works beside this process.
+const ANSWER: std::os::fd::RawFd = 3;
+
+impl Begun {
+    /// Where the answer comes, up to the end.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn reader(&self) -> std::io::Result<OwnedFd> {
+        self.reader.try_clone()
+    }
+
+    /// What the work has returned, once the answer was read to its end.
+    ///
+    /// # Errors
+    /// `ECHILD` when the child ended without an answer.
+    pub fn ended<T: DeserializeOwned>(self, answer: &[u8]) -> Result<T> {
+        drop(self.reader);
+        process::wait(self.pid)?;
+        serde_json::from_slice(answer).map_err(|_no_answer| Errno(libc::ECHILD))
+    }
+}
+
 /// What `work` returns in a child of clone3(2) with these new namespaces.
 ///
 /// # Errors

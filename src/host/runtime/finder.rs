@@ -102,6 +102,7 @@ impl<'a> Finder<'a> {
             program,
             argv,
             view: lists.view,
+            own: lists.own,
             links: lists.links,
             hide: lists.hide,
             path,
@@ -207,7 +208,9 @@ impl<'a> Finder<'a> {
         }
         let why =
             if step.depth == 0 { "the program" } else { "interpreter or program that the command leads to" };
-        if self.view.want(path, why).is_none() {
+        let interpreter = machine_code && Self::family(path, &found.real).is_some();
+        let shown = if interpreter { self.view.want_shared(path, why) } else { self.view.want(path, why) };
+        if shown.is_none() {
             return Err(not_executable("it lies in a directory that is never shown to a cell".to_owned()));
         }
         self.homes.extend(path.parent().map(Path::to_path_buf));
@@ -235,6 +238,12 @@ impl<'a> Finder<'a> {
     fn harmless(&self, name: &str, real: &Path) -> bool {
         let system = ["/usr", "/bin", "/sbin"].iter().any(|top| real.starts_with(top));
         system || self.view.shows(real) || Family::of(name).is_some() || node::modules_around(real).is_some()
+    }
+
+    /// The kind of interpreter that a program is, by its names.
+    fn family(path: &Path, real: &Path) -> Option<Family> {
+        let name = |path: &Path| path.file_name().and_then(|name| Family::of(name.to_str()?));
+        name(path).or_else(|| name(real))
     }
 
     fn refuse(
@@ -319,7 +328,7 @@ impl<'a> Finder<'a> {
             self.view.want_system();
             let head = self.files().head(Path::new(loader), 4).unwrap_or_default();
             if head != b"\x7fELF"
-                || self.view.want(Path::new(loader), "loader that the program names").is_none()
+                || self.view.want_shared(Path::new(loader), "loader that the program names").is_none()
             {
                 return Err(broken(format!("its loader `{loader}` does not exist")));
             }
@@ -331,9 +340,7 @@ impl<'a> Finder<'a> {
                 path.display()
             ));
         }
-        let typed = path.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        let real = found.real.file_name().and_then(|n| n.to_str()).unwrap_or_default();
-        let family = Family::of(typed).or_else(|| Family::of(real));
+        let family = Self::family(path, &found.real);
         if dynamic {
             places::want_installation(
                 self.world,

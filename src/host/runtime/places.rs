@@ -31,12 +31,12 @@ pub(super) fn want_installation(
 ) {
     let files = &world.files;
     if let Some(store) = STORES.iter().find(|store| real.starts_with(store)) {
-        view.want(Path::new(store), "store of the package manager that the program comes from");
+        view.want_shared(Path::new(store), "store of the package manager that the program comes from");
     }
     let Some(directory) = real.parent() else { return };
     let name = real.file_name().unwrap_or_default().to_string_lossy();
     if files.is_dir(&directory.join("host/fxr")) {
-        view.want(directory, "the .NET runtime");
+        view.want_shared(directory, "the .NET runtime");
         return;
     }
     if typed && files.is_file(&directory.join(format!("{name}.dll"))) {
@@ -52,7 +52,7 @@ pub(super) fn want_installation(
     }
     let Some(prefix) = directory.parent().filter(|_| directory.ends_with("bin")) else { return };
     if files.is_file(&prefix.join("lib/modules")) || files.is_file(&prefix.join("lib/rt.jar")) {
-        view.want(prefix, "the Java runtime");
+        view.want_shared(prefix, "the Java runtime");
         want_java_configuration(files, view, prefix);
         return;
     }
@@ -66,7 +66,10 @@ pub(super) fn want_installation(
         && !shared
         && ["lib", "libexec", "share"].iter().any(|part| files.is_dir(&prefix.join(part)))
     {
-        view.want(prefix, "installation of the program");
+        match family {
+            Some(_) => view.want_shared(prefix, "installation of the program"),
+            None => view.want(prefix, "installation of the program"),
+        };
     }
 }
 
@@ -78,7 +81,8 @@ fn want_dotnet(world: &World, view: &mut View<'_>, environment: &mut BTreeMap<St
     let first_line = configured.lines().next().map(|line| PathBuf::from(line.trim()));
     let all = given.into_iter().chain(first_line).chain(at_home).chain(places);
     for root in all.filter(|root| root.is_absolute()) {
-        if world.files.is_dir(&root.join("host/fxr")) && view.want(&root, "the .NET runtime").is_some() {
+        if world.files.is_dir(&root.join("host/fxr")) && view.want_shared(&root, "the .NET runtime").is_some()
+        {
             environment.insert("DOTNET_ROOT".to_owned(), root.to_string_lossy().into_owned());
             return;
         }
@@ -95,9 +99,9 @@ fn want_java_configuration(files: &Files, view: &mut View<'_>, prefix: &Path) {
             let mut below = found.real.strip_prefix("/etc").into_iter().flatten();
             let whole = below.next().filter(|name| name.as_encoded_bytes().starts_with(b"java"));
             if let Some(name) = whole {
-                view.want(&Path::new("/etc").join(name), "settings of the Java runtime");
+                view.want_shared(&Path::new("/etc").join(name), "settings of the Java runtime");
             } else if ["/etc/ssl", "/etc/pki"].iter().any(|top| found.real.starts_with(top)) {
-                view.want(&found.real, "certificates of the Java runtime");
+                view.want_shared(&found.real, "certificates of the Java runtime");
             }
             view.want_links(&found);
         }

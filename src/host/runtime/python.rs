@@ -100,9 +100,9 @@ fn want_prefix(files: &Files, view: &mut View<'_>, hints: &mut Vec<String>, real
     if own.is_empty() || prefix.starts_with("/usr") {
         return;
     }
-    if view.want(prefix, WHY).is_none() {
+    if view.want_shared(prefix, WHY).is_none() {
         for path in own {
-            view.want(&path, WHY);
+            view.want_shared(&path, WHY);
         }
     }
     for packages in site_packages(files, prefix) {

@@ -2,7 +2,7 @@
 //!
 //! Neighbours: `finder` and its helpers add to it; [`View::finish`] gives sorted lists. Never: shows a home directory.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
 use super::files::{Files, Resolved};
@@ -91,6 +91,8 @@ pub(super) struct View<'a> {
     world: &'a World,
     home: Option<PathBuf>,
     needed: BTreeMap<PathBuf, (bool, String)>,
+    /// What of it is neither the system's nor an interpreter's.
+    own: BTreeSet<PathBuf>,
     links: BTreeMap<PathBuf, PathBuf>,
     hide: BTreeMap<PathBuf, (bool, String)>,
 }
@@ -99,15 +101,29 @@ impl<'a> View<'a> {
     pub(super) fn new(world: &'a World) -> Self {
         let home =
             world.home.as_deref().and_then(|home| world.files.resolve(home).ok()).map(|home| home.real);
-        Self { world, home, needed: BTreeMap::new(), links: BTreeMap::new(), hide: BTreeMap::new() }
+        Self {
+            world,
+            home,
+            needed: BTreeMap::new(),
+            own: BTreeSet::new(),
+            links: BTreeMap::new(),
+            hide: BTreeMap::new(),
+        }
     }
 
     fn files(&self) -> &'a Files {
         &self.world.files
     }
 
-    /// Adds a path and the links that lead to it. `None`: it does not exist, or it would show too much.
+    /// Adds a path of the program's own and the links that lead to it. `None`: it does not exist, or it would show too much.
     pub(super) fn want(&mut self, path: &Path, why: &str) -> Option<PathBuf> {
+        let real = self.want_shared(path, why)?;
+        self.own.insert(real.clone());
+        Some(real)
+    }
+
+    /// The same for what is the system's or an interpreter's.
+    pub(super) fn want_shared(&mut self, path: &Path, why: &str) -> Option<PathBuf> {
         let found = self.files().resolve(path).ok()?;
         if self.shows_too_much(&found) {
             return None;
@@ -189,14 +205,14 @@ impl<'a> View<'a> {
         if self.needed.contains_key(Path::new("/usr")) {
             return;
         }
-        self.want(Path::new("/usr"), "system programs and libraries");
+        self.want_shared(Path::new("/usr"), "system programs and libraries");
         for name in ["/bin", "/lib", "/lib32", "/lib64", "/libx32", "/sbin"] {
-            self.want(Path::new(name), "system programs and libraries");
+            self.want_shared(Path::new(name), "system programs and libraries");
         }
         for name in ["/etc/ld.so.cache", "/etc/ld-musl-x86_64.path", "/etc/ld-musl-aarch64.path"] {
-            self.want(Path::new(name), "where the loader finds libraries");
+            self.want_shared(Path::new(name), "where the loader finds libraries");
         }
-        self.want(
+        self.want_shared(
             Path::new("/etc/alternatives"),
             "programs and libraries of the system are links through it",
         );
@@ -222,7 +238,13 @@ impl<'a> View<'a> {
                 hide.push(Needed { path, directory, why });
             }
         }
-        Lists { view, links, hide }
+        let mut own: Vec<PathBuf> = Vec::new();
+        for path in self.own {
+            if !own.last().is_some_and(|above| path.starts_with(above)) {
+                own.push(path);
+            }
+        }
+        Lists { view, own, links, hide }
     }
 }
 
@@ -230,6 +252,7 @@ impl<'a> View<'a> {
 #[derive(Debug)]
 pub(super) struct Lists {
     pub(super) view: Vec<Needed>,
+    pub(super) own: Vec<PathBuf>,
     pub(super) links: Vec<(PathBuf, PathBuf)>,
     pub(super) hide: Vec<Needed>,
 }

@@ -8,6 +8,7 @@ mod chain;
 mod denials;
 mod grants;
 mod guard;
+mod locked;
 mod long;
 mod own;
 mod results;

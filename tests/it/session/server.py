@@ -235,6 +235,7 @@ def main():
             version = "1999-01-01" if os.path.exists(os.environ.get("LIE", "/nonexistent")) else asked["protocolVersion"]
             send({"jsonrpc": "2.0", "id": id, "result": {"protocolVersion": version,
                   "capabilities": {"tools": {}, "logging": {}, "resources": {"subscribe": True}},
+                  **({"instructions": os.environ["INSTRUCTIONS"]} if "INSTRUCTIONS" in os.environ else {}),
                   "serverInfo": {"name": "fixture", "version": "1"}}})
         elif method == "notifications/initialized":
             send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
@@ -255,6 +256,9 @@ def main():
             tools = [{"name": name} for name in os.environ.get("TOOLS", "").split()]
             # Those with a schema are on the second page.
             tools += [] if first else json.loads(os.environ.get("SCHEMAS", "[]"))
+            if not first and "TOOLS_FILE" in os.environ:
+                with open(os.environ["TOOLS_FILE"]) as file:
+                    tools += json.load(file)
             send({"jsonrpc": "2.0", "id": id, "result": {"tools": tools, "who": WHO, "lists": lists,
                   **({"nextCursor": "c"} if first else {})}})
             if message.get("params", {}).get("cursor") == "change":

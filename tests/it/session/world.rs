@@ -27,6 +27,10 @@ pub(crate) struct Setup {
     pub(crate) syscalls: &'static str,
     pub(crate) observe: &'static str,
     pub(crate) options: Vec<String>,
+    /// Another server than `server.py`, for the same interpreter.
+    pub(crate) server: Option<PathBuf>,
+    /// What stands in the configuration before the server.
+    pub(crate) top: &'static str,
     /// What stands in the configuration behind the server, whose name is `fixture`.
     pub(crate) config: String,
     /// Whether the server's own schemas count. Else a call starts one process, and no other that lists the tools.
@@ -47,6 +51,8 @@ impl Default for Setup {
             syscalls: "",
             observe: "calls",
             options: vec![],
+            server: None,
+            top: "",
             config: String::new(),
             validate: false,
             tokens: String::new(),
@@ -141,39 +147,9 @@ impl Client {
     pub(crate) fn start(setup: &Setup, scratch: &Scratch) -> Self {
         // The session's cells are to be where the tests look for them.
         crate::facts();
-        let profile = scratch.0.join("test.toml");
-        let limits = format!("[limits]\ntime = \"{}\"\noutput = \"{}\"\n", setup.time, setup.output);
-        let filesystem = format!("[filesystem]\n{}\n", setup.filesystem);
-        fs::write(
-            &profile,
-            format!(
-                "extends = \"default\"\nobserve = \"{}\"\n{filesystem}[syscalls]\n{}\n{limits}",
-                setup.observe, setup.syscalls
-            ),
-        )
-        .unwrap();
-        let audit = scratch.0.join("audit.jsonl");
-        let server = crate::project().join("tests/it/session/server.py");
-        let command = ["/usr/bin/python3", "-S", "-E", server.to_str().unwrap()];
-        let config = scratch.0.join("servers.toml");
-        let validate = if setup.validate { "on" } else { "off" };
-        let more = &setup.config;
-        fs::write(
-            &config,
-            format!("[servers.fixture]\ncommand = {command:?}\nvalidate = \"{validate}\"\n{more}"),
-        )
-        .unwrap();
-        let tokens = scratch.0.join("tokens.toml");
-        fs::write(&tokens, &setup.tokens).unwrap();
-        fs::set_permissions(&tokens, fs::Permissions::from_mode(0o600)).unwrap();
-        let mut child = Command::new(crate::binary())
-            .args(["run", "--jobs", &setup.jobs.to_string()])
-            .args([&PathBuf::from("--profile"), &profile, &PathBuf::from("--audit"), &audit])
-            .args(["--floor", crate::cell::floor()])
-            .args(&setup.options)
-            .args([Path::new("--config"), &config])
-            .env("XDG_STATE_HOME", scratch.0.join("state"))
-            .envs(setup.env.iter().map(|(name, value)| (name, value)))
+        configure(setup, scratch);
+        let mut child = toolcell(setup, scratch, "run")
+            .args(["--jobs", &setup.jobs.to_string()])
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())
             .stderr(File::create(scratch.0.join("stderr")).unwrap())
@@ -186,7 +162,7 @@ impl Client {
             output: BufReader::new(pipe::Receiver::from_owned_fd(output).unwrap()),
             child: Some(child),
             hung_up: None,
-            audit,
+            audit: scratch.0.join("audit.jsonl"),
         }
     }
 
@@ -288,6 +264,61 @@ impl Client {
     pub(crate) async fn legacy(&mut self, id: u64, tool: &str) -> Value {
         self.request(id, "tools/call", json!({"name": tool})).await
     }
+}
+
+/// Writes what a session reads: profile, configuration, tokens.
+fn configure(setup: &Setup, scratch: &Scratch) {
+    let limits = format!("[limits]\ntime = \"{}\"\noutput = \"{}\"\n", setup.time, setup.output);
+    let filesystem = format!("[filesystem]\n{}\n", setup.filesystem);
+    fs::write(
+        scratch.0.join("test.toml"),
+        format!(
+            "extends = \"default\"\nobserve = \"{}\"\n{filesystem}[syscalls]\n{}\n{limits}",
+            setup.observe, setup.syscalls
+        ),
+    )
+    .unwrap();
+    let server = setup.server.clone().unwrap_or_else(|| crate::project().join("tests/it/session/server.py"));
+    let command = ["/usr/bin/python3", "-S", "-E", server.to_str().unwrap()];
+    let validate = if setup.validate { "on" } else { "off" };
+    let (top, more) = (setup.top, &setup.config);
+    fs::write(
+        scratch.0.join("servers.toml"),
+        format!("{top}[servers.fixture]\ncommand = {command:?}\nvalidate = \"{validate}\"\n{more}"),
+    )
+    .unwrap();
+    let tokens = scratch.0.join("tokens.toml");
+    fs::write(&tokens, &setup.tokens).unwrap();
+    fs::set_permissions(&tokens, fs::Permissions::from_mode(0o600)).unwrap();
+}
+
+/// A command of toolcell's that starts servers of the configuration.
+fn toolcell(setup: &Setup, scratch: &Scratch, name: &str) -> Command {
+    let mut command = Command::new(crate::binary());
+    command
+        .arg(name)
+        .args([&PathBuf::from("--profile"), &scratch.0.join("test.toml")])
+        .args([&PathBuf::from("--audit"), &scratch.0.join("audit.jsonl")])
+        .args(["--floor", crate::cell::floor()])
+        .args(&setup.options)
+        .args([Path::new("--config"), &scratch.0.join("servers.toml")])
+        .env("XDG_STATE_HOME", scratch.0.join("state"))
+        .envs(setup.env.iter().map(|(name, value)| (name, value)));
+    command
+}
+
+/// A command of toolcell's with these arguments, for the same configuration and with an empty input: exit status, stdout, stderr.
+pub(crate) fn command(
+    setup: &Setup,
+    scratch: &Scratch,
+    name: &str,
+    arguments: &[&str],
+) -> (i32, String, String) {
+    crate::facts();
+    configure(setup, scratch);
+    let output = toolcell(setup, scratch, name).args(arguments).stdin(Stdio::null()).output().unwrap();
+    let text = |bytes: Vec<u8>| String::from_utf8(bytes).unwrap();
+    (output.status.code().unwrap(), text(output.stdout), text(output.stderr))
 }
 
 /// The text of a tool's result.

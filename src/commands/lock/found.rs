@@ -1,0 +1,138 @@
+//! What a server is, without a word of its own: its command, its profiles, its files; and the lock that `run` holds it to.
+//!
+//! Neighbours: `commands::run` and `commands::lock` look through here, so that both see the same. Never: writes.
+
+use std::path::{Path, PathBuf};
+
+use super::super::compose::Surroundings;
+use super::super::run::Served;
+use crate::cli::{RunArgs, Server as Typed};
+use crate::diag::Failure;
+use crate::exit_codes::Ending;
+use crate::host::probe::child;
+use crate::host::program;
+use crate::host::runtime::Runtime;
+use crate::lock::{Guard, LockFile, Part, Profile, Server, parse};
+use crate::policy::Policy;
+use crate::policy::add::Additions;
+use crate::policy::config::Lock;
+use crate::policy::files::FilesError;
+use crate::policy::print::to_toml;
+use crate::session;
+
+#[derive(Debug, thiserror::Error)]
+enum LockError {
+    #[error("there is no lock file `{}`", .0.display())]
+    Missing(PathBuf),
+    #[error("`{}` cannot be used", .0.display())]
+    Unreadable(PathBuf, #[source] crate::lock::NotALock),
+    #[error("`{}` has no server `{}`", .0.display(), .1)]
+    NoServer(PathBuf, String),
+}
+
+fn files_failed(error: FilesError) -> Failure {
+    let hint = error.hint();
+    Failure::new(Ending::Configuration, error).hint(hint)
+}
+
+/// The lock file of a command line: the one that was typed, else the one beside the configuration.
+pub(in crate::commands) fn path(typed: Option<&PathBuf>, surroundings: &Surroundings) -> Option<PathBuf> {
+    let typed = typed.map(|path| surroundings.world.cwd.join(path));
+    typed.or_else(|| surroundings.library.lock_file())
+}
+
+/// Reads a lock file. `None`: there is none.
+pub(in crate::commands) fn read(
+    surroundings: &Surroundings,
+    path: &Path,
+) -> Result<Option<LockFile>, Failure> {
+    let Some(text) = surroundings.library.lock(path).map_err(files_failed)? else { return Ok(None) };
+    parse(&text).map(Some).map_err(|error| {
+        let error = LockError::Unreadable(path.to_path_buf(), error);
+        let hint = "take back what was done to the file, or remove it and write it anew with `toolcell lock`";
+        Failure::new(Ending::Configuration, error).hint(Some(hint.to_owned()))
+    })
+}
+
+/// Command and profiles of a server.
+pub(in crate::commands) fn surroundings_of(
+    surroundings: &Surroundings,
+    served: &Served,
+    additions: &Additions,
+) -> Result<(Server, Vec<Policy>), Failure> {
+    let mut server = Server { command: served.command.clone(), ..Server::default() };
+    let mut policies = Vec::new();
+    for name in served.profiles() {
+        let policy = surroundings.policy(name, additions)?;
+        server.profiles.insert(name.to_owned(), Profile { text: to_toml(&policy) });
+        policies.push(policy);
+    }
+    Ok((server, policies))
+}
+
+/// The files of a server's program.
+pub(in crate::commands) fn program(
+    surroundings: &Surroundings,
+    runtime: &Runtime,
+    policies: &[Policy],
+    lock: &Path,
+    logs: &[PathBuf],
+) -> Result<Vec<Part>, Failure> {
+    let library = &surroundings.library;
+    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_missing| path.to_path_buf());
+    // What a tool may write is data, and what toolcell writes itself is no part of a program.
+    let written = policies.iter().flat_map(|policy| &policy.filesystem.write).map(|rule| rule.path.as_path());
+    let own = [library.tokens_file(), library.nonces_file(), library.config_file().map(Path::to_path_buf)];
+    let own: Vec<PathBuf> =
+        own.into_iter().flatten().chain(logs.iter().cloned()).chain([lock.to_path_buf()]).collect();
+    let hidden = runtime.hide.iter().map(|hidden| hidden.path.as_path());
+    let left_out: Vec<PathBuf> =
+        written.chain(hidden).chain(own.iter().map(PathBuf::as_path)).map(real).collect();
+    program::parts(&runtime.own, &left_out).map_err(|error| {
+        let hint = "move the server into a directory of its own, or grant what it writes with `write`";
+        Failure::new(Ending::Configuration, error).hint(Some(hint.to_owned()))
+    })
+}
+
+/// What `run` holds a server to. `None`: there is no lock file, and none is asked for.
+pub(in crate::commands) fn lock(
+    args: &RunArgs,
+    surroundings: &Surroundings,
+    served: &Served,
+    additions: &Additions,
+    runtime: &Runtime,
+    logs: &[PathBuf],
+) -> Result<Option<(session::Lock, PathBuf)>, Failure> {
+    let Some(path) = path(args.lock.as_ref(), surroundings).filter(|_| !args.lists_only) else {
+        return Ok(None);
+    };
+    let write = || {
+        let named =
+            args.lock.as_ref().map(|path| format!(" --lock '{}'", path.display())).unwrap_or_default();
+        match &args.server {
+            Typed::Configured { config, .. } => {
+                format!("toolcell lock --config '{}'{named} {}", config.display(), served.name)
+            }
+            Typed::Command(_) => format!("toolcell lock{named} -- {}", served.command.join(" ")),
+        }
+    };
+    let Some(file) = read(surroundings, &path)? else {
+        if args.lock.is_none() && served.lock == Lock::IfThere {
+            return Ok(None);
+        }
+        return Err(Failure::new(Ending::Configuration, LockError::Missing(path)).hint(Some(write())));
+    };
+    let shown = path.display().to_string();
+    let Some(guard) = Guard::new(&shown, &file, &served.name) else {
+        let error = LockError::NoServer(path, served.name.clone());
+        return Err(Failure::new(Ending::Configuration, error).hint(Some(write())));
+    };
+    let (found, policies) = surroundings_of(surroundings, served, additions)?;
+    let whole = guard.surroundings(&found);
+    // Beside the rest of the start, and the server's own; the first call waits for it.
+    let program = child::begin(|| {
+        program(surroundings, runtime, &policies, &path, logs).map_err(|failure| failure.render(false))
+    });
+    let program = program.map_err(|errno| Failure::new(Ending::Other, errno))?;
+    Ok(Some((session::Lock { guard, whole, program }, path)))
+}

@@ -1,0 +1,245 @@
+//! A definition that a server lists: a tool, a prompt, a template of resources, or its instructions. Two are the same if each of
+//! their members is.
+//!
+//! Neighbours: `lock::file` keeps them, `lock::guard` compares them. Never: leaves a member out, or takes one of two that have the
+//! same name.
+
+use std::collections::BTreeMap;
+use std::ops::Range;
+
+use sha2::{Digest as _, Sha256};
+
+use crate::access::canonical;
+use crate::mcp::object;
+use crate::policy::tokens::to_hex;
+
+/// What is defined.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Kind {
+    /// What the server says of itself.
+    Instructions,
+    /// By its name.
+    Tool,
+    /// By its name.
+    Prompt,
+    /// Of resources, by its URI template.
+    Template,
+}
+
+impl Kind {
+    /// All, in the order of the file.
+    pub const ALL: [Self; 4] = [Self::Instructions, Self::Tool, Self::Prompt, Self::Template];
+
+    /// Its table in the file.
+    #[must_use]
+    pub const fn table(self) -> &'static str {
+        match self {
+            Self::Instructions => "instructions",
+            Self::Tool => "tools",
+            Self::Prompt => "prompts",
+            Self::Template => "templates",
+        }
+    }
+
+    /// As it is called in a sentence.
+    #[must_use]
+    pub const fn noun(self) -> &'static str {
+        match self {
+            Self::Instructions => "instructions",
+            Self::Tool => "tool",
+            Self::Prompt => "prompt",
+            Self::Template => "resource template",
+        }
+    }
+
+    /// The method that lists them, and the member of its result that does.
+    #[must_use]
+    pub const fn list(self) -> Option<(&'static str, &'static str)> {
+        match self {
+            Self::Instructions => None,
+            Self::Tool => Some(("tools/list", "tools")),
+            Self::Prompt => Some(("prompts/list", "prompts")),
+            Self::Template => Some(("resources/templates/list", "resourceTemplates")),
+        }
+    }
+
+    /// What a method lists.
+    #[must_use]
+    pub fn listed_by(method: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|kind| kind.list().is_some_and(|(known, _)| known == method))
+    }
+
+    /// The member by which one is called.
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Template => "uriTemplate",
+            Self::Instructions | Self::Tool | Self::Prompt => "name",
+        }
+    }
+}
+
+/// One definition.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Definition {
+    /// By what it is called.
+    pub name: String,
+    /// Members that are strings, but for the name.
+    pub texts: BTreeMap<String, String>,
+    /// All others, as JSON: in their canonical form, or as they came where they have none.
+    pub json: BTreeMap<String, String>,
+}
+
+/// JSON in the form that is compared. What has no canonical form is compared byte by byte, which never takes two for one.
+#[must_use]
+pub(super) fn comparable(raw: &[u8]) -> String {
+    canonical(raw).unwrap_or_else(|_two_readings| String::from_utf8_lossy(raw).into_owned())
+}
+
+impl Definition {
+    /// One element of a list.
+    ///
+    /// # Errors
+    /// Why readers could take it for different things.
+    pub fn read(kind: Kind, line: &[u8], span: Range<usize>) -> Result<Self, String> {
+        if line.get(span.start) != Some(&b'{') {
+            return Err(format!("an element of the list of {} is no object", kind.table()));
+        }
+        let mut read = Self::default();
+        let mut name = None;
+        for member in object::members(line, span) {
+            let raw = line.get(member.value.clone()).unwrap_or_default();
+            let text = object::text(raw).map(std::borrow::Cow::into_owned);
+            let key = member.name.into_owned();
+            let twice = read.texts.contains_key(&key) || read.json.contains_key(&key);
+            if twice || key == kind.name() && name.is_some() {
+                return Err(format!("a {} has `{key}` more than once", kind.noun()));
+            }
+            match text {
+                text if key == kind.name() => {
+                    name = Some(text.ok_or_else(|| format!("a {} has no text as `{key}`", kind.noun()))?);
+                }
+                Some(text) => drop(read.texts.insert(key, text)),
+                None => drop(read.json.insert(key, comparable(raw))),
+            }
+        }
+        read.name = name.ok_or_else(|| format!("a {} has no `{}`", kind.noun(), kind.name()))?;
+        Ok(read)
+    }
+
+    /// What a server says of itself.
+    #[must_use]
+    pub fn of_instructions(text: &str) -> Self {
+        let texts = BTreeMap::from([("text".to_owned(), text.to_owned())]);
+        Self { name: Kind::Instructions.table().to_owned(), texts, json: BTreeMap::new() }
+    }
+
+    /// The SHA-256 of all of it.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        let whole = serde_json::json!([self.name, self.texts, self.json]).to_string();
+        format!("sha256:{}", to_hex(&Sha256::digest(whole.as_bytes())))
+    }
+
+    /// The members of both in which they differ.
+    #[must_use]
+    pub fn differing(&self, other: &Self) -> Vec<String> {
+        let value = |of: &Self, key: &str| {
+            let text = of.texts.get(key).map(|text| ('t', text.clone()));
+            text.or_else(|| of.json.get(key).map(|json| ('j', json.clone())))
+        };
+        let all =
+            self.texts.keys().chain(self.json.keys()).chain(other.texts.keys()).chain(other.json.keys());
+        let mut keys: Vec<String> =
+            all.filter(|key| value(self, key) != value(other, key)).cloned().collect();
+        keys.sort();
+        keys.dedup();
+        keys
+    }
+
+    /// A member as lines for a person; none if it is not there.
+    #[must_use]
+    pub fn member(&self, key: &str) -> Vec<String> {
+        let lines = |text: &str| text.lines().map(str::to_owned).collect::<Vec<_>>();
+        match (self.texts.get(key), self.json.get(key)) {
+            (Some(text), _) if text.is_empty() => vec![String::new()],
+            (Some(text), _) => lines(text),
+            (None, Some(json)) => lines(&pretty(json)),
+            (None, None) => Vec::new(),
+        }
+    }
+}
+
+/// JSON over several lines, if that is the same JSON.
+#[must_use]
+pub(super) fn pretty(json: &str) -> String {
+    let value: Option<serde_json::Value> = serde_json::from_str(json).ok();
+    let pretty = value.and_then(|value| serde_json::to_string_pretty(&value).ok());
+    let same = pretty.filter(|pretty| comparable(pretty.as_bytes()) == json);
+    same.unwrap_or_else(|| json.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(text: &str) -> Result<Definition, String> {
+        Definition::read(Kind::Tool, text.as_bytes(), 0..text.len())
+    }
+
+    #[test]
+    fn the_same_however_it_is_written() {
+        let one = read(r#"{"name":"a","description":"Aé","inputSchema":{"b":1.0,"a":[1,2]}}"#).unwrap();
+        let other =
+            read(r#"{ "inputSchema" : {"a":[ 1,2],"b":1}, "n\u0061me":"a","description":"A\u00e9" }"#)
+                .unwrap();
+        assert_eq!(one, other);
+        assert_eq!(one.hash(), other.hash());
+        assert!(one.differing(&other).is_empty());
+    }
+
+    #[test]
+    fn every_member_counts() {
+        let whole = r#"{"name":"a","title":"t","description":"d","inputSchema":{},"outputSchema":{"x":1},"annotations":{"readOnlyHint":true},"_meta":{"":1},"icons":[]}"#;
+        let one = read(whole).unwrap();
+        for (from, to, member) in [
+            (r#""title":"t""#, r#""title":"T""#, "title"),
+            (r#""description":"d""#, r#""description":"d ""#, "description"),
+            (r#""description":"d","#, "", "description"),
+            (r#""description":"d""#, r#""description":["d"]"#, "description"),
+            (r#""inputSchema":{}"#, r#""inputSchema":{"a":0}"#, "inputSchema"),
+            (r#""x":1"#, r#""x":1.5"#, "outputSchema"),
+            (r#"true"#, r#"false"#, "annotations"),
+            (r#"{"":1}"#, r#"{}"#, "_meta"),
+            (r#""icons":[]"#, r#""icons":[],"more":null"#, "more"),
+        ] {
+            assert!(whole.contains(from), "{from}");
+            let other = read(&whole.replace(from, to)).unwrap();
+            assert_eq!(one.differing(&other), [member], "{to}");
+            assert_ne!(one.hash(), other.hash(), "{to}");
+        }
+    }
+
+    #[test]
+    fn what_has_no_canonical_form_is_compared_as_it_came() {
+        let of = |schema: &str| read(&format!(r#"{{"name":"a","inputSchema":{schema}}}"#)).unwrap();
+        let one = of(r#"{"maximum":18446744073709551615}"#);
+        assert_ne!(one, of(r#"{"maximum":18446744073709551614}"#));
+        assert_eq!(one, of(r#"{"maximum":18446744073709551615}"#));
+        assert_ne!(of(r#"{"a":1,"a":2}"#), of(r#"{"a":2,"a":1}"#));
+    }
+
+    #[test]
+    fn what_readers_could_take_for_two_things_is_none() {
+        for wrong in [
+            r#"{"name":"a","name":"b"}"#,
+            r#"{"name":"a","description":"x","description":"y"}"#,
+            r#"{"name":"a","description":"x","description":1}"#,
+            r#"{"name":7}"#,
+            r#"{"name":"\ud800"}"#,
+            r#"{"description":"x"}"#,
+            "7",
+        ] {
+            assert!(read(wrong).is_err(), "{wrong}");
+        }
+    }
+}

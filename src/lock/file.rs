@@ -1,0 +1,172 @@
+//! `toolcell.lock`: what was accepted of each server, as TOML that a person and a version control system can read.
+//!
+//! Neighbours: `lock::read` reads it back, `commands::lock` writes it. Never: holds a character that nobody sees.
+
+use std::collections::{BTreeMap, BTreeSet};
+
+use serde::{Deserialize, Serialize};
+use sha2::{Digest as _, Sha256};
+
+use super::definition::{Definition, Kind, pretty};
+use super::words::is_hidden;
+use crate::policy::print::key;
+use crate::policy::tokens::to_hex;
+
+/// The version of the format.
+pub(super) const VERSION: i64 = 1;
+
+const HEAD: &str = "\
+# Written by `toolcell lock`: what servers were when somebody accepted them. `toolcell run` refuses calls of what differs.
+# To look at changes and accept them: toolcell lock --review
+";
+
+/// The whole file.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct LockFile {
+    /// By name.
+    pub servers: BTreeMap<String, Server>,
+}
+
+/// What was accepted of one server.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Server {
+    /// Program and arguments.
+    pub command: Vec<String>,
+    /// Files of the program.
+    pub program: Vec<Part>,
+    /// The profiles of its calls, resolved and printed, by name.
+    pub profiles: BTreeMap<String, Profile>,
+    /// What it lists. Two of one name were both accepted: a server may speak differently in the two eras of the protocol.
+    pub items: BTreeMap<Kind, Vec<Item>>,
+}
+
+/// A part of a program: a package, or a directory or file of its own.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Part {
+    /// Where.
+    pub path: String,
+    /// Of the package, as it says itself.
+    pub version: Option<String>,
+    /// How many files, directories and links.
+    pub files: u64,
+    /// Over names, kinds and contents of all of them.
+    pub hash: String,
+}
+
+/// A profile.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Profile {
+    /// The policy, printed as a profile.
+    pub text: String,
+}
+
+impl Profile {
+    /// The SHA-256 of the text.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        format!("sha256:{}", to_hex(&Sha256::digest(self.text.as_bytes())))
+    }
+}
+
+/// A definition, and which rules' flags on it were accepted.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Item {
+    /// The definition.
+    pub definition: Definition,
+    /// Identifiers of rules.
+    pub accepted: BTreeSet<String>,
+}
+
+impl LockFile {
+    /// The text of the file: the same for equal values.
+    #[must_use]
+    pub fn to_toml(&self) -> String {
+        let mut out = format!("{HEAD}version = {VERSION}\n");
+        for (name, server) in &self.servers {
+            let table = format!("servers.{}", key(name));
+            let command: Vec<String> = server.command.iter().map(|word| one_line(word)).collect();
+            out.push_str(&format!("\n[{table}]\ncommand = [{}]\n", command.join(", ")));
+            for Part { path, version, files, hash } in &server.program {
+                let path = one_line(path);
+                let version =
+                    version.as_ref().map(|v| format!("version = {}\n", one_line(v))).unwrap_or_default();
+                let hash = one_line(hash);
+                out.push_str(&format!(
+                    "\n[[{table}.program]]\npath = {path}\n{version}files = {files}\nhash = {hash}\n"
+                ));
+            }
+            for (name, profile) in &server.profiles {
+                let (name, hash, text) = (one_line(name), one_line(&profile.hash()), quoted(&profile.text));
+                out.push_str(&format!(
+                    "\n[[{table}.profiles]]\nname = {name}\nhash = {hash}\ntext = {text}\n"
+                ));
+            }
+            for (kind, items) in &server.items {
+                items.iter().for_each(|item| print(&mut out, &format!("{table}.{}", kind.table()), item));
+            }
+        }
+        out
+    }
+}
+
+fn print(out: &mut String, table: &str, item: &Item) {
+    let Item { definition, accepted } = item;
+    let (name, hash) = (one_line(&definition.name), one_line(&definition.hash()));
+    out.push_str(&format!("\n[[{table}]]\nname = {name}\nhash = {hash}\n"));
+    if !accepted.is_empty() {
+        let rules: Vec<String> = accepted.iter().map(|rule| one_line(rule)).collect();
+        out.push_str(&format!("accepted = [{}]\n", rules.join(", ")));
+    }
+    for (member, text) in &definition.texts {
+        out.push_str(&format!("text.{} = {}\n", bare(member), quoted(text)));
+    }
+    for (member, json) in &definition.json {
+        out.push_str(&format!("json.{} = {}\n", bare(member), quoted(&pretty(json))));
+    }
+}
+
+fn bare(name: &str) -> String {
+    let plain =
+        name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) && !name.is_empty();
+    if plain { name.to_owned() } else { one_line(name) }
+}
+
+fn one_line(text: &str) -> String {
+    format!("\"{}\"", escaped(text, false))
+}
+
+/// Over several lines, if the text has them.
+fn quoted(text: &str) -> String {
+    if text.contains('\n') { format!("\"\"\"\n{}\"\"\"", escaped(text, true)) } else { one_line(text) }
+}
+
+fn escaped(text: &str, lines: bool) -> String {
+    let mut out = String::with_capacity(text.len());
+    let mut chars = text.chars().peekable();
+    let mut quotes = false;
+    while let Some(character) = chars.next() {
+        let open = lines && !quotes && chars.peek().is_some_and(|next| *next != '"');
+        quotes = false;
+        match character {
+            '"' if open => {
+                out.push('"');
+                quotes = true;
+            }
+            '"' => out.push_str("\\\""),
+            '\\' => out.push_str("\\\\"),
+            '\n' if lines => out.push('\n'),
+            '\n' => out.push_str("\\n"),
+            '\t' => out.push_str("\\t"),
+            c if is_hidden(c) => {
+                let code = u32::from(c);
+                out.push_str(&if code > 0xffff {
+                    format!("\\U{code:08X}")
+                } else {
+                    format!("\\u{code:04X}")
+                });
+            }
+            c => out.push(c),
+        }
+    }
+    out
+}

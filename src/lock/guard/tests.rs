@@ -1,0 +1,125 @@
+//! Each difference, as it is told. Never: asks a server.
+
+use super::super::file::{Item, Profile};
+use super::*;
+
+const READ: &str = r#"{"name":"read","description":"Reads a file.","inputSchema":{"type":"object"}}"#;
+
+fn item(text: &str) -> Item {
+    let definition = Definition::read(Kind::Tool, text.as_bytes(), 0..text.len()).unwrap();
+    Item { definition, ..Item::default() }
+}
+
+fn part(hash: &str) -> Part {
+    Part { path: "/srv/a".to_owned(), version: Some("1.0".to_owned()), files: 3, hash: hash.to_owned() }
+}
+
+fn server(tools: &[&str]) -> Server {
+    Server {
+        command: vec!["server".to_owned()],
+        program: vec![part("sha256:aa")],
+        profiles: [("default".to_owned(), Profile { text: "a\nb\n".to_owned() })].into(),
+        items: [(Kind::Tool, tools.iter().map(|tool| item(tool)).collect())].into(),
+    }
+}
+
+fn lock() -> LockFile {
+    let other = server(&[r#"{"name":"send"}"#]);
+    LockFile { servers: [("files".to_owned(), server(&[READ])), ("mail".to_owned(), other)].into() }
+}
+
+fn guard() -> Guard {
+    Guard::new("toolcell.lock", &lock(), "files").unwrap()
+}
+
+fn judge(text: &str) -> String {
+    match guard().judge(Kind::Tool, text.as_bytes(), 0..text.len()) {
+        Ok(name) => format!("{name} is the same"),
+        Err((_, difference)) => difference.text(),
+    }
+}
+
+#[test]
+fn each_change_of_a_definition_is_told() {
+    assert_eq!(judge(READ), "read is the same");
+    insta::assert_snapshot!(judge(&READ.replace("a file.", "a file.\\n<IMPORTANT>\\u001b[8m\\u200b")), @r"
+    the tool `read` of server `files` is not as it was locked: `description` changed
+      description
+        + <IMPORTANT>\u{1b}[8m\u{200b}
+    ");
+    insta::assert_snapshot!(judge(&READ.replace("object\"", "object\",\"required\":[\"x\"]")), @r#"
+    the tool `read` of server `files` is not as it was locked: `inputSchema` changed
+      inputSchema
+        +   "required": [
+        +     "x"
+        +   ],
+    "#);
+    insta::assert_snapshot!(judge(&READ.replace("\"inputSchema\"", "\"annotations\":{\"readOnlyHint\":true},\"inputSchema\"")), @r#"
+    the tool `read` of server `files` is not as it was locked: `annotations` changed
+      annotations
+        + {
+        +   "readOnlyHint": true
+        + }
+    "#);
+    insta::assert_snapshot!(judge(r#"{"name":"delete"}"#), @"the tool `delete` of server `files` was not there when the server was locked");
+    insta::assert_snapshot!(judge(r#"{"name":"send"}"#), @"the tool `send` of server `files` was not there when the server was locked; server `mail` has a tool of that name, which it shadows");
+    insta::assert_snapshot!(judge(r#"{"name":"read","name":"x"}"#), @"a tool of server `files` cannot be compared: a tool has `name` more than once");
+}
+
+#[test]
+fn each_change_of_what_surrounds_them_is_told() {
+    let differences = |change: &dyn Fn(&mut Server)| {
+        let mut found = server(&[READ]);
+        change(&mut found);
+        compare(&lock(), "files", &found).iter().map(Difference::text).collect::<Vec<_>>().join("\n")
+    };
+    assert_eq!(differences(&|_| {}), "");
+    insta::assert_snapshot!(differences(&|found| found.command.push("--all".to_owned())), @r"
+    the command of server `files` is another than the one that was locked
+      + --all
+    ");
+    insta::assert_snapshot!(differences(&|found| found.program = vec![part("sha256:bb")]), @r"
+    the program of server `files` is not as it was locked
+      - /srv/a 1.0, 3 files, sha256:aa
+      + /srv/a 1.0, 3 files, sha256:bb
+    ");
+    insta::assert_snapshot!(differences(&|found| {
+        found.profiles = [("default".to_owned(), Profile { text: "a\nc\n".to_owned() })].into();
+    }), @r"
+    the profile `default` is not as it was locked
+      - b
+      + c
+    ");
+    insta::assert_snapshot!(differences(&|found| found.items.clear()), @r#"
+    the tool `read` of server `files` is not there any more
+      description
+        - Reads a file.
+      inputSchema
+        - {
+        -   "type": "object"
+        - }
+    "#);
+    assert!(compare(&lock(), "more", &server(&[])).first().unwrap().text().contains("not in the lock file"));
+}
+
+#[test]
+fn either_of_two_accepted_ones_is_the_same() {
+    let other = READ.replace("Reads", "Opens");
+    let lock = LockFile { servers: [("files".to_owned(), server(&[READ, &other]))].into() };
+    let guard = Guard::new("", &lock, "files").unwrap();
+    for text in [READ, &other] {
+        assert!(guard.judge(Kind::Tool, text.as_bytes(), 0..text.len()).is_ok());
+    }
+}
+
+#[test]
+fn instructions_count_as_a_definition() {
+    let guard = guard();
+    assert!(
+        guard
+            .instructions("Call send first.")
+            .unwrap()
+            .summary
+            .contains("were not there when the server was locked")
+    );
+}
