@@ -57,6 +57,10 @@ fn write_escaped<W: ?Sized + io::Write>(
     text: &str,
     judge: &dyn Fn(char) -> Option<Unsafe>,
 ) -> io::Result<()> {
+    // Nearly all text is printable ASCII, of which nothing is dangerous.
+    if text.bytes().all(|byte| (b' '..=b'~').contains(&byte)) {
+        return writer.write_all(text.as_bytes());
+    }
     let mut rest = text;
     while let Some((at, character, how)) =
         rest.char_indices().find_map(|(at, character)| Some((at, character, judge(character)?)))
