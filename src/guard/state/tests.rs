@@ -81,7 +81,7 @@ fn damage_is_an_error_and_no_fresh_start() {
     let older = digest(r#"{"schema":"toolcell.guard/0","tools":{}}"#);
     let unknown = digest(r#"{"schema":"toolcell.guard/1","tools":{},"more":1}"#);
     for text in
-        ["", "{}", &whole[..whole.len() / 2], &whole.replace("kept-out", "kept-Out"), &older, &unknown]
+        ["", "{}", &whole[..whole.len() / 2], &whole.replace("\"since\":1", "\"since\":2"), &older, &unknown]
     {
         fs::write(scene.file(), text).unwrap();
         for error in [scene.store.read("s").unwrap_err(), scene.store.hold("s").unwrap_err()] {
