@@ -47,7 +47,7 @@ pub fn is_right(line: &[u8]) -> Option<bool> {
     let Kind::Request { method, .. } = &message.kind else { return None };
     let now = Now { date: Duration::from_secs(DATE), steady: Duration::ZERO };
     let denied = gate().admit(line, &message, method, now).unwrap_err();
-    assert!(!denied.why.chars().any(|c| c == '\n'), "{denied}");
+    assert!(!denied.why.is_empty(), "{denied}");
     Some(denied.why == "toolcell keeps no nonces here")
 }
 
