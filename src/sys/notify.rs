@@ -75,6 +75,16 @@ pub fn receive(listener: BorrowedFd<'_>) -> Result<Waiting> {
         let gone = ready & (libc::POLLHUP | libc::POLLERR | libc::POLLNVAL) != 0;
         return Ok(if gone { Waiting::Gone } else { Waiting::Nothing });
     }
+    receive_ready(listener)
+}
+
+/// The next call, of a listener of which poll(2) has said `POLLIN` since the last call was taken from it; else this waits. What was
+/// polled is enough: the kernel counts a call when it comes and when it is taken, so that one whose process was killed between
+/// the two is `ENOENT`, and no wait.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn receive_ready(listener: BorrowedFd<'_>) -> Result<Waiting> {
     let mut notification = Notification::default();
     // SAFETY: the request has the size of `notification` in it, which is live, writable and all zeroes as demanded.
     let received = check(libc::c_long::from(unsafe {

@@ -7,6 +7,7 @@ use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
+use tokio::io::Ready;
 use tokio::io::unix::AsyncFd;
 use tokio::task::{AbortHandle, yield_now};
 use tokio::time::{Instant, sleep_until};
@@ -58,17 +59,23 @@ fn lock(refusals: &Mutex<Refusals>) -> MutexGuard<'_, Refusals> {
 }
 
 async fn attend(listener: AsyncFd<OwnedFd>, refusals: Arc<Mutex<Refusals>>) {
+    // What the runtime knows was so after the last look: there is no other thread that could have asked the kernel before it.
+    let mut known = true;
     while let Ok(mut ready) = listener.readable().await {
+        let mut told = known && ready.ready() & Ready::READABLE == Ready::READABLE;
         // First, so that a call which comes during the look is an event of its own.
         ready.clear_ready();
+        known = true;
         loop {
-            let look = lock(&refusals).look(listener.get_ref().as_fd());
+            let look = lock(&refusals).look(listener.get_ref().as_fd(), told);
             match look {
                 Look::Idle => break,
                 Look::Again(Duration::ZERO) => yield_now().await,
                 Look::Again(pause) => sleep_until(Instant::now() + pause).await,
                 Look::Gone => return,
             }
+            // The runtime may have asked the kernel meanwhile, and what it was told be answered by the next look.
+            (told, known) = (false, false);
         }
     }
 }

@@ -218,6 +218,7 @@ fn relay(
         .map(|(fd, events)| Interest { fd, events, ready: 0 });
         let pause = look_at.map(|at| at.saturating_duration_since(Instant::now()));
         descriptor::poll(&mut interests, Some(pause.map_or(left, |pause| pause.min(left))))?;
+        let waits = matches!(&interests, [.., refused, _] if refused.ready & libc::POLLIN != 0);
         let [channel, init, input, output_ready, error_ready, reader, refused, denied] =
             interests.map(|i| i.ready != 0);
         if let Some(denials) = denials.as_deref_mut().filter(|_| denied) {
@@ -230,7 +231,7 @@ fn relay(
             }
         }
         if refused || look_at.is_some_and(|at| at <= Instant::now()) {
-            look_at = look(passed);
+            look_at = look(passed, waits);
         }
         if init && alive {
             alive = false;
@@ -267,10 +268,12 @@ fn relay(
     Ok(())
 }
 
-/// Answers refused calls; the time of the next look, if that is not when the next call comes.
-fn look(passed: &mut Passed) -> Option<Instant> {
+/// Answers refused calls; the time of the next look, if that is not when the next call comes. `waits`: there is one, as poll(2)
+/// said of the listener.
+fn look(passed: &mut Passed, waits: bool) -> Option<Instant> {
     let (Some(listener), Some(refusals)) = (&passed.listener, &mut passed.refusals) else { return None };
-    match refusals.look(listener.as_fd()) {
+    let listener = listener.as_fd();
+    match if waits { refusals.look_once(listener) } else { refusals.look(listener, false) } {
         Look::Idle | Look::Again(Duration::ZERO) => None,
         Look::Again(pause) => Some(Instant::now() + pause),
         Look::Gone => {
@@ -293,6 +296,8 @@ fn drain_channel(started: &Started, passed: &mut Passed) -> Result<bool> {
                 let message = buffer.get(..count).unwrap_or_default();
                 match serde_json::from_slice(message).map_err(|_foreign| Errno(libc::EPROTO))? {
                     Report::Failed(error) => passed.failed = Some(error),
+                    // Of one that is there something may just have been said that holds for no other.
+                    Report::Listener if passed.listener.is_some() => return Err(Errno(libc::EPROTO)),
                     Report::Listener => {
                         passed.listener = descriptors.into_iter().next();
                         if let (Some(listener), Some(refusals)) = (&passed.listener, &passed.refusals) {

@@ -118,24 +118,50 @@ impl Refusals {
         self.begun = true;
     }
 
-    /// Answers what waits, up to a burst.
-    pub fn look(&mut self, listener: BorrowedFd<'_>) -> Look {
-        self.burst(listener).unwrap_or_else(|_errno| {
-            self.lost = true;
-            Look::Gone
-        })
+    /// Answers what waits, up to a burst. `told`: poll(2) has said so, and nothing was taken since.
+    pub fn look(&mut self, listener: BorrowedFd<'_>, told: bool) -> Look {
+        self.burst(listener, told).unwrap_or_else(|errno| self.lose(errno))
     }
 
-    fn burst(&mut self, listener: BorrowedFd<'_>) -> Result<Look> {
-        for _ in 0..BURST {
-            match notify::receive(listener)? {
-                Waiting::Nothing => return Ok(Look::Idle),
-                Waiting::Gone => return Ok(Look::Gone),
-                Waiting::Call(call) => self.answer(listener, &call)?,
+    /// Answers the one call of which poll(2) has said that it waits, for a caller who polls again anyway; of a cell that floods
+    /// as much as [`Refusals::look`].
+    pub fn look_once(&mut self, listener: BorrowedFd<'_>) -> Look {
+        if self.is_flood() {
+            return self.look(listener, true);
+        }
+        match notify::receive_ready(listener).and_then(|waiting| self.take(listener, waiting)) {
+            Ok(found) => found.unwrap_or(Look::Again(Duration::ZERO)),
+            Err(errno) => self.lose(errno),
+        }
+    }
+
+    fn lose(&mut self, _errno: Errno) -> Look {
+        self.lost = true;
+        Look::Gone
+    }
+
+    fn burst(&mut self, listener: BorrowedFd<'_>, told: bool) -> Result<Look> {
+        for nth in 0..BURST {
+            let waiting =
+                if told && nth == 0 { notify::receive_ready(listener) } else { notify::receive(listener) };
+            if let Some(found) = self.take(listener, waiting?)? {
+                return Ok(found);
             }
         }
-        let flood = self.answered > AT_ONCE || self.files.as_ref().is_some_and(Files::is_flood);
-        Ok(Look::Again(if flood { PAUSE } else { Duration::ZERO }))
+        Ok(Look::Again(if self.is_flood() { PAUSE } else { Duration::ZERO }))
+    }
+
+    /// Answers it; what else was found, if it is no call.
+    fn take(&mut self, listener: BorrowedFd<'_>, waiting: Waiting) -> Result<Option<Look>> {
+        match waiting {
+            Waiting::Nothing => Ok(Some(Look::Idle)),
+            Waiting::Gone => Ok(Some(Look::Gone)),
+            Waiting::Call(call) => self.answer(listener, &call).map(|()| None),
+        }
+    }
+
+    fn is_flood(&self) -> bool {
+        self.answered > AT_ONCE || self.files.as_ref().is_some_and(Files::is_flood)
     }
 
     fn answer(&mut self, listener: BorrowedFd<'_>, call: &Notification) -> Result<()> {
