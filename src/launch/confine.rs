@@ -159,7 +159,11 @@ pub(super) fn landlock(
         let path = path.map_err(fail(&object))?;
         landlock::add_path(ruleset.as_fd(), path.as_fd(), rights(abi, rule)).map_err(fail(&object))?;
     }
-    let restrict = if logged { landlock::restrict_self_logging } else { landlock::restrict_self };
+    let restrict = match abi {
+        _ if logged => landlock::restrict_self_logging,
+        landlock::LOGGED.. => landlock::restrict_self_quietly,
+        _ => landlock::restrict_self,
+    };
     restrict(ruleset.as_fd()).map_err(fail("restrict"))
 }
 

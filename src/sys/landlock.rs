@@ -78,6 +78,8 @@ const fn handled_net(abi: u32) -> u64 {
 
 const LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET: u64 = 0b01;
 
+const LANDLOCK_RESTRICT_SELF_LOG_SUBDOMAINS_OFF: u32 = 1 << 2;
+
 /// `LANDLOCK_SCOPE_*`: abstract sockets and signals (ABI 6).
 const fn scoped(abi: u32) -> u64 {
     if abi >= 6 { 0b11 } else { 0 }
@@ -191,8 +193,17 @@ pub fn restrict_self(ruleset: BorrowedFd<'_>) -> Result<()> {
 /// The kernel's errno; `EINVAL` before ABI 7.
 pub fn restrict_self_logging(ruleset: BorrowedFd<'_>) -> Result<()> {
     const LANDLOCK_RESTRICT_SELF_LOG_NEW_EXEC_ON: u32 = 1 << 1;
-    const LANDLOCK_RESTRICT_SELF_LOG_SUBDOMAINS_OFF: u32 = 1 << 2;
     restrict(ruleset, LANDLOCK_RESTRICT_SELF_LOG_NEW_EXEC_ON | LANDLOCK_RESTRICT_SELF_LOG_SUBDOMAINS_OFF)
+}
+
+/// The same (ABI 7), and nothing is logged, neither of this domain nor of those below it: what nobody reads for a cell, the
+/// cell could only fill the host's log with.
+///
+/// # Errors
+/// The kernel's errno; `EINVAL` before ABI 7.
+pub fn restrict_self_quietly(ruleset: BorrowedFd<'_>) -> Result<()> {
+    const LANDLOCK_RESTRICT_SELF_LOG_SAME_EXEC_OFF: u32 = 1;
+    restrict(ruleset, LANDLOCK_RESTRICT_SELF_LOG_SAME_EXEC_OFF | LANDLOCK_RESTRICT_SELF_LOG_SUBDOMAINS_OFF)
 }
 
 fn restrict(ruleset: BorrowedFd<'_>, flags: u32) -> Result<()> {

@@ -3,14 +3,19 @@
 //! `TOOLCELL_EXPECT_AUDIT` says that this host does. Neighbours: `session::denials` has the same for `run`. Never: switches
 //! auditing on.
 
+use std::os::fd::AsFd as _;
+use std::process::Command;
 use std::sync::{PoisonError, RwLock, RwLockReadGuard};
+use std::time::{Duration, Instant};
 use std::{fs, thread};
 
 use serde_json::Value;
 use toolcell::outcome::{Evidence, Layer, Violation};
+use toolcell::sys::descriptor::{self, Interest};
+use toolcell::sys::{audit, landlock, process};
 
 use super::probe;
-use super::scene::{Executed, Scene};
+use super::scene::{Executed, Scene, floor};
 use crate::{host, table};
 
 /// The kernel has one queue for all: under a flood it loses records of others too.
@@ -164,4 +169,60 @@ fn without_namespaces_each_path_is_told_and_never_said_to_be_all() {
     assert_eq!(seen, expected, "{}", run.report);
     let (coverage, why) = coverage(&run);
     assert!(coverage == "sampled" && why.is_some_and(|why| why.contains("signals")), "{}", run.report);
+}
+
+/// Names the file that is to be refused, in the environment of a copy of this program.
+const DENIED: &str = "TOOLCELL_TEST_DENIED";
+
+/// Not a test of its own: makes a domain that refuses everything, as a payload may, and is refused by it.
+#[test]
+fn is_refused_by_a_domain_of_its_own() {
+    let Some(file) = std::env::var_os(DENIED) else { return };
+    process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).unwrap();
+    landlock::restrict_self(landlock::create_ruleset(1).unwrap().as_fd()).unwrap();
+    assert_eq!(fs::read(file).unwrap_err().raw_os_error(), Some(libc::EACCES));
+}
+
+/// Else every tool could fill the host's log, and the records of others be lost.
+#[test]
+fn what_nobody_reads_for_a_cell_it_cannot_have_logged() {
+    if !expected() {
+        return;
+    }
+    let _quiet = quiet();
+    let scene = Scene::new();
+    let log = audit::follow().unwrap();
+    let (within, outside) = (scene.file("denied-within", 0o644), scene.file("denied-outside", 0o644));
+    let this = ["--exact", "cell::denials::is_refused_by_a_domain_of_its_own", "--test-threads=1"];
+    let program = std::env::current_exe().unwrap();
+    // Without `--report` or `--audit` nobody reads.
+    let mut command = scene.command("exec");
+    command.args(floor_here()).args(["--read", &within, "--env", &format!("{DENIED}={within}"), "--"]);
+    let in_cell = command.arg(&program).args(this).output().unwrap();
+    assert!(in_cell.status.success(), "{in_cell:?}");
+    // The same without a cell, whose record comes behind whatever the cell had logged.
+    let bare = Command::new(&program).args(this).env(DENIED, &outside).output().unwrap();
+    assert!(bare.status.success(), "{bare:?}");
+    let until = Instant::now() + Duration::from_secs(5) * host::patience();
+    let mut buffer = vec![0; 16 * 1024];
+    loop {
+        let mut interest = [Interest { fd: Some(log.as_fd()), events: libc::POLLIN, ready: 0 }];
+        let left = until.saturating_duration_since(Instant::now());
+        assert!(descriptor::poll(&mut interest, Some(left)).unwrap(), "not even what is bare is logged");
+        let Some((_, record)) = audit::receive(log.as_fd(), &mut buffer).unwrap() else { continue };
+        let record = String::from_utf8_lossy(record).into_owned();
+        assert!(!record.contains("denied-within"), "{record}");
+        if record.contains("denied-outside") {
+            return;
+        }
+    }
+}
+
+/// The rung that is looked at, where that is not the usual one.
+fn floor_here() -> [&'static str; 2] {
+    if host::expected().is_some_and(|floor| floor.starts_with("landlock")) {
+        ["--floor", "landlock"]
+    } else {
+        floor()
+    }
 }
