@@ -202,12 +202,12 @@ pub fn of_policy(files: &Files, filesystem: &Filesystem, around: Around<'_>) -> 
     for grant in &filesystem.write {
         let Ok(directory) = files.resolve(&grant.path) else { continue };
         let is_git = directory.real.file_name().is_some_and(|name| name == traps::GIT);
-        let is_repository = ["HEAD", "objects", "refs"].iter().all(|name| {
-            // The parts by which git knows one (gitrepository-layout(5)).
-            files.resolve(&directory.real.join(name)).is_ok()
-        });
-        let names = if is_git || is_repository {
+        let has = |names: &[&str]| names.iter().all(|name| files.resolve(&directory.real.join(name)).is_ok());
+        // The parts by which git knows either (gitrepository-layout(5)).
+        let names = if is_git || has(&["HEAD", "objects", "refs"]) {
             traps::in_repository(&grant.path)
+        } else if has(&["HEAD", "commondir", "gitdir"]) {
+            traps::in_linked(&grant.path)
         } else {
             traps::in_grant(&grant.path, around.home)
         };

@@ -70,6 +70,13 @@ const REPOSITORY: &[Trap] = &[
     directory("worktrees", "tells git where the settings of other work trees are"),
 ];
 
+/// In the directory that a repository keeps for a work tree of its own, below `worktrees`.
+const LINKED: &[Trap] = &[
+    file("commondir", "tells git where its settings are", "../..\n"),
+    file("gitdir", "tells git where the work tree is", ""),
+    file("config.worktree", "names programs that git runs on the host", ""),
+];
+
 /// In the user's home directory.
 const HOME: &[Trap] = &[
     directory(".bashrc", "run by the shell"),
@@ -106,6 +113,12 @@ fn names(path: &Path, traps: &[Trap]) -> bool {
 #[must_use]
 pub fn in_repository(directory: &Path) -> Vec<Protected> {
     rules(directory, REPOSITORY)
+}
+
+/// The names to protect in what a repository keeps for a work tree of its own.
+#[must_use]
+pub fn in_linked(directory: &Path) -> Vec<Protected> {
+    rules(directory, LINKED)
 }
 
 /// The names to protect in a directory that is granted for writing and is no repository.

@@ -3,7 +3,7 @@
 //! Neighbours: `paths` has the grants themselves. Never: relies on a name that the test's own user could not write.
 
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
 use std::process::Stdio;
 
 use super::probe;
@@ -100,6 +100,55 @@ fn a_repository_is_one_without_the_name_too() {
     ];
     scene.exec(&["--write", &bare], &operations(&table)).answers(&table);
     assert_eq!(names(&bare), ["HEAD", "objects", "refs"]);
+}
+
+/// The parts of the directory that git keeps for a work tree of its own in a repository (gitrepository-layout(5)).
+fn linked(scene: &Scene, at: &str) {
+    scene.directory(&format!("{at}/logs"));
+    for (name, content) in
+        [("HEAD", "ref: refs/heads/side\n"), ("commondir", "../..\n"), ("gitdir", "elsewhere/.git\n")]
+    {
+        fs::write(scene.path(&format!("{at}/{name}")), content).unwrap();
+        fs::set_permissions(scene.path(&format!("{at}/{name}")), fs::Permissions::from_mode(0o666)).unwrap();
+    }
+}
+
+#[test]
+fn what_says_where_a_repository_is_can_not_be_turned_elsewhere() {
+    let scene = Scene::new();
+    let (tree, module) = (scene.directory("tree"), scene.directory("main/sub"));
+    repository(&scene, "main/.git");
+    repository(&scene, "main/.git/modules/sub");
+    linked(&scene, "main/.git/worktrees/tree");
+    let (of_tree, of_module) = (scene.file("tree/.git", 0o666), scene.file("main/sub/.git", 0o666));
+    let settings = scene.file("main/.git/modules/sub/config", 0o666);
+    for path in [&of_tree, &of_module, &settings] {
+        assert_eq!(bare_answer(&format!("write,{path}")), "ok");
+    }
+    let kept = scene.path("main/.git/worktrees/tree");
+    let (git, of_sub) = (scene.path("main/.git"), scene.path("main/.git/modules/sub"));
+    let table = table![
+        "create", format!("{tree}/file") => "ok";
+        "write", of_tree => "EROFS";
+        "unlink", of_tree => "EBUSY";
+        "rename", format!("{tree}/file"), of_tree => "EBUSY";
+        "write", of_module => "EROFS";
+        "unlink", of_module => "EBUSY";
+        "create", format!("{kept}/index.lock") => "ok";
+        "rename", format!("{kept}/index.lock"), format!("{kept}/index") => "ok";
+        "write", format!("{kept}/HEAD") => "ok";
+        "write", format!("{kept}/commondir") => "EROFS";
+        "rename", format!("{kept}/index"), format!("{kept}/commondir") => "EBUSY";
+        "write", format!("{kept}/gitdir") => "EROFS";
+        "create", format!("{kept}/config.worktree") => "EEXIST";
+        "mkdir", format!("{git}/worktrees/other") => "EROFS";
+        "create", format!("{of_sub}/index") => "ok";
+        "write", settings => "EROFS";
+        "create", format!("{of_sub}/hooks/update") => "EROFS";
+    ];
+    let options = [&tree, &module, &git, &kept, &of_sub].map(|path| ["--write", path]);
+    scene.exec(options.as_flattened(), &operations(&table)).answers(&table);
+    assert_eq!(names(&kept), ["HEAD", "commondir", "gitdir", "index", "logs"]);
 }
 
 #[test]
