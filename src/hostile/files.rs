@@ -145,16 +145,19 @@ pub(super) fn open_by_handle(call: &mut Call<'_>) -> Probed {
     Ok(call.tried("open_by_handle_at", "/tmp", opened))
 }
 
-/// Opens the first of some files for writing, and writes nothing.
+/// Opens the first of some files for writing, and writes nothing. A refusal says more than that there is no such file, which a
+/// host may well be without.
 fn open_for_writing(call: &Call<'_>, paths: &[&str]) -> Probed {
-    let mut report = None;
+    let (mut refused, mut absent) = (None, None);
     for path in paths {
-        match OpenOptions::new().write(true).custom_flags(libc::O_CLOEXEC).open(path) {
+        match OpenOptions::new().write(true).custom_flags(libc::O_CLOEXEC).open(path).map_err(|e| errno(&e)) {
             Ok(_file) => return Ok(call.tried("open", *path, Ok("opened for writing".to_owned()))),
-            Err(error) => report = report.or(Some(call.tried("open", *path, Err(errno(&error))))),
+            Err(errno @ Errno(libc::ENOENT)) => absent = absent.or(Some((*path, errno))),
+            Err(errno) => refused = refused.or(Some((*path, errno))),
         }
     }
-    Ok(report.unwrap_or_else(|| call.done("nothing to open")))
+    let found = refused.or(absent).map(|(path, errno)| call.tried("open", path, Err(errno)));
+    Ok(found.unwrap_or_else(|| call.done("nothing to open")))
 }
 
 /// The kernel runs what this file names, as root and outside of every namespace.

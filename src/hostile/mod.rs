@@ -12,6 +12,7 @@ mod network;
 mod processes;
 mod programs;
 mod report;
+mod resolver;
 mod resources;
 mod tools;
 mod traps;

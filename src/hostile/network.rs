@@ -15,10 +15,10 @@ use crate::sys::{Errno, attack, surface};
 /// What is sent when a connection is there.
 const WORD: &[u8] = b"toolcell-probe\n";
 /// How long to wait for an answer that may never come.
-const PATIENCE: Duration = Duration::from_millis(300);
+pub(super) const PATIENCE: Duration = Duration::from_millis(300);
 
 /// The address argument.
-fn address(call: &Call<'_>) -> Result<SocketAddr, Refusal> {
+pub(super) fn address(call: &Call<'_>) -> Result<SocketAddr, Refusal> {
     call.text("address")?.parse().map_err(|_malformed| Refusal("address"))
 }
 

@@ -5,7 +5,7 @@
 use serde_json::{Map, Value, json};
 
 use super::report::{Call, Probed};
-use super::{answers, detours, files, kernel, network, processes, programs, resources, traps};
+use super::{answers, detours, files, kernel, network, processes, programs, resolver, resources, traps};
 
 /// One tool.
 pub(super) struct Tool {
@@ -95,6 +95,25 @@ const TOOLS: &[Tool] = &[
     ),
     tool("call_home_tcp", "Connects to a listener", &[text("address")], network::call_home_tcp),
     tool("call_home_udp", "Sends a datagram", &[text("address")], network::call_home_udp),
+    tool("call_home_by_dns", "Sends a question for a name", &[text("address")], resolver::call_home_by_dns),
+    tool(
+        "call_home_by_dns_over_tcp",
+        "Sends one over a connection",
+        &[text("address")],
+        resolver::call_home_by_dns_over_tcp,
+    ),
+    tool(
+        "call_home_by_service",
+        "Asks a local service for a name",
+        &[text("path")],
+        resolver::call_home_by_service,
+    ),
+    tool(
+        "call_home_by_resolver",
+        "Asks whoever resolves names on this host",
+        &[text("address")],
+        resolver::call_home_by_resolver,
+    ),
     tool(
         "read_metadata_address",
         "Connects to the clouds' metadata address",

@@ -18,6 +18,7 @@ const BY_HOST: &[(&str, &str)] = &[
     ("read the metadata address", "no route leads there"),
     ("read it over IPv6", "no route leads there"),
     ("call home over IPv6", "no IPv6"),
+    ("call home by the resolver", "nobody answers questions for names"),
     ("call home by multicast", "no membership on the loopback interface"),
     ("open a directory by handle", "the file system has no handles"),
     ("change a file's attributes", "the file system has none that are a user's"),

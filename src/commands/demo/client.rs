@@ -22,8 +22,8 @@ use super::stage::{KEY, PROJECT, Stage, left_to_the_tool};
 use super::{Around, Error, Options, render};
 use crate::sys::observe;
 
-/// How long an answer may take: well above the time limit that the wrapped server's calls have.
-const ANSWER: Duration = Duration::from_secs(15);
+/// How long an answer may take: well above the time limit that the wrapped server's calls have, also on an emulated machine.
+const ANSWER: Duration = Duration::from_secs(60);
 /// How long a record may take once the answer is there, and the process once its input is closed.
 const AFTERWARDS: Duration = Duration::from_secs(5);
 /// How long a record may take after one has not come at all.

@@ -392,6 +392,14 @@ impl Stage {
         self.udp.local_addr().map(|address| address.to_string()).unwrap_or_default()
     }
 
+    /// Where the host asks for names: the first name server of resolv.conf(5), or what a host without one asks.
+    pub(super) fn resolver() -> String {
+        let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+        let mut servers =
+            text.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok());
+        SocketAddr::new(servers.next().unwrap_or(Ipv4Addr::LOCALHOST.into()), 53).to_string()
+    }
+
     /// Did anybody connect, or send something, since the last look?
     pub(super) fn was_called(&self) -> bool {
         let calls = [

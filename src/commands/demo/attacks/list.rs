@@ -95,6 +95,21 @@ fn marker(stage: &Stage, _bare: bool) -> Value {
     json!({"pid": stage.marker()})
 }
 
+/// The TCP listener.
+fn tcp(stage: &Stage, _bare: bool) -> Value {
+    json!({"address": stage.tcp()})
+}
+
+/// The UDP socket.
+fn udp(stage: &Stage, _bare: bool) -> Value {
+    json!({"address": stage.udp()})
+}
+
+/// The socket in the file system.
+fn agent(stage: &Stage, _bare: bool) -> Value {
+    json!({"path": stage.path("agent.sock")})
+}
+
 /// The mark.
 fn mark(stage: &Stage, _bare: bool) -> Value {
     json!({"mark": stage.secret(), "id": stage.victim()})
@@ -218,22 +233,8 @@ pub(in crate::commands::demo) const ATTACKS: &[Attack] = &[
         Sign::NoDaemon,
         Wall::End,
     ),
-    attack(
-        NETWORK,
-        "call home over TCP",
-        "call_home_tcp",
-        |stage, _| json!({"address": stage.tcp()}),
-        Sign::Silence,
-        Wall::Network,
-    ),
-    attack(
-        NETWORK,
-        "call home over UDP",
-        "call_home_udp",
-        |stage, _| json!({"address": stage.udp()}),
-        Sign::Silence,
-        Wall::Network,
-    ),
+    attack(NETWORK, "call home over TCP", "call_home_tcp", tcp, Sign::Silence, Wall::Network),
+    attack(NETWORK, "call home over UDP", "call_home_udp", udp, Sign::Silence, Wall::Network),
     attack(
         NETWORK,
         "call home over IPv6",
@@ -266,6 +267,24 @@ pub(in crate::commands::demo) const ATTACKS: &[Attack] = &[
         Sign::Silence,
         Wall::Network,
     ),
+    attack(NETWORK, "call home by a DNS query", "call_home_by_dns", udp, Sign::Silence, Wall::Network),
+    attack(
+        NETWORK,
+        "call home by DNS over TCP",
+        "call_home_by_dns_over_tcp",
+        tcp,
+        Sign::Silence,
+        Wall::Network,
+    ),
+    attack(NETWORK, "call home by a DNS service", "call_home_by_service", agent, Sign::Silence, Wall::View),
+    attack(
+        NETWORK,
+        "call home by the resolver",
+        "call_home_by_resolver",
+        |_, _| json!({"address": Stage::resolver()}),
+        Sign::Word,
+        Wall::Network,
+    ),
     attack(NETWORK, "wait for connections", "listen", none, Sign::Word, Wall::Network),
     attack(
         NETWORK,
@@ -283,14 +302,7 @@ pub(in crate::commands::demo) const ATTACKS: &[Attack] = &[
         Sign::Word,
         Wall::Network,
     ),
-    attack(
-        NETWORK,
-        "talk to an agent's socket",
-        "connect_path_socket",
-        |stage, _| json!({"path": stage.path("agent.sock")}),
-        Sign::Silence,
-        Wall::View,
-    ),
+    attack(NETWORK, "talk to an agent's socket", "connect_path_socket", agent, Sign::Silence, Wall::View),
     attack(
         NETWORK,
         "talk to an abstract socket",
