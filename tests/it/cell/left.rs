@@ -8,11 +8,11 @@ use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 
-use toolcell::host::cgroups;
+use toolcell::host::{Cgroup, cgroups};
 use toolcell::sys::descriptor::{self, Interest};
 use toolcell::sys::process;
 
-use super::scene::{Scene, floor, needs_root};
+use super::scene::{Scene, floor, needs_root, note};
 use super::{probe, runner};
 
 /// Process ids whose command line holds a text.
@@ -163,7 +163,7 @@ fn a_supervisor_that_is_killed_takes_the_cell_along() {
 }
 
 /// The children of a process, looked at once.
-fn children(pid: u32) -> Vec<i32> {
+pub(super) fn children(pid: u32) -> Vec<i32> {
     let list = fs::read_to_string(format!("/proc/{pid}/task/{pid}/children")).unwrap_or_default();
     list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
@@ -258,6 +258,33 @@ fn an_init_that_is_stopped_ends_with_its_time_and_with_its_supervisor() {
         assert!(staying.processes().is_empty());
     }
     assert_eq!(scene.exec(&[], &["exit,0".to_owned()]).code(), 0);
+}
+
+/// cgroup v2 freezes what is in a directory as one, and takes SIGKILL all the same.
+#[test]
+fn a_frozen_cell_ends_with_its_time_and_with_its_supervisor() {
+    let Ok(Cgroup::V2(_)) = &crate::facts().cgroup else {
+        return note("there is no cgroup v2 to freeze a cell with");
+    };
+    let scene = Scene::new();
+    for options in [["--timeout", "2s"], ["--timeout", "60s"]] {
+        let mut staying = Staying::start(&scene, &options);
+        let everyone: Vec<i32> = staying.processes().into_iter().chain([staying.init()]).collect();
+        let [cgroup] = staying.cgroups().try_into().unwrap();
+        fs::write(cgroup.join("cgroup.freeze"), "1").unwrap();
+        while !fs::read_to_string(cgroup.join("cgroup.events")).unwrap().contains("frozen 1") {
+            std::thread::yield_now();
+        }
+        if options[1] == "60s" {
+            staying.child.kill().unwrap();
+        }
+        staying.child.wait().unwrap();
+        wait_for_end(&everyone);
+        assert!(staying.processes().is_empty());
+        // Of a supervisor that was killed, the next start removes it.
+        assert_eq!(scene.exec(&[], &["exit,0".to_owned()]).code(), 0);
+        assert!(!cgroup.exists(), "{}", cgroup.display());
+    }
 }
 
 #[test]

@@ -15,6 +15,7 @@ mod identity;
 mod layers;
 mod left;
 mod limits;
+mod outside;
 mod paths;
 mod probe;
 mod refusals;
@@ -24,7 +25,7 @@ mod shape;
 mod traps;
 mod why;
 
-pub(crate) use scene::{has_cgroup, note};
+pub(crate) use scene::{has_cgroup, needs_root, note};
 
 /// The highest floor of this host.
 pub(crate) fn floor() -> &'static str {

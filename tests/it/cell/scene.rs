@@ -218,7 +218,7 @@ pub(super) fn needs_cgroup() -> bool {
 
 /// Is this test for root, and not run as root? Then it says so, whatever is expected of the host.
 #[track_caller]
-pub(super) fn needs_root(why: &str) -> bool {
+pub(crate) fn needs_root(why: &str) -> bool {
     if !is_root() {
         note(why);
     }
