@@ -113,6 +113,8 @@ struct Inner {
     link: Link,
     /// How long the file was then; `None` when that is not known.
     length: Option<u64>,
+    /// Lines that are to be written before any other: one for each call at most that was under way when they could not be.
+    owed: Vec<Vec<u8>>,
     /// It was not the first one, and nothing was written to it here.
     turned: bool,
     /// When it was looked whether the file is old.
@@ -191,6 +193,20 @@ impl Log {
     /// record begins on a new one.
     pub fn write(&self, record: &impl Serialize) -> Result<(), LogError> {
         self.write_within(PATIENCE, record)
+    }
+
+    /// Appends the record of something that has happened already. When this fails the record is kept, and written in front of the
+    /// next one, which cannot be written before: so no further call begins without it.
+    ///
+    /// # Errors
+    /// As for [`Log::write`].
+    pub fn write_or_owe(&self, record: &impl Serialize) -> Result<(), LogError> {
+        let line = to_line(record).map_err(LogError::Json)?;
+        let written = self.locked(PATIENCE, |inner| inner.append(Some(line.clone())));
+        if written.is_err() {
+            self.inner.lock().unwrap_or_else(PoisonError::into_inner).owed.push(line);
+        }
+        written.map(drop)
     }
 
     /// Signs all that is in the log, unless the last record here was a checkpoint already.
@@ -316,6 +332,7 @@ impl Inner {
             signed: 0,
             link: Link::default(),
             length: None,
+            owed: Vec::new(),
             turned: false,
             looked: Instant::now(),
             postponed: None,
@@ -408,6 +425,9 @@ impl Inner {
             let record = to_line(&Torn::new(covered, &digest, SystemTime::now()))?;
             link = add(&mut bytes, link, record)?;
         }
+        for owed in &self.owed {
+            link = add(&mut bytes, link, owed.clone())?;
+        }
         let before = bytes.len();
         if let Some(line) = line(&link)? {
             link = add(&mut bytes, link, line)?;
@@ -418,6 +438,7 @@ impl Inner {
             drop(self.file.set_len(length));
             return Err(error);
         }
+        self.owed.clear();
         self.link = link;
         self.turned = false;
         self.length = Some(length + u64::try_from(bytes.len()).map_err(io::Error::other)?);
@@ -426,6 +447,7 @@ impl Inner {
 
     fn sign(&mut self, key: &Key) -> io::Result<()> {
         if self.signed > 0
+            && self.owed.is_empty()
             && self.signed == self.link.number
             && self.length == Some(self.file.metadata()?.len())
         {

@@ -50,7 +50,8 @@ impl Recording {
     fn end(&self, call: &Call, redact: &[String], finished: &Finished) -> io::Result<()> {
         let now = SystemTime::now();
         let record = audit::Finished::new(call, redact, ended(finished, now));
-        let written = self.write(&record);
+        let written =
+            self.log.write_or_owe(&record).map_err(io::Error::other).map(|()| self.signer.recorded());
         let unrecorded = written.as_ref().err().map(ToString::to_string);
         self.guard.ended(|| Event::of(&record, now, unrecorded));
         written

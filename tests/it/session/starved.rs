@@ -1,18 +1,21 @@
-//! What a session does when the host has no memory or no process left for it, and when it has again.
+//! What a session does when the host has no memory, process or room on disk left for it, and when it has again.
 //!
 //! Never: waits for time.
 
-use std::fs;
-use std::path::PathBuf;
+use std::collections::BTreeSet;
+use std::fs::{self, File};
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::thread;
 
-use serde_json::json;
+use serde_json::{Value, json};
 use toolcell::host::Cgroup;
 use toolcell::sys::{identity, process};
 
 use super::ahead::{launcher, ready, wait_for_end};
-use super::world::{Setup, session, text};
-use crate::cell::note;
+use super::world::{Scratch, Setup, session, session_in, text};
+use crate::cell::{needs_root, note};
 
 fn prlimit(pid: u32, arguments: &[&str]) -> String {
     let output = Command::new("prlimit").arg(format!("--pid={pid}")).args(arguments).output().unwrap();
@@ -80,7 +83,7 @@ impl Drop for Tasks {
     }
 }
 
-fn told(answer: &serde_json::Value) -> String {
+fn told(answer: &Value) -> String {
     answer["error"]["message"].as_str().unwrap_or_else(|| text(answer)).to_owned()
 }
 
@@ -152,4 +155,60 @@ fn a_supervisor_without_memory_ends_and_takes_everything_along() {
         assert_eq!(text(&client.call(1, "noise").await), "ok");
         client
     });
+}
+
+/// A small file system at a directory, for the calling thread and what it starts.
+fn mount_small(directory: &Path) {
+    process::unshare(libc::CLONE_NEWNS).unwrap();
+    let script = "mount --make-rprivate / && exec mount -t tmpfs -o size=256k none \"$1\"";
+    let mounted = Command::new("sh").args(["-c", script, "sh"]).arg(directory).status().unwrap();
+    assert!(mounted.success());
+}
+
+/// Writes until there is no room.
+fn fill(file: &Path) {
+    let mut file = File::create(file).unwrap();
+    while file.write_all(&[0; 512]).is_ok() {}
+}
+
+#[test]
+fn a_disk_that_is_full_under_the_log_stops_calls_until_there_is_room() {
+    if needs_root("a file system of a given size takes a mount") {
+        return;
+    }
+    let checked = thread::spawn(|| {
+        let scratch = Scratch::new();
+        mount_small(&scratch.0);
+        let full = scratch.0.join("full");
+        let book = session_in(&scratch, &Setup::default(), |mut client| async {
+            assert_eq!(text(&client.call(1, "noise").await), "ok");
+            fill(&full);
+            // What is left of the log's last page takes some records.
+            let mut answer = Value::Null;
+            for id in 2..20 {
+                answer = client.call(id, "who").await;
+                if answer["error"] != Value::Null {
+                    break;
+                }
+            }
+            let told = told(&answer);
+            assert!(told.contains("record cannot be written"), "{told}");
+            fs::remove_file(&full).unwrap();
+            assert_eq!(text(&client.call(20, "noise").await), "ok");
+            client
+        });
+        // A call that ran while its end could not be recorded is the last one before there is room, and then it is.
+        let ids = |records: &[Value]| -> BTreeSet<String> {
+            records.iter().map(|record| record["call"]["id"].to_string()).collect()
+        };
+        assert_eq!(ids(&book.started), ids(&book.finished));
+        assert_eq!(book.end_of("who")["status"]["kind"], "completed");
+        let mut verify = Command::new(crate::binary());
+        verify.args(["audit", "verify"]).arg(scratch.0.join("audit.jsonl"));
+        let verified = verify.env("XDG_STATE_HOME", scratch.0.join("state")).output().unwrap();
+        assert!(verified.status.success(), "{verified:?}");
+        let unmounted = Command::new("umount").arg(&scratch.0).status().unwrap();
+        assert!(unmounted.success());
+    });
+    checked.join().unwrap();
 }
