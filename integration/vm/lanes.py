@@ -9,13 +9,14 @@ import dataclasses
 import programs
 
 # All but the protocol, which is the same everywhere, and whose tests are about seconds that an emulated machine does not keep.
-ALL_TESTS = ("unit", "it audit:: cell:: demo:: doctor:: golden:: help:: host:: readme:: session::ahead::")
+ALL_TESTS = ("unit", "it audit:: cell:: demo:: doctor:: golden:: help:: host:: readme:: selftest:: session::ahead::")
 # Where no cell can be made, that is what is looked at.
-REFUSAL = ("it host:: doctor::",)
+REFUSAL = ("it host:: doctor:: selftest:: cell::outside::",)
 # What is known of what Landlock refuses.
-DENIALS = ("unit sys:: watch::", "it cell::denials:: session::denials:: doctor::",)
+DENIALS = ("unit sys:: watch::", "it cell::denials:: session::denials:: doctor:: selftest:: cell::outside::",)
+DENIALS_ALONE = ("it cell::denials::without_namespaces cell::denials::what_nobody doctor:: selftest:: cell::outside::",)
 # All that is about cells, and not about a protocol.
-CELLS = ("it cell:: host:: doctor::",)
+CELLS = ("it cell:: host:: doctor:: selftest::",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -63,6 +64,8 @@ MEND = "/project/toolcell doctor --fix --apply --yes"
 LANES = {
     "root": Lane("6.12", "root", "full", quick=True, tests=CELLS),
     "root-6.12": Lane("6.12", "root", "full"),
+    # A host without one of the controllers, also for root.
+    "root-no-pids": Lane("6.12", "root", "no-cgroup", arguments="cgroup_disable=pids", tests=REFUSAL),
     "scope": Lane("6.12", "scope", "full", tests=CELLS),
     "scope-6.12": Lane("6.12", "scope", "full"),
     "session": Lane("6.12", "session", "full", quick=True, tests=REFUSAL),
@@ -93,7 +96,7 @@ LANES = {
     # What Landlock refuses is logged there.
     "audited": Lane("6.18", "root", "full", quick=True, arguments=AUDITED, tests=DENIALS),
     "audited-landlock": Lane("6.18", "root", "landlock:user-namespace:unshare:ENOSPC", arguments=AUDITED,
-                             sysctls=("user.max_user_namespaces=0",), tests=("it cell::denials::without_namespaces doctor::",)),
+                             sysctls=("user.max_user_namespaces=0",), tests=DENIALS_ALONE),
     "audited-7": Lane("7", "root", "full", arguments=AUDITED, tests=DENIALS),
     "root-7": Lane("7", "root", "full"),
     "scope-7": Lane("7", "scope", "full"),

@@ -31,7 +31,7 @@ def initramfs(kernel, guest, files):
     return (kernel / "initramfs").read_bytes() + archive.finished()
 
 
-def boot(tools, guest, kernel, disks, files, systemd=False, arguments="", limit=600, show=print):
+def boot(tools, guest, kernel, disks, files, systemd=False, arguments="", limit=1800, show=print):
     """Runs one guest to its end; each line of its output is shown as it comes."""
     with tempfile.TemporaryDirectory(prefix="toolcell-vm-", dir="/var/tmp") as name:
         scene = pathlib.Path(name)

@@ -44,10 +44,21 @@ fn no_attack_escapes_on_this_host() {
         let rows = attacks.iter().filter(|row| row["verdict"] == verdict);
         rows.map(|row| row["attempt"].as_str().unwrap()).collect()
     };
-    assert_eq!(named("UNCLEAR"), [""; 0], "{document:#}");
+    // What a container refuses by itself is not told as toolcell's doing.
+    let unclear = named("UNCLEAR");
+    if host::is_container() {
+        let escaped_bare = escaped_without_a_cell();
+        assert!(unclear.iter().all(|name| !escaped_bare.contains(*name)), "{unclear:?}: {document:#}");
+    } else {
+        assert_eq!(unclear, [""; 0], "{document:#}");
+    }
     let escaped: BTreeSet<String> = named("ESCAPED").into_iter().map(str::to_owned).collect();
-    assert_eq!(escaped, escapes(&floor), "{document:#}");
-    assert_eq!(output.status.code(), Some(i32::from(!escapes(&floor).is_empty())), "{document:#}");
+    let known = escapes(&floor);
+    // An emulated machine is so slow that a limit of time can come first.
+    let slow = host::patience() > 1 && escaped.is_subset(&known);
+    assert!(escaped == known || slow, "{escaped:?}, not {known:?}: {document:#}");
+    let held = escaped.is_empty() && unclear.is_empty();
+    assert_eq!(output.status.code(), Some(i32::from(!held)), "{document:#}");
     for row in attacks {
         let cells: Vec<&str> =
             row["calls"].as_array().unwrap().iter().map(|call| call["cell"].as_str().unwrap()).collect();
@@ -56,6 +67,14 @@ fn no_attack_escapes_on_this_host() {
         let ways: &[&str] = if never { &["on-demand"] } else { &["on-demand", "ahead"] };
         assert!(ways.iter().all(|way| cells.contains(way)), "{row:#}");
     }
+}
+
+/// The attacks that succeed where there is no cell.
+fn escaped_without_a_cell() -> BTreeSet<String> {
+    let bare = Command::new(crate::binary()).args(["demo", "--without-cell", "--json"]).output().unwrap();
+    let bare = document(&bare);
+    let rows = bare["attacks"].as_array().unwrap().iter().filter(|row| row["verdict"] == "ESCAPED");
+    rows.map(|row| row["attempt"].as_str().unwrap().to_owned()).collect()
 }
 
 /// What the document says of a floor: the attacks that succeed there.
