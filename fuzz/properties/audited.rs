@@ -29,7 +29,8 @@ pub fn check(data: &[u8]) {
         }
         Record::Deallocated { domain, .. } => domain,
     };
-    let with = |more: &str| parse(kind, &[text.trim_ascii_end(), more.as_bytes()].concat());
+    let text = text.trim_ascii_end();
+    let with = |more: &str| parse(kind, &[text, more.as_bytes()].concat());
     // Behind zeroes the text goes on in another way.
     if !text.ends_with(b"\0") {
         assert_eq!(with(&format!(" domain={number:x}")), None, "a number twice");
