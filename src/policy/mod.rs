@@ -14,6 +14,7 @@ pub mod check;
 pub mod config;
 pub mod files;
 pub mod limits;
+mod literal;
 pub mod mistakes;
 pub mod path;
 pub mod pattern;

@@ -3,6 +3,7 @@
 //! Neighbours: `policy::profile` and `policy::config` say which keys there are. Never: opens a file, stops at the
 //! first mistake.
 
+use std::borrow::Cow;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -10,6 +11,7 @@ use std::time::Duration;
 use toml::Spanned;
 use toml::de::{DeTable, DeValue};
 
+use super::literal::{self, Literal};
 use super::mistakes::{Mistake, Spot, closest};
 use super::units::{parse_duration, print_duration};
 
@@ -48,6 +50,10 @@ impl Source {
 pub(super) struct TomlFile<'s> {
     pub(super) source: &'s Source,
     label: String,
+    /// The text as it may be shown: with nothing in place of what looks like a credential,
+    shown: Cow<'s, str>,
+    /// which is any of these.
+    hidden: Vec<String>,
     mistakes: Vec<(Range<usize>, Mistake)>,
     broken_lines: Vec<usize>,
     sections: &'static [(&'static str, &'static [&'static str])],
@@ -61,8 +67,25 @@ impl<'s> TomlFile<'s> {
         sections: &'static [(&'static str, &'static [&'static str])],
     ) -> (Self, DeTable<'s>) {
         let label = source.label();
-        let mut file = Self { source, label, mistakes: Vec::new(), broken_lines: Vec::new(), sections };
         let (table, errors) = DeTable::parse_recoverable(&source.text);
+        // What is compiled in has none.
+        let literals =
+            source.path.as_ref().map(|_| literal::find(&source.text, table.get_ref())).unwrap_or_default();
+        let mut file = Self {
+            source,
+            label,
+            shown: without(&source.text, &literals),
+            hidden: literals.iter().flat_map(Literal::parts).map(str::to_owned).collect(),
+            mistakes: Vec::new(),
+            broken_lines: Vec::new(),
+            sections,
+        };
+        for literal in literals {
+            let message = format!("{} stands here for everybody to read", literal.what);
+            let hint = file.without_hidden(&literal.hint);
+            let mistake = Mistake::new(file.spot(&literal.range), &message, Some(&hint));
+            file.mistakes.push((literal.range, mistake));
+        }
         for error in errors {
             let span = error.span().unwrap_or(0..0);
             let mistake = Mistake::new(file.spot(&span), &lowercase_first(error.message()), None);
@@ -86,18 +109,24 @@ impl<'s> TomlFile<'s> {
     }
 
     pub(super) fn spot(&self, span: &Range<usize>) -> Spot {
-        Spot::new(&self.label, &self.source.text, span)
+        Spot::new(&self.label, &self.shown, span)
     }
 
     /// Notes a mistake. On a line with broken syntax only that is reported, and the parser's stand-in for a
     /// value that is missing has no place: what was made of the rest is a guess.
     pub(super) fn mistake(&mut self, span: &Range<usize>, message: &str, hint: Option<&str>) {
-        let mistake = Mistake::new(self.spot(span), message, hint);
+        let [message, hint] = [Some(message), hint].map(|text| text.map(|text| self.without_hidden(text)));
+        let mistake = Mistake::new(self.spot(span), &message.unwrap_or_default(), hint.as_deref());
         let guess = !self.broken_lines.is_empty()
             && (span.is_empty() || self.broken_lines.contains(&mistake.spot.line));
         if !guess {
             self.mistakes.push((span.clone(), mistake));
         }
+    }
+
+    /// A text that may quote the file, without what is hidden.
+    fn without_hidden(&self, text: &str) -> String {
+        self.hidden.iter().fold(text.to_owned(), |text, hidden| text.replace(hidden, "[not shown]"))
     }
 
     /// A table's entries whose keys are known; the others are noted.
@@ -217,6 +246,20 @@ impl<'s> TomlFile<'s> {
         }
         count
     }
+}
+
+/// The text with `*` for every character of these, so that all others stay where they are.
+fn without<'t>(text: &'t str, literals: &[Literal]) -> Cow<'t, str> {
+    if literals.is_empty() {
+        return Cow::Borrowed(text);
+    }
+    let hidden = |at: usize| literals.iter().any(|literal| literal.range.contains(&at));
+    let shown = text.char_indices().flat_map(|(at, character)| {
+        // As many bytes, because places are counted in bytes.
+        let stars = if hidden(at) && !character.is_ascii_control() { character.len_utf8() } else { 0 };
+        std::iter::repeat_n('*', stars).chain(Some(character).filter(|_| stars == 0))
+    });
+    Cow::Owned(shown.collect())
 }
 
 fn lowercase_first(text: &str) -> String {
