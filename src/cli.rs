@@ -60,6 +60,8 @@ pub enum Invocation {
     Token(TokenArgs),
     /// `toolcell quarantine`
     Quarantine(QuarantineArgs),
+    /// `toolcell secrets check`
+    Secrets(SecretsArgs),
     /// `toolcell audit`
     Audit(AuditArgs),
     /// `toolcell demo`
@@ -239,6 +241,15 @@ pub enum ProfileArgs {
     Why(WhyArgs),
 }
 
+/// The arguments of `toolcell secrets check`.
+#[derive(Debug, PartialEq, Eq)]
+pub struct SecretsArgs {
+    /// `--config`
+    pub config: PathBuf,
+    /// `--json`
+    pub json: bool,
+}
+
 /// The arguments of `toolcell token`.
 #[derive(Debug, PartialEq, Eq)]
 pub struct TokenArgs {
@@ -335,6 +346,7 @@ fn invocation(command: &str, matches: &mut ArgMatches) -> Result<Invocation, Cli
         "lock" => Invocation::Lock(lock::lock(matches)?),
         "token" => Invocation::Token(token(matches)?),
         "quarantine" => Invocation::Quarantine(quarantine::quarantine(matches)?),
+        "secrets" => Invocation::Secrets(secrets(matches)?),
         "audit" => Invocation::Audit(audit::audit(matches)?),
         "demo" => Invocation::Demo(DemoArgs {
             json: matches.get_flag("json"),
@@ -427,6 +439,14 @@ fn profile(matches: &mut ArgMatches) -> Result<ProfileArgs, CliError> {
         }),
         _ => return Err(incomplete(ErrorKind::InvalidSubcommand)),
     })
+}
+
+fn secrets(matches: &mut ArgMatches) -> Result<SecretsArgs, CliError> {
+    // `check` is all there is.
+    let Some((_check, mut matches)) = matches.remove_subcommand() else {
+        return Err(incomplete(ErrorKind::MissingSubcommand));
+    };
+    Ok(SecretsArgs { config: required(&mut matches, "config")?, json: matches.get_flag("json") })
 }
 
 fn token(matches: &mut ArgMatches) -> Result<TokenArgs, CliError> {

@@ -19,6 +19,7 @@ pub mod mcp;
 pub mod outcome;
 pub mod plan;
 pub mod policy;
+pub mod secrets;
 pub mod session;
 pub mod text;
 pub mod watch;

@@ -238,6 +238,35 @@ impl Violation {
     }
 }
 
+/// One secret that a call's tool got, or was to get.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct SecretUse {
+    /// Its name in the configuration.
+    pub name: String,
+    /// How the tool gets it: `env NAME` or `file PATH`.
+    pub into: String,
+    /// `fresh`, `due`, `overdue` or `unreadable`.
+    pub state: String,
+    /// How old it was, in seconds, where anything tells.
+    pub age_s: Option<u64>,
+    /// How old it may be, in seconds, if that is limited.
+    pub max_age_s: Option<u64>,
+    /// Where it was found in what the tool said, and taken out.
+    #[serde(default)]
+    pub redacted: Vec<Redaction>,
+}
+
+/// A secret that was taken out of what a tool said.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Redaction {
+    /// `exact`, `line`, `json`, `base64`, `hex`, `url`, or `part` of one of these.
+    pub form: String,
+    /// `result`, `error`, a method such as `notifications/progress`, `stdout`, `stderr`, `violation`, `parameters`.
+    pub place: String,
+    /// How often.
+    pub count: u64,
+}
+
 /// How much of what a layer refused stands in the record.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]

@@ -37,5 +37,7 @@ pub use record::{Continued, Ended, Finished, SCHEMA, Started, Torn};
 pub use rotate::{Bounds, earlier, is_elsewhere, open_all};
 pub use signer::Signer;
 pub use stamp::{CallIds, rfc3339};
-pub use summary::{Alerts, Figures, Refusal, Spread, Summary, Tool, caller_of, status_name, tool_of};
+pub use summary::{
+    Alerts, Figures, Refusal, Rotation, Spread, Summary, Tool, caller_of, status_name, tool_of,
+};
 pub use verify::{Finding, Known, Place, Reader, Signed, Verdict, Wrong};

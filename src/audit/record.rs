@@ -14,7 +14,7 @@ use super::chain::{Hash, Link};
 use super::parameters::{Parameters, REDACTED, touches};
 use super::stamp::rfc3339;
 use crate::call::Call;
-use crate::outcome::{Evidence, Granted, Layer, Receipt, Status, Usage, Violation};
+use crate::outcome::{Evidence, Granted, Layer, Receipt, Redaction, SecretUse, Status, Usage, Violation};
 use crate::policy::tokens::to_hex;
 use crate::text::{from_bytes, start_of};
 
@@ -29,6 +29,8 @@ const VIOLATIONS_MOST: usize = 64;
 const GRANTED_MOST: usize = 64;
 /// Layers that a receipt keeps; there are not as many.
 const LAYERS_MOST: usize = 32;
+/// Secrets of a call that a record keeps, and places of each.
+const SECRETS_MOST: usize = 64;
 /// Lines that are kept of the end of stderr.
 const STDERR_MOST: usize = 20;
 
@@ -169,6 +171,8 @@ pub struct Ended {
     pub receipt: Option<Receipt>,
     /// The end of what the payload wrote to stderr.
     pub stderr: Vec<u8>,
+    /// The secrets that the tool got, or was to get.
+    pub secrets: Vec<SecretUse>,
 }
 
 /// Written when the last process of the call's cell is gone.
@@ -196,6 +200,9 @@ pub struct Finished {
     pub receipt: Option<Receipt>,
     /// The last lines that the payload wrote to stderr.
     pub stderr: Vec<String>,
+    /// The secrets that the tool got, or was to get, and where they were taken out of what it said; absent without any.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub secrets: Vec<SecretUse>,
 }
 
 impl Finished {
@@ -203,7 +210,7 @@ impl Finished {
     /// is left out, because it may repeat what is redacted.
     #[must_use]
     pub fn new(call: &Call, redact: &[String], ended: Ended) -> Self {
-        let Ended { now, duration, status, usage, mut violations, receipt, stderr } = ended;
+        let Ended { now, duration, status, usage, mut violations, receipt, stderr, secrets } = ended;
         let left_out = violations.len().saturating_sub(VIOLATIONS_MOST);
         violations.truncate(VIOLATIONS_MOST);
         let hush = !redact.is_empty();
@@ -219,6 +226,7 @@ impl Finished {
             violations_left_out: u64::try_from(left_out).unwrap_or(u64::MAX),
             receipt: receipt.map(bounded_receipt),
             stderr: if hush && !stderr.is_empty() { vec![REDACTED.to_owned()] } else { last_lines(&stderr) },
+            secrets: secrets.into_iter().take(SECRETS_MOST).map(bounded_secret).collect(),
         }
     }
 }
@@ -287,6 +295,13 @@ fn bounded_receipt(receipt: Receipt) -> Receipt {
     let reasons =
         receipt.reasons.iter().take(LAYERS_MOST).map(|(layer, why)| (bounded(layer), bounded(why))).collect();
     Receipt { layers, coverage, reasons, ..receipt }
+}
+
+fn bounded_secret(used: SecretUse) -> SecretUse {
+    let SecretUse { name, into, redacted, .. } = &used;
+    let redaction = |found: &Redaction| Redaction { place: bounded(&found.place), ..found.clone() };
+    let redacted = redacted.iter().take(SECRETS_MOST).map(redaction).collect();
+    SecretUse { name: bounded(name), into: bounded(into), redacted, ..used }
 }
 
 fn said(text: &str, hush: bool) -> String {

@@ -82,6 +82,19 @@ pub struct Refusal {
     pub allow: Option<String>,
 }
 
+/// How often secrets with a `max-age` were asked for by a call, and how old they were then.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize)]
+pub struct Rotation {
+    /// How often.
+    pub uses: u64,
+    /// Of these, by secrets that were due to be rotated,
+    pub due: u64,
+    /// or too old, so that the call was refused.
+    pub overdue: u64,
+    /// Hundredths of a percent that were not overdue.
+    pub in_time: u64,
+}
+
 /// The figures about security that a log can give.
 #[derive(Debug, Clone, Default, PartialEq, Serialize)]
 pub struct Figures {
@@ -96,6 +109,8 @@ pub struct Figures {
     pub authenticated: Option<u64>,
     /// How often a limit was hit, by day.
     pub limits_by_day: BTreeMap<String, u64>,
+    /// Whether secrets were rotated in time; `None` where no call asked for one with a `max-age`.
+    pub rotation: Option<Rotation>,
 }
 
 /// The alerts of one rule.
@@ -139,6 +154,7 @@ pub struct Summary {
     limits: BTreeMap<String, u64>,
     attempts: Vec<u64>,
     identified: u64,
+    rotation: Rotation,
 }
 
 /// What a record's call is about: the tool, prompt or resource, else the method.
@@ -195,6 +211,17 @@ impl Summary {
                 self.refusals_left_out = self.refusals_left_out.saturating_add(violation.count);
             }
         }
+        for used in record.secrets.iter().filter(|used| used.max_age_s.is_some()) {
+            let Rotation { uses, due, overdue, .. } = &mut self.rotation;
+            match used.state.as_str() {
+                "fresh" => {}
+                "due" => *due += 1,
+                "overdue" => *overdue += 1,
+                // Of what could not be read nobody knows the age.
+                _ => continue,
+            }
+            *uses += 1;
+        }
         if turned_away {
             self.attempts.push(record.duration_us);
         }
@@ -237,6 +264,10 @@ impl Summary {
                 .keys()
                 .map(|day| (day.clone(), self.limits.get(day).copied().unwrap_or(0)))
                 .collect(),
+            rotation: (self.rotation.uses > 0).then(|| {
+                let Rotation { uses, overdue, .. } = self.rotation;
+                Rotation { in_time: (uses - overdue) * 10_000 / uses, ..self.rotation }
+            }),
         }
     }
 }
@@ -248,7 +279,7 @@ mod tests {
     use super::super::record::Ended;
     use super::*;
     use crate::call::Call;
-    use crate::outcome::{Evidence, Limit, Usage, Violation};
+    use crate::outcome::{Evidence, Limit, SecretUse, Usage, Violation};
 
     fn violation(layer: Layer, limit: Option<Limit>, count: u64) -> Violation {
         Violation {
@@ -293,6 +324,7 @@ mod tests {
             violations,
             receipt: None,
             stderr: vec![],
+            secrets: vec![],
         };
         Finished::new(&call, &[], ended)
     }
@@ -331,6 +363,27 @@ mod tests {
         let figures = summary.figures();
         assert_eq!(figures.attempt_to_record_us.unwrap().max, 40);
         assert_eq!(figures.authenticated, Some(6666));
+    }
+
+    #[test]
+    fn secrets_that_were_rotated_in_time_are_told_from_others() {
+        let used = |state: &str, max_age_s: Option<u64>| SecretUse {
+            name: "s".to_owned(),
+            into: "env S".to_owned(),
+            state: state.to_owned(),
+            age_s: Some(7),
+            max_age_s,
+            redacted: vec![],
+        };
+        let mut summary = Summary::default();
+        let mut record = record("a", None, Status::Completed, vec![], 1);
+        record.secrets = vec![used("fresh", None), used("unreadable", Some(9))];
+        summary.add(&record);
+        assert_eq!(summary.figures().rotation, None);
+        record.secrets = vec![used("fresh", Some(9)), used("due", Some(9)), used("overdue", Some(9))];
+        summary.add(&record);
+        let found = Rotation { uses: 3, due: 1, overdue: 1, in_time: 6666 };
+        assert_eq!(summary.figures().rotation, Some(found));
     }
 
     #[test]

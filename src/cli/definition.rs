@@ -7,6 +7,7 @@ mod audit;
 mod lock;
 mod options;
 mod quarantine;
+mod secrets;
 mod token;
 
 use std::ffi::OsString;
@@ -83,6 +84,9 @@ pub fn command() -> Command {
             Command::new("quarantine")
                 .about("List the tools that are kept out, and let one run again")
                 .defer(quarantine::quarantine),
+        )
+        .subcommand(
+            Command::new("secrets").about("Tell the age of the secrets that tools are given").defer(secrets::secrets),
         )
         .subcommand(
             Command::new("audit").about("Verify and read the audit log, and show the key that signs it").defer(audit::audit),

@@ -115,7 +115,8 @@ fn one(error: &clap::Error, kind: ContextKind) -> String {
 
 fn suggestion(error: &clap::Error, kind: ContextKind) -> Option<String> {
     let suggested = match error.get(kind)? {
-        ContextValue::Strings(several) => several.first()?.clone(),
+        // The likeliest comes last.
+        ContextValue::Strings(several) => several.last()?.clone(),
         other => other.to_string(),
     };
     Some(format!("did you mean `{suggested}`?"))

@@ -23,7 +23,7 @@ use crate::plan::{Plan, Refusal, seccomp};
 use crate::policy::add::{Additions, parse_env};
 use crate::policy::files::{Library, Listed, user_directory};
 use crate::policy::{PathRule, Policy, limits, profile};
-use crate::sys::{Errno, identity, landlock};
+use crate::sys::{Errno, environment, identity, landlock};
 
 /// The profile of a command or server for which none was named.
 pub(super) const DEFAULT_PROFILE: &str = "default";
@@ -65,6 +65,13 @@ impl Surroundings {
             environment: BTreeMap::new(),
             written: Vec::new(),
         })
+    }
+
+    /// Takes a variable out of what profiles can let through.
+    pub(super) fn forget_variable(&mut self, name: &str) {
+        if let Some(value) = self.environment.remove(name) {
+            environment::forget(value.into_bytes());
+        }
     }
 
     fn policy_world(&self) -> profile::World<'_> {

@@ -115,6 +115,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> 
                 violations: run.violations.clone(),
                 receipt: run.receipt.clone(),
                 stderr: run.stderr.clone(),
+                secrets: vec![],
             },
         );
         if let Some(log) = &log {

@@ -14,6 +14,7 @@ mod profile;
 mod quarantine;
 mod quiet;
 mod run;
+mod secrets;
 mod token;
 
 use std::ffi::OsString;
@@ -64,6 +65,7 @@ fn dispatch(invocation: Invocation, color: ColorChoice, begun: Option<Begun>) ->
         Invocation::Lock(args) => lock::run(&args, color),
         Invocation::Token(args) => token::run(&args),
         Invocation::Quarantine(args) => quarantine::run(&args),
+        Invocation::Secrets(args) => secrets::check(&args),
         Invocation::Audit(args) => audit::run(&args, color),
         Invocation::Demo(DemoArgs { json, floor, without_cell, around }) => {
             let around = if without_cell { Around::Command(around) } else { Around::Cell };

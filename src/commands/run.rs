@@ -20,6 +20,7 @@ use serde_json::Value;
 
 use super::compose::{self, DEFAULT_PROFILE, Surroundings};
 use super::lock::found;
+use super::secrets;
 use crate::access::{Gate, Nonces, Now, TOKEN_VARIABLE};
 use crate::arguments::Fault;
 use crate::audit::{self, CallIds, Log, LogError};
@@ -41,6 +42,7 @@ use crate::policy::add::Additions;
 use crate::policy::bounds::Bounds;
 use crate::policy::config::access::{Access, Mode};
 use crate::policy::config::guard::Guarding;
+use crate::policy::config::secrets::Secret;
 use crate::policy::config::{Heeded, Results, Tool, Validate};
 use crate::policy::files::FilesError;
 use crate::policy::{Floor, Policy, config};
@@ -65,6 +67,8 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let mut additions = compose::additions(&args.shared, &surroundings.world.cwd)?;
     let served = Served::find(args, &surroundings)?;
     let gate = if args.lists_only { None } else { gate(&served, &surroundings, token)? };
+    // A process of its own, so it has to be started while this one has no thread.
+    let secrets = secrets::of_server(&served.name, &served.secrets, &mut surroundings)?;
     additions.env.extend(served.env.clone());
     let runtime = surroundings.runtime(&served.command)?;
     let path = log_path(args.shared.audit.as_ref())?;
@@ -87,6 +91,12 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
         }
         let needed = runtime.view.iter().map(|needed| needed.path.as_path());
         guarding::keep(&served.guarding, &surroundings.library, &policy, needed)?;
+        for (name, secret) in &served.secrets {
+            for file in secrets::files(&secret.from) {
+                let needed = runtime.view.iter().map(|needed| needed.path.as_path());
+                surroundings.library.keep_secret(&policy, needed, (name, &file)).map_err(files_failed)?;
+            }
+        }
         policies.insert(profile.to_owned(), Arc::new(policy));
     }
     let less = less(&served, &surroundings, &additions, &own, &policies)?;
@@ -151,6 +161,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
             guard: guard.clone(),
             lock,
             lists_only: args.lists_only,
+            secrets,
             records: Box::new(
                 Recording::new(log, key, guard.clone(), color)
                     .map_err(|error| Failure::new(Ending::Audit, error))?,
@@ -184,6 +195,7 @@ pub(super) struct Served {
     access: Access,
     guarding: Guarding,
     pub(super) lock: config::Lock,
+    secrets: BTreeMap<String, Secret>,
 }
 
 /// What stands before the server. The token is compared with the known ones, and forgotten.
@@ -247,6 +259,7 @@ impl Served {
             access: config.access.clone(),
             guarding: config.guarding.clone(),
             lock: config.lock,
+            secrets: config.secrets,
         })
     }
 
@@ -269,6 +282,7 @@ impl Served {
             access: Access::default(),
             guarding: Guarding::default(),
             lock: config::Lock::IfThere,
+            secrets: BTreeMap::new(),
         })
     }
 

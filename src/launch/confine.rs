@@ -12,6 +12,7 @@ use crate::plan::step::{Kind, LandlockRule, Resource, Step};
 use crate::sys::landlock::{self, access};
 use crate::sys::mount::{self, Beneath};
 use crate::sys::process::Image;
+use crate::sys::wiped::Wiped;
 use crate::sys::{Errno, Result, capability, descriptor, identity, kernel_file, process};
 
 /// Enters each cgroup, looks that it is there, and makes it the root of a cgroup namespace where it may.
@@ -108,14 +109,15 @@ impl Alone {
         let root = root::open_directory(Path::new("/"))?;
         Ok(Self {
             scope: landlock::create_signal_scope(root.as_fd())?,
-            image: image(state)?,
+            image: image(state, &[])?,
             status: File::open("/proc/self/status")?,
             membership: File::open("/proc/self/cgroup")?,
         })
     }
 }
 
-fn image(state: &State<'_>) -> Result<Option<Image>> {
+/// The program of the plan with this in its environment too.
+pub(super) fn image(state: &State<'_>, secrets: &[(String, Wiped)]) -> Result<Option<Image>> {
     let exec = state.prepared.plan.steps.iter().find_map(|step| match step {
         Step::Exec { program, argv, env, .. } => Some((program, argv, env)),
         _ => None,
@@ -123,7 +125,7 @@ fn image(state: &State<'_>) -> Result<Option<Image>> {
     let Some((program, argv, env)) = exec else { return Ok(None) };
     let value = |value: &String| state.place(Path::new(value)).to_string_lossy().into_owned();
     let env: Vec<_> = env.iter().map(|(name, text)| (name.clone(), value(text))).collect();
-    Image::new(&program.to_string_lossy(), argv, &env).map(Some)
+    Image::with_secrets(&program.to_string_lossy(), argv, &env, secrets).map(Some)
 }
 
 pub(super) const fn resource(resource: Resource) -> libc::__rlimit_resource_t {

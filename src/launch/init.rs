@@ -21,6 +21,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use super::confine::Alone;
+use super::handover::{self, Given};
 use super::root::Root;
 use super::spawn::{Prepared, Stdio};
 use super::{LaunchError, Report, confine, early, private, root, verify};
@@ -36,9 +37,6 @@ const CHANNEL: i32 = 3;
 const PROC: i32 = 4;
 const LAUNCHER: i32 = 5;
 const SCRATCH: i32 = 6;
-
-/// What a held init waits for, from who has the other end of its channel.
-pub(super) const GO: &[u8] = b"go";
 
 /// What steps hand to later ones.
 #[derive(Debug)]
@@ -405,10 +403,12 @@ fn run_payload(mut state: State<'_>, hold: bool) -> i32 {
         }
     }
     state.scratch = None;
+    let mut given = Given::default();
     if hold {
         // An error here is SIGTERM: there is nothing of a payload to be counted yet.
-        if !matches!(descriptor::read(state.channel.as_fd(), &mut [0; GO.len()]), Ok(1..)) {
-            return 128 + libc::SIGTERM;
+        match handover::receive(state.channel.as_fd()) {
+            Ok(received) => given = received,
+            Err(_) => return 128 + libc::SIGTERM,
         }
         process::set_name(c"toolcell-init");
         // The host may have taken a cover away by what it did to the covered name meanwhile.
@@ -417,8 +417,19 @@ fn run_payload(mut state: State<'_>, hold: bool) -> i32 {
             return 1;
         }
     }
+    if let Err(error) = given.write_files(&state.prepared.plan.steps) {
+        report(&state.channel, &Report::Failed(error), None);
+        return 1;
+    }
+    let with_secrets = match given.variables.is_empty() {
+        true => Ok(None),
+        false => confine::image(&state, &given.variables),
+    };
+    drop(given);
     let own = state.alone.as_ref().and_then(|own| own.image.as_ref());
-    let image = own.or(state.prepared.image.as_ref()).ok_or(Errno(libc::EINVAL));
+    let image = with_secrets.as_ref().map_err(|errno| *errno).and_then(|image| {
+        image.as_ref().or(own).or(state.prepared.image.as_ref()).ok_or(Errno(libc::EINVAL))
+    });
     let scope = state.alone.as_ref().map(|own| own.scope.as_fd());
     let payload = match handled.and(image).and_then(|image| process::spawn(image, scope, state.ignored)) {
         Ok(pid) => pid,
@@ -435,6 +446,8 @@ fn run_payload(mut state: State<'_>, hold: bool) -> i32 {
             return 127;
         }
     };
+    // The payload has its own copy.
+    drop(with_secrets);
     // The payload holds its own copies; a pipe must end when the payload's side does.
     if descriptor::close_standard().is_err() {
         return 1;

@@ -11,6 +11,7 @@
 pub mod cgroup;
 mod confine;
 pub mod early;
+pub mod handover;
 pub(crate) mod idmap;
 mod init;
 pub mod memory;
@@ -109,6 +110,10 @@ impl LaunchError {
             }
             ("landlock", _) => {
                 "Landlock must be built in and named in the kernel's `lsm=` list; see `toolcell doctor`"
+            }
+            ("secrets", _) => {
+                "the file of a secret must be one that the tool's scratch directory has room for and no other secret has; \
+                 see `into` in `[secrets.NAME]`"
             }
             ("exec", ENOENT) => {
                 "the program, or the interpreter or loader it names, is not visible in the cell; `toolcell profile explain \

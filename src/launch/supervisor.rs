@@ -14,12 +14,13 @@ use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::handover::Handover;
 use super::launcher::{Answer, Handle, MESSAGE_LIMIT, Request};
 use super::memory::Memory;
 use super::ready::{self, Mounts, Shelf, Sources};
 use super::spawn::Started;
 use super::traces::{Traces, clear};
-use super::{LaunchError, REPORT_LIMIT, Report, init};
+use super::{LaunchError, REPORT_LIMIT, Report};
 use crate::outcome::{Built, Receipt, Usage, Violation};
 use crate::plan::{self, Plan};
 use crate::policy::Policy;
@@ -159,7 +160,7 @@ impl Launcher {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a plan's payload in a cell that nobody has used: one that was built ahead, if it still shows what one
+    /// Starts a plan's payload, with these secrets, in a cell that nobody has used: one that was built ahead, if it still shows what one
     /// built now would; else one that is built now.
     ///
     /// # Errors
@@ -168,14 +169,18 @@ impl Launcher {
         &self,
         plan: &Arc<Plan>,
         policy: &Arc<Policy>,
+        secrets: Option<&Handover>,
     ) -> std::result::Result<Cell, LaunchError> {
         let began = Instant::now();
         self.forget_unwanted();
-        if let Some(cell) = self.take_ready(plan, policy, began).await {
+        if let Some(cell) = self.take_ready(plan, policy, secrets, began).await {
             return Ok(cell);
         }
         let number = self.next_cell();
-        self.build(plan, policy, number, false).await
+        // One that gets secrets waits for them, as one that was built ahead does for its call.
+        let mut cell = self.build(plan, policy, number, secrets.is_some()).await?;
+        let told = secrets.map_or(Ok(()), |secrets| cell.go_on(secrets));
+        told.map(|()| cell).map_err(|errno| LaunchError::new("secrets", "init", errno))
     }
 
     /// Builds a cell that the next call of this plan takes; at most one for each plan, and `most` in all. A call that
@@ -216,7 +221,13 @@ impl Launcher {
     }
 
     /// The ready cell of a plan, told to go on; `None` when there is none that is alive and true.
-    async fn take_ready(&self, plan: &Arc<Plan>, policy: &Arc<Policy>, began: Instant) -> Option<Cell> {
+    async fn take_ready(
+        &self,
+        plan: &Arc<Plan>,
+        policy: &Arc<Policy>,
+        secrets: Option<&Handover>,
+        began: Instant,
+    ) -> Option<Cell> {
         let place = self.lock().ready.take(plan)?;
         let Ready { mut cell, sources } = place.await.ok()?;
         if self.sources(plan)? != sources {
@@ -225,10 +236,9 @@ impl Launcher {
         cell.policy = Arc::clone(policy);
         cell.receipt.cell = Built::Ahead;
         cell.began = began;
-        cell.attendant.refusals().begin();
-        cell.denials.begin();
+        let nothing = Handover::nothing();
         // Fails when init is dead.
-        socket::send(cell.channel.get_ref().as_fd(), init::GO, &[]).ok()?;
+        cell.go_on(secrets.unwrap_or(&nothing)).ok()?;
         Some(cell)
     }
 
@@ -488,6 +498,13 @@ impl Cell {
         let mut found = self.attendant.refusals().violations(&self.policy);
         found.extend(self.denials.violations());
         found
+    }
+
+    /// Lets the payload of a cell that waits start.
+    fn go_on(&mut self, secrets: &Handover) -> Result<()> {
+        self.attendant.refusals().begin();
+        self.denials.begin();
+        secrets.send(self.channel.get_ref().as_fd())
     }
 
     fn signal(&self, signal: libc::c_int) {

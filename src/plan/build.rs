@@ -235,7 +235,8 @@ fn cgroup_directories(cgroup: &Cgroup, limits: &Limits) -> (Vec<CgroupDirectory>
 
 fn rlimits(limits: &Limits, floor: Floor, steps: &mut Vec<Step>) {
     let mut add = |resource, value| steps.push(Step::SetRlimit { resource, value });
-    add(Resource::Core, 0);
+    // Not 0: a program to which dumps are piped is asked even then (core(5)).
+    add(Resource::Core, 1);
     add(Resource::Nofile, limits.open_files.into());
     add(Resource::Fsize, limits.file_size);
     add(Resource::Memlock, 64 * 1024);

@@ -7,6 +7,7 @@ pub mod access;
 pub mod arguments;
 pub mod grants;
 pub mod guard;
+pub mod secrets;
 
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -14,6 +15,7 @@ use access::Access;
 use arguments::Arguments;
 use grants::ArgumentGrant;
 use guard::Guarding;
+use secrets::Secret;
 use toml::de::DeTable;
 
 use super::add::parse_env;
@@ -26,7 +28,21 @@ pub const DEFAULT_PROFILE: &str = "default";
 
 /// The tables of the file and their keys.
 pub const SECTIONS: &[(&str, &[&str])] = &[
-    ("", &["lock", "servers", "auth", "identities", "roles", "anomalies", "alerts", "quarantine", "export"]),
+    (
+        "",
+        &[
+            "lock",
+            "servers",
+            "auth",
+            "identities",
+            "roles",
+            "secrets",
+            "anomalies",
+            "alerts",
+            "quarantine",
+            "export",
+        ],
+    ),
     (
         "servers.NAME",
         &[
@@ -52,6 +68,8 @@ pub struct Config {
     pub access: Access,
     /// What is unusual, and what comes of it.
     pub guarding: Guarding,
+    /// What tools are given and nobody is told, by name.
+    pub secrets: BTreeMap<String, Secret>,
     /// Whether there has to be a lock file.
     pub lock: Lock,
 }
@@ -231,6 +249,7 @@ impl Reader<'_, '_> {
         }
         config.guarding = guard::read(&mut self.file, table, self.profiles);
         config.access = access::read(&mut self.file, table, &config.servers.keys().cloned().collect());
+        config.secrets = secrets::read(&mut self.file, table, &config.servers);
         config
     }
 

@@ -117,6 +117,16 @@ pub enum FilesError {
         /// The file of keys.
         file: PathBuf,
     },
+    /// A tool could read what only some tools are given.
+    #[error("a tool sees `{}` and in it `{}`, from which secret `{name}` is read", .shown.display(), .file.display())]
+    SecretShown {
+        /// The secret.
+        name: String,
+        /// What is granted, or needed to start the server.
+        shown: PathBuf,
+        /// The file.
+        file: PathBuf,
+    },
     /// A tool sees what toolcell writes of tools.
     #[error("a tool sees `{}` and in it `{}`, which toolcell writes", .shown.display(), .file.display())]
     Written {
@@ -163,6 +173,10 @@ impl FilesError {
             Self::Written { file, .. } | Self::Started { file, .. } => {
                 Some(format!("move `{}` to a directory that no grant shows", file.display()))
             }
+            Self::SecretShown { file, .. } => Some(format!(
+                "move `{}` to a directory that no server is in and no grant shows, or `deny` the directory it is in",
+                file.display()
+            )),
             Self::Readable { path, .. } => Some(format!("chmod 600 '{}'", path.display())),
             Self::Read { .. } | Self::Mistakes { .. } => None,
         }

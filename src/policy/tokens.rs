@@ -141,7 +141,7 @@ fn moment(file: &mut TomlFile<'_>, value: &Value<'_>) -> Option<u64> {
 }
 
 /// Seconds after 1970. The days by Howard Hinnant's `days_from_civil`: years begin in March.
-fn seconds([year, month, day]: [u64; 3], time: [u8; 3]) -> Option<u64> {
+pub(super) fn seconds([year, month, day]: [u64; 3], time: [u8; 3]) -> Option<u64> {
     let year = year.checked_sub(u64::from(month <= 2))?;
     let from_march = (month + 9) % 12;
     let days = year * 365 + year / 4 - year / 100 + year / 400 + (153 * from_march + 2) / 5 + day - 1;

@@ -88,6 +88,7 @@ fn turn_away(session: &Session, line: &[u8], message: &Message, id: &Id, method:
         violations: vec![violation],
         receipt: None,
         stderr: Vec::new(),
+        secrets: Vec::new(),
         duration: Duration::ZERO,
     };
     if let Err(error) = session.options.records.refused(&call, &finished) {

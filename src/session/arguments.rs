@@ -250,9 +250,10 @@ fn refuse(session: &Session, ask: &Ask, faults: &[Fault]) {
         violations,
         receipt: None,
         stderr: Vec::new(),
+        secrets: Vec::new(),
         duration: Duration::ZERO,
     };
-    match call::record_started(session, &call, policy, ask, &[]) {
+    match call::record_started(session, &call, policy, ask, &[], None) {
         Ok(()) => session.record(&call, policy, &finished),
         Err(refused) => {
             (session.options.notice)(&format!("call `{}` is refused: {}", call.id, refused.detail))

@@ -25,6 +25,7 @@ use super::link::{End, LONGEST_LINE, Link, STREAM_FROM, Step};
 use super::process::{Process, Remains};
 use super::results::{self, Check};
 use super::rules::Asked;
+use super::secrets::{self, Mask};
 use super::stream::{self, Broken, Passed};
 use super::tally::{Misdeed, excerpt};
 use super::{Ask, Control, Finished, Grant, NoGrant, Session, Stop, bounds, quarantine, text};
@@ -35,7 +36,7 @@ use crate::guard::Verdict;
 use crate::host::probe;
 use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, INVALID_PARAMS, Id, Kind, Message};
 use crate::mcp::{annex, reply};
-use crate::outcome::{Granted, Limit, Receipt, Status, Usage, Violation};
+use crate::outcome::{Granted, Limit, Receipt, SecretUse, Status, Usage, Violation};
 use crate::policy::Policy;
 use crate::policy::bounds::Bounds;
 use crate::watch::{reported, usage};
@@ -98,42 +99,51 @@ pub(super) async fn start(
     let policy = grant.as_ref().ok().map(|grant| Arc::clone(&grant.policy));
     let policy = policy.as_deref();
     policy.map_or("", |policy| &policy.name).clone_into(&mut call.profile);
-    record_started(session, &call, policy, ask, granted)?;
-    let refused_for = |detail: String, violations| {
+    // Before the record of the call, which may be about to repeat one.
+    let fetched = secrets::fetch(session, method, ask.target.as_deref()).await;
+    let mask = fetched.as_ref().ok().and_then(Option::as_ref).map(|fetched| Rc::clone(&fetched.mask));
+    record_started(session, &call, policy, ask, granted, mask.as_deref())?;
+    let refused_with = |detail: String, secrets: Vec<SecretUse>, violations| {
         let finished = Finished {
             status: Status::Refused { detail: detail.clone() },
             usage: Usage::default(),
             violations,
             receipt: None,
             stderr: Vec::new(),
+            secrets,
             duration: began.elapsed(),
         };
         session.record(&call, policy, &finished);
         Refused { detail, blame: Blame::Host }
     };
+    let used = || mask.as_ref().map(|mask| mask.uses()).unwrap_or_default();
     if let Some((detail, violation)) = quarantine::refusal(&call, verdict) {
-        return Err(Refused { blame: Blame::Arguments, ..refused_for(detail, vec![violation]) });
+        return Err(Refused { blame: Blame::Arguments, ..refused_with(detail, used(), vec![violation]) });
     }
-    let refused = |detail| refused_for(detail, Vec::new());
+    let refused = |detail: String| refused_with(detail, used(), Vec::new());
+    let fetched = fetched.map_err(|failed| refused_with(failed.detail, failed.uses, Vec::new()))?;
     let grant = grant.map_err(|reason| match reason {
         NoGrant::Host(detail) => refused(detail),
         NoGrant::Arguments(detail) => Refused { blame: Blame::Arguments, ..refused(detail) },
         NoGrant::Client(detail) => Refused { blame: Blame::Client, ..refused(detail) },
     })?;
+    let handover = fetched.map(|fetched| fetched.handover(&grant.plan)).transpose().map_err(&refused)?;
     // A grant on a file system that does not answer must not hold the call for ever.
     let launched = timeout_at(
         began + grant.policy.limits.time,
-        session.options.launcher.launch(&grant.plan, &grant.policy),
+        session.options.launcher.launch(&grant.plan, &grant.policy, handover.as_ref()),
     );
     let Ok(launched) = launched.await else {
         return Err(refused("the cell was not built within the time of `limits.time`".to_owned()));
     };
+    // Only the cell and the mask have them from here on.
+    drop(handover);
     let cell = launched.map_err(|error| {
         let hint = probe::hint(&error).map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
         refused(format!("{}{hint}", text::chain(&error)))
     })?;
     let limit = if streams { STREAM_FROM } else { LONGEST_LINE };
-    let process = Process::new(cell, limit, grant.policy.limits.output)
+    let process = Process::new(cell, limit, grant.policy.limits.output, mask.clone())
         .ok_or_else(|| refused("the cell was started without its pipes".to_owned()))?;
     let link = Link::new(process, session.next_cell(), ask.meta.era, streams);
     Ok(Running { call, grant, link, began })
@@ -161,11 +171,19 @@ pub(super) fn record_started(
     policy: Option<&Policy>,
     ask: &Ask,
     granted: &[Granted],
+    mask: Option<&Mask>,
 ) -> Result<(), Refused> {
     // The parameters stand in the record of a call; a catalogue's process serves many requests.
     let params = ask.params.clone().filter(|_| call.method != super::catalogue::METHOD);
-    let params: Option<&RawValue> = params.and_then(|span| serde_json::from_slice(ask.line.get(span)?).ok());
-    let recorded = session.options.records.started(call, policy, params, granted);
+    let params = params.and_then(|span| ask.line.get(span));
+    let masked = mask.zip(params).and_then(|(mask, params)| mask.parameters(params));
+    let params: Option<&RawValue> =
+        masked.as_deref().or(params).and_then(|params| serde_json::from_slice(params).ok());
+    let mut granted = granted.to_vec();
+    if let Some(mask) = mask {
+        granted.iter_mut().for_each(|granted| mask.text(&mut granted.path, "parameters"));
+    }
+    let recorded = session.options.records.started(call, policy, params, &granted);
     recorded
         .map_err(|error| format!("the call's record cannot be written, so it is not run: {error}"))
         .map_err(|detail| Refused { detail, blame: Blame::Host })
@@ -436,7 +454,7 @@ pub(super) fn finish(
     remains: Remains,
     mut violations: Vec<Violation>,
 ) {
-    let Remains { ended, receipt, stderr, .. } = remains;
+    let Remains { ended, receipt, stderr, secrets, .. } = remains;
     violations.extend(ended.violations);
     let duration = ended.gone.saturating_duration_since(began);
     let said = match &status {
@@ -446,7 +464,7 @@ pub(super) fn finish(
     let words = stderr.iter().chain(said).map(String::as_str);
     violations.extend(reported::limits(words, &grant.policy, &violations));
     let receipt: Option<Receipt> = Some(receipt);
-    let finished = Finished { status, usage: ended.usage, violations, receipt, stderr, duration };
+    let finished = Finished { status, usage: ended.usage, violations, receipt, stderr, secrets, duration };
     session.record(call, Some(&grant.policy), &finished);
     session.build_ahead(grant);
 }

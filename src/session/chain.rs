@@ -214,12 +214,14 @@ pub(super) async fn next<'s>(
             _ = control.stop() => return Err(Woken::Gone),
             slot = session.slots.acquire() => slot.map_err(|_closed| Woken::Gone)?,
         };
+        let mask = running.link.process.mask();
         match call::record_started(
             session,
             &running.call,
             Some(&running.grant.policy),
             &ask,
             &running.grant.granted,
+            mask,
         ) {
             Ok(()) => return Ok(Leg { ask, control, slot }),
             Err(refused) => {

@@ -282,9 +282,10 @@ pub(super) fn refuse(session: &Session, ask: &Ask, differences: &[Rc<Difference>
         violations: differences.iter().map(violation).collect(),
         receipt: None,
         stderr: Vec::new(),
+        secrets: Vec::new(),
         duration: Duration::ZERO,
     };
-    match call::record_started(session, &call, policy, ask, &[]) {
+    match call::record_started(session, &call, policy, ask, &[], None) {
         Ok(()) => session.record(&call, policy, &finished),
         Err(refused) => {
             (session.options.notice)(&format!("call `{}` is refused: {}", call.id, refused.detail))

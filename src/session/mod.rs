@@ -22,6 +22,7 @@ mod call;
 mod catalogue;
 mod chain;
 mod client;
+mod control;
 mod link;
 mod locked;
 mod outbound;
@@ -30,6 +31,7 @@ mod quarantine;
 mod results;
 mod rules;
 mod schemas;
+pub mod secrets;
 mod stream;
 mod tally;
 mod text;
@@ -47,11 +49,13 @@ use bounds::Roots;
 use cache::Cache;
 use catalogue::Job;
 use chain::Chains;
+use control::{Control, Stop, gone};
 pub use locked::Lock;
 use locked::Locked;
 use outbound::Outbound;
 use rules::Offers;
 use schemas::Schemas;
+use secrets::Secrets;
 use serde_json::Value;
 use serde_json::value::RawValue;
 use thiserror::Error;
@@ -70,7 +74,7 @@ use crate::mcp::envelope::{Era, Id, Meta, PARSE_ERROR};
 use crate::mcp::frame::{Frame, Lines};
 use crate::mcp::output::Output;
 use crate::mcp::reply;
-use crate::outcome::{Granted, Receipt, Status, Usage, Violation};
+use crate::outcome::{Granted, Receipt, SecretUse, Status, Usage, Violation};
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::policy::bounds::Bounds;
@@ -181,6 +185,8 @@ pub struct Finished {
     pub receipt: Option<Receipt>,
     /// The last lines of its stderr, hostile text.
     pub stderr: Vec<String>,
+    /// The secrets that its tool got, or was to get.
+    pub secrets: Vec<SecretUse>,
     /// From the request's turn to the last process gone.
     pub duration: Duration,
 }
@@ -207,6 +213,8 @@ pub struct Options {
     pub lock: Option<Lock>,
     /// Nothing is run but lists and handshakes.
     pub lists_only: bool,
+    /// What some tools are given and nobody is told; nothing where the configuration has none for this server.
+    pub secrets: Option<Secrets>,
     /// Takes records.
     pub records: Box<dyn Records>,
     /// Tells the operator of a fault that has nowhere else to go.
@@ -261,52 +269,6 @@ struct Ask {
     meta: Meta,
     /// Who sent it, where that is asked.
     identity: Option<Rc<str>>,
-}
-
-/// Why a request is to stop.
-#[derive(Debug)]
-enum Stop {
-    /// The client's notification, with its newline.
-    Cancelled(Vec<u8>),
-    /// The session is over.
-    Gone,
-}
-
-/// Tells a request to stop.
-#[derive(Debug)]
-struct Control {
-    cancel: Option<oneshot::Receiver<Vec<u8>>>,
-    gone: watch::Receiver<bool>,
-}
-
-impl Control {
-    async fn stop(&mut self) -> Stop {
-        tokio::select! {
-            biased;
-            () = gone(&mut self.gone) => Stop::Gone,
-            note = cancelled(&mut self.cancel) => Stop::Cancelled(note),
-        }
-    }
-
-    async fn gone(&mut self) {
-        gone(&mut self.gone).await;
-    }
-}
-
-async fn gone(gone: &mut watch::Receiver<bool>) {
-    // The sender lives in the session, which every task holds.
-    drop(gone.wait_for(|gone| *gone).await);
-}
-
-async fn cancelled(cancel: &mut Option<oneshot::Receiver<Vec<u8>>>) -> Vec<u8> {
-    if let Some(receiver) = cancel {
-        let note = receiver.await;
-        *cancel = None;
-        if let Ok(note) = note {
-            return note;
-        }
-    }
-    std::future::pending().await
 }
 
 #[derive(Debug)]

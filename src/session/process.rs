@@ -14,9 +14,10 @@ use tokio::net::unix::pipe;
 use tokio::task::{JoinHandle, consume_budget};
 use tokio::time::{Instant, sleep_until};
 
+use super::secrets::{Mask, Masking};
 use crate::launch::supervisor::{Cell, Ended};
 use crate::mcp::frame::{Frame, Lines, Piece};
-use crate::outcome::{Receipt, Violation};
+use crate::outcome::{Receipt, SecretUse, Violation};
 
 /// Of stderr, this many lines and bytes are kept: the last ones.
 const TAIL_LINES: usize = 20;
@@ -112,6 +113,12 @@ pub(super) struct Process {
     feed: Feed,
     tail: Rc<RefCell<Tail>>,
     drain: JoinHandle<()>,
+    /// What takes secrets out of all that comes from the cell, if it has any.
+    mask: Option<Rc<Mask>>,
+    /// The last line, without them,
+    masked: Vec<u8>,
+    /// or the long one that is being read.
+    masking: Option<Masking>,
 }
 
 /// What is left of a cell.
@@ -122,11 +129,13 @@ pub(super) struct Remains {
     pub(super) stderr: Vec<String>,
     /// It ended by itself, before it was killed.
     pub(super) by_itself: bool,
+    /// The secrets that it had.
+    pub(super) secrets: Vec<SecretUse>,
 }
 
 impl Process {
     /// Takes over a cell. `None` if it has no pipes.
-    pub(super) fn new(mut cell: Cell, limit: usize, budget: u64) -> Option<Self> {
+    pub(super) fn new(mut cell: Cell, limit: usize, budget: u64, mask: Option<Rc<Mask>>) -> Option<Self> {
         let stdout = cell.stdout.take()?;
         let mut stderr = cell.stderr.take()?;
         let feed = Feed {
@@ -138,16 +147,31 @@ impl Process {
         };
         let tail = Rc::new(RefCell::new(Tail::default()));
         let kept = Rc::clone(&tail);
+        let mut masking = mask.as_ref().map(Masking::of_stderr);
         // A task of its own, so that a full stderr never blocks the server while its answer is on its way.
         let drain = tokio::task::spawn_local(async move {
             let mut room = vec![0; TAIL_BYTES];
             while let Ok(count) = stderr.read(&mut room).await
                 && count > 0
             {
-                kept.borrow_mut().push(room.get(..count).unwrap_or_default());
+                let said = room.get(..count).unwrap_or_default();
+                match &mut masking {
+                    None => kept.borrow_mut().push(said),
+                    Some(masking) => {
+                        let mut out = Vec::new();
+                        masking.push(said, false, &mut out);
+                        kept.borrow_mut().push(&out);
+                    }
+                }
+            }
+            if let Some(masking) = &mut masking {
+                let mut out = Vec::new();
+                masking.push(&[], true, &mut out);
+                kept.borrow_mut().push(&out);
             }
         });
-        Some(Self { cell, lines: Lines::new(stdout, limit, budget), feed, tail, drain })
+        let lines = Lines::new(stdout, limit, budget);
+        Some(Self { cell, lines, feed, tail, drain, mask, masked: Vec::new(), masking: None })
     }
 
     /// Puts a line in the queue for the server.
@@ -162,23 +186,41 @@ impl Process {
         // Lines from the buffer cost no waiting, and a flood of tiny ones must not keep timers and others from running.
         consume_budget().await;
         self.feed.relieve().await;
-        tokio::select! {
+        let frame = tokio::select! {
             frame = self.lines.next() => frame.unwrap_or(Frame::End),
             never = self.feed.drive() => match never {},
+        };
+        match &self.mask {
+            None => frame,
+            Some(mask) => without_secrets(mask, frame, &mut self.masked),
         }
     }
 
     /// The next piece of a long line.
     pub(super) async fn piece(&mut self, piece: &mut Vec<u8>) -> Piece {
-        tokio::select! {
+        let state = tokio::select! {
             state = self.lines.piece(piece) => state.unwrap_or(Piece::Half),
             never = self.feed.drive() => match never {},
+        };
+        if let Some(mask) = &self.mask {
+            self.masking.get_or_insert_with(|| Masking::of_line(mask)).exchange(piece, state);
+            self.masking.take_if(|_| state != Piece::More);
         }
+        state
+    }
+
+    /// What takes secrets out of words about the call.
+    pub(super) fn mask(&self) -> Option<&Mask> {
+        self.mask.as_deref()
     }
 
     /// What the cell was refused so far.
     pub(super) fn refused(&self) -> Vec<Violation> {
-        self.cell.refusals()
+        let mut refused = self.cell.refusals();
+        if let Some(mask) = &self.mask {
+            mask.violations(&mut refused, false);
+        }
+        refused
     }
 
     pub(super) const fn set_limit(&mut self, limit: usize) {
@@ -193,6 +235,11 @@ impl Process {
     /// every process of the cell is gone. `late` sees each line that it still writes.
     pub(super) async fn reap(mut self, grace: Duration, mut late: impl FnMut(&[u8])) -> Remains {
         self.feed.closing = true;
+        let mask = self.mask.take();
+        let mut late = |line: &[u8]| match mask.as_ref().and_then(|mask| mask.line(line)) {
+            None => late(line),
+            Some(masked) => late(&masked),
+        };
         let until = Instant::now() + grace;
         let mut open = true;
         let early = loop {
@@ -238,7 +285,29 @@ impl Process {
         ended.usage.bytes_in = self.feed.sent;
         ended.usage.bytes_out = self.lines.total();
         let stderr = self.tail.borrow().lines();
-        Remains { ended, receipt: self.cell.receipt.clone(), stderr, by_itself }
+        let mut secrets = Vec::new();
+        if let Some(mask) = &mask {
+            mask.violations(&mut ended.violations, true);
+            secrets = mask.uses();
+        }
+        Remains { ended, receipt: self.cell.receipt.clone(), stderr, by_itself, secrets }
+    }
+}
+
+/// A frame without the secrets in it; what is only the start of a line keeps what may be the start of one to itself.
+fn without_secrets<'f>(mask: &Mask, frame: Frame<'f>, masked: &'f mut Vec<u8>) -> Frame<'f> {
+    let changed = match &frame {
+        Frame::Line(line) | Frame::Half(line) => mask.line(line),
+        Frame::Long(start) => Some(mask.start(start)),
+        Frame::OverBudget | Frame::End => None,
+    };
+    let Some(changed) = changed else { return frame };
+    *masked = changed;
+    match frame {
+        Frame::Line(_) => Frame::Line(masked),
+        Frame::Half(_) => Frame::Half(masked),
+        Frame::Long(_) => Frame::Long(masked),
+        Frame::OverBudget | Frame::End => frame,
     }
 }
 

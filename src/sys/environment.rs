@@ -5,6 +5,8 @@
 use std::ffi::CStr;
 use std::ptr;
 
+use super::wiped::wipe;
+
 /// The value of a variable, which is overwritten where `/proc/PID/environ` shows it, and is no longer in the environment.
 /// Every entry of the name goes; the first one's value is given.
 pub fn take(name: &CStr) -> Option<Vec<u8>> {
@@ -32,8 +34,7 @@ pub fn take(name: &CStr) -> Option<Vec<u8>> {
 
 /// Overwrites a secret before its memory is given back.
 pub fn forget(mut secret: Vec<u8>) {
-    // SAFETY: the bytes are the vector's own, all initialised, and nobody else has a reference to them.
-    unsafe { libc::explicit_bzero(secret.as_mut_ptr().cast(), secret.len()) };
+    wipe(&mut secret);
 }
 
 #[cfg(test)]

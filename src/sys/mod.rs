@@ -10,6 +10,7 @@ pub mod descriptor;
 pub mod environment;
 pub mod filter;
 pub mod identity;
+mod image;
 pub mod kernel_file;
 pub mod landlock;
 pub mod mount;
@@ -22,6 +23,7 @@ pub mod readiness;
 pub mod scheduler;
 pub mod socket;
 pub mod surface;
+pub mod wiped;
 
 use std::fmt;
 use std::os::fd::RawFd;

@@ -2,11 +2,12 @@
 //!
 //! Neighbours: `launch`. Never: chooses flags or names by itself.
 
-use std::ffi::{CStr, CString};
+use std::ffi::CStr;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 use std::ptr;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+pub use super::image::Image;
 use super::{Errno, Result, check, check_fd};
 
 /// `struct clone_args` (linux/sched.h), version 2: 88 bytes, with `cgroup`.
@@ -107,33 +108,6 @@ pub fn unshare(flags: libc::c_int) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_unshare, flags) }).map(drop)
 }
 
-/// Program, arguments and environment as execve(2) wants them, made before the process is cloned.
-#[derive(Debug)]
-pub struct Image {
-    path: CString,
-    _argv: Vec<CString>,
-    _envp: Vec<CString>,
-    argv_pointers: Vec<*const libc::c_char>,
-    envp_pointers: Vec<*const libc::c_char>,
-}
-
-impl Image {
-    /// Lays out the arrays.
-    ///
-    /// # Errors
-    /// `EINVAL` when a text holds a NUL byte.
-    pub fn new(path: &str, argv: &[String], env: &[(String, String)]) -> Result<Self> {
-        let c = |text: &str| CString::new(text).map_err(|_nul| Errno(libc::EINVAL));
-        let argv: Vec<CString> = argv.iter().map(|a| c(a)).collect::<Result<_>>()?;
-        let envp: Vec<CString> = env.iter().map(|(k, v)| c(&format!("{k}={v}"))).collect::<Result<_>>()?;
-        let pointers = |list: &[CString]| {
-            list.iter().map(|text| text.as_ptr()).chain(std::iter::once(ptr::null())).collect()
-        };
-        let (argv_pointers, envp_pointers) = (pointers(&argv), pointers(&envp));
-        Ok(Self { path: c(path)?, _argv: argv, _envp: envp, argv_pointers, envp_pointers })
-    }
-}
-
 /// What [`spawn`]'s child works on, in memory that parent and child share until exec.
 struct Shared<'a> {
     image: &'a Image,
@@ -219,8 +193,9 @@ fn enter(ruleset: i32) -> Result<()> {
 
 /// execve(2); returns only when it fails.
 fn execute(image: &Image) {
+    let (path, argv, envp) = image.pointers();
     // SAFETY: path, argv and envp are NUL-terminated texts and null-terminated arrays owned by `image`.
-    unsafe { libc::execve(image.path.as_ptr(), image.argv_pointers.as_ptr(), image.envp_pointers.as_ptr()) };
+    unsafe { libc::execve(path, argv, envp) };
 }
 
 /// _exit(2): no destructor, no buffer of the parent's is flushed a second time.

@@ -9,7 +9,7 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use toolcell::audit::{ALERT_SCHEMA, Alert, Alerted, Bounds, Ended, Finished, Hook, Log, Quarantined, Rule};
 use toolcell::call::Call;
-use toolcell::outcome::{Evidence, Layer, Limit, Status, Usage, Violation};
+use toolcell::outcome::{Evidence, Layer, Limit, SecretUse, Status, Usage, Violation};
 
 /// What would end a line, paint a terminal, end an element or an attribute, or be run by a browser.
 const HOSTILE: &str = "t\n\u{1b}[31m\u{202e}</script><img src=x onerror=\"alert(1)\">&amp;'`{{x}}";
@@ -69,6 +69,7 @@ fn record(
         violations,
         receipt: None,
         stderr: vec![],
+        secrets: vec![],
     };
     Finished::new(&call, &[], ended)
 }
@@ -102,16 +103,29 @@ fn alert(count: u64, alerted: Option<u64>) -> Alerted {
     Alerted::new(alert, vec![hook], time(1))
 }
 
+fn secret(state: &str) -> SecretUse {
+    SecretUse {
+        name: "key".to_owned(),
+        into: "env KEY".to_owned(),
+        state: state.to_owned(),
+        age_s: Some(7),
+        max_age_s: Some(9),
+        redacted: vec![],
+    }
+}
+
 impl Scene {
     fn new(name: &str) -> Self {
         let directory = std::env::temp_dir().join(format!("toolcell-evidence-{name}-{}", std::process::id()));
         std::fs::create_dir(&directory).unwrap();
         let scene = Self { log: directory.join("audit.jsonl"), directory };
         let log = scene.open(Bounds::default());
-        log.write(&record("good", Some("alice"), 0, Status::Completed, vec![])).unwrap();
+        let fine = record("good", Some("alice"), 0, Status::Completed, vec![]);
+        log.write(&Finished { secrets: vec![secret("fresh"), secret("due")], ..fine }).unwrap();
         let access = violation(Layer::Access, None, "good", "[roles.r]");
         let refused = Status::Refused { detail: "no".to_owned() };
-        log.write(&record("good", None, 0, refused, vec![access])).unwrap();
+        let refused = record("good", None, 0, refused, vec![access]);
+        log.write(&Finished { secrets: vec![secret("overdue")], ..refused }).unwrap();
         drop(log);
         drop(scene.open(Bounds { size: 1, ..Bounds::default() }));
         let log = scene.open(Bounds::default());
@@ -224,6 +238,7 @@ fn what_the_records_say_together() {
         "attempts_untold": 4,
         "authenticated": 6666,
         "limits_by_day": {"2026-11-22": 0, "2026-11-23": 3},
+        "rotation": {"uses": 3, "due": 1, "overdue": 1, "in_time": 6666},
     });
     assert_eq!(stats["security"], security);
     // What is no record is told.
@@ -286,6 +301,7 @@ fn the_report_is_one_page_in_which_strangers_words_are_no_markup() {
         "<td>alice</td><td>srv/good</td><td class=\"n\">1</td>",
         "<code>[limits]\nmemory = &quot;1GiB&quot;</code>",
         "<th>calls with a valid identity</th><td>66.66 % of the calls</td>",
+        "<th>secrets rotated in time</th><td>66.66 % of 3 uses",
     ] {
         assert!(page.contains(part), "{part} is not in {page}");
     }

@@ -19,6 +19,7 @@ mod golden;
 mod help;
 mod host;
 mod readme;
+mod secrets;
 mod selftest;
 mod session;
 mod tidy;

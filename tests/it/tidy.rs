@@ -97,6 +97,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("access", &["mcp", "policy"]),
     ("lock", &["access", "mcp", "policy", "text"]),
     ("host", &["arguments", "lock", "outcome", "plan", "policy", "sys"]),
+    ("secrets", &["policy", "sys", "text"]),
     ("plan", &["host", "outcome", "policy", "text"]),
     ("launch", &["outcome", "plan", "sys"]),
     ("watch", &["launch", "outcome", "plan", "policy", "sys", "text"]),
@@ -118,6 +119,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "outcome",
             "plan",
             "policy",
+            "secrets",
             "sys",
             "text",
             "watch",
@@ -144,6 +146,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "outcome",
             "plan",
             "policy",
+            "secrets",
             "session",
             "sys",
             "text",
@@ -268,10 +271,12 @@ const DATED: &[&str] = &[
     "src/commands/exec.rs",
     "src/commands/run",
     "src/commands/quarantine.rs",
+    "src/commands/secrets.rs",
     "src/commands/token.rs",
     "src/guard/",
     "src/hostile/",
     "src/launch/ready.rs",
+    "src/secrets/keeper.rs",
 ];
 
 #[test]

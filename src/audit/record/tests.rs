@@ -32,6 +32,7 @@ fn ended() -> Ended {
         violations: Vec::new(),
         receipt: None,
         stderr: Vec::new(),
+        secrets: vec![],
     }
 }
 
@@ -213,6 +214,7 @@ proptest! {
                 reasons: BTreeMap::from([(next(), next())]),
             }),
             stderr: lines,
+            secrets: vec![],
         };
         let line = to_line(&finished).unwrap();
         let parsed: Finished = serde_json::from_str(one_safe_line(&line)?).unwrap();

@@ -8,7 +8,7 @@ use std::path::Path;
 use serde_json::{Map, Value, json};
 
 use super::show::{Entry, Filter, milliseconds, read_all};
-use crate::audit::{Alerts, Figures, Spread, Summary, Tool, to_line};
+use crate::audit::{Alerts, Figures, Rotation, Spread, Summary, Tool, to_line};
 use crate::cli::Chosen;
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
@@ -46,8 +46,14 @@ fn counts<'a>(counts: impl IntoIterator<Item = (&'a &'static str, &'a u64)>) -> 
 
 /// The figures about security, each with what it says; those that the log does not have are named as such.
 pub(super) fn figures(figures: &Figures) -> Vec<(&'static str, String)> {
-    let Figures { attempt_to_record_us, attempt_to_alert_us, attempts_untold, authenticated, limits_by_day } =
-        figures;
+    let Figures {
+        attempt_to_record_us,
+        attempt_to_alert_us,
+        attempts_untold,
+        authenticated,
+        limits_by_day,
+        rotation,
+    } = figures;
     let alert = attempt_to_alert_us.map_or_else(
         || "nobody was told of one".to_owned(),
         |Spread { median, max, .. }| {
@@ -68,6 +74,16 @@ pub(super) fn figures(figures: &Figures) -> Vec<(&'static str, String)> {
         || "nobody was asked".to_owned(),
         |share| format!("{}.{:02} % of the calls", share / 100, share % 100),
     );
+    let rotated = rotation.map_or_else(
+        || "no call asked for a secret with a `max-age`".to_owned(),
+        |Rotation { uses, due, overdue, in_time }| {
+            format!(
+                "{}.{:02} % of {uses} uses of secrets with a `max-age`; {overdue} overdue and refused, {due} due",
+                in_time / 100,
+                in_time % 100
+            )
+        },
+    );
     let days = u64::try_from(limits_by_day.len()).unwrap_or(u64::MAX).max(1);
     let hits: u64 = limits_by_day.values().sum();
     let (tenths, worst) =
@@ -84,7 +100,7 @@ pub(super) fn figures(figures: &Figures) -> Vec<(&'static str, String)> {
                 tenths % 10
             ),
         ),
-        ("secrets rotated in time", "not in the log: it knows no token's age".to_owned()),
+        ("secrets rotated in time", rotated),
     ]
 }
 

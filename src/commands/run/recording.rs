@@ -76,6 +76,7 @@ fn ended(finished: &Finished, now: SystemTime) -> Ended {
         violations: finished.violations.clone(),
         receipt: finished.receipt.clone(),
         stderr: finished.stderr.join("\n").into_bytes(),
+        secrets: finished.secrets.clone(),
     }
 }
 

@@ -26,6 +26,23 @@ impl Library {
         }
     }
 
+    /// Refuses a policy under which a tool could read the file of a secret, for the same reason in the same way.
+    ///
+    /// # Errors
+    /// It shows it.
+    pub fn keep_secret<'p>(
+        &self,
+        policy: &'p Policy,
+        shown: impl IntoIterator<Item = &'p Path>,
+        (name, file): (&str, &Path),
+    ) -> Result<(), FilesError> {
+        let file = real(file);
+        match Self::shows(policy, shown, &file) {
+            Some(shown) => Err(FilesError::SecretShown { name: name.to_owned(), shown, file }),
+            None => Ok(()),
+        }
+    }
+
     /// Refuses a policy under which a tool could read or change a file, now or when it is replaced.
     ///
     /// # Errors

@@ -12,6 +12,7 @@ mod locked;
 mod long;
 mod own;
 mod results;
+mod secrets;
 mod signed;
 mod starved;
 mod stop;

@@ -1,10 +1,12 @@
 """A server for the session tests: what the tool's name says, it does. Standard library only."""
+import base64
 import errno
 import json
 import os
 import socket
 import sys
 import time
+import urllib.parse
 
 ready = {"slow": False, "roots": None, "level": None, "requests": 0}
 # Tells processes apart: their ids are the same in every cell.
@@ -65,6 +67,41 @@ def ask(id, name, params):
             time.sleep(60)
 
 
+def forms(secret):
+    """A secret as programs write it."""
+    raw = secret.encode()
+    encoded = [base64.b64encode(before + raw + b"!") for before in (b"", b"a", b"ab")]
+    encoded += [base64.urlsafe_b64encode(raw).rstrip(b"="), raw.hex().encode(), raw.hex().upper().encode()]
+    return [secret, urllib.parse.quote(secret, safe=""), urllib.parse.quote_plus(secret)] + [text.decode() for text in encoded]
+
+
+def say(id, args, params):
+    """Says a secret in every form, on every way, in pieces of so many bytes."""
+    secret = os.environ["SECRET"] if args.get("from") != "file" else open("/tmp/secret").read()
+
+    def slowly(to, text):
+        text = text.encode()
+        for at in range(0, len(text), args.get("pieces", len(text))):
+            os.write(to, text[at:at + args.get("pieces", len(text))])
+    for form in forms(secret):
+        token = params["_meta"]["progressToken"]
+        data = {"jsonrpc": "2.0", "method": "notifications/message", "params": {"level": "info", "data": form}}
+        step = {"jsonrpc": "2.0", "method": "notifications/progress",
+                "params": {"progressToken": token, "progress": 1, "message": "at " + form}}
+        slowly(1, json.dumps(data) + "\n" + json.dumps(step) + "\n")
+        slowly(2, form + "\n")
+    slowly(1, "no message: %s\n" % secret)
+    try:
+        open(args.get("below", "") + "/" + secret)
+    except OSError:
+        pass
+    text = " ".join(forms(secret)) * args.get("times", 1)
+    escaped = "".join("\\u%04x" % ord(letter) for letter in secret)
+    result = {"content": [{"type": "text", "text": text}, {"type": "text", "text": "ESCAPED"}]}
+    answer = json.dumps({"jsonrpc": "2.0", "id": id, "result": result}).replace("ESCAPED", escaped)
+    slowly(1, answer + "\n")
+
+
 def call(id, params):
     name, args = params["name"], params.get("arguments", {})
     if name == "who":
@@ -75,6 +112,8 @@ def call(id, params):
         # The result as it is given, so that it can be wrong in every way; filled up in front of it.
         write('{"jsonrpc":"2.0","id":%s,"result":{"content":[{"type":"text","text":"%s"}]%s}}\n'
               % (json.dumps(id), "x" * args.get("fill", 0), args.get("more", "")))
+    elif name.startswith("say"):
+        say(id, args, params)
     elif name == "environment":
         answer(id, json.dumps(dict(os.environ)))
     elif name.startswith("list"):
