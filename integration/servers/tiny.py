@@ -66,6 +66,15 @@ def echo(text=""):
 
 
 @tool
+def digest(name=""):
+    """The SHA-256 of a variable, and the variable itself."""
+    import hashlib
+    value = os.environ.get(name, "")
+    say(f"{name} is {value}")
+    return f"{hashlib.sha256(value.encode()).hexdigest()} {value}"
+
+
+@tool
 def pause(seconds=0.1):
     """Answers after a while."""
     time.sleep(seconds)
