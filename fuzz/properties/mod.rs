@@ -13,4 +13,5 @@ pub mod narrowing;
 pub mod profiles;
 pub mod protocol;
 pub mod roles;
+pub mod secrets;
 pub mod signatures;
