@@ -100,7 +100,12 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> 
         gone: None,
     };
     let launched = Instant::now();
-    let ending = run.cell(&prepared, init, &facts, denials.as_mut(), &call);
+    // While init builds the cell, this process has nothing else to do.
+    let meanwhile = || {
+        compose::sweep(&facts);
+        drop((surroundings, runtime));
+    };
+    let ending = run.cell(&prepared, init, &facts, denials.as_mut(), &call, meanwhile);
     let wall = run.gone.unwrap_or_else(Instant::now).saturating_duration_since(launched);
     run.usage.wall_us = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
     if log.is_some() || report.is_some() {
@@ -179,6 +184,7 @@ impl Run<'_> {
         facts: &Facts,
         denials: Option<&mut Following>,
         call: &Call,
+        meanwhile: impl FnOnce(),
     ) -> Result<Ending, Failure> {
         let broken = |errno: Errno| Failure::new(Ending::Cell, errno);
         let (stdin, into) = descriptor::pipe().map_err(broken)?;
@@ -189,8 +195,7 @@ impl Run<'_> {
             Ok(started) => started,
             Err(error) => return self.refused(&error, call),
         };
-        // While init builds the cell, this process has nothing else to do.
-        compose::sweep(facts);
+        meanwhile();
         let limits = &self.policy.limits;
         let ends = Ends { stdin: into, stdout: out, stderr: err };
         let counters = |passed: &Passed| {

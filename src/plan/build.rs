@@ -12,6 +12,7 @@ use crate::host::probe::Failed;
 use crate::host::view::{Seen, View};
 use crate::host::{Cgroup, Facts};
 use crate::outcome::Layer;
+use crate::policy::path::is_within;
 use crate::policy::{Floor, Limits, Observe, Policy};
 
 /// User and group id of the payload inside its user namespace.
@@ -326,7 +327,8 @@ impl Tree {
 
     /// The mount above a path, if any.
     fn above(&self, path: &Path) -> Option<(&PathBuf, &Mounted)> {
-        path.ancestors().skip(1).find_map(|ancestor| self.mounts.get_key_value(ancestor))
+        // Of all that the path lies beneath, the last in the order of the map is the nearest.
+        self.mounts.iter().rev().find(|(top, _)| top.as_os_str() != path && is_within(path, top))
     }
 
     /// A path inside a tree that shows it with the same access needs no mount of its own. A writable one keeps it: a

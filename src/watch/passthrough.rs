@@ -12,7 +12,7 @@ use crate::outcome::{Limit, Receipt, Violation};
 use crate::plan::Plan;
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::process::{self, Exit};
-use crate::sys::{Errno, Result, own_text, socket};
+use crate::sys::{Errno, Result, socket};
 use crate::watch::denials::{Cell, Following};
 use crate::watch::refusals::{Look, Refusals};
 
@@ -185,7 +185,6 @@ fn relay(
     passed: &mut Passed,
     last: impl FnOnce(&Passed),
 ) -> Result<()> {
-    own_text::let_go();
     let mut last = Some(last);
     let deadline = Instant::now() + time;
     let (stdin, stdout, stderr) = (std::io::stdin(), std::io::stdout(), std::io::stderr());
