@@ -165,9 +165,9 @@ pub(super) fn wait_for_plan(
     end(built, state, false)
 }
 
-fn end(built: Result<(), LaunchError>, state: State<'_>, hold: bool) -> ! {
+fn end(built: Result<(), LaunchError>, mut state: State<'_>, hold: bool) -> ! {
     let status = match built {
-        Ok(()) => run_payload(state, hold),
+        Ok(()) => run_payload(&mut state, hold),
         Err(error) => {
             report(&state.channel, &Report::Failed(error), None);
             1
@@ -385,8 +385,9 @@ fn tell(channel: &OwnedFd, report: &Report, descriptor: Option<&OwnedFd>) -> Res
     socket::send(channel.as_fd(), &bytes, &descriptors)
 }
 
-/// Starts the payload and waits for it; the result is init's own exit status.
-fn run_payload(mut state: State<'_>, hold: bool) -> i32 {
+/// Starts the payload and waits for it; the result is init's own exit status. The state is borrowed, because to drop it
+/// would come between the payload's end and the cell's.
+fn run_payload(state: &mut State<'_>, hold: bool) -> i32 {
     let channel = state.channel.as_raw_fd();
     debug_assert_eq!(channel, CHANNEL, "the payload closes the channel by its close-on-exec flag");
     // Outside of a pid namespace "all others" would be the host, but for Landlock's scope, which was verified.
@@ -423,7 +424,7 @@ fn run_payload(mut state: State<'_>, hold: bool) -> i32 {
     }
     let with_secrets = match given.variables.is_empty() {
         true => Ok(None),
-        false => confine::image(&state, &given.variables),
+        false => confine::image(state, &given.variables),
     };
     drop(given);
     let own = state.alone.as_ref().and_then(|own| own.image.as_ref());
