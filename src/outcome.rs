@@ -228,6 +228,26 @@ pub struct Violation {
 }
 
 impl Violation {
+    /// What toolcell itself has seen once, by a rule of its own and no limit.
+    #[must_use]
+    pub fn of_toolcell(layer: Layer, operation: &str, rule: String) -> Self {
+        Self {
+            layer,
+            limit: None,
+            operation: operation.to_owned(),
+            object: String::new(),
+            errno: None,
+            count: 1,
+            value: None,
+            peak: None,
+            rule,
+            allow: None,
+            evidence: Evidence::Supervisor,
+            first_us: None,
+            last_us: None,
+        }
+    }
+
     /// A refused attempt in one sentence, without a full stop; for what is no limit.
     #[must_use]
     pub fn sentence(&self) -> String {

@@ -272,7 +272,7 @@ impl Reader<'_, '_> {
         for (key, _, value) in self.file.entries(table, &place, Self::keys("servers.NAME")) {
             match key {
                 "command" => server.command = self.command(value),
-                "profile" => server.profile = self.profile(value),
+                "profile" => server.profile = self.file.profile(value, self.profiles),
                 "env" => server.env = self.env(value),
                 "validate" => server.validate = self.validate(value),
                 "validate-output" => server.results = self.results(value),
@@ -312,17 +312,6 @@ impl Reader<'_, '_> {
             self.file.mistake(&value.span(), "`command` names no program", None);
         }
         command
-    }
-
-    fn profile(&mut self, value: &Value<'_>) -> Option<String> {
-        let name = self.file.text(value, "`profile`")?;
-        if self.profiles.contains(name) {
-            return Some(name.to_owned());
-        }
-        let known = self.profiles.iter().map(String::as_str);
-        let hint = closest(name, known).map(|meant| format!("did you mean `{meant}`?"));
-        self.file.mistake(&value.span(), &format!("no profile `{name}`"), hint.as_deref());
-        None
     }
 
     fn validate(&mut self, value: &Value<'_>) -> Option<Validate> {
@@ -391,7 +380,7 @@ impl Reader<'_, '_> {
             let mut tool = Tool::default();
             for (key, _, value) in self.file.entries(table, &place, Self::keys("servers.NAME.tools.TOOL")) {
                 match key {
-                    "profile" => tool.profile = self.profile(value),
+                    "profile" => tool.profile = self.file.profile(value, self.profiles),
                     "validate" => tool.validate = self.validate(value),
                     "validate-output" => tool.results = self.results(value),
                     "arguments" => {

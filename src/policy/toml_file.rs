@@ -4,6 +4,7 @@
 //! first mistake.
 
 use std::borrow::Cow;
+use std::collections::BTreeSet;
 use std::ops::{Range, RangeInclusive};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
@@ -193,6 +194,18 @@ impl<'s> TomlFile<'s> {
             return None;
         }
         Some(text.to_owned())
+    }
+
+    /// The name of a profile that there is.
+    pub(super) fn profile(&mut self, value: &Value<'_>, profiles: &BTreeSet<String>) -> Option<String> {
+        let name = self.text(value, "`profile`")?;
+        if profiles.contains(name) {
+            return Some(name.to_owned());
+        }
+        let known = profiles.iter().map(String::as_str);
+        let hint = closest(name, known).map(|meant| format!("did you mean `{meant}`?"));
+        self.mistake(&value.span(), &format!("no profile `{name}`"), hint.as_deref());
+        None
     }
 
     pub(super) fn items<'t, 'i>(&mut self, value: &'t Value<'i>, name: &str) -> &'t [Value<'i>] {

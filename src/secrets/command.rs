@@ -33,6 +33,9 @@ pub(super) fn run(
         let trouble = Trouble::new(format!("cannot run `{program}`")).because(error.to_string());
         match error.kind() {
             io::ErrorKind::NotFound => trouble.hint(format!("install `{program}`, or name it by its path")),
+            io::ErrorKind::PermissionDenied => trouble.hint(format!(
+                "install `{program}`, or name it by its path: it may not be started, or a directory of `PATH` not be searched"
+            )),
             _ => trouble,
         }
     };

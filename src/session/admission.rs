@@ -4,14 +4,13 @@
 //! proved who sent it.
 
 use std::rc::Rc;
-use std::time::Duration;
 
 use super::{Finished, Session};
 use crate::access::{Denied, Now, Pass, Reason};
 use crate::call::Call;
 use crate::mcp::envelope::{self, INTERNAL_ERROR, INVALID_PARAMS, Id, METHOD_NOT_FOUND, Message};
 use crate::mcp::reply;
-use crate::outcome::{Evidence, Layer, Status, Usage, Violation};
+use crate::outcome::{Layer, Status, Violation};
 
 /// Codes of our own, outside of the range that JSON-RPC reserves; the numbers are HTTP's for the same.
 const UNAUTHENTICATED: i32 = 401;
@@ -68,29 +67,10 @@ fn turn_away(session: &Session, line: &[u8], message: &Message, id: &Id, method:
         trace: meta.trace.map(|trace| *trace),
     };
     let violation = Violation {
-        layer: Layer::Access,
-        limit: None,
-        operation: operation(denied.reason).to_owned(),
-        object: String::new(),
-        errno: None,
-        count: 1,
-        value: None,
-        peak: None,
-        rule: denied.why.clone(),
         allow: denied.allow.clone(),
-        evidence: Evidence::Supervisor,
-        first_us: None,
-        last_us: None,
+        ..Violation::of_toolcell(Layer::Access, operation(denied.reason), denied.why.clone())
     };
-    let finished = Finished {
-        status: Status::Refused { detail: denied.why.clone() },
-        usage: Usage::default(),
-        violations: vec![violation],
-        receipt: None,
-        stderr: Vec::new(),
-        secrets: Vec::new(),
-        duration: Duration::ZERO,
-    };
+    let finished = Finished::refused(Status::Refused { detail: denied.why.clone() }, vec![violation]);
     if let Err(error) = session.options.records.refused(&call, &finished) {
         (session.options.notice)(&format!("cannot record that call `{}` was refused: {error}", call.id));
     }

@@ -5,7 +5,6 @@
 
 use std::ops::Range;
 use std::rc::Rc;
-use std::time::Duration;
 
 use serde_json::Value;
 use tokio::sync::oneshot;
@@ -19,7 +18,7 @@ use crate::arguments::{Fault, Found};
 use crate::lock::Difference;
 use crate::mcp::envelope::{INVALID_PARAMS, only};
 use crate::mcp::{object, reply};
-use crate::outcome::{Evidence, Layer, Status, Usage, Violation};
+use crate::outcome::{Layer, Status, Violation};
 use crate::policy::config::Results;
 use crate::policy::mistakes::closest;
 use crate::policy::print::key;
@@ -244,21 +243,8 @@ fn refuse(session: &Session, ask: &Ask, faults: &[Fault]) {
     let violations = faults.iter().map(violation).collect();
     // What is wrong stands in the violations, where a profile's `redact` covers it.
     let status = Status::Refused { detail: "the arguments are not what they must be".to_owned() };
-    let finished = Finished {
-        status,
-        usage: Usage::default(),
-        violations,
-        receipt: None,
-        stderr: Vec::new(),
-        secrets: Vec::new(),
-        duration: Duration::ZERO,
-    };
-    match call::record_started(session, &call, policy, ask, &[], None) {
-        Ok(()) => session.record(&call, policy, &finished),
-        Err(refused) => {
-            (session.options.notice)(&format!("call `{}` is refused: {}", call.id, refused.detail))
-        }
-    }
+    let finished = Finished::refused(status, violations);
+    call::record_refused(session, &call, policy, ask, &finished);
     session.forget(&ask.id);
     let told = text::unfit(faults);
     session.reply(match ask.method.as_str() {
@@ -269,18 +255,8 @@ fn refuse(session: &Session, ask: &Ask, faults: &[Fault]) {
 
 fn violation(fault: &Fault) -> Violation {
     Violation {
-        layer: Layer::Arguments,
-        limit: None,
-        operation: "call with such arguments".to_owned(),
         object: fault.at.clone(),
-        errno: None,
-        count: 1,
-        value: None,
-        peak: None,
-        rule: fault.rule.clone(),
         allow: fault.allow.clone(),
-        evidence: Evidence::Supervisor,
-        first_us: None,
-        last_us: None,
+        ..Violation::of_toolcell(Layer::Arguments, "call with such arguments", fault.rule.clone())
     }
 }

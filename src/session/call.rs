@@ -189,6 +189,22 @@ pub(super) fn record_started(
         .map_err(|detail| Refused { detail, blame: Blame::Host })
 }
 
+/// Records a call that nothing is started for, beginning and end at once.
+pub(super) fn record_refused(
+    session: &Session,
+    call: &Call,
+    policy: Option<&Policy>,
+    ask: &Ask,
+    finished: &Finished,
+) {
+    match record_started(session, call, policy, ask, &[], None) {
+        Ok(()) => session.record(call, policy, finished),
+        Err(refused) => {
+            (session.options.notice)(&format!("call `{}` is refused: {}", call.id, refused.detail));
+        }
+    }
+}
+
 /// Tells the client that its request is not run.
 pub(super) async fn refuse(session: &Session, ask: &Ask, control: &mut Control, refused: Refused) {
     session.forget(&ask.id);

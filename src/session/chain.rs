@@ -33,7 +33,7 @@ use super::link::{End, Link, Step};
 use super::{Ask, Control, Session, gone};
 use crate::mcp::envelope::{Era, Kind, Message};
 use crate::mcp::object;
-use crate::outcome::{Evidence, Layer, Limit, Status, Violation};
+use crate::outcome::{Layer, Limit, Status, Violation};
 use crate::watch::usage;
 
 /// How long a client may take to answer all questions of one call.
@@ -268,21 +268,7 @@ pub(super) async fn abandon(session: &Session, running: Running, woken: Woken) {
 }
 
 fn waited_in_vain(rule: String, value: u64) -> Violation {
-    Violation {
-        layer: Layer::Protocol,
-        limit: None,
-        operation: "wait for an answer".to_owned(),
-        object: String::new(),
-        errno: None,
-        count: 1,
-        value: Some(value),
-        peak: None,
-        rule,
-        allow: None,
-        evidence: Evidence::Supervisor,
-        first_us: None,
-        last_us: None,
-    }
+    Violation { value: Some(value), ..Violation::of_toolcell(Layer::Protocol, "wait for an answer", rule) }
 }
 
 #[cfg(test)]

@@ -11,7 +11,6 @@ use std::cell::{RefCell, RefMut};
 use std::collections::{HashMap, HashSet};
 use std::io;
 use std::rc::Rc;
-use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
@@ -22,7 +21,7 @@ use crate::host::probe::child::Begun;
 use crate::lock::{Difference, Guard, Kind, Part, filtered};
 use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, Message};
 use crate::mcp::{object, reply};
-use crate::outcome::{Evidence, Layer, Status, Usage, Violation};
+use crate::outcome::{Layer, Status, Violation};
 
 /// Differences that are told to the operator in one session.
 const MOST_TOLD: usize = 64;
@@ -262,35 +261,18 @@ pub(super) fn refuse(session: &Session, ask: &Ask, differences: &[Rc<Difference>
     policy.map_or("", |policy| &policy.name).clone_into(&mut call.profile);
     let texts: Vec<String> = differences.iter().map(|difference| difference.text()).collect();
     let violation = |difference: &Rc<Difference>| Violation {
-        layer: Layer::Lock,
-        limit: None,
-        operation: "call what is not as it was locked".to_owned(),
         object: difference.summary.clone(),
-        errno: None,
-        count: 1,
-        value: None,
-        peak: None,
-        rule: format!("`{}`", guard.file()),
-        allow: None,
-        evidence: Evidence::Supervisor,
-        first_us: None,
-        last_us: None,
+        ..Violation::of_toolcell(
+            Layer::Lock,
+            "call what is not as it was locked",
+            format!("`{}`", guard.file()),
+        )
     };
-    let finished = Finished {
-        status: Status::Refused { detail: texts.join("\n") },
-        usage: Usage::default(),
-        violations: differences.iter().map(violation).collect(),
-        receipt: None,
-        stderr: Vec::new(),
-        secrets: Vec::new(),
-        duration: Duration::ZERO,
-    };
-    match call::record_started(session, &call, policy, ask, &[], None) {
-        Ok(()) => session.record(&call, policy, &finished),
-        Err(refused) => {
-            (session.options.notice)(&format!("call `{}` is refused: {}", call.id, refused.detail))
-        }
-    }
+    let finished = Finished::refused(
+        Status::Refused { detail: texts.join("\n") },
+        differences.iter().map(violation).collect(),
+    );
+    call::record_refused(session, &call, policy, ask, &finished);
     differences.iter().for_each(|difference| tell(session, locked, difference));
     session.forget(&ask.id);
     let told = told(guard, differences);

@@ -191,6 +191,21 @@ pub struct Finished {
     pub duration: Duration,
 }
 
+impl Finished {
+    /// For a call that nothing was started for.
+    fn refused(status: Status, violations: Vec<Violation>) -> Self {
+        Self {
+            status,
+            usage: Usage::default(),
+            violations,
+            receipt: None,
+            stderr: Vec::new(),
+            secrets: Vec::new(),
+            duration: Duration::ZERO,
+        }
+    }
+}
+
 /// What a session needs.
 pub struct Options {
     /// The server's name in records.

@@ -7,7 +7,7 @@ use std::time::{Duration, UNIX_EPOCH};
 use crate::audit::rfc3339;
 use crate::call::Call;
 use crate::guard::Verdict;
-use crate::outcome::{Evidence, Layer, Violation};
+use crate::outcome::{Layer, Violation};
 
 /// Why a call is not run, in lines, and its violation. `None`: it may run.
 pub(super) fn refusal(call: &Call, verdict: Verdict) -> Option<(String, Violation)> {
@@ -30,21 +30,11 @@ pub(super) fn refusal(call: &Call, verdict: Verdict) -> Option<(String, Violatio
         }
     };
     let detail = format!("the tool `{tool}` of server `{server}` is {kept}\ncaused by: {why}\nhint: {hint}");
-    let violation = Violation {
-        layer: Layer::Quarantine,
-        limit: None,
-        operation: "call a tool that is kept out".to_owned(),
-        object: String::new(),
-        errno: None,
-        count: 1,
-        value: None,
-        peak: None,
-        rule: format!("`[quarantine]`: {why}"),
-        allow: None,
-        evidence: Evidence::Supervisor,
-        first_us: None,
-        last_us: None,
-    };
+    let violation = Violation::of_toolcell(
+        Layer::Quarantine,
+        "call a tool that is kept out",
+        format!("`[quarantine]`: {why}"),
+    );
     Some((detail, violation))
 }
 

@@ -14,7 +14,7 @@ use crate::arguments::strict::{self, Unreadable};
 use crate::arguments::{Fault, Found, Schema};
 use crate::mcp::envelope::{Kind, Message, only};
 use crate::mcp::object;
-use crate::outcome::{Evidence, Layer, Violation};
+use crate::outcome::{Layer, Violation};
 use crate::policy::config::Results;
 use crate::policy::print::key;
 
@@ -123,19 +123,9 @@ impl Check {
         let operation =
             if self.refuses { "answer with such a result" } else { "answer with such a result, passed on" };
         Violation {
-            layer: Layer::Arguments,
-            limit: None,
-            operation: operation.to_owned(),
             object: fault.at.clone(),
-            errno: None,
-            count: 1,
-            value: None,
-            peak: None,
-            rule: fault.rule.clone(),
             allow: fault.allow.clone(),
-            evidence: Evidence::Supervisor,
-            first_us: None,
-            last_us: None,
+            ..Violation::of_toolcell(Layer::Arguments, operation, fault.rule.clone())
         }
     }
 }

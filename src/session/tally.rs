@@ -2,7 +2,7 @@
 //!
 //! Neighbours: [`super::link`] and [`super::stream`] report, records and error texts read it. Never: does I/O.
 
-use crate::outcome::{Evidence, Layer, Violation};
+use crate::outcome::{Layer, Violation};
 
 /// Characters of a hostile line that are kept as an example.
 const EXAMPLE: usize = 160;
@@ -70,19 +70,8 @@ impl Tally {
             return;
         }
         let violation = Violation {
-            layer: Layer::Protocol,
-            limit: None,
-            operation: misdeed.operation().to_owned(),
             object: excerpt(example),
-            errno: None,
-            count: 1,
-            value: None,
-            peak: None,
-            rule: "MCP over stdio".to_owned(),
-            allow: None,
-            evidence: Evidence::Supervisor,
-            first_us: None,
-            last_us: None,
+            ..Violation::of_toolcell(Layer::Protocol, misdeed.operation(), "MCP over stdio".to_owned())
         };
         self.found.push((misdeed, violation));
     }

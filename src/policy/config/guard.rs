@@ -11,7 +11,6 @@ use std::time::Duration;
 
 use toml::de::{DeTable, DeValue};
 
-use super::super::mistakes::closest;
 use super::super::toml_file::{TomlFile, Value};
 
 /// The sections and their keys.
@@ -321,7 +320,7 @@ impl Reader<'_, '_, '_> {
                     let read = self.file.duration(value, "`refuse`", &TIMES);
                     quarantine.refuse = read.unwrap_or(quarantine.refuse);
                 }
-                "profile" => quarantine.profile = self.profile(value),
+                "profile" => quarantine.profile = self.file.profile(value, self.profiles),
                 _ => {
                     let read = self.file.count(value, "`clean`", &COUNTS);
                     quarantine.clean = read.unwrap_or(quarantine.clean);
@@ -333,17 +332,6 @@ impl Reader<'_, '_, '_> {
             self.file.mistake(&section.span(), "`[quarantine]` has no `violations`", Some(hint));
         }
         Some(quarantine)
-    }
-
-    fn profile(&mut self, value: &Value<'_>) -> Option<String> {
-        let name = self.file.text(value, "`profile`")?;
-        if self.profiles.contains(name) {
-            return Some(name.to_owned());
-        }
-        let known = self.profiles.iter().map(String::as_str);
-        let hint = closest(name, known).map(|meant| format!("did you mean `{meant}`?"));
-        self.file.mistake(&value.span(), &format!("no profile `{name}`"), hint.as_deref());
-        None
     }
 
     fn export(&mut self, section: &Value<'_>, table: &DeTable<'_>) -> Option<Export> {
