@@ -1,6 +1,6 @@
-"""Hands an ordinary user a place for cgroups, as an administrator would; on hosts with v1 controllers.
+"""Hands an ordinary user a place for cgroups, as an administrator would, and one without; on hosts with v1 controllers.
 
-Neighbours: `run` uses it around the tests of the ordinary user. On v2 a user's own systemd does the same.
+Neighbours: `run` uses it around the tests of the ordinary user, also when that user has started them. On v2 a user's own systemd does the same.
 Never: touches a directory that it did not make, and leaves none behind.
 """
 
@@ -16,7 +16,8 @@ PREFIX = "outside-"
 class Places:
     """Directories in each v1 hierarchy below this process's own.
 
-    `root/` is where root's own tests run; `open/` belongs to the user; `closed/` is root's but lets the user in.
+    `root/` is where root's own tests run; `open/` belongs to the user; `closed/` lets the user in, who can make nothing in it:
+    it is root's or, where the user makes it, not to be written to.
     """
 
     def __init__(self, uid):
@@ -39,6 +40,7 @@ class Places:
                 os.chown(path, uid, uid)
             for name in ("cgroup.procs", "tasks"):
                 os.chown(top / "closed" / name, uid, uid)
+            (top / "closed").chmod(0o555)
 
     def enter(self, name):
         """Moves this process into `name/` of each hierarchy. Called in a child between fork and exec, too."""

@@ -21,7 +21,7 @@ class Floor(case.Case):
     def setUp(self):
         super().setUp()
         if not case.CLOSED and self.full:
-            self.need(False, "no closed cgroup directory: the tests were not started by root on a v1 host")
+            self.need(False, "no cgroup v1 directory in which a closed one can be made")
 
     def enter_closed(self):
         """Moves this process into the closed directories; runs between fork and exec."""

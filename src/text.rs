@@ -37,6 +37,18 @@ pub const fn is_dangerous(character: char) -> bool {
     )
 }
 
+/// An error and its causes in one line.
+#[must_use]
+pub fn chain(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        text = format!("{text}: {error}");
+        cause = error.source();
+    }
+    text
+}
+
 /// The text with every dangerous character, newline and tab included, as a visible escape such as `\n` or
 /// `\u{1b}`. Meant for a person; it does not escape the backslash and so cannot be undone.
 #[must_use]

@@ -148,15 +148,7 @@ fn run(command: Command) -> Command {
                 .value_name("NAME")
                 .help("The server's name in the configuration; not needed when it has only one"),
         )
-        .arg(
-            Arg::new("server")
-                .value_name("SERVER")
-                .last(true)
-                .num_args(1..)
-                .value_parser(value_parser!(OsString))
-                .conflicts_with("config")
-                .help("The server's program and arguments, as the client would start it"),
-        )
+        .arg(options::server())
         .arg(
             value("config", Takes::Path, "FILE")
                 .help("Take the server from this configuration file")

@@ -33,6 +33,7 @@ use crate::policy::config::guard::Guarding;
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::process::{self, Cloned};
 use crate::sys::{Errno, Result, socket};
+use crate::text::chain;
 
 /// The descriptors that the guard keeps.
 const SOCKET: i32 = 3;
@@ -440,17 +441,6 @@ fn say(socket: BorrowedFd<'_>, said: &Said) -> Result<()> {
         Err(Errno(libc::EPIPE | libc::ECONNRESET)) => Ok(()),
         sent => sent,
     }
-}
-
-/// An error with its causes in one line.
-fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 fn with_hint(error: &StateError) -> String {

@@ -140,7 +140,7 @@ pub(super) async fn start(
     drop(handover);
     let cell = launched.map_err(|error| {
         let hint = probe::hint(&error).map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-        refused(format!("{}{hint}", text::chain(&error)))
+        refused(format!("{}{hint}", crate::text::chain(&error)))
     })?;
     let limit = if streams { STREAM_FROM } else { LONGEST_LINE };
     let process = Process::new(cell, limit, grant.policy.limits.output, mask.clone())

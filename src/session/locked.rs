@@ -37,7 +37,7 @@ pub struct Lock {
     pub program: Begun,
 }
 
-/// The lock, and what was seen in this session.
+/// The lock, and what was seen of the server since the client began.
 #[derive(Debug)]
 pub(super) struct Locked {
     guard: Guard,

@@ -11,6 +11,7 @@ use crate::outcome::{Limit, Violation};
 use crate::policy::Policy;
 use crate::policy::limits::{print, toml_line_that_raises};
 use crate::sys::process::Exit;
+use crate::text::chain;
 
 /// Refusals that a text has room for.
 const MOST_TOLD: usize = 8;
@@ -159,17 +160,6 @@ fn last_lines(text: &mut String, stderr: &[String]) {
 fn write_to(text: &mut String, arguments: std::fmt::Arguments<'_>) {
     // A string takes all that is written to it.
     text.push_str(&arguments.to_string());
-}
-
-/// An error and its causes in one line.
-pub(super) fn chain(error: &dyn std::error::Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Escapes what a terminal, or a reader from right to left, would act on.

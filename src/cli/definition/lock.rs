@@ -2,11 +2,9 @@
 //!
 //! Neighbours: `cli::definition` puts it into the whole. Never: holds a parsed value.
 
-use std::ffi::OsString;
+use clap::{Arg, ArgAction, Command};
 
-use clap::{Arg, ArgAction, Command, value_parser};
-
-use super::options::{self, Takes, flag, shared, value};
+use super::options::{self, Takes, flag, server, shared, value};
 
 pub(super) fn lock(command: Command) -> Command {
     command
@@ -27,15 +25,7 @@ pub(super) fn lock(command: Command) -> Command {
                 .num_args(1..)
                 .help("Servers of the configuration [default: all]"),
         )
-        .arg(
-            Arg::new("server")
-                .value_name("SERVER")
-                .last(true)
-                .num_args(1..)
-                .value_parser(value_parser!(OsString))
-                .conflicts_with("config")
-                .help("The server's program and arguments, as the client would start it"),
-        )
+        .arg(server())
         .arg(value("config", Takes::Path, "FILE").help("Take the servers from this configuration file"))
         .arg(
             value("lock", Takes::Path, "FILE")

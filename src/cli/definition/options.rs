@@ -2,6 +2,7 @@
 //!
 //! Neighbours: `cli::definition` puts them into commands. Never: holds a parsed value.
 
+use std::ffi::OsString;
 use std::path::PathBuf;
 
 use clap::builder::PossibleValue;
@@ -132,4 +133,15 @@ pub(super) fn floor() -> Arg {
             ),
         ])
         .help("The weakest isolation to accept; below it nothing runs [default: the profile's]")
+}
+
+/// A server's command behind `--`, where no configuration names one.
+pub(super) fn server() -> Arg {
+    Arg::new("server")
+        .value_name("SERVER")
+        .last(true)
+        .num_args(1..)
+        .value_parser(value_parser!(OsString))
+        .conflicts_with("config")
+        .help("The server's program and arguments, as the client would start it")
 }

@@ -15,6 +15,7 @@ use crate::policy::Policy;
 use crate::policy::config::guard::Guarding;
 use crate::policy::files::{FilesError, Library};
 use crate::sys::{descriptor, identity};
+use crate::text::chain;
 
 /// What the guard of a session is there for.
 pub(super) fn duty(served: &Served, library: &Library, log: &Path) -> Result<Duty, Failure> {
@@ -53,20 +54,9 @@ pub(super) fn duty(served: &Served, library: &Library, log: &Path) -> Result<Dut
         key: directory.map(|directory| directory.join(audit::KEY)),
         owner,
         tokens: Box::new(move || {
-            library.tokens_and_text().map(|(_, text)| text).map_err(|error| told(&error))
+            library.tokens_and_text().map(|(_, text)| text).map_err(|error| chain(&error))
         }),
     })
-}
-
-/// An error with its causes in one line.
-fn told(error: &FilesError) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 /// Refuses a policy under which a tool sees or changes what toolcell writes of it, or changes what toolcell starts.
