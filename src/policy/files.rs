@@ -178,7 +178,14 @@ impl FilesError {
                 file.display()
             )),
             Self::Readable { path, .. } => Some(format!("chmod 600 '{}'", path.display())),
-            Self::Read { .. } | Self::Mistakes { .. } => None,
+            Self::Read { source, .. } => match source.raw_os_error() {
+                Some(libc::ENOENT) => Some("correct the path: there is no such file".to_owned()),
+                Some(libc::EACCES) => {
+                    Some("let this user read the file, and search the directories above it".to_owned())
+                }
+                _ => None,
+            },
+            Self::Mistakes { .. } => None,
         }
     }
 }

@@ -5,7 +5,7 @@
 
 use std::path::PathBuf;
 
-use super::super::path::{grantable, normal};
+use super::super::path::{PathError, grantable, normal};
 use super::super::pointer::Pointer;
 use super::super::toml_file::{TomlFile, Value};
 use super::super::units::parse_size;
@@ -112,7 +112,14 @@ fn directories(file: &mut TomlFile<'_>, value: &Value<'_>) -> Option<Vec<PathBuf
         let text = file.text(item, "an item of `within`")?;
         match normal(text).and_then(|path| grantable(&path).map(|()| path)) {
             Ok(path) => paths.push(path),
-            Err(error) => file.mistake(&item.span(), &error.to_string(), None),
+            Err(error) => {
+                let hint = if matches!(error, PathError::Relative(_)) {
+                    Some("write the whole path; variables stand for nothing here".to_owned())
+                } else {
+                    error.hint()
+                };
+                file.mistake(&item.span(), &error.to_string(), hint.as_deref());
+            }
         }
     }
     Some(paths)

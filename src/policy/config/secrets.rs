@@ -331,7 +331,10 @@ impl Reader<'_, '_, '_> {
             self.file.mistake(&value.span(), "`to` names no tool", Some(hint));
         }
         for item in items {
-            let Some(text) = self.file.text(item, "an item of `to`") else { continue };
+            let Some(text) = item.get_ref().as_str() else {
+                self.file.wrong_kind(item, "an item of `to`", "a string such as \"SERVER/TOOL\"");
+                continue;
+            };
             let split = text.split_once('/').filter(|(server, tool)| !server.is_empty() && !tool.is_empty());
             let Some((server, tool)) = split.filter(|(_, tool)| !tool.contains(['*', '?', ':'])) else {
                 let hint = "write `SERVER/TOOL`, one item for each tool: there is no pattern that gives away a secret";
@@ -340,8 +343,11 @@ impl Reader<'_, '_, '_> {
             };
             if !self.servers.contains_key(server) {
                 let known = self.servers.keys().map(String::as_str);
-                let hint = closest(server, known).map(|meant| format!("did you mean `{meant}`?"));
-                self.file.mistake(&item.span(), &format!("no server `{server}`"), hint.as_deref());
+                let hint = match closest(server, known) {
+                    Some(meant) => format!("did you mean `{meant}`?"),
+                    None => format!("describe it in `[servers.{server}]`"),
+                };
+                self.file.mistake(&item.span(), &format!("no server `{server}`"), Some(&hint));
                 continue;
             }
             let tool = (server.to_owned(), tool.to_owned());
