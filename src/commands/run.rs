@@ -6,6 +6,7 @@
 mod guarding;
 mod recording;
 
+use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -41,6 +42,7 @@ use crate::outcome::Granted;
 use crate::policy::add::Additions;
 use crate::policy::bounds::Bounds;
 use crate::policy::config::access::{Access, Mode};
+use crate::policy::config::grants::{ArgumentGrant, Use};
 use crate::policy::config::guard::Guarding;
 use crate::policy::config::secrets::Secret;
 use crate::policy::config::{Heeded, Results, Tool, Validate};
@@ -85,26 +87,28 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let mut policies = BTreeMap::new();
     for profile in served.profiles() {
         let policy = surroundings.policy_without(profile, &additions, &own)?;
-        if served.access.mode == Mode::Signed {
-            let needed = runtime.view.iter().map(|needed| needed.path.as_path());
-            surroundings.library.keep_keys(&policy, needed).map_err(files_failed)?;
-        }
-        let needed = runtime.view.iter().map(|needed| needed.path.as_path());
-        guarding::keep(&served.guarding, &surroundings.library, &policy, needed)?;
-        for (name, secret) in &served.secrets {
-            for file in secrets::files(&secret.from) {
-                let needed = runtime.view.iter().map(|needed| needed.path.as_path());
-                surroundings.library.keep_secret(&policy, needed, (name, &file)).map_err(files_failed)?;
-            }
-        }
         policies.insert(profile.to_owned(), Arc::new(policy));
     }
     let less = less(&served, &surroundings, &additions, &own, &policies)?;
+    // Under one of these each call runs.
+    let all = || policies.values().chain(less.values()).map(|policy| &**policy);
+    for policy in all() {
+        let needed = || runtime.view.iter().map(|needed| needed.path.as_path());
+        if served.access.mode == Mode::Signed {
+            surroundings.library.keep_keys(policy, needed()).map_err(files_failed)?;
+        }
+        guarding::keep(&served.guarding, &surroundings.library, policy, needed())?;
+        for (name, secret) in &served.secrets {
+            for file in secrets::files(&secret.from) {
+                surroundings.library.keep_secret(policy, needed(), (name, &file)).map_err(files_failed)?;
+            }
+        }
+    }
     let duty = guarding::duty(&served, &surroundings.library, &path)?;
     let tokens_file = surroundings.library.tokens_file();
-    surroundings.run_beside(policies.values().map(|policy| &**policy));
+    surroundings.run_beside(all());
     // Only a profile that accepts to do without asks for it; now, because it takes a process with one thread.
-    if policies.values().any(|policy| policy.floor == Floor::Landlock) {
+    if all().any(|policy| policy.floor == Floor::Landlock) {
         facts.try_namespaces();
     }
     let profiles =
@@ -379,7 +383,7 @@ impl Granting {
             None if left == **policy => return Ok(None),
             None => Vec::new(),
             Some(tool) => {
-                let (narrowed, granted) = self.of_arguments(policy, &left, tool, params)?;
+                let (narrowed, granted) = self.of_arguments((policy, less), &left, tool, params)?;
                 left = narrowed;
                 granted
             }
@@ -392,7 +396,7 @@ impl Granting {
     /// What the arguments of a call leave of a policy, of which its client has left a part.
     fn of_arguments(
         &self,
-        whole: &Policy,
+        (whole, less): (&Policy, bool),
         left: &Policy,
         tool: &Tool,
         params: Option<&[u8]>,
@@ -401,9 +405,15 @@ impl Granting {
         let params =
             params.map_err(|error| NoGrant::Arguments(format!("the arguments cannot be read: {error}")))?;
         let arguments = params.as_ref().and_then(|params| params.get("arguments")).unwrap_or(&Value::Null);
+        let mut grants = Cow::Borrowed(tool.grants.as_slice());
+        // A call that is tried with nothing to be written sees what it would write to: else it would never be let through.
+        if less && whole.filesystem.write.is_empty() {
+            let written = |grant: &&mut ArgumentGrant| grant.access == Use::Write;
+            grants.to_mut().iter_mut().filter(written).for_each(|grant| grant.access = Use::Read);
+        }
         let apply = |policy: &Policy| {
             let view = self.view(policy)?;
-            Ok(narrowed(&self.surroundings.world.files, policy, &view, &tool.grants, arguments))
+            Ok(narrowed(&self.surroundings.world.files, policy, &view, &grants, arguments))
         };
         let refused = |error: Unfit, hint: Option<String>| {
             NoGrant::Arguments(Failure::new(Ending::Configuration, error).hint(hint).render(false))
@@ -411,11 +421,19 @@ impl Granting {
         apply(left)?.map_err(|error| {
             // Where the profile would have granted it, nothing in the profile is the reason.
             let by_client = left != whole && matches!(apply(whole), Ok(Ok(_)));
-            let hint = if by_client { Some(BY_CLIENT.to_owned()) } else { error.hint() };
+            let tried = less && matches!(error, Unfit::NotGranted { .. });
+            let hint = match (by_client, tried) {
+                (true, _) => Some(BY_CLIENT.to_owned()),
+                (false, true) => Some(TRIED.to_owned()),
+                (false, false) => error.hint(),
+            };
             refused(error, hint)
         })
     }
 }
+
+/// Whoever reads the profile would find nothing that stands against it.
+const TRIED: &str = "the tool was refused too much and is tried with less than its profile allows: see `toolcell quarantine list`";
 
 /// Why a path is not granted that the profile grants.
 const BY_CLIENT: &str =
@@ -486,14 +504,13 @@ impl Profiles for Granting {
         {
             return Ok(grant);
         }
-        let kept = self
-            .made
-            .borrow()
-            .get(&(profile.to_owned(), less))
-            .cloned()
-            .filter(|(view, grant)| self.surroundings.view(&grant.policy).is_ok_and(|now| now == *view));
+        let as_before = |(view, grant): &&(View, Grant)| {
+            self.surroundings.view(&grant.policy).is_ok_and(|now| now == *view)
+        };
+        let key = (profile.to_owned(), less);
+        let kept = self.made.borrow().get(&key).filter(as_before).map(|(_, grant)| grant.clone());
         match kept {
-            Some((_, grant)) => Ok(grant),
+            Some(grant) => Ok(grant),
             None => match self.resolve(profile, less) {
                 Ok((grant, _)) => Ok(grant),
                 Err(failure) => Err(NoGrant::Host(failure.render(false))),

@@ -219,11 +219,9 @@ impl Asked<'_> {
 
     /// Where a path that leads nowhere would be, unless a link hides that.
     fn reached(&self, path: &Path) -> Option<PathBuf> {
-        let above = path.ancestors().skip(1).find_map(|above| Some((above, self.files.resolve(above).ok()?)));
-        let (above, found) = above?;
-        let rest = path.strip_prefix(above).ok()?;
-        let next = found.real.join(rest.components().next()?);
-        (!self.files.is_link(&next)).then(|| found.real.join(rest))
+        let (above, rest) = self.files.nearest(path)?;
+        let next = above.join(rest.components().next()?);
+        (!self.files.is_link(&next)).then(|| above.join(rest))
     }
 
     fn outside(&self, at: String, path: String) -> Unfit {

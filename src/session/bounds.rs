@@ -51,13 +51,24 @@ pub(super) async fn of_call(
     let heeded = session.options.profiles.heeded();
     let mut bounds = Vec::new();
     if heeded.roots && handshake.is_some_and(|handshake| handshake.offers.roots) {
-        bounds.push(roots(session).await.map_err(|why| format!("the client's roots cannot be used: {why}"))?);
+        let wrong = |why| {
+            format!(
+                "the client's roots cannot be used\ncaused by: {why}\nhint: the client has to tell directories as `file://` URIs; whoever runs \
+                 toolcell can do without them by leaving out `client-roots`"
+            )
+        };
+        bounds.push(roots(session).await.map_err(wrong)?);
     }
     let state = ask.params.clone().and_then(|params| object::lookup(&ask.line, params, &["_meta", CODEX]));
     if heeded.policy
         && let Some(state) = state.and_then(|span| ask.line.get(span))
     {
-        let wrong = |why: String| format!("the client's policy in `_meta` (`{CODEX}`) cannot be used: {why}");
+        let wrong = |why: String| {
+            format!(
+                "the client's policy in `_meta` (`{CODEX}`) cannot be used\ncaused by: {why}\nhint: whoever runs toolcell can have it \
+                 ignored by `client-policy = \"ignore\"`"
+            )
+        };
         let state: Value = serde_json::from_slice(state).map_err(|error| wrong(error.to_string()))?;
         bounds.extend(Bounds::of_codex(&state).map_err(wrong)?);
     }

@@ -93,6 +93,11 @@ fn a_link_is_what_it_leads_to() {
     let tree = Tree::new();
     let [read, write, ..] = apply(&tree, &[("alias/a", "write"), ("data/away", "write")]);
     assert_eq!((read, write), (vec![], vec!["data/a".to_owned()]));
+    // Also where it leads to is not there yet: that must not come to be.
+    for access in ["none", "read"] {
+        let [.., deny] = apply(&tree, &[("data", "write"), ("alias/new/deep", access)]);
+        assert_eq!(deny, ["data/secret", "data/new/deep"], "{access}");
+    }
 }
 
 /// What a cell lets be done with a path: of several grants in one place, all of them.

@@ -178,6 +178,13 @@ impl Files {
         Ok(Resolved { real, links, meta })
     }
 
+    /// The nearest directory above a path that leads nowhere, as it leads, and what would be below it.
+    pub(in crate::host) fn nearest<'p>(&self, path: &'p Path) -> Option<(PathBuf, &'p Path)> {
+        let above = path.ancestors().skip(1).find_map(|above| Some((above, self.resolve(above).ok()?)));
+        let (above, found) = above?;
+        Some((found.real, path.strip_prefix(above).ok()?))
+    }
+
     /// Those of the names that the directory has. Quicker than [`Files::resolve`], where most are not there.
     pub(super) fn those_in<'n>(&self, directory: &Path, names: &[&'n str]) -> Vec<&'n str> {
         let Ok(found) = self.resolve(directory) else { return Vec::new() };

@@ -335,6 +335,12 @@ fn what_toolcell_starts_and_writes_is_not_for_its_tools() {
         let (code, said) = start(&config, &["--read", inside]);
         assert!(code == Some(120) && said.contains("which toolcell writes"), "{said}");
     }
+    // Also not under the profile that a tool is tried under.
+    let profiles = scratch.0.join("trial.toml");
+    fs::write(&profiles, format!("extends = \"default\"\n[filesystem]\nread = [\"{inside}\"]\n")).unwrap();
+    let trial = "[quarantine]\nviolations = 1\nprofile = \"trial\"\n";
+    let (code, said) = start(&format!("{trial}[alerts]\nfile = \"{inside}/told\"\n"), &[]);
+    assert!(code == Some(120) && said.contains("which toolcell writes"), "{said}");
     let (code, said) = start(&format!("[alerts]\ncommand = [\"{place}/nothing\"]\n"), &[]);
     assert!(code == Some(120) && said.contains("cannot be started"), "{said}");
     let (code, said) = start(&format!("[alerts]\ncommand = [\"{program}\"]\n"), &["--read", inside]);
