@@ -31,6 +31,7 @@ enum Argument {
 
 const NONE: Argument = Argument::Number(0);
 const NOWHERE: Argument = Argument::Text(c"/toolcell-none");
+const ROOT: Argument = Argument::Text(c"/");
 const HERE: Argument = Argument::Number(libc::AT_FDCWD as libc::c_long);
 
 const fn probe(
@@ -47,10 +48,11 @@ const fn number(value: libc::c_long) -> Argument {
 }
 
 const PROBES: &[Probe] = &[
-    probe("pivot_root", libc::SYS_pivot_root, [NOWHERE, NOWHERE, NONE, NONE, NONE], &[libc::ENOENT]),
-    probe("chroot", libc::SYS_chroot, [Argument::Text(c"/"), NONE, NONE, NONE, NONE], &[]),
+    // The root in place of itself: newer kernels look for the paths before the permission, so they have to be there.
+    probe("pivot_root", libc::SYS_pivot_root, [ROOT, ROOT, NONE, NONE, NONE], &[libc::EBUSY, libc::EINVAL]),
+    probe("chroot", libc::SYS_chroot, [ROOT, NONE, NONE, NONE, NONE], &[]),
     // OPEN_TREE_CLONE
-    probe("open_tree", libc::SYS_open_tree, [HERE, Argument::Text(c"/"), number(1), NONE, NONE], &[]),
+    probe("open_tree", libc::SYS_open_tree, [HERE, ROOT, number(1), NONE, NONE], &[]),
     probe(
         "kexec_file_load",
         libc::SYS_kexec_file_load,

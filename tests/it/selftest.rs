@@ -54,9 +54,7 @@ fn no_attack_escapes_on_this_host() {
     }
     let escaped: BTreeSet<String> = named("ESCAPED").into_iter().map(str::to_owned).collect();
     let known = escapes(&floor);
-    // An emulated machine is so slow that a limit of time can come first.
-    let slow = host::patience() > 1 && escaped.is_subset(&known);
-    assert!(escaped == known || slow, "{escaped:?}, not {known:?}: {document:#}");
+    assert!(as_expected(&escaped, &known), "{escaped:?}, not {known:?}: {document:#}");
     let held = escaped.is_empty() && unclear.is_empty();
     assert_eq!(output.status.code(), Some(i32::from(!held)), "{document:#}");
     for row in attacks {
@@ -67,6 +65,11 @@ fn no_attack_escapes_on_this_host() {
         let ways: &[&str] = if never { &["on-demand"] } else { &["on-demand", "ahead"] };
         assert!(ways.iter().all(|way| cells.contains(way)), "{row:#}");
     }
+}
+
+/// The attacks that were to succeed did, and no other. An emulated machine is so slow that a limit of time can come first.
+fn as_expected(escaped: &BTreeSet<String>, expected: &BTreeSet<String>) -> bool {
+    escaped == expected || host::patience() > 1 && escaped.is_subset(expected)
 }
 
 /// The attacks that succeed where there is no cell.
@@ -114,7 +117,9 @@ fn a_profile_decides_what_is_stopped() {
     let escaped = text.lines().filter_map(|line| line.strip_prefix(" ESCAPED ")?.split("  ").next());
     let mut expected = escapes(&floor);
     expected.insert("read keys in its environment".to_owned());
-    assert_eq!(escaped.map(str::to_owned).collect::<BTreeSet<_>>(), expected, "{text}");
+    let escaped: BTreeSet<String> = escaped.map(str::to_owned).collect();
+    assert!(escaped.contains("read keys in its environment"), "{text}");
+    assert!(as_expected(&escaped, &expected), "{escaped:?}, not {expected:?}: {text}");
 }
 
 #[test]
