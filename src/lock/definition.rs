@@ -10,8 +10,12 @@ use std::ops::Range;
 use sha2::{Digest as _, Sha256};
 
 use crate::access::canonical;
+use crate::mcp::envelope::only;
 use crate::mcp::object;
 use crate::policy::tokens::to_hex;
+
+/// The member in which a server says what it is.
+pub(super) const INSTRUCTIONS: &str = "instructions";
 
 /// What is defined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -34,7 +38,7 @@ impl Kind {
     #[must_use]
     pub const fn table(self) -> &'static str {
         match self {
-            Self::Instructions => "instructions",
+            Self::Instructions => INSTRUCTIONS,
             Self::Tool => "tools",
             Self::Prompt => "prompts",
             Self::Template => "templates",
@@ -45,7 +49,7 @@ impl Kind {
     #[must_use]
     pub const fn noun(self) -> &'static str {
         match self {
-            Self::Instructions => "instructions",
+            Self::Instructions => INSTRUCTIONS,
             Self::Tool => "tool",
             Self::Prompt => "prompt",
             Self::Template => "resource template",
@@ -124,6 +128,20 @@ impl Definition {
         }
         read.name = name.ok_or_else(|| format!("a {} has no `{}`", kind.noun(), kind.name()))?;
         Ok(read)
+    }
+
+    /// What a server says of itself in the result of a handshake or a discovery. `None`: nothing.
+    ///
+    /// # Errors
+    /// Why readers could take it for different things.
+    pub fn instructions(line: &[u8], result: Range<usize>) -> Result<Option<Self>, String> {
+        let members = object::members(line, result);
+        let raw = only(&members, INSTRUCTIONS)?.and_then(|member| line.get(member.value.clone()));
+        match raw.filter(|raw| *raw != b"null").map(object::text) {
+            None => Ok(None),
+            Some(Some(text)) => Ok(Some(Self::of_instructions(&text))),
+            Some(None) => Err(format!("`{INSTRUCTIONS}` is no text")),
+        }
     }
 
     /// What a server says of itself.
@@ -226,6 +244,29 @@ mod tests {
         assert_ne!(one, of(r#"{"maximum":18446744073709551614}"#));
         assert_eq!(one, of(r#"{"maximum":18446744073709551615}"#));
         assert_ne!(of(r#"{"a":1,"a":2}"#), of(r#"{"a":2,"a":1}"#));
+    }
+
+    #[test]
+    fn instructions_are_one_text() {
+        let read = |result: &str| Definition::instructions(result.as_bytes(), 0..result.len());
+        for none in ["{}", r#"{"instructions":null}"#, r#"{"a":{"instructions":"x"}}"#, "[]"] {
+            assert_eq!(read(none), Ok(None), "{none}");
+        }
+        assert_eq!(
+            read(r#"{"a":1,"in\u0073tructions":"x\u0079"}"#),
+            Ok(Some(Definition::of_instructions("xy")))
+        );
+        for (wrong, why) in [
+            (r#"{"instructions":"x","instructions":"x"}"#, "more than once"),
+            (r#"{"instructions":"evil","instructions":null}"#, "more than once"),
+            (r#"{"instructions":"x","Instructions":"evil"}"#, "more than once"),
+            (r#"{"Instructions":"x"}"#, "other letters"),
+            (r#"{"instructions":7}"#, "no text"),
+            (r#"{"instructions":"\ud800"}"#, "no text"),
+        ] {
+            let told = read(wrong).unwrap_err();
+            assert!(told.contains(why), "{wrong}: {told}");
+        }
     }
 
     #[test]

@@ -143,10 +143,16 @@ impl Guard {
         }
     }
 
-    /// What the server says of itself, if it is not what was accepted.
+    /// What the server says of itself in a result, if it is not what was accepted.
     #[must_use]
-    pub fn instructions(&self, text: &str) -> Option<Difference> {
-        self.against(Kind::Instructions, &Definition::of_instructions(text))
+    pub fn instructions(&self, line: &[u8], result: Range<usize>) -> Option<Difference> {
+        match Definition::instructions(line, result) {
+            Ok(now) => self.against(Kind::Instructions, &now?),
+            Err(why) => {
+                let summary = format!("the instructions of server `{}` cannot be compared: {why}", self.name);
+                Some(Difference { summary, diff: Vec::new() })
+            }
+        }
     }
 
     /// A call of what is not there, or not any more.

@@ -23,4 +23,4 @@ pub use file::{Item, LockFile, Part, Profile, Server};
 pub use guard::{Difference, Found, Guard, compare};
 pub use read::{NotALock, parse};
 pub use rules::{Flag, RULES, Rule, flags, shadowed};
-pub use shown::filtered;
+pub use shown::{filtered, without_instructions};

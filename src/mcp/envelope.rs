@@ -261,7 +261,8 @@ pub fn only<'m, 'l>(members: &'m [Member<'l>], name: &str) -> Result<Option<&'m 
 }
 
 /// Could a reader that compares without case take one name for the other?
-fn alike(one: &str, other: &str) -> bool {
+#[must_use]
+pub fn alike(one: &str, other: &str) -> bool {
     // Nearly all names are ASCII, and each call's are compared with each that decides.
     if one.is_ascii() && other.is_ascii() {
         return one.eq_ignore_ascii_case(other);

@@ -18,7 +18,7 @@ use tokio::sync::watch;
 
 use super::{Ask, Finished, Session, call, text};
 use crate::host::probe::child::Begun;
-use crate::lock::{Difference, Guard, Kind, Part, filtered};
+use crate::lock::{Difference, Guard, Kind, Part, filtered, without_instructions};
 use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, Message};
 use crate::mcp::{object, reply};
 use crate::outcome::{Layer, Status, Violation};
@@ -176,7 +176,6 @@ pub(super) fn checked(
     message: Message,
 ) -> (Vec<u8>, Message) {
     let Some(locked) = &session.locked else { return (line, message) };
-    let result = |line: &[u8]| object::member(line, 0..line.len(), "result");
     let before = line.len();
     if let Some(kind) = Kind::listed_by(method) {
         line = filtered(line, kind, |line, item| {
@@ -203,16 +202,16 @@ pub(super) fn checked(
             }
         });
     } else if matches!(method, "initialize" | "server/discover") {
-        let text = result(&line).and_then(|span| object::member(&line, span, "instructions"));
-        let text = text.and_then(|span| line.get(span)).filter(|raw| *raw != b"null");
-        let text =
-            text.map(|raw| object::text(raw).unwrap_or_else(|| String::from_utf8_lossy(raw)).into_owned());
-        let difference = text.and_then(|text| locked.guard.instructions(&text)).map(Rc::new);
+        let result = object::member(&line, 0..line.len(), "result").unwrap_or_default();
+        let difference = locked.guard.instructions(&line, result).map(Rc::new);
         if let Some(difference) = &difference {
             tell(session, locked, difference);
-            line = object::without(line, result, &["instructions"]);
+            line = without_instructions(line);
         }
-        locked.seen(era).instructions = difference;
+        // A handshake begins anew; else a change that was seen once is not undone by showing the old again.
+        if method == "initialize" || difference.is_some() {
+            locked.seen(era).instructions = difference;
+        }
     }
     if line.len() == before {
         return (line, message);

@@ -109,8 +109,10 @@ impl Client {
         params: &Value,
         found: &mut BTreeMap<Kind, Vec<Item>>,
     ) -> Result<(), ListError> {
-        if let Some(text) = envelope::text_member(line, result.clone(), "instructions") {
-            add(found, Kind::Instructions, Definition::of_instructions(&text));
+        let instructions = Definition::instructions(line, result.clone())
+            .map_err(|why| ListError::Ambiguous(format!("of what it says of itself, {why}")))?;
+        if let Some(instructions) = instructions {
+            add(found, Kind::Instructions, instructions);
         }
         let capabilities = object::member(line, result.clone(), "capabilities");
         for kind in Kind::ALL {

@@ -114,12 +114,22 @@ fn either_of_two_accepted_ones_is_the_same() {
 
 #[test]
 fn instructions_count_as_a_definition() {
-    let guard = guard();
-    assert!(
-        guard
-            .instructions("Call send first.")
-            .unwrap()
-            .summary
-            .contains("were not there when the server was locked")
-    );
+    let mut lock = lock();
+    let told = |lock: &LockFile, result: &str| {
+        let guard = Guard::new("toolcell.lock", lock, "files").unwrap();
+        guard.instructions(result.as_bytes(), 0..result.len()).map(|difference| difference.text())
+    };
+    let result = r#"{"instructions":"Call send first."}"#;
+    assert_eq!(told(&lock, "{}"), None);
+    insta::assert_snapshot!(told(&lock, result).unwrap(), @r"
+    the instructions of server `files` were not there when the server was locked
+      text
+        + Call send first.
+    ");
+    let item = Item { definition: Definition::of_instructions("Call send first."), ..Item::default() };
+    lock.servers.get_mut("files").unwrap().items.insert(Kind::Instructions, vec![item]);
+    assert_eq!(told(&lock, result), None);
+    // A client may take the first.
+    let twice = r#"{"instructions":"evil","instructions":"Call send first."}"#;
+    insta::assert_snapshot!(told(&lock, twice).unwrap(), @"the instructions of server `files` cannot be compared: `instructions` is there more than once");
 }

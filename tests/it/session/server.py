@@ -260,6 +260,15 @@ def call(id, params):
         send({"jsonrpc": "2.0", "id": id, "error": {"code": -32602, "message": "unknown tool"}})
 
 
+def introduce(id, result):
+    """Says what it is, with the members that stand in a file, as they stand there: they may be there twice."""
+    more = ""
+    if "SAYS" in os.environ:
+        with open(os.environ["SAYS"]) as file:
+            more = file.read()
+    write('{"jsonrpc":"2.0","id":%s,"result":%s%s}}\n' % (json.dumps(id), json.dumps(result)[:-1], more))
+
+
 def main():
     lists = 0
     while True:
@@ -272,10 +281,9 @@ def main():
             ready["roots"] = [] if "roots" in asked["capabilities"] else None
             ready["slow"] = asked["capabilities"].get("roots", {}).get("slow", False)
             version = "1999-01-01" if os.path.exists(os.environ.get("LIE", "/nonexistent")) else asked["protocolVersion"]
-            send({"jsonrpc": "2.0", "id": id, "result": {"protocolVersion": version,
-                  "capabilities": {"tools": {}, "logging": {}, "resources": {"subscribe": True}},
-                  **({"instructions": os.environ["INSTRUCTIONS"]} if "INSTRUCTIONS" in os.environ else {}),
-                  "serverInfo": {"name": "fixture", "version": "1"}}})
+            tools = {} if "TOOLLESS" in os.environ else {"tools": {}}
+            introduce(id, {"protocolVersion": version, "serverInfo": {"name": "fixture", "version": "1"},
+                           "capabilities": {**tools, "logging": {}, "resources": {"subscribe": True}}})
         elif method == "notifications/initialized":
             send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
             if ready["slow"]:
@@ -287,9 +295,12 @@ def main():
         elif method == "logging/setLevel":
             ready["level"] = message["params"]["level"]
             send({"jsonrpc": "2.0", "id": id, "result": {}})
+        elif method == "server/discover" and "SAYS" in os.environ:
+            introduce(id, {"supportedVersions": ["2026-07-28"], "capabilities": {},
+                           "serverInfo": {"name": "fixture", "version": "1"}})
         elif method == "server/discover":
             send({"jsonrpc": "2.0", "id": id, "error": {"code": -32601, "message": "Method not found"}})
-        elif method == "tools/list":
+        elif method == "tools/list" and "TOOLLESS" not in os.environ:
             lists += 1
             first = "cursor" not in message.get("params", {})
             tools = [{"name": name} for name in os.environ.get("TOOLS", "").split()]
