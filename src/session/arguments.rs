@@ -140,35 +140,20 @@ fn of_server(found: Found) -> Fault {
     Fault { at: found.at, told: found.told, rule, allow: None }
 }
 
-/// Asks the server for its tools first.
+/// Waits until the program was compared, asks the server for its tools if they count, and lets the call on or refuses it.
 async fn learn(session: Rc<Session>, ask: Ask, mut control: Control, arguments: Value) {
     tokio::select! {
         biased;
         _ = control.stop() => return,
         () = locked::compared(&session) => {}
     }
-    // What is known to differ by now is not asked for its tools.
-    if let Standing::Changed(differences) = locked::standing(&session, &ask) {
-        return locked::refuse(&session, &ask, &differences);
-    }
-    let (done, learned) = oneshot::channel();
-    let meta = own_meta(&ask);
-    session.catalogue(ask.meta.era, Job::Learn(Learn { meta, done, pages: 0 }));
-    let learned = tokio::select! {
-        biased;
-        _ = control.stop() => return,
-        learned = learned => learned,
-    };
-    let judged = match learned {
-        // The list may have changed while it was read.
-        Ok(Ok(())) => judge(&session, &ask, &arguments),
-        Ok(Err(why)) => unchecked(
-            &session,
-            ask.target.as_deref().unwrap_or_default(),
-            format!("cannot be checked: {why}"),
-        ),
-        // The session is over, and nobody waits for an answer.
-        Err(_) => return,
+    // What can be judged by now is not asked for its tools, which a server need not have.
+    let judged = match judge(&session, &ask, &arguments) {
+        Judged::Unknown => match learned(&session, &ask, &mut control, &arguments).await {
+            Some(judged) => judged,
+            None => return,
+        },
+        judged => judged,
     };
     match judged {
         Judged::Fits => go_on(&session, ask, control),
@@ -182,6 +167,32 @@ async fn learn(session: Rc<Session>, ask: Ask, mut control: Control, arguments: 
                 &[Fault { at: String::new(), told, rule: LISTED.to_owned(), allow: None }],
             );
         }
+    }
+}
+
+/// What is known once the list of tools has been seen. `None`: nobody waits for it any more.
+async fn learned(
+    session: &Rc<Session>,
+    ask: &Ask,
+    control: &mut Control,
+    arguments: &Value,
+) -> Option<Judged> {
+    let (done, learned) = oneshot::channel();
+    session.catalogue(ask.meta.era, Job::Learn(Learn { meta: own_meta(ask), done, pages: 0 }));
+    let learned = tokio::select! {
+        biased;
+        _ = control.stop() => return None,
+        learned = learned => learned,
+    };
+    match learned {
+        // The list may have changed while it was read.
+        Ok(Ok(())) => Some(judge(session, ask, arguments)),
+        Ok(Err(why)) => {
+            let tool = ask.target.as_deref().unwrap_or_default();
+            Some(unchecked(session, tool, format!("cannot be checked: {why}")))
+        }
+        // The session is over.
+        Err(_) => None,
     }
 }
 

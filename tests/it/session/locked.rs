@@ -359,6 +359,34 @@ fn instructions_that_were_seen_changed_are_not_forgiven_for_the_old_ones() {
 }
 
 #[test]
+fn what_needs_no_list_of_tools_is_not_refused_while_the_program_is_hashed() {
+    let mut world = World::new(&[]);
+    world.setup.env = vec![("TOOLLESS", "1".to_owned())];
+    // No bytes on disk, and long enough to be hashed still when the requests come.
+    let large = fs::File::create(world.server.with_file_name("large")).unwrap();
+    large.set_len(256 << 20).unwrap();
+    let (status, out, said) = world.lock(&[]);
+    assert_eq!(status, 0, "{out}{said}");
+    world.session(|mut client| async move {
+        let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28"});
+        for (id, method, mut params) in [
+            (1, "resources/read", json!({"uri": "file:///a"})),
+            (2, "completion/complete", json!({"ref": {"type": "ref/resource", "uri": "file:///{a}"}})),
+        ] {
+            params["_meta"] = meta.clone();
+            let request = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params});
+            client.send(&request.to_string()).await;
+        }
+        let mut told = [client.read().await, client.read().await].map(|answer| {
+            answer["error"]["message"].as_str().unwrap_or_else(|| panic!("{answer}")).to_owned()
+        });
+        told.sort();
+        assert_eq!(told, ["server says: completion/complete", "server says: resources/read"]);
+        client
+    });
+}
+
+#[test]
 fn where_a_lock_is_required_or_does_not_fit_nothing_starts() {
     let mut world = World::new(&[WHO]);
     world.setup.top = "lock = \"require\"\n";
