@@ -62,7 +62,7 @@ pub fn parts(own: &[PathBuf], left_out: &[PathBuf]) -> Result<Vec<Part>, Unhashe
         walk.visit(path, path, 0).map_err(|error| error.into_unhashed(path))?;
     }
     let part = |(path, group): (PathBuf, Group)| Part {
-        version: version(&path),
+        version: version(&path, left_out),
         path: path.to_string_lossy().into_owned(),
         files: group.files,
         hash: format!("sha256:{}", to_hex(&group.digest.finalize())),
@@ -131,9 +131,7 @@ impl Walk<'_> {
     }
 
     fn content(&mut self, path: &Path) -> io::Result<[u8; 32]> {
-        // It may have become a pipe.
-        let flags = libc::O_NOFOLLOW | libc::O_NONBLOCK;
-        let mut file = OpenOptions::new().read(true).custom_flags(flags).open(path)?;
+        let mut file = open(path)?;
         let mut digest = Sha256::new();
         let mut room = vec![0; 128 * 1024];
         loop {
@@ -147,6 +145,11 @@ impl Walk<'_> {
     }
 }
 
+/// Opens a file that may have become a link or a pipe by now.
+fn open(path: &Path) -> io::Result<File> {
+    OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)
+}
+
 /// Is this the root of a package in one of these directories?
 fn is_package(path: &Path) -> bool {
     let name = |path: Option<&Path>| path.and_then(Path::file_name).map(|name| name.as_bytes().to_vec());
@@ -156,9 +159,16 @@ fn is_package(path: &Path) -> bool {
     holds(&parent) && !own_scope || parent.is_some_and(|name| name.starts_with(b"@")) && holds(&above)
 }
 
-/// What the package says of itself; its hash holds it to that.
-fn version(path: &Path) -> Option<String> {
-    let file = File::open(path.join("package.json")).ok()?;
+/// What the package says of itself, in a file that its hash covers.
+fn version(path: &Path, left_out: &[PathBuf]) -> Option<String> {
+    let manifest = path.join("package.json");
+    if left_out.contains(&manifest) {
+        return None;
+    }
+    let file = open(&manifest).ok()?;
+    if !file.metadata().is_ok_and(|meta| meta.is_file()) {
+        return None;
+    }
     let mut text = String::new();
     file.take(MANIFEST).read_to_string(&mut text).ok()?;
     let value: serde_json::Value = serde_json::from_str(&text).ok()?;
@@ -280,6 +290,29 @@ mod tests {
         fs::write(tree.0.join("server/data/file"), "other").unwrap();
         assert_eq!(parts(&own, &data).unwrap(), before);
         assert_ne!(parts(&own, &[]).unwrap(), before);
+    }
+
+    #[test]
+    fn a_version_is_read_from_a_file_that_the_hash_covers_and_nothing_else() {
+        let tree = Tree::new("version");
+        let manifest = tree.0.join("server/node_modules/zod/package.json");
+        let version = |left_out: &[PathBuf]| {
+            let (own, left_out) = ([tree.0.join("server")], left_out.to_vec());
+            // A pipe that is waited for must fail the test, and not hold it.
+            let (done, found) = std::sync::mpsc::channel();
+            std::thread::spawn(move || done.send(parts(&own, &left_out).unwrap()));
+            let parts = found.recv_timeout(std::time::Duration::from_secs(30)).expect("it waits");
+            parts.into_iter().find(|part| part.path.ends_with("zod")).unwrap().version
+        };
+        assert_eq!(version(&[]).as_deref(), Some("4.1.0"));
+        assert_eq!(version(std::slice::from_ref(&manifest)), None, "it is left out");
+        let elsewhere = tree.0.join("elsewhere.json");
+        fs::rename(&manifest, &elsewhere).unwrap();
+        symlink(&elsewhere, &manifest).unwrap();
+        assert_eq!(version(&[]), None, "a link");
+        fs::remove_file(&manifest).unwrap();
+        assert!(std::process::Command::new("mkfifo").arg(&manifest).status().unwrap().success());
+        assert_eq!(version(&[]), None, "a pipe");
     }
 
     #[test]
