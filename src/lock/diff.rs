@@ -112,12 +112,55 @@ mod tests {
         assert!(found.iter().all(|line| line.chars().count() < MOST_WIDE + 40));
     }
 
+    /// Can the edits be made in this order, all that is between them kept as it is in both?
+    fn leads(old: &[String], new: &[String], edits: &[(char, String)]) -> bool {
+        let kept = || match (old, new) {
+            ([one, old @ ..], [other, new @ ..]) => one == other && leads(old, new, edits),
+            _ => old.is_empty() && new.is_empty() && edits.is_empty(),
+        };
+        let edited = || match (edits, old, new) {
+            ([('-', line), edits @ ..], [gone, old @ ..], new) => line == gone && leads(old, new, edits),
+            ([('+', line), edits @ ..], old, [came, new @ ..]) => line == came && leads(old, new, edits),
+            _ => false,
+        };
+        kept() || edited()
+    }
+
+    /// The length of the longest selection of one that is a selection of the other, by trying all of them.
+    fn most_in_common(one: &[String], other: &[String]) -> usize {
+        let selections = (0..1_u32 << one.len()).map(|chosen| {
+            one.iter().enumerate().filter(move |(at, _)| chosen >> at & 1 == 1).map(|(_, line)| line)
+        });
+        let is_in_other = |mut lines: Box<dyn Iterator<Item = &String> + '_>| {
+            let mut rest = other.iter();
+            lines.all(|line| rest.any(|other| other == line))
+        };
+        let common = selections.filter(|lines| is_in_other(Box::new(lines.clone())));
+        common.map(Iterator::count).max().unwrap_or(0)
+    }
+
+    #[test]
+    fn what_leads_nowhere_is_seen() {
+        let list = |text: &str| text.chars().map(String::from).collect::<Vec<_>>();
+        let edit = |sign: char, line: &str| (sign, line.to_owned());
+        let (old, new) = (list("abc"), list("axc"));
+        assert!(leads(&old, &new, &[edit('-', "b"), edit('+', "x")]));
+        assert!(!leads(&old, &new, &[edit('-', "b"), edit('+', "b")]));
+        assert!(!leads(&old, &new, &[edit('-', "b")]));
+        assert!(!leads(&old, &new, &[edit('-', "c"), edit('+', "x"), edit('-', "b")]));
+        assert_eq!((most_in_common(&old, &new), most_in_common(&old, &list("cab"))), (2, 2));
+    }
+
     proptest! {
         #[test]
-        fn a_diff_leads_from_one_to_the_other(old in prop::collection::vec("[ab]", 0..12), new in prop::collection::vec("[ab]", 0..12)) {
+        fn a_diff_leads_from_one_to_the_other_and_is_the_shortest(
+            old in prop::collection::vec("[abc]", 0..10),
+            new in prop::collection::vec("[abc]", 0..10),
+        ) {
             let edits = edits(&old, &new);
-            let kept = |sign: char| edits.iter().filter(move |(is, _)| *is == sign).count();
-            prop_assert_eq!(old.len() - kept('-'), new.len() - kept('+'));
+            prop_assert!(leads(&old, &new, &edits), "{:?}", edits);
+            let gone = edits.iter().filter(|(sign, _)| *sign == '-').count();
+            prop_assert_eq!(old.len() - gone, most_in_common(&old, &new));
         }
     }
 }
