@@ -19,7 +19,7 @@ use super::run::Served;
 use crate::cli::{ColorChoice, LockArgs, LockDoes, RunArgs, Server as OneServer, SharedArgs, WhichServers};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
-use crate::lock::{Definition, Flag, Kind, LockFile, RULES, Server, compare, flags, shadowed};
+use crate::lock::{Definition, Flag, Item, Kind, LockFile, RULES, Server, compare, flags, shadowed};
 use crate::policy::mistakes::closest;
 use crate::text::escape;
 
@@ -46,6 +46,13 @@ enum LockError {
 fn sentence(names: &[String]) -> String {
     let names: Vec<String> = names.iter().map(|name| format!("`{name}`")).collect();
     format!("{} {}", names.join(", "), if names.len() == 1 { "is" } else { "are" })
+}
+
+/// What one `--accept-flagged` accepts.
+struct Accepted {
+    server: String,
+    name: String,
+    rule: &'static str,
 }
 
 /// What a rule has found, and where.
@@ -83,7 +90,8 @@ pub(super) fn run(args: &LockArgs, color: ColorChoice) -> Result<Ending, Failure
         // All were asked for, so the others are not in the configuration any more.
         new.servers.retain(|name, _| named.contains(name));
     }
-    keep_accepted(&mut new, &old, &accepted);
+    keep_accepted(&mut new, &old);
+    accept(&mut new, &accepted)?;
     let differing: Vec<String> = named
         .iter()
         .filter(|name| old.servers.contains_key(*name) || args.does == LockDoes::Check)
@@ -165,8 +173,10 @@ fn look(
     let logs: Vec<PathBuf> =
         args.shared.audit.clone().or_else(|| super::audit::default_log().ok()).into_iter().collect();
     found.program = found::program(surroundings, &runtime, &policies, lock, &logs)?;
-    found.items = lists::ask(&arguments)
-        .map_err(|error| Failure::new(Ending::Other, LockError::Lists(served.name.clone(), error)))?;
+    found.items = lists::ask(&arguments).map_err(|error| {
+        let hint = error.hint().to_owned();
+        Failure::new(Ending::Other, LockError::Lists(served.name.clone(), error)).hint(Some(hint))
+    })?;
     Ok((served.name, found))
 }
 
@@ -194,42 +204,77 @@ fn again(shared: &SharedArgs, color: ColorChoice) -> Vec<OsString> {
     all
 }
 
+/// A value of `--accept-flagged` that accepts nothing.
+fn accepts_nothing(typed: &str, why: String, hint: Option<String>) -> Failure {
+    Failure::new(Ending::Usage, LockError::Accepted(typed.to_owned(), why)).hint(hint)
+}
+
 /// Server, name and rule of each `--accept-flagged`.
-fn accepted(args: &LockArgs) -> Result<Vec<(String, String, String)>, Failure> {
+fn accepted(args: &LockArgs) -> Result<Vec<Accepted>, Failure> {
     let one = |typed: &crate::cli::Typed| {
         let text = &typed.text;
-        let bad = |why: String, hint: Option<String>| {
-            Failure::new(Ending::Usage, LockError::Accepted(text.clone(), why)).hint(hint)
-        };
+        let bad = |why: String, hint: Option<String>| accepts_nothing(text, why, hint);
         let parts = text.rsplit_once('=').and_then(|(what, rule)| Some((what.split_once('/')?, rule)));
         let Some(((server, name), rule)) = parts else {
             let hint = "write `SERVER/NAME=RULE`, as in `git/git_log=secrecy`";
             return Err(bad("it names no server, definition and rule".to_owned(), Some(hint.to_owned())));
         };
-        if !RULES.iter().any(|known| known.id == rule) {
+        let Some(rule) = RULES.iter().map(|known| known.id).find(|id| *id == rule) else {
             let hint = closest(rule, RULES.iter().map(|rule| rule.id));
             let hint = hint.map(|meant| format!("did you mean `{meant}`?"));
             return Err(bad(format!("there is no rule `{rule}`"), hint));
-        }
-        Ok((server.to_owned(), name.to_owned(), rule.to_owned()))
+        };
+        Ok(Accepted { server: server.to_owned(), name: name.to_owned(), rule })
     };
     args.accepted.iter().map(one).collect()
 }
 
 /// What was accepted of a definition stays accepted as long as the definition does.
-fn keep_accepted(new: &mut LockFile, old: &LockFile, accepted: &[(String, String, String)]) {
+fn keep_accepted(new: &mut LockFile, old: &LockFile) {
     for (server, found) in &mut new.servers {
         for (kind, items) in &mut found.items {
             for item in items {
                 let known = old.servers.get(server).and_then(|old| old.items.get(kind));
                 let same = known.into_iter().flatten().find(|known| known.definition == item.definition);
                 item.accepted.extend(same.into_iter().flat_map(|known| known.accepted.iter().cloned()));
-                let typed =
-                    accepted.iter().filter(|(of, name, _)| of == server && *name == item.definition.name);
-                item.accepted.extend(typed.map(|(_, _, rule)| rule.clone()));
             }
         }
     }
+}
+
+/// Accepts what was typed. What is of nothing that there is was meant for something else.
+fn accept(new: &mut LockFile, accepted: &[Accepted]) -> Result<(), Failure> {
+    for Accepted { server, name, rule } in accepted {
+        let nothing = |why: String, nearest: Option<String>| {
+            let hint = match nearest {
+                Some(nearest) => format!("did you mean `{nearest}={rule}`?"),
+                None => "without `--accept-flagged`, what is flagged is told with the option that accepts it"
+                    .to_owned(),
+            };
+            accepts_nothing(&format!("{server}/{name}={rule}"), why, Some(hint))
+        };
+        let Some(found) = new.servers.get_mut(server) else {
+            let nearest = closest(server, new.servers.keys().map(String::as_str));
+            let nearest = nearest.map(|nearest| format!("{nearest}/{name}"));
+            return Err(nothing(format!("there is no server `{server}`"), nearest));
+        };
+        // It may be typed as it is, and as it is told.
+        let exact = found.items.values().flatten().any(|item| item.definition.name == *name);
+        let meant = |item: &Item| match exact {
+            true => item.definition.name == *name,
+            false => escape(&item.definition.name) == name.as_str(),
+        };
+        if !found.items.values().flatten().any(meant) {
+            let names: Vec<_> =
+                found.items.values().flatten().map(|item| escape(&item.definition.name)).collect();
+            let nearest = closest(name, names.iter().map(AsRef::as_ref));
+            let nearest = nearest.map(|nearest| format!("{server}/{nearest}"));
+            return Err(nothing(format!("server `{server}` has no definition `{name}`"), nearest));
+        }
+        let items = found.items.values_mut().flatten().filter(|item| meant(item));
+        items.for_each(|item| item.accepted.extend([(*rule).to_owned()]));
+    }
+    Ok(())
 }
 
 /// What is flagged and was not accepted.
@@ -277,9 +322,19 @@ fn settle_flags(args: &LockArgs, new: &mut LockFile) -> Result<(), Failure> {
         );
     }
     super::print(text.as_bytes())?;
+    let refused = || {
+        let options: Vec<String> = open
+            .iter()
+            .map(|Flagged { server, name, flag, .. }| {
+                format!("--accept-flagged '{server}/{}={}'", escape(name), flag.rule)
+            })
+            .collect();
+        let hint = format!("if it is harmless: {}", options.join(" "));
+        Failure::new(Ending::Refused, LockError::Flagged).hint(Some(hint))
+    };
     if args.does == LockDoes::Review && io::stdin().is_terminal() {
         if !ask("accept all that is flagged?")? {
-            return Err(Failure::new(Ending::Refused, LockError::Flagged));
+            return Err(refused());
         }
         for Flagged { server, kind, name, flag } in open {
             let items = new.servers.get_mut(&server).and_then(|server| server.items.get_mut(&kind));
@@ -288,14 +343,7 @@ fn settle_flags(args: &LockArgs, new: &mut LockFile) -> Result<(), Failure> {
         }
         return Ok(());
     }
-    let options: Vec<String> = open
-        .iter()
-        .map(|Flagged { server, name, flag, .. }| {
-            format!("--accept-flagged '{server}/{}={}'", escape(name), flag.rule)
-        })
-        .collect();
-    let hint = format!("if it is harmless: {}", options.join(" "));
-    Err(Failure::new(Ending::Refused, LockError::Flagged).hint(Some(hint)))
+    Err(refused())
 }
 
 fn show_differences(old: &LockFile, new: &LockFile, names: &[String]) -> Result<(), Failure> {
@@ -343,18 +391,29 @@ fn write(path: &Path, lock: &LockFile) -> Result<(), Failure> {
     let mut new = path.as_os_str().to_owned();
     new.push(".new");
     let new = PathBuf::from(new);
-    let failed = |error: io::Error| {
-        let taken = error.kind() == io::ErrorKind::AlreadyExists;
-        let hint = taken
-            .then(|| format!("if no `toolcell lock` is at work, one was killed: rm '{}'", new.display()));
-        Failure::new(Ending::Other, LockError::Write(new.clone(), error)).hint(hint)
+    let failed = |written: &Path, error: io::Error| {
+        let hint = match error.kind() {
+            io::ErrorKind::AlreadyExists => {
+                format!("if no `toolcell lock` is at work, one was killed: rm '{}'", new.display())
+            }
+            _ => format!(
+                "nothing was changed. `{}` must be a file, in a directory that is there, may be written and has \
+                 room for it; or name another with `--lock FILE`",
+                path.display()
+            ),
+        };
+        Failure::new(Ending::Other, LockError::Write(written.to_path_buf(), error)).hint(Some(hint))
     };
-    let mut file: File =
-        OpenOptions::new().write(true).create_new(true).mode(0o644).open(&new).map_err(failed)?;
+    let mut file: File = OpenOptions::new()
+        .write(true)
+        .create_new(true)
+        .mode(0o644)
+        .open(&new)
+        .map_err(|error| failed(&new, error))?;
     let written = file.write_all(lock.to_toml().as_bytes()).and_then(|()| file.sync_all());
     written.and_then(|()| fs::rename(&new, path)).map_err(|error| {
         drop(fs::remove_file(&new));
-        Failure::new(Ending::Other, LockError::Write(path.to_path_buf(), error))
+        failed(path, error)
     })
 }
 
@@ -374,4 +433,76 @@ fn report(path: &Path, lock: &LockFile, names: &[String]) -> String {
     }
     let _infallible = writeln!(text, "in `{}`", path.display());
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Server `git` with tools of these names.
+    fn lock(names: &[&str]) -> LockFile {
+        let item = |name: &&str| {
+            let definition = Definition { name: (*name).to_owned(), ..Definition::default() };
+            Item { definition, ..Item::default() }
+        };
+        let items = [(Kind::Tool, names.iter().map(item).collect())].into();
+        LockFile { servers: [("git".to_owned(), Server { items, ..Server::default() })].into() }
+    }
+
+    /// What is accepted of each tool of `git` then, or what is told.
+    fn accepting(names: &[&str], server: &str, name: &str) -> Result<Vec<usize>, String> {
+        let mut lock = lock(names);
+        let typed = Accepted { server: server.to_owned(), name: name.to_owned(), rule: "secrecy" };
+        accept(&mut lock, &[typed]).map_err(|failure| failure.render(false))?;
+        let items = &lock.servers["git"].items[&Kind::Tool];
+        Ok(items.iter().map(|item| item.accepted.len()).collect())
+    }
+
+    #[test]
+    fn what_accepts_nothing_is_a_mistake() {
+        assert_eq!(accepting(&["git_log", "git_add"], "git", "git_log"), Ok(vec![1, 0]));
+        let told = |server: &str, name: &str| accepting(&["git_log"], server, name).unwrap_err();
+        insta::assert_snapshot!(told("gti", "git_log"), @r"
+        error: cannot use the value `gti/git_log=secrecy` of `--accept-flagged`: there is no server `gti`
+        hint: did you mean `git/git_log=secrecy`?
+        ");
+        insta::assert_snapshot!(told("git", "git-log"), @r"
+        error: cannot use the value `git/git-log=secrecy` of `--accept-flagged`: server `git` has no definition `git-log`
+        hint: did you mean `git/git_log=secrecy`?
+        ");
+        insta::assert_snapshot!(told("git", "send_mail"), @r"
+        error: cannot use the value `git/send_mail=secrecy` of `--accept-flagged`: server `git` has no definition `send_mail`
+        hint: without `--accept-flagged`, what is flagged is told with the option that accepts it
+        ");
+    }
+
+    #[test]
+    fn a_name_may_be_typed_as_it_is_told_and_is_that_of_nothing_else() {
+        let hidden = "a\u{200b}";
+        assert_eq!(accepting(&[hidden], "git", r"a\u{200b}"), Ok(vec![1]));
+        assert_eq!(accepting(&[hidden, r"a\u{200b}"], "git", r"a\u{200b}"), Ok(vec![0, 1]));
+        assert_eq!(accepting(&[hidden, r"a\u{200b}"], "git", hidden), Ok(vec![1, 0]));
+    }
+
+    #[test]
+    fn what_cannot_be_written_leaves_nothing_behind_and_a_way_on() {
+        let here = std::env::temp_dir().join(format!("toolcell-lock-{}", std::process::id()));
+        drop(fs::remove_dir_all(&here));
+        let file = here.join("toolcell.lock");
+        let told = |path: &Path| write(path, &lock(&[])).unwrap_err().render(false);
+        let missing = told(&file);
+        assert!(missing.contains(&format!("hint: nothing was changed. `{}`", file.display())), "{missing}");
+        // A directory stands where the file belongs.
+        fs::create_dir_all(&file).unwrap();
+        let directory = told(&file);
+        assert!(
+            directory.contains(&format!("hint: nothing was changed. `{}`", file.display())),
+            "{directory}"
+        );
+        assert_eq!(fs::read_dir(&here).unwrap().count(), 1);
+        fs::write(here.join("toolcell.lock.new"), "").unwrap();
+        let taken = told(&file);
+        assert!(taken.contains("one was killed: rm '"), "{taken}");
+        fs::remove_dir_all(&here).unwrap();
+    }
 }

@@ -19,6 +19,7 @@ use crate::policy::config::Lock;
 use crate::policy::files::FilesError;
 use crate::policy::print::to_toml;
 use crate::session;
+use crate::sys::Errno;
 
 #[derive(Debug, thiserror::Error)]
 enum LockError {
@@ -28,6 +29,14 @@ enum LockError {
     Unreadable(PathBuf, #[source] crate::lock::NotALock),
     #[error("`{}` has no server `{}`", .0.display(), .1)]
     NoServer(PathBuf, String),
+    #[error("cannot start the process that hashes the program")]
+    Hash(#[source] Errno),
+}
+
+fn not_hashed(errno: Errno) -> Failure {
+    let hint = "end other processes of this user, or allow more: see `ulimit -u` for processes, `ulimit -n` for open \
+                files, and the limits of the cgroup";
+    Failure::new(Ending::Other, LockError::Hash(errno)).hint(Some(hint.to_owned()))
 }
 
 fn files_failed(error: FilesError) -> Failure {
@@ -133,6 +142,20 @@ pub(in crate::commands) fn lock(
     let program = child::begin(|| {
         program(surroundings, runtime, &policies, &path, logs).map_err(|failure| failure.render(false))
     });
-    let program = program.map_err(|errno| Failure::new(Ending::Other, errno))?;
+    let program = program.map_err(not_hashed)?;
     Ok(Some((session::Lock { guard, whole, program }, path)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_process_for_the_hashes_is_told_with_a_way_on() {
+        insta::assert_snapshot!(not_hashed(Errno(libc::EAGAIN)).render(false), @r"
+        error: cannot start the process that hashes the program
+          caused by: try again (EAGAIN)
+        hint: end other processes of this user, or allow more: see `ulimit -u` for processes, `ulimit -n` for open files, and the limits of the cgroup
+        ");
+    }
 }

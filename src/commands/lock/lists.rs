@@ -39,6 +39,34 @@ pub(super) enum ListError {
     Ambiguous(String),
 }
 
+impl ListError {
+    /// What to do about it.
+    pub(super) const fn hint(&self) -> &'static str {
+        match self {
+            Self::Start(_) => {
+                "toolcell starts itself again for this: its program must be where it was, and one more process allowed \
+                 (`ulimit -u`)"
+            }
+            Self::Broken(_) => {
+                "what is told above says why; `toolcell run` with the same options starts the same, and `toolcell audit \
+                 show` tells how its processes ended"
+            }
+            Self::NoEra(_) => {
+                "the command has to be a server that speaks MCP over stdin and stdout; `toolcell audit show` tells how \
+                 its process ended"
+            }
+            Self::Refused(..) => {
+                "the server offers this and does not list it: look at what it says about that, and whether the profile \
+                 lacks something that it needs"
+            }
+            Self::Endless(..) | Self::Ambiguous(_) => {
+                "clients would not agree about what this server says, so it cannot be locked before it is mended; an \
+                 older or newer version of it may be"
+            }
+        }
+    }
+}
+
 struct Client {
     child: Child,
     input: Option<ChildStdin>,

@@ -293,7 +293,7 @@ fn configure(setup: &Setup, scratch: &Scratch) {
 }
 
 /// A command of toolcell's that starts servers of the configuration.
-fn toolcell(setup: &Setup, scratch: &Scratch, name: &str) -> Command {
+pub(crate) fn toolcell(setup: &Setup, scratch: &Scratch, name: &str) -> Command {
     let mut command = Command::new(crate::binary());
     command
         .arg(name)
