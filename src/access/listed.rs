@@ -22,28 +22,22 @@ fn list(method: &str) -> Option<(&'static str, Kind, &'static str)> {
 }
 
 /// The line of an answer with those elements only that may be called. It is for nobody else, and says so.
-pub(super) fn filtered(mut line: Vec<u8>, method: &str, may: impl Fn(&Item) -> bool) -> Vec<u8> {
+pub(super) fn filtered(line: Vec<u8>, method: &str, may: impl Fn(&Item) -> bool) -> Vec<u8> {
     let Some((member, kind, name)) = list(method) else { return line };
-    let Some(result) = object::member(&line, 0..line.len(), "result") else { return line };
-    let mut changes: Vec<(Range<usize>, Vec<u8>)> = Vec::new();
-    for found in object::members(&line, result) {
-        let raw = line.get(found.value.clone()).unwrap_or_default();
-        if found.name == "cacheScope" && raw == b"\"public\"" {
-            changes.push((found.value, b"\"private\"".to_vec()));
-        } else if found.name == member && raw.starts_with(b"[") {
-            let all = object::items(&line, found.value.clone());
-            let stays = |item: &&Range<usize>| called(&line, item, kind, name).is_some_and(|item| may(&item));
-            let kept: Vec<&[u8]> =
-                all.iter().filter(stays).map(|item| line.get(item.clone()).unwrap_or_default()).collect();
-            if kept.len() < all.len() {
-                let list = [b"[".as_slice(), &kept.join(&b','), b"]"].concat();
-                changes.push((found.value, list));
-            }
-        }
-    }
+    let result = |line: &[u8]| object::member(line, 0..line.len(), "result");
+    let Some(span) = result(&line) else { return line };
+    let mut line = object::with_items(line, span, member, |line, item| {
+        called(line, &item, kind, name).is_some_and(|item| may(&item))
+    });
+    let members = result(&line).map(|span| object::members(&line, span)).unwrap_or_default();
+    let public: Vec<Range<usize>> = members
+        .into_iter()
+        .filter(|found| found.name == "cacheScope" && line.get(found.value.clone()) == Some(b"\"public\""))
+        .map(|found| found.value)
+        .collect();
     // From the end, so that the places before stay where they are.
-    for (span, by) in changes.iter().rev() {
-        line = object::replaced(&line, span, by);
+    for span in public.iter().rev() {
+        line = object::replaced(&line, span, b"\"private\"");
     }
     line
 }
@@ -103,6 +97,11 @@ mod tests {
                 "tools/list",
                 r#"{"cacheScope":"public","tools":[{"name":"b"}],"ttlMs":5}"#,
                 r#"{"cacheScope":"private","tools":[],"ttlMs":5}"#,
+            ),
+            (
+                "tools/list",
+                r#"{"cacheScope":"public","cacheScope":"public","cacheScope":"public","tools":[{"name":"b"}],"cacheScope":"public"}"#,
+                r#"{"cacheScope":"private","cacheScope":"private","cacheScope":"private","tools":[],"cacheScope":"private"}"#,
             ),
             ("prompts/list", r#"{"prompts":[{"name":"b"}],"tools":[1]}"#, r#"{"prompts":[],"tools":[1]}"#),
             (

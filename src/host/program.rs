@@ -16,8 +16,7 @@ use std::path::{Path, PathBuf};
 
 use sha2::{Digest as _, Sha256};
 
-use crate::lock::Part;
-use crate::policy::tokens::to_hex;
+use crate::lock::{Part, hash};
 
 /// Files, directories and links of one program, at most.
 const MOST_FILES: u64 = 200_000;
@@ -65,7 +64,7 @@ pub fn parts(own: &[PathBuf], left_out: &[PathBuf]) -> Result<Vec<Part>, Unhashe
         version: version(&path, left_out),
         path: path.to_string_lossy().into_owned(),
         files: group.files,
-        hash: format!("sha256:{}", to_hex(&group.digest.finalize())),
+        hash: hash(group.digest),
     };
     Ok(walk.groups.into_iter().map(part).collect())
 }

@@ -93,6 +93,12 @@ pub struct Definition {
     pub json: BTreeMap<String, String>,
 }
 
+/// A hash as it stands in the file.
+#[must_use]
+pub fn hash(of: Sha256) -> String {
+    format!("sha256:{}", to_hex(&of.finalize()))
+}
+
 /// JSON in the form that is compared. What has no canonical form is compared byte by byte, which never takes two for one.
 #[must_use]
 pub(super) fn comparable(raw: &[u8]) -> String {
@@ -155,7 +161,7 @@ impl Definition {
     #[must_use]
     pub fn hash(&self) -> String {
         let whole = serde_json::json!([self.name, self.texts, self.json]).to_string();
-        format!("sha256:{}", to_hex(&Sha256::digest(whole.as_bytes())))
+        hash(Sha256::new_with_prefix(whole))
     }
 
     /// The members of both in which they differ.

@@ -7,10 +7,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
-use super::definition::{Definition, Kind, pretty};
+use super::definition::{Definition, Kind, hash, pretty};
 use super::words::is_hidden;
-use crate::policy::print::key;
-use crate::policy::tokens::to_hex;
+use crate::policy::print::key_or;
 
 /// The version of the format.
 pub(super) const VERSION: i64 = 1;
@@ -64,7 +63,7 @@ impl Profile {
     /// The SHA-256 of the text.
     #[must_use]
     pub fn hash(&self) -> String {
-        format!("sha256:{}", to_hex(&Sha256::digest(self.text.as_bytes())))
+        hash(Sha256::new_with_prefix(&self.text))
     }
 }
 
@@ -118,17 +117,16 @@ fn print(out: &mut String, table: &str, item: &Item) {
         out.push_str(&format!("accepted = [{}]\n", rules.join(", ")));
     }
     for (member, text) in &definition.texts {
-        out.push_str(&format!("text.{} = {}\n", bare(member), quoted(text)));
+        out.push_str(&format!("text.{} = {}\n", key(member), quoted(text)));
     }
     for (member, json) in &definition.json {
-        out.push_str(&format!("json.{} = {}\n", bare(member), quoted(&pretty(json))));
+        out.push_str(&format!("json.{} = {}\n", key(member), quoted(&pretty(json))));
     }
 }
 
-fn bare(name: &str) -> String {
-    let plain =
-        name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_')) && !name.is_empty();
-    if plain { name.to_owned() } else { one_line(name) }
+/// A key, without characters that nobody sees.
+fn key(name: &str) -> String {
+    key_or(name, one_line)
 }
 
 fn one_line(text: &str) -> String {

@@ -17,7 +17,7 @@ mod rules;
 mod shown;
 mod words;
 
-pub use definition::{Definition, Kind};
+pub use definition::{Definition, Kind, hash};
 pub use diff::lines as diff;
 pub use file::{Item, LockFile, Part, Profile, Server};
 pub use guard::{Difference, Found, Guard, compare};

@@ -17,7 +17,7 @@ use super::words::{Hidden, hidden, visible, without_hidden};
 pub struct Rule {
     /// By what it is accepted.
     pub id: &'static str,
-    /// What it finds.
+    /// What it finds, in the words of docs/lock.md.
     pub finds: &'static str,
     test: Test,
 }
@@ -44,7 +44,7 @@ pub const RULES: &[Rule] = &[
         finds: "control characters (C0 but for tab and newline, DEL, C1)",
         test: Test::Hidden(Hidden::Control),
     },
-    Rule { id: "escape", finds: "escape sequences of a terminal", test: Test::Escape },
+    Rule { id: "escape", finds: "escape sequences of a terminal (ESC, CSI, OSC, DCS)", test: Test::Escape },
     Rule {
         id: "bidirectional",
         finds: "characters that turn the direction of text",
@@ -52,23 +52,23 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         id: "zero-width",
-        finds: "characters without width, fillers, invisible separators",
+        finds: "characters without width, fillers, invisible separators; not the joiners inside of an emoji or of an Arabic or Indic word",
         test: Test::Hidden(Hidden::ZeroWidth),
     },
     Rule {
         id: "tag",
-        finds: "Unicode's invisible copy of ASCII (U+E0000 to U+E007F)",
+        finds: "Unicode's invisible copy of ASCII, U+E0000 to U+E007F; not the flag of a region",
         test: Test::Hidden(Hidden::Tag),
     },
     Rule {
         id: "variation",
-        finds: "variation selectors that select nothing",
+        finds: "variation selectors behind what has no variation",
         test: Test::Hidden(Hidden::Variation),
     },
     Rule { id: "private-use", finds: "characters for private use", test: Test::Hidden(Hidden::Private) },
     Rule {
         id: "name",
-        finds: "a name with other characters than letters, digits and `_-./` of ASCII",
+        finds: "a name of a tool or prompt with other characters than letters, digits and `_-./` of ASCII",
         test: Test::Name,
     },
     Rule {
@@ -113,7 +113,7 @@ pub const RULES: &[Rule] = &[
     },
     Rule {
         id: "secret-file",
-        finds: "a file that holds credentials or settings of clients",
+        finds: "a file that holds credentials or settings of clients: `~/.ssh`, `id_rsa`, `mcp.json`, …",
         test: Test::Words(
             r"~/\.ssh|\bid_(rsa|ed25519|ecdsa|dsa)\b|\bauthorized_keys\b|\.aws/credentials|/etc/(passwd|shadow)\b|\bmcp\.json\b|\bclaude_desktop_config\b|\.cursor/|\.netrc\b|\.npmrc\b|\.pypirc\b|\.git-credentials\b|\.kube/config\b|\.docker/config\b|/proc/self/environ",
         ),

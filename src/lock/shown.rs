@@ -10,30 +10,10 @@ use crate::mcp::object;
 
 /// The line of an answer to this kind's list with those elements only that stay.
 #[must_use]
-pub fn filtered(
-    mut line: Vec<u8>,
-    kind: Kind,
-    mut stays: impl FnMut(&[u8], Range<usize>) -> bool,
-) -> Vec<u8> {
+pub fn filtered(line: Vec<u8>, kind: Kind, stays: impl FnMut(&[u8], Range<usize>) -> bool) -> Vec<u8> {
     let Some((_, member)) = kind.list() else { return line };
     let Some(result) = object::member(&line, 0..line.len(), "result") else { return line };
-    let lists: Vec<Range<usize>> = object::members(&line, result)
-        .into_iter()
-        .filter(|found| found.name == member)
-        .map(|found| found.value)
-        .collect();
-    // From the end, so that the places before stay where they are.
-    for list in lists.into_iter().rev() {
-        let all = object::items(&line, list.clone());
-        let kept: Vec<Range<usize>> =
-            all.iter().filter(|item| stays(&line, (*item).clone())).cloned().collect();
-        if kept.len() < all.len() {
-            let kept: Vec<&[u8]> = kept.into_iter().map(|item| line.get(item).unwrap_or_default()).collect();
-            let list_of_kept = [b"[".as_slice(), &kept.join(&b','), b"]"].concat();
-            line = object::replaced(&line, &list, &list_of_kept);
-        }
-    }
-    line
+    object::with_items(line, result, member, stays)
 }
 
 /// The line of an answer without what the server says of itself, however often and in whichever letters it does.
@@ -76,8 +56,7 @@ mod tests {
 
     #[test]
     fn instructions_are_taken_out_wherever_a_reader_could_find_them() {
-        let shown =
-            |line: &str| String::from_utf8(without_instructions(line.as_bytes().to_vec())).unwrap();
+        let shown = |line: &str| String::from_utf8(without_instructions(line.as_bytes().to_vec())).unwrap();
         for (before, after) in [
             (r#"{"result":{"a":1,"instructions":"x"},"id":1}"#, r#"{"result":{"a":1},"id":1}"#),
             (

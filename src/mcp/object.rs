@@ -88,6 +88,32 @@ pub fn replaced(line: &[u8], span: &Range<usize>, by: &[u8]) -> Vec<u8> {
     [before, by, after].concat()
 }
 
+/// The line with those elements only that stay in each array called `name` of the object at `span`.
+#[must_use]
+pub fn with_items(
+    mut line: Vec<u8>,
+    span: Range<usize>,
+    name: &str,
+    mut stays: impl FnMut(&[u8], Range<usize>) -> bool,
+) -> Vec<u8> {
+    let named = members(&line, span).into_iter().filter(|member| member.name == name);
+    let lists: Vec<Range<usize>> = named.map(|member| member.value).collect();
+    // From the end, so that the places before stay where they are.
+    for list in lists.into_iter().rev() {
+        let all = items(&line, list.clone());
+        let kept: Vec<&[u8]> = all
+            .iter()
+            .filter(|item| stays(&line, (*item).clone()))
+            .map(|item| line.get(item.clone()).unwrap_or_default())
+            .collect();
+        if kept.len() < all.len() {
+            let list_of_kept = [b"[".as_slice(), &kept.join(&b','), b"]"].concat();
+            line = replaced(&line, &list, &list_of_kept);
+        }
+    }
+    line
+}
+
 /// Removes every member that `path` leads to from the object at the start of the path, with its comma.
 ///
 /// `root` finds the object in the line each time anew, because a removal moves what follows it.

@@ -51,6 +51,12 @@ pub fn to_toml(policy: &Policy) -> String {
 /// A key as it stands in a table or a header: bare, where TOML lets it be.
 #[must_use]
 pub fn key(name: &str) -> String {
+    key_or(name, quote)
+}
+
+/// The same for who quotes in another way.
+#[must_use]
+pub fn key_or(name: &str, quote: impl FnOnce(&str) -> String) -> String {
     let bare = name.bytes().all(|b| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_'));
     if bare && !name.is_empty() { name.to_owned() } else { quote(name) }
 }

@@ -44,6 +44,12 @@ fn what_is_written_is_read_again() {
     assert_eq!(parse(&text), Ok(file()), "{text}");
     assert!(!text.chars().any(|c| c != '\n' && crate::text::is_dangerous(c)), "{text}");
     assert_eq!(parse(&LockFile::default().to_toml()), Ok(LockFile::default()));
+    // Nor does a server's name hide something.
+    let named =
+        LockFile { servers: [("a\u{202e}b\u{e0041}".to_owned(), file().servers["git"].clone())].into() };
+    let text = named.to_toml();
+    assert_eq!(parse(&text), Ok(named), "{text}");
+    assert!(!text.chars().any(|c| c != '\n' && crate::text::is_dangerous(c)), "{text}");
 }
 
 #[test]
