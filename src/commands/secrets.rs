@@ -25,7 +25,7 @@ use crate::secrets::state::warn_age;
 use crate::secrets::{Need, State, Trouble};
 use crate::session::secrets::Secrets;
 use crate::sys::wiped::Wiped;
-use crate::sys::{environment, identity};
+use crate::sys::{Errno, environment, identity};
 use crate::text::escape;
 
 /// How long reading a secret may take that is not printed by a program.
@@ -83,8 +83,18 @@ pub(super) fn of_server(
         return Ok(None);
     }
     let sources = Sources::new(secrets, variables, credentials(), identity::effective().0);
-    let keeper = Keeper::start(sources).map_err(|errno| Failure::new(Ending::Cell, errno))?;
+    let keeper = Keeper::start(sources).map_err(no_keeper)?;
     Ok(Some(Secrets { keeper, needs, told: std::cell::RefCell::default() }))
+}
+
+/// There is no process that reads secrets.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot start the process that reads secrets")]
+struct NoKeeper(#[source] Errno);
+
+fn no_keeper(errno: Errno) -> Failure {
+    let hint = "look how many processes this user may have, and how many files toolcell may open: `ulimit -u`, `ulimit -n`";
+    Failure::new(Ending::Cell, NoKeeper(errno)).hint(Some(hint.to_owned()))
 }
 
 /// Reads every secret once, and says what is to be said of it.
@@ -176,4 +186,20 @@ fn as_text(seen: &[(&String, &Secret, Seen)]) -> String {
         }
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_keeper_that_cannot_be_started_is_named_with_its_reason() {
+        let told = no_keeper(Errno(libc::EAGAIN)).render(false);
+        let (error, rest) = told.split_once('\n').unwrap();
+        assert_eq!(error, "error: cannot start the process that reads secrets");
+        assert!(
+            rest.contains("caused by: ") && rest.contains("EAGAIN") && rest.contains("`ulimit -u`"),
+            "{told}"
+        );
+    }
 }

@@ -107,6 +107,14 @@ pub(super) fn receive(channel: BorrowedFd<'_>) -> Result<Given> {
     parse(&message).ok_or(Errno(libc::EPROTO))
 }
 
+/// What is wrong where init received nothing; `None` where it is to end: by SIGTERM, or because nobody is there any more.
+pub(super) fn failure(errno: Errno) -> Option<LaunchError> {
+    match errno {
+        Errno(libc::EINTR | libc::EPIPE) => None,
+        errno => Some(LaunchError::new("secrets", "handover", errno)),
+    }
+}
+
 fn parse(message: &[u8]) -> Option<Given> {
     let mut rest = message;
     let mut given = Given::default();
@@ -184,6 +192,23 @@ mod tests {
         drop(ours);
         assert_eq!(receive(theirs.as_fd()).unwrap_err(), Errno(libc::EPIPE));
         assert!(Handover::of([(Kind::Variable, "A", vec![b'x'; MESSAGE_MOST].as_slice())]).is_none());
+    }
+
+    #[test]
+    fn what_is_no_message_is_told_and_no_end_by_a_signal() {
+        let (ours, theirs) = socket::pair().unwrap();
+        let too_long = u32::try_from(MESSAGE_MOST + 1).unwrap().to_le_bytes();
+        for (sent, errno) in
+            [(b"gone".to_vec(), libc::EPROTO), ([GO.as_slice(), &too_long].concat(), libc::EMSGSIZE)]
+        {
+            socket::send(ours.as_fd(), &sent, &[]).unwrap();
+            let error = failure(receive(theirs.as_fd()).unwrap_err()).unwrap();
+            assert_eq!(error, LaunchError::new("secrets", "handover", Errno(errno)));
+            assert_eq!(error.hint(), None);
+        }
+        drop(ours);
+        assert_eq!(failure(receive(theirs.as_fd()).unwrap_err()), None);
+        assert_eq!(failure(Errno(libc::EINTR)), None);
     }
 
     #[test]

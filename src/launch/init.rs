@@ -406,10 +406,16 @@ fn run_payload(state: &mut State<'_>, hold: bool) -> i32 {
     state.scratch = None;
     let mut given = Given::default();
     if hold {
-        // An error here is SIGTERM: there is nothing of a payload to be counted yet.
         match handover::receive(state.channel.as_fd()) {
             Ok(received) => given = received,
-            Err(_) => return 128 + libc::SIGTERM,
+            Err(errno) => {
+                let Some(error) = handover::failure(errno) else {
+                    // There is nothing of a payload to be counted yet.
+                    return 128 + libc::SIGTERM;
+                };
+                report(&state.channel, &Report::Failed(error), None);
+                return 1;
+            }
         }
         process::set_name(c"toolcell-init");
         // The host may have taken a cover away by what it did to the covered name meanwhile.

@@ -61,7 +61,10 @@ impl LaunchError {
     /// What to do about it, where the step and the errno tell.
     #[must_use]
     pub fn hint(&self) -> Option<String> {
-        use libc::{EACCES, EAGAIN, EBUSY, EINVAL, ELOOP, ENOENT, ENOSPC, ENOSYS, EPERM, EROFS};
+        use libc::{
+            EACCES, EAGAIN, EBUSY, EEXIST, EINVAL, EISDIR, ELOOP, EMSGSIZE, ENOENT, ENOSPC, ENOSYS, ENOTDIR,
+            EPERM, EPIPE, EPROTO, EROFS,
+        };
         let text = match (self.step.as_str(), self.errno.0) {
             ("clone" | "unshare-user", ENOSPC) => {
                 "this host allows no more user namespaces: `sysctl user.max_user_namespaces` must be above 0 \
@@ -111,9 +114,18 @@ impl LaunchError {
             ("landlock", _) => {
                 "Landlock must be built in and named in the kernel's `lsm=` list; see `toolcell doctor`"
             }
+            ("secrets", EEXIST | ENOTDIR | EISDIR) => {
+                "something of the cell or of another secret has that place already: give the secret a file of its own in \
+                 `into` of `[secrets.NAME]`"
+            }
+            ("secrets", ENOSPC) => {
+                "the tool's scratch directory has no room for the file of the secret: give its profile a larger `scratch`"
+            }
+            // Init and the supervisor are one program, and their messages nobody else's.
+            ("secrets", EPROTO | EMSGSIZE | EPIPE) => return None,
             ("secrets", _) => {
-                "the file of a secret must be one that the tool's scratch directory has room for and no other secret has; \
-                 see `into` in `[secrets.NAME]`"
+                "the file of a secret must be one that can be made in the tool's scratch directory; see `into` in \
+                 `[secrets.NAME]`"
             }
             ("exec", ENOENT) => {
                 "the program, or the interpreter or loader it names, is not visible in the cell; `toolcell profile explain \
@@ -155,3 +167,17 @@ pub enum Report {
 
 /// The longest message that init sends.
 pub const REPORT_LIMIT: usize = 32 * 1024;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_a_secret_from_its_file_has_a_way_on() {
+        let hint = |errno| LaunchError::new("secrets", "/tmp/a", Errno(errno)).hint().unwrap_or_default();
+        assert!(hint(libc::EEXIST).contains("a file of its own in `into` of `[secrets.NAME]`"));
+        assert_eq!(hint(libc::ENOTDIR), hint(libc::EEXIST));
+        assert!(hint(libc::ENOSPC).contains("a larger `scratch`"));
+        assert!(hint(libc::EROFS).contains("in the tool's scratch directory"));
+    }
+}

@@ -9,6 +9,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use super::redact::Forms;
+use super::units::is_base64;
 use super::{LONGEST, Trouble};
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::process;
@@ -44,7 +45,7 @@ pub(super) fn run(
     // A group of its own, so that all of it can be ended.
     let child = command.process_group(0).spawn().map_err(|error| failed(&error))?;
     let mut running = Running(child);
-    let (mut printed, mut said) = (Wiped::default(), Wiped::default());
+    let (mut printed, mut said) = (Wiped::default(), Said::default());
     let ended = running.drive(timeout, gone, &mut printed, &mut said).map_err(|error| failed(&error))?;
     let told = |trouble: Trouble| match last_lines(&said, &printed) {
         lines if lines.is_empty() => trouble,
@@ -63,7 +64,8 @@ pub(super) fn run(
                 "`timeout` in `from` says how long it may take; nobody is there to answer a question of it",
             ))
         }
-        End::Long => Err(Trouble::new(format!("`{program}` printed more than {LONGEST} bytes"))),
+        End::Long => Err(Trouble::new(format!("`{program}` printed more than {LONGEST} bytes"))
+            .hint("let it print the secret alone, and nothing around it")),
         End::Gone => Err(Trouble::new("nobody waits for it any more")),
     }
 }
@@ -73,6 +75,37 @@ enum End {
     Late,
     Long,
     Gone,
+}
+
+/// The end of what it wrote to stderr.
+#[derive(Default)]
+struct Said {
+    bytes: Wiped,
+    /// There was more before.
+    cut: bool,
+}
+
+impl Said {
+    fn shorten(&mut self) {
+        let more = self.bytes.len().saturating_sub(TAIL_BYTES);
+        self.cut |= more > 0;
+        self.bytes.drop_first(more);
+    }
+
+    /// Without what the cut may have left of a secret, which is not known for one any more: the rest of a line, and lines
+    /// that can be the rest of base64.
+    fn whole_lines(&self) -> &[u8] {
+        let after =
+            |text: &[u8]| text.iter().position(|byte| *byte == b'\n').map_or(text.len(), |end| end + 1);
+        let mut text = &*self.bytes;
+        let mut cut = self.cut;
+        while cut {
+            text = text.get(after(text)..).unwrap_or_default();
+            let line = text.get(..after(text)).unwrap_or_default().trim_ascii();
+            cut = !text.is_empty() && line.iter().all(|byte| is_base64(*byte) || *byte == b'=');
+        }
+        text
+    }
 }
 
 /// Dropping it ends the program and what it has started.
@@ -94,7 +127,7 @@ impl Running {
         timeout: Duration,
         gone: Option<BorrowedFd<'_>>,
         printed: &mut Wiped,
-        said: &mut Wiped,
+        said: &mut Said,
     ) -> io::Result<End> {
         let deadline = Instant::now() + timeout;
         let pidfd = libc::pid_t::try_from(self.0.id()).map_err(io::Error::other)?;
@@ -127,8 +160,8 @@ impl Running {
                 drain(&mut stdout, printed, LONGEST)?;
             }
             if err || exited {
-                drain(&mut stderr, said, usize::MAX)?;
-                said.drop_first(said.len().saturating_sub(TAIL_BYTES));
+                drain(&mut stderr, &mut said.bytes, usize::MAX)?;
+                said.shorten();
             }
             if printed.len() > LONGEST + 2 {
                 return Ok(End::Long);
@@ -159,7 +192,8 @@ fn drain(pipe: &mut Option<impl Read>, into: &mut Wiped, most: usize) -> io::Res
 }
 
 /// The last lines of stderr, without what stood on stdout.
-fn last_lines(said: &[u8], printed: &[u8]) -> String {
+fn last_lines(said: &Said, printed: &[u8]) -> String {
+    let said = said.whole_lines();
     let printed = printed.trim_ascii();
     let masked = match printed.len() {
         0..super::SHORTEST => said.to_vec(),
@@ -169,4 +203,40 @@ fn last_lines(said: &[u8], printed: &[u8]) -> String {
     let lines: Vec<&str> = text.lines().filter(|line| !line.trim().is_empty()).collect();
     let last = lines.get(lines.len().saturating_sub(TAIL_LINES)..).unwrap_or_default();
     last.iter().map(|line| escape(line.trim())).collect::<Vec<_>>().join("; ")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// What is told of a program that prints a secret and fails, after it wrote this to stderr.
+    fn told(stderr: &str) -> String {
+        let script = format!("printf '%s\\n' 's3cr3t-Value-42!'; {stderr}; exit 1");
+        let argv = ["sh".to_owned(), "-c".to_owned(), script];
+        run(&argv, Duration::from_secs(20), None).unwrap_err().sentence()
+    }
+
+    #[test]
+    fn a_secret_across_the_cut_leaves_nothing() {
+        // So many bytes of the first line are kept.
+        let behind = |kept: usize| TAIL_BYTES - "the end\n".len() - kept;
+        let line = |fill: usize| format!("s3cr3t-Value-42!%0{fill}d\\nthe end\\n");
+        for kept in [1, 4, 8, 12, 15] {
+            let told = told(&format!("printf '{}' 0 >&2", line(behind(kept) - 1)));
+            assert_eq!(told, "`sh` failed: exit status: 1: it said: the end", "{kept}");
+        }
+        assert_eq!(
+            told(&format!("printf 's3cr3t-Value-42!%0{}d' 0 >&2", TAIL_BYTES - 8)),
+            "`sh` failed: exit status: 1"
+        );
+        // The same in base64, and the end of it in a line of its own.
+        let wrapped =
+            format!("printf 'czNjcjN0LVZhbHVl%0{}d\\nLTQyIQ==\\nbecause of this\\n' 0 >&2", behind(0) - 19);
+        assert_eq!(told(&wrapped), "`sh` failed: exit status: 1: it said: because of this");
+        // What is not cut is told from its beginning.
+        assert_eq!(
+            told("echo s3cr3t-Value-42! >&2"),
+            "`sh` failed: exit status: 1: it said: [redacted:secret]"
+        );
+    }
 }

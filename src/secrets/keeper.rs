@@ -73,7 +73,10 @@ impl Keeper {
     /// Why it cannot be used.
     pub async fn load(&self, need: &Need) -> std::result::Result<Loaded, Trouble> {
         let failed = |error: io::Error| {
-            Trouble::new("cannot ask the process that reads secrets").because(error.to_string())
+            Trouble::new("cannot ask the process that reads secrets").because(error.to_string()).hint(
+                "start toolcell again; if it stays so, look how many files and processes it may have: \
+                 `ulimit -n`, `ulimit -u`",
+            )
         };
         let of_errno = |errno: Errno| failed(io::Error::from_raw_os_error(errno.0));
         let (answer, question) = descriptor::pipe().map_err(of_errno)?;
@@ -98,7 +101,12 @@ impl Keeper {
         };
         match timeout(need.patience + GRACE, all).await {
             Ok(read) => read.map_err(failed)?,
-            Err(_late) => return Err(Trouble::new("it took too long to read")),
+            Err(_late) => {
+                return Err(Trouble::new("it took too long to read").hint(
+                    "look whether the file system that it lies on answers, and whether the host is busy, \
+                     and call the tool again",
+                ));
+            }
         }
         bytes.open()
     }
@@ -124,7 +132,12 @@ impl Received {
 
     fn open(mut self) -> std::result::Result<Loaded, Trouble> {
         self.bytes.truncate(self.end);
-        let strange = || Trouble::new("the process that reads secrets gave no answer");
+        let strange = || {
+            Trouble::new("the process that reads secrets gave no answer").hint(
+                "it had no process or no memory for that, or was ended: look at `ulimit -u` and the host's memory, \
+                 and call the tool again",
+            )
+        };
         let head = self.bytes.iter().position(|byte| *byte == b'\n').ok_or_else(strange)?;
         match serde_json::from_slice(self.bytes.get(..head).unwrap_or_default()) {
             Ok(Head::Read { state, age_s, length }) => {

@@ -95,6 +95,11 @@ impl Trouble {
         self
     }
 
+    /// With a hint where it has none yet.
+    pub(crate) fn or_hint(self, hint: impl Into<String>) -> Self {
+        if self.hint.is_some() { self } else { self.hint(hint) }
+    }
+
     /// With its causes, in one line.
     #[must_use]
     pub fn sentence(&self) -> String {

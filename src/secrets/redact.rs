@@ -20,6 +20,12 @@ const DEEPEST: u32 = 2;
 /// writes single bytes would have all of it read for each.
 const SHORT: usize = 512;
 
+/// Line breaks between two characters of base64.
+const BREAKS: usize = 2;
+/// What a replacement takes along of what is before it, at most: a character and line breaks, each in percent-encoding of which all
+/// is escaped in JSON within JSON.
+const ALONG: usize = (1 + BREAKS) * 3 * r"\\u0025".len();
+
 /// In which form a secret was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Form {
@@ -168,39 +174,40 @@ impl Forms {
         hits: &mut Vec<Hit>,
     ) -> usize {
         let (mut at, mut copied) = (0, 0);
-        let mut previous = *json;
+        // As it was where `copied` is.
+        let mut then = *json;
         let upto = |from: usize, to: usize| data.get(from..to).unwrap_or_default();
         while let Some(&byte) = data.get(at) {
             let candidates = self.by_first.get(usize::from(byte)).map_or(&[][..], Vec::as_slice);
             let found = if candidates.is_empty() { Found::No } else { self.best(candidates, data, at, last) };
             match found {
                 Found::No => {
-                    previous = *json;
                     json.step(byte);
                     at += 1;
                 }
                 Found::More => break,
                 Found::Yes { end, hit, before } => {
-                    let shared =
-                        before && upto(copied, at).last().is_some_and(|byte| units::is_base64(*byte));
-                    // A replacement behind a backslash would be no escape of JSON.
-                    let start = if shared || (json.is_escaping() && at > copied) { at - 1 } else { at };
-                    out.extend_from_slice(upto(copied, start));
+                    let text = upto(copied, at);
+                    let along = match json.begun() {
+                        0 if before => shared(text, then),
+                        // A replacement behind half of an escape would be no JSON.
+                        begun => begun,
+                    };
+                    out.extend_from_slice(upto(copied, at.saturating_sub(along).max(copied)));
                     let mark = self.marks.get(hit.secret).map_or("[redacted]", String::as_str);
                     let quote: &[u8] = if json.is_outside() { b"\"" } else { b"" };
                     [quote, mark.as_bytes(), quote].iter().for_each(|part| out.extend_from_slice(part));
                     json.replaced();
-                    previous = *json;
+                    then = *json;
                     hits.push(hit);
                     (at, copied) = (end, end);
                 }
             }
         }
-        // What a replacement may still take away.
-        let loose = |byte: &u8| units::is_base64(*byte) || (json.is_escaping() && *byte == b'\\');
-        if !last && upto(copied, at).last().is_some_and(loose) {
-            at -= 1;
-            *json = previous;
+        if !last {
+            at = at.saturating_sub(ALONG).max(copied);
+            upto(copied, at).iter().for_each(|byte| then.step(*byte));
+            *json = then;
         }
         out.extend_from_slice(upto(copied, at));
         at
@@ -275,7 +282,7 @@ impl Pattern {
             escaped |= by_escape;
             let read = bytes.get(..length).unwrap_or_default();
             let fits = match (self.form, read) {
-                (Form::Base64, [b'\n' | b'\r']) if matched > 0 && breaks < 2 => {
+                (Form::Base64, [b'\n' | b'\r']) if matched > 0 && breaks < BREAKS => {
                     breaks += 1;
                     end = next;
                     continue;
@@ -292,15 +299,50 @@ impl Pattern {
             matched += length;
             end = next;
         }
-        if self.behind {
-            match units::percent(data, end, depth) {
-                Some(Unit { bytes: [byte, ..], length: 1, next, .. }) if units::is_base64(byte) => end = next,
+        let (mut place, mut breaks) = (end, 0);
+        while self.behind && breaks <= BREAKS {
+            match units::percent(data, place, depth) {
+                Some(Unit { bytes: [b'\n' | b'\r', ..], next, .. }) => {
+                    breaks += 1;
+                    place = next;
+                }
+                Some(Unit { bytes: [byte, ..], length: 1, next, .. }) if units::is_base64(byte) => {
+                    end = next;
+                    break;
+                }
                 None if !last => return Fit::More { matched, escaped },
-                _ => {}
+                _ => break,
             }
         }
         Fit::Yes { end, escaped }
     }
+}
+
+/// How many of the last bytes of a text are the character of base64 that shares bits with what follows, however it is written, and the
+/// line breaks behind it; `json` is how things stand where the text begins.
+fn shared(text: &[u8], mut json: Json) -> usize {
+    let first = text.len().saturating_sub(ALONG);
+    let is_shared = |start: usize, depth: u32| {
+        let mut next = match units::percent(text, start, depth) {
+            Some(Unit { bytes: [byte, ..], length: 1, next, .. }) if units::is_base64(byte) => next,
+            _ => return false,
+        };
+        for _ in 0..BREAKS {
+            match units::percent(text, next, depth) {
+                Some(Unit { bytes: [b'\n' | b'\r', ..], next: behind, .. }) => next = behind,
+                _ => break,
+            }
+        }
+        next == text.len()
+    };
+    for (place, byte) in text.iter().enumerate() {
+        // Of what can be read in more than one way the longest goes, and of an escape of JSON all of it or nothing.
+        if place >= first && json.begun() == 0 && (0..=DEEPEST).any(|depth| is_shared(place, depth)) {
+            return text.len() - place;
+        }
+        json.step(*byte);
+    }
+    0
 }
 
 /// Whether a place in a line of JSON is inside a string.
@@ -312,6 +354,8 @@ enum Json {
     Inside,
     /// Inside, behind a backslash.
     Escaping,
+    /// Inside, behind `\u` and so many of its digits.
+    Digits(usize),
 }
 
 impl Json {
@@ -321,21 +365,31 @@ impl Json {
 
     const fn step(&mut self, byte: u8) {
         *self = match (*self, byte) {
+            (Self::Escaping, b'u') => Self::Digits(0),
+            (Self::Digits(read @ 0..3), digit) if digit.is_ascii_hexdigit() => Self::Digits(read + 1),
+            (Self::Digits(3), digit) if digit.is_ascii_hexdigit() => Self::Inside,
             (Self::Outside, b'"') | (Self::Escaping, _) => Self::Inside,
-            (Self::Inside, b'"') => Self::Outside,
-            (Self::Inside, b'\\') => Self::Escaping,
+            // Digits that are none are no escape.
+            (Self::Inside | Self::Digits(_), b'"') => Self::Outside,
+            (Self::Inside | Self::Digits(_), b'\\') => Self::Escaping,
+            (Self::Digits(_), _) => Self::Inside,
             (same, _) => same,
         };
     }
 
     const fn replaced(&mut self) {
-        if matches!(self, Self::Escaping) {
+        if self.begun() > 0 {
             *self = Self::Inside;
         }
     }
 
-    const fn is_escaping(self) -> bool {
-        matches!(self, Self::Escaping)
+    /// So many bytes of an escape that is not whole.
+    const fn begun(self) -> usize {
+        match self {
+            Self::None | Self::Outside | Self::Inside => 0,
+            Self::Escaping => 1,
+            Self::Digits(read) => 2 + read,
+        }
     }
 
     const fn is_outside(self) -> bool {
@@ -347,6 +401,9 @@ impl Json {
 #[derive(Debug)]
 pub struct Stream {
     forms: Rc<Forms>,
+    /// How often what there is was looked through.
+    #[cfg(test)]
+    scans: usize,
     held: Wiped,
     /// What is held is looked at again when there is so much of it.
     again: usize,
@@ -357,7 +414,14 @@ impl Stream {
     /// A line of JSON.
     #[must_use]
     pub fn of_line(forms: &Rc<Forms>) -> Self {
-        Self { forms: Rc::clone(forms), held: Wiped::default(), again: 0, json: Json::start() }
+        Self {
+            forms: Rc::clone(forms),
+            #[cfg(test)]
+            scans: 0,
+            held: Wiped::default(),
+            again: 0,
+            json: Json::start(),
+        }
     }
 
     /// Any text.
@@ -375,6 +439,10 @@ impl Stream {
             self.held.extend(piece);
             if !last && self.held.len() < self.again {
                 return;
+            }
+            #[cfg(test)]
+            {
+                self.scans += 1;
             }
             let done = self.forms.scan(&self.held, last, &mut self.json, out, hits);
             self.held.drop_first(done);

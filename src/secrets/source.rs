@@ -115,13 +115,15 @@ impl Sources {
         }
         seen.state = state::of(secret, seen.age);
         if seen.state == State::Overdue {
-            let (age, most) = (seen.age.unwrap_or_default(), secret.max_age.unwrap_or_default());
-            let trouble = Trouble::new(format!(
-                "it is {} old, and `max-age` is {}",
-                print_age(age),
-                print_duration(most)
-            ));
-            seen.trouble = Some(trouble.hint(rotate(name, secret)));
+            let most = print_duration(secret.max_age.unwrap_or_default());
+            let (old, hint) = match seen.age {
+                Some(age) => (format!("it is {} old", print_age(age)), rotate(name, secret)),
+                None => {
+                    let hint = "add the day, as in `rotated = 2027-01-31`".to_owned();
+                    ("nothing tells how old it is".to_owned(), hint)
+                }
+            };
+            seen.trouble = Some(Trouble::new(format!("{old}, and `max-age` is {most}")).hint(hint));
         }
         seen
     }
@@ -136,9 +138,9 @@ impl Sources {
                 )),
             },
             From::File { path, shared } => {
-                let (mut file, metadata) = open(path)?;
+                let (mut file, metadata) = self.open(path)?;
                 self.private(path, &metadata, *shared)?;
-                Ok((content(path, &mut file)?, date(&metadata)))
+                Ok((self.content(path, &mut file)?, Some(date(&metadata))))
             }
             From::Credential(name) => {
                 let Some(directory) = &self.credentials else {
@@ -146,30 +148,67 @@ impl Sources {
                         .hint(format!("start toolcell from a unit with `LoadCredential={name}:…`")));
                 };
                 let path = directory.join(name);
-                let (mut file, _) = open(&path)?;
-                Ok((content(&path, &mut file)?, None))
+                let (mut file, _) = self.open(&path)?;
+                Ok((self.content(&path, &mut file)?, None))
             }
             From::Command { argv, timeout } => {
-                Ok((without_newline(command::run(argv, *timeout, gone)?), None))
+                let value = command::run(argv, *timeout, gone).map_err(|trouble| {
+                    trouble.or_hint(format!(
+                        "run it as user {} without a terminal: it must print the secret alone, and end with 0",
+                        self.uid
+                    ))
+                })?;
+                Ok((without_newline(value), None))
             }
             From::Age { path, identity, timeout } => {
-                let (file, metadata) = open(path)?;
-                let (key, of_key) = open(identity)?;
+                let (file, metadata) = self.open(path)?;
+                let (key, of_key) = self.open(identity)?;
                 self.private(identity, &of_key, false)?;
                 drop((file, key));
                 let text = |path: &Path| path.to_string_lossy().into_owned();
                 let argv = ["age".to_owned(), "-d".to_owned(), "-i".to_owned(), text(identity), text(path)];
-                let value = command::run(&argv, *timeout, gone).map_err(|trouble| match trouble.hint {
-                    Some(_) => trouble,
-                    None => trouble.hint(format!(
+                let value = command::run(&argv, *timeout, gone).map_err(|trouble| {
+                    trouble.or_hint(format!(
                         "try `age -d -i {} {}`; a key with a passphrase cannot be used, nobody is there to type it",
                         text(identity),
                         text(path)
-                    )),
+                    ))
                 })?;
-                Ok((without_newline(value), date(&metadata)))
+                Ok((without_newline(value), Some(date(&metadata))))
             }
         }
+    }
+
+    fn failed(&self, path: &Path, error: &io::Error) -> Trouble {
+        let trouble = Trouble::new(format!("cannot read `{}`", path.display())).because(error.to_string());
+        trouble.hint(match error.kind() {
+            io::ErrorKind::NotFound => {
+                "put the secret there, or name the file that it is in in `from`".to_owned()
+            }
+            io::ErrorKind::Other => "name a file in `from`".to_owned(),
+            _ => format!(
+                "user {} must be able to read it, and to search the directories above: ls -ld '{}'",
+                self.uid,
+                path.display()
+            ),
+        })
+    }
+
+    fn open(&self, path: &Path) -> Result<(File, Metadata), Trouble> {
+        // Non-blocking, so that a FIFO in the file's place cannot hold the call up.
+        let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
+        let file = file.map_err(|error| self.failed(path, &error))?;
+        let metadata = file.metadata().map_err(|error| self.failed(path, &error))?;
+        if !metadata.is_file() {
+            return Err(self.failed(path, &io::Error::other("not a regular file")));
+        }
+        Ok((file, metadata))
+    }
+
+    fn content(&self, path: &Path, file: &mut File) -> Result<Wiped, Trouble> {
+        let mut value = Wiped::with_room(8 * 1024);
+        value.fill(file, LONGEST + 2).map_err(|error| self.failed(path, &error))?;
+        Ok(without_newline(value))
     }
 
     /// Refuses a file that others can read, unless they may, or change.
@@ -202,7 +241,10 @@ fn fault(value: &[u8], secret: &Secret, format: Option<bool>) -> Option<Trouble>
         }
     });
     let trouble = if value.is_empty() {
-        Trouble::new("it is empty")
+        Trouble::new("it is empty").hint(format!(
+            "put the secret into the {}, or give `from` the right source",
+            secret.from.describe()
+        ))
     } else if length < SHORTEST {
         Trouble::new(format!(
             "it has fewer than {SHORTEST} bytes, too few to be taken out of what a tool says"
@@ -213,6 +255,7 @@ fn fault(value: &[u8], secret: &Secret, format: Option<bool>) -> Option<Trouble>
             .hint("use one that was made at random")
     } else if length > LONGEST {
         Trouble::new(format!("it is longer than {LONGEST} bytes"))
+            .hint("look whether the right secret is there, alone; keep what is that long elsewhere, encrypted, and its key here")
     } else if matches!(secret.into, Place::Env(_)) && value.contains(&0) {
         Trouble::new("it holds a NUL, which no environment variable can")
             .hint("give it `into = { file = \"/tmp/…\" }`")
@@ -246,29 +289,9 @@ pub fn print_age(age: Duration) -> String {
     }
 }
 
-fn failed(path: &Path, error: &io::Error) -> Trouble {
-    Trouble::new(format!("cannot read `{}`", path.display())).because(error.to_string())
-}
-
-fn open(path: &Path) -> Result<(File, Metadata), Trouble> {
-    // Non-blocking, so that a FIFO in the file's place cannot hold the call up.
-    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK | libc::O_NOCTTY).open(path);
-    let file = file.map_err(|error| failed(path, &error))?;
-    let metadata = file.metadata().map_err(|error| failed(path, &error))?;
-    if !metadata.is_file() {
-        return Err(failed(path, &io::Error::other("not a regular file")));
-    }
-    Ok((file, metadata))
-}
-
-fn content(path: &Path, file: &mut File) -> Result<Wiped, Trouble> {
-    let mut value = Wiped::with_room(8 * 1024);
-    value.fill(file, LONGEST + 2).map_err(|error| failed(path, &error))?;
-    Ok(without_newline(value))
-}
-
-fn date(metadata: &Metadata) -> Option<u64> {
-    u64::try_from(metadata.mtime()).ok()
+/// One from before 1970 is as old as one of then: not of no age.
+fn date(metadata: &Metadata) -> u64 {
+    u64::try_from(metadata.mtime()).unwrap_or(0)
 }
 
 /// Without the newline that editors and programs put behind a text.

@@ -61,13 +61,14 @@ pub fn warn_age(secret: &Secret) -> Option<Duration> {
     secret.warn_age.or_else(|| secret.max_age.map(|most| most / 5 * 4))
 }
 
-/// The state of a secret of this age.
+/// The state of a secret of this age. One of which nothing tells the age may be of any, and is refused where that matters.
 #[must_use]
 pub fn of(secret: &Secret, age: Option<Duration>) -> State {
     match (age, secret.max_age) {
         (Some(age), Some(most)) if age > most => State::Overdue,
         (Some(age), Some(_)) if warn_age(secret).is_some_and(|warn| age > warn) => State::Due,
-        _ => State::Fresh,
+        (None, Some(_)) => State::Overdue,
+        (Some(_), Some(_)) | (_, None) => State::Fresh,
     }
 }
 
@@ -104,7 +105,8 @@ mod tests {
         ] {
             assert_eq!(of(&secret(max, warn), Some(age)), state, "{max:?} {warn:?} {age:?}");
         }
-        assert_eq!(of(&secret(Some(1), None), None), State::Fresh);
+        assert_eq!(of(&secret(Some(1), None), None), State::Overdue);
+        assert_eq!(of(&secret(None, None), None), State::Fresh);
     }
 
     #[test]

@@ -103,9 +103,12 @@ pub(super) async fn start(
     let fetched = secrets::fetch(session, method, ask.target.as_deref()).await;
     let mask = fetched.as_ref().ok().and_then(Option::as_ref).map(|fetched| Rc::clone(&fetched.mask));
     record_started(session, &call, policy, ask, granted, mask.as_deref())?;
-    let refused_with = |detail: String, secrets: Vec<SecretUse>, violations| {
+    let refused_with = |detail: String, unread: Vec<SecretUse>, violations| {
+        // It can quote an argument. Masked before it is counted what was masked.
+        let recorded = mask.as_ref().map_or_else(|| detail.clone(), |mask| mask.refusal(&detail));
+        let secrets = mask.as_ref().map_or(unread, |mask| mask.uses());
         let finished = Finished {
-            status: Status::Refused { detail: detail.clone() },
+            status: Status::Refused { detail: recorded },
             usage: Usage::default(),
             violations,
             receipt: None,
@@ -116,11 +119,10 @@ pub(super) async fn start(
         session.record(&call, policy, &finished);
         Refused { detail, blame: Blame::Host }
     };
-    let used = || mask.as_ref().map(|mask| mask.uses()).unwrap_or_default();
     if let Some((detail, violation)) = quarantine::refusal(&call, verdict) {
-        return Err(Refused { blame: Blame::Arguments, ..refused_with(detail, used(), vec![violation]) });
+        return Err(Refused { blame: Blame::Arguments, ..refused_with(detail, Vec::new(), vec![violation]) });
     }
-    let refused = |detail: String| refused_with(detail, used(), Vec::new());
+    let refused = |detail: String| refused_with(detail, Vec::new(), Vec::new());
     let fetched = fetched.map_err(|failed| refused_with(failed.detail, failed.uses, Vec::new()))?;
     let grant = grant.map_err(|reason| match reason {
         NoGrant::Host(detail) => refused(detail),

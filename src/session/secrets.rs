@@ -96,8 +96,10 @@ pub(super) async fn fetch(
     }
     let together: usize = values.iter().map(|(_, value)| value.len()).sum();
     if together > MOST_TOGETHER {
-        refusal =
-            Some(format!("the secrets of tool `{tool}` are longer than {MOST_TOGETHER} bytes together"));
+        refusal = Some(format!(
+            "the secrets of tool `{tool}` are longer than {MOST_TOGETHER} bytes together\n\
+             hint: take the tool out of `to` of those that it does not need"
+        ));
     }
     if let Some(detail) = refusal {
         return Err(NotFetched { detail, uses });
@@ -128,7 +130,11 @@ impl Fetched {
             Place::Env(name) => (HandedAs::Variable, name.as_str(), &**value),
             Place::File(path) => (HandedAs::File, path.as_str(), &**value),
         });
-        Handover::of(handed).ok_or_else(|| "the call's secrets are too long for one message".to_owned())
+        Handover::of(handed).ok_or_else(|| {
+            "the call's secrets are too long for one message\n\
+             hint: take the tool out of `to` of those that it does not need, or give them shorter paths in `into`"
+                .to_owned()
+        })
     }
 }
 
@@ -161,6 +167,17 @@ impl Mask {
     pub(super) fn text(&self, text: &mut String, place: &str) {
         let hits = self.replace(text);
         self.count(&hits, place);
+    }
+
+    /// Why the call is refused, as it may be recorded. A hint can repeat a piece of what was found, so it is left out then.
+    pub(super) fn refusal(&self, detail: &str) -> String {
+        let mut recorded = detail.to_owned();
+        let hits = self.replace(&mut recorded);
+        self.count(&hits, "parameters");
+        if !hits.is_empty() {
+            recorded.truncate(recorded.find("\nhint: ").unwrap_or(recorded.len()));
+        }
+        recorded
     }
 
     fn replace(&self, text: &mut String) -> Vec<Hit> {

@@ -76,12 +76,6 @@ impl Wiped {
         self.0.copy_within(count.., 0);
         self.truncate(length);
     }
-
-    /// The bytes as a vector, which nobody overwrites any more.
-    #[must_use]
-    pub fn into_inner(mut self) -> Vec<u8> {
-        std::mem::take(&mut self.0)
-    }
 }
 
 impl From<Vec<u8>> for Wiped {
@@ -138,7 +132,6 @@ mod tests {
         read.truncate(3);
         assert_eq!(&*read, b"cde");
         assert_eq!(format!("{read:?}"), "3 bytes that are not shown");
-        assert_eq!(read.into_inner(), b"cde");
     }
 
     #[test]

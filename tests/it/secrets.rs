@@ -134,6 +134,53 @@ fn a_check_that_finds_nothing_wrong_says_so_by_its_status() {
 }
 
 #[test]
+fn a_file_from_before_all_dates_is_overdue() {
+    let place = Place::new("ancient");
+    let path = place.file("file", SECRET);
+    place.configure(&[("one", format!("from = {{ file = {path:?} }}\nmax-age = \"3650d\""))]);
+    let file = fs::File::options().append(true).open(&path).unwrap();
+    file.set_modified(SystemTime::UNIX_EPOCH - Duration::from_secs(86_400)).unwrap();
+    let (code, seen) = place.check();
+    assert_eq!((code, &seen[0]["state"]), (Some(1), &json!("overdue")));
+    let hint = seen[0]["trouble"]["hint"].as_str().unwrap();
+    assert!(hint.starts_with("rotate it: "), "{hint}");
+}
+
+#[test]
+fn each_trouble_comes_with_a_way_on() {
+    let place = Place::new("troubles");
+    let (empty, long) = (place.file("empty", ""), place.file("long", &"0123456789".repeat(4000)));
+    let absent = place.0.join("absent");
+    let loops = place.0.join("loop");
+    std::os::unix::fs::symlink(&loops, &loops).unwrap();
+    let from = |text: String| format!("from = {{ {text} }}");
+    let file = |path: &Path| from(format!("file = {path:?}"));
+    place.configure(&[
+        ("a", file(&empty)),
+        ("b", file(&long)),
+        ("c", file(&absent)),
+        ("d", file(&place.0)),
+        ("e", file(&loops)),
+        ("f", from("command = [\"sh\", \"-c\", \"exit 3\"]".to_owned())),
+        ("g", from("command = [\"cat\", \"/dev/zero\"]".to_owned())),
+    ]);
+    let (_, seen) = place.check();
+    let uid = fs::metadata(&empty).map(|found| std::os::unix::fs::MetadataExt::uid(&found)).unwrap();
+    for (seen, wanted) in seen.iter().zip([
+        format!("put the secret into the file `{}`", empty.display()),
+        "look whether the right secret is there, alone".to_owned(),
+        "put the secret there, or name the file".to_owned(),
+        "name a file in `from`".to_owned(),
+        format!("user {uid} must be able to read it"),
+        format!("run it as user {uid} without a terminal"),
+        "let it print the secret alone".to_owned(),
+    ]) {
+        let hint = seen["trouble"]["hint"].as_str().unwrap_or_default();
+        assert!(hint.starts_with(&wanted), "{wanted}: {seen}");
+    }
+}
+
+#[test]
 fn what_a_command_says_of_its_failure_is_told_without_the_secret() {
     let place = Place::new("command");
     let run = |script: &str| format!("from = {{ command = [\"sh\", \"-c\", {script:?}], timeout = \"2s\" }}");

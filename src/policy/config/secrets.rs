@@ -6,7 +6,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use regex::bytes::{Regex, RegexBuilder};
@@ -215,12 +215,32 @@ impl Reader<'_, '_, '_> {
             self.file.mistake(&key.span(), &message, Some("add the day, as in `rotated = 2027-01-31`"));
         }
         for (server, tool) in &to {
+            if let Some((path, other)) = self.nested(server, tool, &into) {
+                let message = format!(
+                    "`{path}` and `{other}`, where two secrets of `{server}/{tool}` are, cannot both be files"
+                );
+                let hint = "give each a file that is in no other's place, as in `/tmp/NAME`";
+                self.file.mistake(&value.span(), &message, Some(hint));
+            }
             if !self.taken.insert((server.clone(), tool.clone(), into.clone())) {
                 let message = format!("another secret is `{}` of `{server}/{tool}` already", into.describe());
                 self.file.mistake(&value.span(), &message, None);
             }
         }
         Some(Secret { from, to, into, format, max_age, warn_age: warn_age.map(|(age, _)| age), rotated })
+    }
+
+    /// This file, and that of another secret of the tool, if one would have to be a directory for the other.
+    fn nested(&self, server: &str, tool: &str, into: &Place) -> Option<(String, String)> {
+        let Place::File(path) = into else { return None };
+        let beneath = |one: &str, other: &str| one != other && Path::new(one).starts_with(other);
+        let mut of_tool =
+            self.taken.iter().filter(|(of, its, _)| (of.as_str(), its.as_str()) == (server, tool));
+        let other = of_tool.find_map(|(.., place)| match place {
+            Place::File(other) if beneath(path, other) || beneath(other, path) => Some(other.clone()),
+            Place::File(_) | Place::Env(_) => None,
+        });
+        Some((path.clone(), other?))
     }
 
     fn from(&mut self, value: &Value<'_>) -> Option<From> {

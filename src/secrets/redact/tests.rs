@@ -96,22 +96,62 @@ fn every_form_is_replaced_wherever_it_stands() {
     }
 }
 
+/// Ways to write a character of base64.
+const WRITTEN: [fn(char) -> String; 6] = [
+    |character| character.to_string(),
+    |character| character.to_string().replace('/', r"\/"),
+    |character| format!(r"\u{:04x}", u32::from(character)),
+    |character| format!(r"\\u{:04x}", u32::from(character)),
+    |character| format!("%{:02X}", u32::from(character)),
+    |character| format!(r"\u0025{:02x}", u32::from(character)),
+];
+
 #[test]
 fn no_bit_of_the_secret_is_left_beside_a_replacement() {
-    // Two secrets that differ in their first and last bits only leave the same.
-    let left = |secret: &[u8], place: usize, behind: usize| {
+    // Two secrets that differ in their first and last bits only leave the same, however the text is written and broken.
+    let left = |secret: &[u8],
+                place: usize,
+                behind: usize,
+                (write, width, end): (fn(char) -> String, usize, &str)| {
         let bytes = [&b"AB"[..place], secret, &b"YZ"[..behind]].concat();
         let forms = Forms::new([("s", secret)]);
-        forms.once(encoded(&bytes, STANDARD, true).as_bytes()).unwrap()
+        let characters: Vec<char> = encoded(&bytes, STANDARD, true).chars().collect();
+        let lines: Vec<String> =
+            characters.chunks(width).map(|line| line.iter().copied().map(write).collect()).collect();
+        let text = lines.join(end);
+        let out = forms.once(text.as_bytes()).unwrap();
+        let line = forms.line(format!("[\"\\n{text}\"]").as_bytes(), &mut Vec::new());
+        let parsed = line.as_deref().map(serde_json::from_slice::<serde_json::Value>);
+        if !end.contains('\n') {
+            parsed.unwrap().unwrap();
+        }
+        (String::from_utf8(out).unwrap(), line.map(|line| String::from_utf8(line).unwrap()))
     };
     for place in 0..3 {
         for behind in 0..3 {
-            for (a, b) in [(0x21, 0x7e), (0x40, 0x3f), (0x55, 0x2a)] {
+            for (a, b) in [(0x21, 0x7e), (0x40, 0x3f), (0x55, 0x2a), (0xff, 0x00)] {
                 let (one, other) = (
                     [[a; 1].as_slice(), b"0123456789", &[a]].concat(),
                     [[b; 1].as_slice(), b"0123456789", &[b]].concat(),
                 );
-                assert_eq!(left(&one, place, behind), left(&other, place, behind), "{place} {behind}");
+                for write in WRITTEN {
+                    for (width, end) in [
+                        (99, ""),
+                        (1, "\n"),
+                        (2, r"\n"),
+                        (3, r"\r\n"),
+                        (4, "\r\n"),
+                        (5, r"\\n"),
+                        (7, r"\u000a"),
+                    ] {
+                        let how = (write, width, end);
+                        assert_eq!(
+                            left(&one, place, behind, how),
+                            left(&other, place, behind, how),
+                            "{place} {behind} {width} {end:?}"
+                        );
+                    }
+                }
             }
         }
     }
@@ -147,6 +187,17 @@ fn a_replacement_leaves_json() {
         (r#"{"a":123456789,"b":"123456789"}"#, r#"{"a":"[redacted:n]","b":"[redacted:n]"}"#),
         (r#"{"a":"x\nabcdefgh\"y","b":[123456789]}"#, r#"{"a":"x[redacted:t]\"y","b":["[redacted:n]"]}"#),
         (r#"{"\u0031234567\u00389":1}"#, r#"{"[redacted:n]":1}"#),
+        // In base64 behind two other bytes: the character before shares bits, and may stand in the line before.
+        (r#"{"a":"\tExMjM0NTY3ODk"}"#, r#"{"a":"\t[redacted:n]"}"#),
+        (r#"{"a":"x\n\tExMjM0NTY3ODk"}"#, r#"{"a":"x\n\t[redacted:n]"}"#),
+        (r#"{"a":"\u00e4xMjM0NTY3ODk"}"#, r#"{"a":"\u00e4[redacted:n]"}"#),
+        (r#"{"a":"\nxMjM0NTY3ODk"}"#, r#"{"a":"\n[redacted:n]"}"#),
+        (r#"{"a":"YWI\nxMjM0NTY3ODk"}"#, r#"{"a":"YW[redacted:n]"}"#),
+        (r#"{"a":"Y\/xMjM0NTY3ODk"}"#, r#"{"a":"Y[redacted:n]"}"#),
+        (r#"{"a":"Y\u0057\nxMjM0NTY3ODk"}"#, r#"{"a":"Y[redacted:n]"}"#),
+        (r#"{"a":"\\\u0057xMjM0NTY3ODk"}"#, r#"{"a":"\\[redacted:n]"}"#),
+        // A form that begins within an escape.
+        (r#"{"a":"x\u0123456789"}"#, r#"{"a":"x[redacted:n]"}"#),
     ] {
         let out = forms.line(line.as_bytes(), &mut Vec::new()).unwrap();
         assert_eq!(String::from_utf8_lossy(&out), wanted);
@@ -176,6 +227,8 @@ fn what_waits_is_read_again_seldom() {
     for byte in long.iter().take(long.len() - 1) {
         stream.push(&[*byte], false, &mut out, &mut hits);
     }
+    // Each time while there is little, and from then on when it has grown by an eighth.
+    assert!(stream.scans < SHORT + 50, "{}", stream.scans);
     assert!(out.is_empty() && hits.is_empty());
     stream.push(b"?", true, &mut out, &mut hits);
     assert_ne!(out.len(), 0);
@@ -184,8 +237,12 @@ fn what_waits_is_read_again_seldom() {
 /// A text with forms of secrets in it, and pieces of such.
 fn texts() -> impl Strategy<Value = Vec<u8>> {
     let known = all(SECRET).into_iter().chain(all(b"plain-token_0123")).map(|(_, text)| text);
-    let known: Vec<String> =
-        known.chain(["\\", "\"", "%", "%2", "\\u00", "\n", "A", "=", "/"].map(str::to_owned)).collect();
+    let known: Vec<String> = known
+        .chain(
+            ["\\", "\"", "%", "%2", "%2F", "\\u00", "\\u0041", "\n", "\\n", "\\\\n", "\\/", "A", "=", "/"]
+                .map(str::to_owned),
+        )
+        .collect();
     let piece = (prop::sample::select(known), 0_usize..60, any::<bool>()).prop_map(|(text, cut, whole)| {
         let bytes = text.into_bytes();
         if whole { bytes } else { bytes[..cut.min(bytes.len())].to_vec() }
@@ -193,7 +250,39 @@ fn texts() -> impl Strategy<Value = Vec<u8>> {
     prop::collection::vec(piece, 0..8).prop_map(|pieces| pieces.concat())
 }
 
+/// A line of JSON with forms of secrets in it, and what they can be beside.
+fn lines() -> impl Strategy<Value = String> {
+    let known = all(SECRET).into_iter().chain(all(b"plain-token_0123")).map(|(_, text)| text);
+    // As they are in a string, and as a string.
+    // Without the characters before, of which one shares bits with the secret.
+    let bare = [(b"a".as_slice(), 2), (b"ab", 3)].into_iter().flat_map(|(before, first)| {
+        [SECRET, b"plain-token_0123"].map(|secret| {
+            (Form::Base64, encoded(&[before, secret].concat(), STANDARD, true).split_off(first))
+        })
+    });
+    let known = known.chain(bare.cycle().take(60).map(|(_, text)| text)).flat_map(|text| {
+        let quoted = serde_json::to_string(&text).unwrap();
+        let plain = serde_json::from_str::<String>(&format!("\"{text}\"")).is_ok();
+        [quoted[1..quoted.len() - 1].to_owned()].into_iter().chain(plain.then_some(text))
+    });
+    let beside =
+        [r"\n", r"\r\n", r"\t", r"\u00e4", r"\u0051", r"\/", r"\\", r#"\""#, r"\\n", "%2F", "Q", " ", "="];
+    let known: Vec<String> =
+        known.chain(beside.iter().cycle().take(200).map(|text| (*text).to_owned())).collect();
+    prop::collection::vec(prop::sample::select(known), 0..8)
+        .prop_map(|pieces| format!("[\"{}\"]", pieces.concat()))
+}
+
 proptest! {
+    #[test]
+    fn a_line_of_json_stays_one(line in lines()) {
+        serde_json::from_str::<serde_json::Value>(&line).unwrap();
+        if let Some(out) = forms().line(line.as_bytes(), &mut Vec::new()) {
+            let text = String::from_utf8_lossy(&out);
+            prop_assert!(serde_json::from_slice::<serde_json::Value>(&out).is_ok(), "{line} became {text}");
+        }
+    }
+
     #[test]
     fn pieces_change_nothing(text in texts(), cuts in prop::collection::vec(0_usize..200, 0..12), json: bool) {
         let forms = forms();

@@ -224,7 +224,8 @@ fn what_cannot_be_used_is_refused_with_its_reason() {
     assert!(told.contains("cannot read") && told.contains("No such file"), "{told}");
     let command = "[secrets.one]\nfrom = { command = [\"sh\", \"-c\", \"echo no key >&2; exit 3\"] }\nto = [\"fixture/say\"]\ninto = { env = \"SECRET\" }\n";
     let (told, _) = refused(&scratch, &Setup { config: command.to_owned(), ..Setup::default() });
-    assert_eq!(told, "tool `say` cannot get secret `one`: `sh` failed: exit status: 3: it said: no key");
+    let first = "tool `say` cannot get secret `one`: `sh` failed: exit status: 3: it said: no key\nhint: run it as user ";
+    assert!(told.starts_with(first), "{told}");
     let slow = command.replace("] }", "], timeout = \"300ms\" }").replace("echo no key >&2", "sleep 60");
     let (told, _) = refused(&scratch, &Setup { config: slow, ..Setup::default() });
     assert!(told.contains("`sh` took longer than 300ms"), "{told}");
@@ -293,4 +294,30 @@ fn arguments_that_hold_a_secret_are_recorded_without_it() {
     assert!(parameters.contains("<[redacted:one]>"), "{parameters}");
     nothing_of_it(&parameters);
     assert_eq!(found(book.end_of("say"), "exact", "parameters"), 1);
+}
+
+#[test]
+fn a_refused_path_that_holds_a_secret_is_recorded_without_it() {
+    let scratch = Scratch::new();
+    let path = secret_file(&scratch, "one", SECRET);
+    let config = format!(
+        "[servers.fixture.tools.say]\ngrants = [{{ argument = \"/granted\", access = \"read\", within = [\"/srv\"] }}]\n\
+         [secrets.one]\nfrom = {{ file = {path:?} }}\nto = [\"fixture/say\"]\ninto = {{ env = \"SECRET\" }}\n"
+    );
+    let book = session_in(&scratch, &Setup { config, ..Setup::default() }, |mut client| async move {
+        client.start_call(1, "say", json!({"granted": format!("/etc/{SECRET}")})).await;
+        let (_, answer) = all_of(&mut client).await;
+        // Who named it may be told what was wrong with it.
+        assert!(text(&answer).contains("which lies outside of `/srv`"), "{answer}");
+        client
+    });
+    let record = book.end_of("say");
+    let detail = record["status"]["detail"].as_str().unwrap();
+    assert!(detail.contains("`/etc/[redacted:one]`, which lies outside of"), "{detail}");
+    // The hint names the directory above, which is a piece of it.
+    assert!(!detail.contains("s3cr3t"), "{detail}");
+    assert_eq!(found(record, "exact", "parameters"), 2, "{record}");
+    let log = fs::read_to_string(scratch.0.join("audit.jsonl")).unwrap();
+    nothing_of_it(&log);
+    assert!(!log.contains("s3cr3t"), "{log}");
 }

@@ -100,3 +100,22 @@ into = { env = "A" }
 "#;
     insta::assert_snapshot!(read(text).unwrap_err());
 }
+
+#[test]
+fn a_file_of_a_tool_is_no_directory_of_another() {
+    let two = |one: &str, other: &str, to: &str| {
+        read(&format!(
+            "[secrets.one]\nfrom = {{ env = \"ONE\" }}\nto = [\"git/push\"]\ninto = {{ file = \"{one}\" }}\n\
+             [secrets.two]\nfrom = {{ env = \"TWO\" }}\nto = [\"{to}\"]\ninto = {{ file = \"{other}\" }}\n"
+        ))
+    };
+    for (one, other) in [("/tmp/a", "/tmp/a/b"), ("/tmp/a/b/c", "/tmp/a")] {
+        let told = two(one, other, "git/push").unwrap_err().to_string();
+        let wanted =
+            format!("`{other}` and `{one}`, where two secrets of `git/push` are, cannot both be files");
+        assert!(told.contains(&wanted) && told.contains("hint: give each a file"), "{told}");
+        assert!(two(one, other, "git/pull").is_ok());
+    }
+    assert!(two("/tmp/a", "/tmp/ab", "git/push").is_ok() && two("/tmp/a/b", "/tmp/a/c", "git/push").is_ok());
+    assert!(two("/tmp/a", "/tmp/a", "git/push").unwrap_err().to_string().contains("already"));
+}
