@@ -193,7 +193,7 @@ pub fn of_policy(files: &Files, filesystem: &Filesystem, around: Around<'_>) -> 
         let optional = PathRule { optional: true, ..rule.clone() };
         // A link does not take a name out of what is denied.
         match look(files, &optional, READ, true, &[])? {
-            Some(seen) if !reserve::is_reserved(&seen.source) => view.hidden.push(seen),
+            Some(seen) if !reserve::is_vacant(&seen.source) => view.hidden.push(seen),
             // `optional` in a `deny`: only while the name exists.
             _ if !rule.optional => view.absent.push(rule.clone()),
             _ => {}
@@ -232,7 +232,7 @@ fn protect(files: &Files, filesystem: &Filesystem, name: Protected, view: &mut V
         return Err(Unusable { path, origin: rule.origin, errno: Errno(libc::ELOOP) });
     }
     match look(files, &rule, READ, true, &[])? {
-        Some(seen) if !reserve::is_reserved(&seen.source) => {
+        Some(seen) if !reserve::is_vacant(&seen.source) => {
             if view.hidden.iter().any(|hidden| seen.source.starts_with(&hidden.source)) {
                 return Ok(());
             }

@@ -140,7 +140,7 @@ fn remains(plan: &Plan) -> Vec<(PathBuf, u64)> {
                 directories.iter().map(|made| (made.parent.clone(), access::READ_FILE | access::REMOVE_DIR)),
             ),
             Step::ReserveName { path, .. } => {
-                let there = path.ancestors().find(|path| path.is_dir() && !reserve::is_reserved(path));
+                let there = path.ancestors().find(|path| path.is_dir() && !reserve::is_vacant(path));
                 let rights = access::READ_FILE | access::REMOVE_DIR | access::REMOVE_FILE;
                 places.extend(there.map(|path| (path.to_owned(), rights)));
             }
@@ -221,7 +221,7 @@ mod tests {
         }
         let left = denied.join("left");
         fs::DirBuilder::new().mode(0o1700).create(&left).unwrap();
-        assert!(reserve::is_reserved(&left));
+        assert!(reserve::is_vacant(&left));
         fs::write(parent.join("cell/counter"), "1").unwrap();
         let made = CgroupDirectory { parent: parent.clone(), controllers: vec![], settings: vec![] };
         let steps = vec![

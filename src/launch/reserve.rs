@@ -51,14 +51,18 @@ fn is_marked(metadata: &Metadata) -> bool {
     }
 }
 
-/// Is this one of the directories and files that hold a name's place, with nothing of others in it?
+/// Is there nothing of others: one of the directories and files that hold a name's place, or nothing any more? Whoever holds
+/// the place may leave it at any moment.
 #[must_use]
-pub fn is_reserved(path: &Path) -> bool {
-    let ours = |entry: std::io::Result<fs::DirEntry>| entry.is_ok_and(|entry| is_reserved(&entry.path()));
-    fs::symlink_metadata(path).is_ok_and(|found| {
-        is_marked(&found)
-            && (found.is_file() || fs::read_dir(path).is_ok_and(|mut entries| entries.all(ours)))
-    })
+pub fn is_vacant(path: &Path) -> bool {
+    let ours = |entry: std::io::Result<fs::DirEntry>| entry.is_ok_and(|entry| is_vacant(&entry.path()));
+    let gone = |error: &std::io::Error| error.kind() == ErrorKind::NotFound;
+    match fs::symlink_metadata(path) {
+        Err(error) => gone(&error),
+        Ok(found) if !is_marked(&found) => false,
+        Ok(found) if found.is_file() => true,
+        Ok(_) => fs::read_dir(path).map_or_else(|error| gone(&error), |mut entries| entries.all(ours)),
+    }
 }
 
 /// Removes what a killed launcher left of these; what another cell still uses stays.
@@ -189,12 +193,31 @@ mod tests {
         killed.add(&path, None).unwrap();
         // The kernel closes what a killed process had open, and nobody removes what it made.
         killed.0.clear();
-        assert!(is_reserved(&path) && is_reserved(&top.join("a")));
+        assert!(is_vacant(&path) && is_vacant(&top.join("a")));
         let mut next = Reserved::default();
         next.add(&path, None).unwrap();
         // A child of another test may have a copy of the lock until its exec, so who removes them is not asked here.
         assert_eq!(next.paths(), [top.join("a"), path]);
         drop(next);
+        fs::remove_dir_all(top).unwrap();
+    }
+
+    #[test]
+    fn a_place_that_is_left_meanwhile_is_vacant_too() {
+        let top = directory("meanwhile");
+        let path = top.join("a");
+        std::thread::scope(|scope| {
+            let cells = scope.spawn(|| {
+                for _ in 0..2000 {
+                    Reserved::default().add(&path.join("b"), None).unwrap();
+                }
+            });
+            while !cells.is_finished() {
+                assert!(is_vacant(&path));
+            }
+        });
+        fs::create_dir(&path).unwrap();
+        assert!(!is_vacant(&path), "of others");
         fs::remove_dir_all(top).unwrap();
     }
 
