@@ -6,10 +6,12 @@
 
 use std::ffi::CStr;
 use std::fs::File;
-use std::io;
+use std::io::{self, Write as _};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd};
+use std::time::Duration;
 
 use super::attack::{self, End, in_child};
+use super::descriptor::{self, Interest};
 use super::filter::{self, Instruction};
 use super::{Errno, Result, check, check_fd, process, socket};
 
@@ -293,18 +295,28 @@ pub fn pass_descriptor() -> Result<()> {
 /// Stops the caller. A child lets it go on after what `wait` takes.
 ///
 /// # Errors
-/// The errno of fork or waitpid.
+/// The errno of pipe, fork or waitpid.
 pub fn stop_itself(wait: impl FnOnce()) -> Result<End> {
     let itself = process::pid().cast_signed();
-    let stop = move || {
+    let (reader, writer) = io::pipe()?;
+    let let_go_on = || {
         // The child must not be stopped with its parent.
         wait();
-        // SAFETY: kill takes integers only.
-        check(unsafe { libc::kill(itself, libc::SIGCONT) }.into()).map(drop)
+        // A signal that comes before the stop is lost, so it is sent until the parent says that it goes on.
+        loop {
+            // SAFETY: kill takes integers only.
+            check(unsafe { libc::kill(itself, libc::SIGCONT) }.into())?;
+            let mut said = [Interest { fd: Some(reader.as_fd()), events: libc::POLLIN, ready: 0 }];
+            if descriptor::poll(&mut said, Some(Duration::from_millis(10)))? {
+                return Ok(());
+            }
+        }
     };
-    attack::beside(stop, || {
+    attack::beside(let_go_on, || {
         // SAFETY: raise takes an integer.
         unsafe { libc::raise(libc::SIGSTOP) };
+        // There is a reader, and room for a byte.
+        let _told = (&writer).write(b"!");
     })
 }
 
