@@ -10,7 +10,7 @@ pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
 /// Lets time go by.
 #[expect(
     clippy::disallowed_methods,
-    reason = "what a session does between calls sends no event to its client"
+    reason = "what the kernel, or a session, does between two turns sends no event to its client"
 )]
 pub(crate) fn rest(time: Duration) {
     std::thread::sleep(time);

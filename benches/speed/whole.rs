@@ -36,6 +36,10 @@ const BWRAP: [&str; 24] = [
     "/bin/true",
 ];
 
+/// The kernel goes on to take down the namespaces of what has ended. The next one begins when that is over, so that it does not
+/// pay for the one before it.
+const BETWEEN: Duration = Duration::from_millis(3);
+
 /// Runs a program to its end.
 pub(crate) fn run(command: &mut Command) -> Result<Duration> {
     let start = Instant::now();
@@ -45,8 +49,12 @@ pub(crate) fn run(command: &mut Command) -> Result<Duration> {
 }
 
 pub(crate) fn rows(toolcell: &Path, files: &Path, root: bool, rounds: usize) -> Result<Vec<Row>> {
-    let mut ours = || run(Command::new(toolcell).args(["exec", "--", "/bin/true"]));
-    let mut bwrap = || run(Command::new("bwrap").args(BWRAP));
+    let after_a_rest = |command: &mut Command| {
+        measure::rest(BETWEEN);
+        run(command)
+    };
+    let mut ours = || after_a_rest(Command::new(toolcell).args(["exec", "--", "/bin/true"]));
+    let mut bwrap = || after_a_rest(Command::new("bwrap").args(BWRAP));
     let [ours_times, bwrap_times] = turns(rounds, [&mut ours, &mut bwrap])?;
     let what = "toolcell exec -- /bin/true against bwrap";
     let mut rows = vec![measure::ratio(what, &ours_times, &bwrap_times, Some(1.0))];
@@ -55,7 +63,7 @@ pub(crate) fn rows(toolcell: &Path, files: &Path, root: bool, rounds: usize) -> 
         let mut runc = || {
             number += 1;
             let name = format!("toolcell-bench-{}-{number}", std::process::id());
-            run(Command::new("runc").arg("run").arg("--bundle").arg(files.join("bundle")).arg(name))
+            after_a_rest(Command::new("runc").arg("run").arg("--bundle").arg(files.join("bundle")).arg(name))
         };
         let [ours_times, runc_times] = turns(rounds.div_ceil(10), [&mut ours, &mut runc])?;
         rows.push(measure::ratio("the same against a container of runc", &ours_times, &runc_times, None));

@@ -3,7 +3,7 @@
 //!
 //! ```text
 //! caller:  begin ── reads profile, program and host ── makes the plan ──► order: plan, pipes ──► as after any clone
-//! init:      └─ other processor ── namespaces ── prelude ─── waits ◄─────────┘ ── every later step
+//! init:      └─ on another processor: namespaces ── prelude ── waits ◄─────────┘ ── every later step
 //! ```
 //!
 //! The clone itself makes only the namespaces that a process cannot enter by itself, or must be in to make the others
@@ -53,22 +53,16 @@ impl Early {
         let flags = bits(namespaces);
         let launcher = own_pidfd().ok()?;
         let (channel, inner) = socket::pair().ok()?;
-        let processors = Processors::allowed().ok();
         match process::clone3(flags & by_clone(), None).ok()? {
             Cloned::Child => {
                 // Only the caller's own, so that init reads the end when the caller lets go of it.
                 drop(channel);
-                init::wait_for_plan(
-                    Prepared::unplanned(beginning, launcher),
-                    inner,
-                    processors,
-                    flags & !by_clone(),
-                )
+                init::wait_for_plan(Prepared::unplanned(beginning, launcher), inner, flags & !by_clone())
             }
             Cloned::Parent(pid, pidfd) => {
                 // The kernel starts a new process where its parent runs, and may leave it waiting there for as long as
-                // the parent has work; this lets it move on.
-                std::thread::yield_now();
+                // the parent has work. Where the other processor is busy, it may fetch it back when the parent waits.
+                let _here_then = Processors::allowed().and_then(|all| all.send_away(pid)).is_err();
                 Some(Self { steps, init: Some((pid, pidfd, channel)) })
             }
         }
@@ -111,12 +105,8 @@ fn by_clone() -> u64 {
     bits(&[Namespace::User, Namespace::Pid, Namespace::Time])
 }
 
-/// Init's side, first of all: goes to another processor than the caller's, if there is one, and makes the other
-/// namespaces.
-pub(super) fn settle(processors: Option<Processors>, namespaces: u64) -> Result<()> {
-    if let Some(others) = processors.and_then(Processors::others) {
-        let _here_then = others.confine().is_err();
-    }
+/// Init's side, first of all: makes the other namespaces.
+pub(super) fn settle(namespaces: u64) -> Result<()> {
     let flags = libc::c_int::try_from(namespaces).map_err(|_none_so_high| Errno(libc::EINVAL))?;
     process::unshare(flags)
 }

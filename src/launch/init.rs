@@ -29,7 +29,6 @@ use crate::outcome::Receipt;
 use crate::plan::step::{self, Observe, Step};
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::process::{self, Exit};
-use crate::sys::scheduler::Processors;
 use crate::sys::{Errno, filter, own_text, socket};
 
 /// Descriptor numbers of init after `CloseDescriptors`; the payload inherits 0 to 2 only.
@@ -128,22 +127,15 @@ pub(super) fn main(
 }
 
 /// Never returns, like [`main`]: runs what there is of the plan, then waits for the whole of it.
-pub(super) fn wait_for_plan(
-    mut ground: Prepared,
-    channel: OwnedFd,
-    processors: Option<Processors>,
-    namespaces: u64,
-) -> ! {
+pub(super) fn wait_for_plan(mut ground: Prepared, channel: OwnedFd, namespaces: u64) -> ! {
     let _guard = ExitOnUnwind;
     let mut state = State::new(&ground, "", channel);
-    let settled = early::settle(processors, namespaces)
-        .map_err(|errno| LaunchError::new("clone", "new namespaces", errno));
+    let settled =
+        early::settle(namespaces).map_err(|errno| LaunchError::new("clone", "new namespaces", errno));
     if let Err(error) = settled.and_then(|()| begin(&mut state)).and_then(|()| run_from(1, &mut state)) {
         report(&state.channel, &Report::Failed(error), None);
         process::exit_now(1);
     }
-    // It was made on another processor than the caller's, which is of no use to the payload.
-    let _as_it_is = processors.is_some_and(|allowed| allowed.confine().is_err());
     let State { channel, proc, root, .. } = state;
     let done = ground.plan.steps.len();
     let received = early::receive(&channel).map_err(|errno| LaunchError::new("clone", "plan", errno));

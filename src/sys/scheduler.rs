@@ -1,6 +1,6 @@
-//! Which processors this thread may run on (`sched_setaffinity(2)`).
+//! Which processors a thread may run on (`sched_setaffinity(2)`).
 //!
-//! Neighbours: `launch::early`. Never: changes another process.
+//! Neighbours: `launch::early`. Never: changes a process that is not the caller's child.
 
 use super::{Result, check};
 
@@ -29,25 +29,27 @@ impl Processors {
         Ok(Self(set))
     }
 
-    /// The same without the one that this thread runs on; `None` if that leaves none.
-    #[must_use]
-    pub fn others(mut self) -> Option<Self> {
-        // SAFETY: sched_getcpu takes nothing.
-        let here = usize::try_from(unsafe { libc::sched_getcpu() }).ok().filter(|here| *here < 1024)?;
-        // SAFETY: `here` is within the set's 1024 bits.
-        unsafe { libc::CPU_CLR(here, &mut self.0) };
-        // SAFETY: CPU_COUNT only reads the set.
-        let left = unsafe { libc::CPU_COUNT(&self.0) };
-        (left > 0).then_some(self)
-    }
-
-    /// Makes this thread run on these only; it has moved when this returns.
+    /// Moves a thread that has not run yet to another of these than the caller's, if there is one; from then on it may run
+    /// on all of these.
     ///
     /// # Errors
     /// The kernel's errno.
-    pub fn confine(&self) -> Result<()> {
-        // SAFETY: the set is live and as large as said; 0 is the calling thread.
-        let answer = unsafe { libc::sched_setaffinity(0, size_of::<libc::cpu_set_t>(), &raw const self.0) };
-        check(libc::c_long::from(answer)).map(drop)
+    pub fn send_away(&self, thread: libc::pid_t) -> Result<()> {
+        let mut others = *self;
+        // SAFETY: sched_getcpu takes nothing.
+        let here = usize::try_from(unsafe { libc::sched_getcpu() }).ok().filter(|here| *here < 1024);
+        let Some(here) = here else { return Ok(()) };
+        // SAFETY: `here` is within the set's 1024 bits.
+        unsafe { libc::CPU_CLR(here, &mut others.0) };
+        // SAFETY: CPU_COUNT only reads the set.
+        if unsafe { libc::CPU_COUNT(&others.0) } == 0 {
+            return Ok(());
+        }
+        for set in [&others.0, &self.0] {
+            // SAFETY: the set is live and as large as said.
+            let answer = unsafe { libc::sched_setaffinity(thread, size_of::<libc::cpu_set_t>(), set) };
+            check(libc::c_long::from(answer))?;
+        }
+        Ok(())
     }
 }
