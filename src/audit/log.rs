@@ -249,7 +249,7 @@ impl Log {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
         let deadline = Instant::now() + patience;
         loop {
-            wait_for(&self.path, || inner.file.try_lock(), deadline)?;
+            wait(&self.path, || inner.file.try_lock(), deadline)?;
             let moved = rotate::is_elsewhere(&self.path, &inner.file) || inner.is_bare();
             if !moved && !inner.is_due(self.bounds) {
                 break;
@@ -268,11 +268,7 @@ impl Log {
                 return Err(LogError::Busy(self.path.clone()));
             }
         }
-        let done = work(&mut inner);
-        let unlocked = self.unlock(&inner);
-        let done = done.map_err(|source| LogError::Write { path: self.path.clone(), source })?;
-        unlocked?;
-        Ok(done)
+        self.work(&mut inner, work)
     }
 
     /// Does something with the file that is open, under its lock.
@@ -282,9 +278,18 @@ impl Log {
         work: impl FnOnce(&mut Inner) -> io::Result<T>,
     ) -> Result<T, LogError> {
         let mut inner = self.inner.lock().unwrap_or_else(PoisonError::into_inner);
-        wait_for(&self.path, || inner.file.try_lock(), Instant::now() + patience)?;
-        let done = work(&mut inner);
-        let unlocked = self.unlock(&inner);
+        wait(&self.path, || inner.file.try_lock(), Instant::now() + patience)?;
+        self.work(&mut inner, work)
+    }
+
+    /// Does something with a file that is locked, and gives up its lock.
+    fn work<T>(
+        &self,
+        inner: &mut Inner,
+        work: impl FnOnce(&mut Inner) -> io::Result<T>,
+    ) -> Result<T, LogError> {
+        let done = work(inner);
+        let unlocked = self.unlock(inner);
         let done = done.map_err(|source| LogError::Write { path: self.path.clone(), source })?;
         unlocked?;
         Ok(done)
@@ -304,23 +309,30 @@ impl Log {
 
 /// Waits for a lock with a deadline. flock(2) has none, and tells nobody when a lock comes free, so this looks again and
 /// again.
-pub(super) fn wait_for(
+///
+/// # Errors
+/// `WouldBlock` when somebody else kept it until then; the kernel's otherwise.
+pub fn wait_for(lock: impl Fn() -> Result<(), TryLockError>, deadline: Instant) -> Result<(), TryLockError> {
+    loop {
+        match lock() {
+            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
+                std::thread::park_timeout(Duration::from_micros(200));
+            }
+            done => return done,
+        }
+    }
+}
+
+/// The same for a file of the log.
+pub(super) fn wait(
     path: &Path,
     lock: impl Fn() -> Result<(), TryLockError>,
     deadline: Instant,
 ) -> Result<(), LogError> {
-    loop {
-        match lock() {
-            Ok(()) => return Ok(()),
-            Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                std::thread::park_timeout(Duration::from_micros(200));
-            }
-            Err(TryLockError::WouldBlock) => return Err(LogError::Busy(path.to_owned())),
-            Err(TryLockError::Error(source)) => {
-                return Err(LogError::Lock { path: path.to_owned(), source });
-            }
-        }
-    }
+    wait_for(lock, deadline).map_err(|error| match error {
+        TryLockError::WouldBlock => LogError::Busy(path.to_owned()),
+        TryLockError::Error(source) => LogError::Lock { path: path.to_owned(), source },
+    })
 }
 
 impl Inner {

@@ -31,7 +31,7 @@ pub use file::{
 pub use guarded::{ALERT_SCHEMA, Alert, Alerted, Hook, Quarantined, Rule};
 pub use key::{Key, KeyError, Public};
 pub use line::to_line;
-pub use log::{Log, LogError};
+pub use log::{Log, LogError, wait_for};
 pub use parameters::Parameters;
 pub use record::{Continued, Ended, Finished, SCHEMA, Started, Torn};
 pub use rotate::{Bounds, earlier, is_elsewhere, open_all};

@@ -15,7 +15,7 @@ use serde::Deserialize;
 
 use super::chain::{Link, sealed};
 use super::file::{FileError, open_private, open_to_read};
-use super::log::{LogError, PATIENCE, wait_for};
+use super::log::{LogError, PATIENCE, wait};
 use super::stamp::rfc3339;
 use super::tail;
 
@@ -59,7 +59,7 @@ pub fn earlier(log: &Path) -> io::Result<Vec<PathBuf>> {
 /// for; nobody begins to any more.
 pub(super) fn end_of(path: &Path) -> io::Result<Option<Link>> {
     let file = File::open(path)?;
-    wait_for(path, || file.try_lock_shared(), Instant::now() + PATIENCE).map_err(io::Error::other)?;
+    wait(path, || file.try_lock_shared(), Instant::now() + PATIENCE).map_err(io::Error::other)?;
     Ok(tail::find(&file, file.metadata()?.len())?.link)
 }
 
@@ -123,7 +123,7 @@ impl io::Read for Whole<'_> {
 pub(super) fn turn(log: &Path, owner: u32, bounds: Bounds) -> Result<bool, LogError> {
     let failed = |source| LogError::Write { path: log.to_owned(), source };
     let file = open_private(log, owner, true)?;
-    wait_for(log, || file.try_lock(), Instant::now() + PATIENCE)?;
+    wait(log, || file.try_lock(), Instant::now() + PATIENCE)?;
     if is_elsewhere(log, &file) {
         // Somebody else was first.
         return Ok(true);

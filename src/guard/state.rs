@@ -9,7 +9,6 @@
 use std::collections::BTreeMap;
 use std::fs::{self, File, TryLockError};
 use std::io::{self, Read as _, Write as _};
-use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -17,7 +16,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 pub use super::rules::Tool;
-use crate::audit::{FileError, make_directory_for, open_private};
+use crate::audit::{FileError, make_directory_for, open_private, wait_for};
 use crate::policy::tokens::to_hex;
 
 /// The name and version of the form.
@@ -64,7 +63,12 @@ impl StateError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::File(error) => error.hint(),
-            Self::Io { .. } => None,
+            Self::Io { path, source } if source.kind() == io::ErrorKind::StorageFull => {
+                Some(format!("make room: df {}", quoted(&path.to_string_lossy())))
+            }
+            Self::Io { path, .. } => {
+                Some(format!("see whose it is, and who may write there: ls -ld {}", quoted(&path.to_string_lossy())))
+            }
             Self::Busy(path) => Some(format!("find it with: fuser -v '{}'", path.display())),
             Self::Damaged { path, .. } => {
                 let path = path.display();
@@ -168,18 +172,10 @@ impl Store {
         let lock = path.with_extension("lock");
         make_directory_for(&lock)?;
         let file = open_private(&lock, self.owner, false)?;
-        let deadline = Instant::now() + PATIENCE;
-        loop {
-            match file.try_lock() {
-                Ok(()) => break,
-                // flock(2) tells nobody when a lock comes free.
-                Err(TryLockError::WouldBlock) if Instant::now() < deadline => {
-                    std::thread::park_timeout(Duration::from_micros(200));
-                }
-                Err(TryLockError::WouldBlock) => return Err(StateError::Busy(lock)),
-                Err(TryLockError::Error(source)) => return Err(StateError::Io { path: lock, source }),
-            }
-        }
+        wait_for(|| file.try_lock(), Instant::now() + PATIENCE).map_err(|error| match error {
+            TryLockError::WouldBlock => StateError::Busy(lock),
+            TryLockError::Error(source) => StateError::Io { path: lock, source },
+        })?;
         let state = read(&path, self.owner)?;
         Ok(Held { path, owner: self.owner, _lock: file, state })
     }
@@ -206,10 +202,10 @@ impl Held {
 
 fn read(path: &Path, owner: u32) -> Result<State, StateError> {
     let failed = |source| StateError::Io { path: path.to_owned(), source };
-    match fs::symlink_metadata(path) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => return Ok(State::default()),
-        found => found.map_err(failed)?.size(),
-    };
+    // Opening it would make it.
+    if let Err(error) = fs::symlink_metadata(path) {
+        return if error.kind() == io::ErrorKind::NotFound { Ok(State::default()) } else { Err(failed(error)) };
+    }
     let mut text = Vec::new();
     open_private(path, owner, false)?.take(LARGEST).read_to_end(&mut text).map_err(failed)?;
     let damaged = |source: Box<dyn std::error::Error + Send + Sync>| StateError::Damaged {
