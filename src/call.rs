@@ -27,6 +27,14 @@ pub struct Call {
     pub trace: Option<Trace>,
 }
 
+impl Call {
+    /// The tool that is called, if it is one.
+    #[must_use]
+    pub fn tool(&self) -> Option<&str> {
+        self.target.as_deref().filter(|_| self.method == "tools/call")
+    }
+}
+
 /// The W3C trace context of a request (Trace Context, level 1), in the form in which it came.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Trace {

@@ -98,6 +98,16 @@ pub fn start_of(text: &str, most: usize) -> &str {
     text.get(..text.floor_char_boundary(most)).unwrap_or(text)
 }
 
+/// The text as one word of a shell, which takes it as it is.
+#[must_use]
+pub fn quoted(text: &str) -> Cow<'_, str> {
+    let plain = |character: char| character.is_ascii_alphanumeric() || "/._-+,@:".contains(character);
+    if !text.is_empty() && text.chars().all(plain) {
+        return Cow::Borrowed(text);
+    }
+    Cow::Owned(format!("'{}'", text.replace('\'', r"'\''")))
+}
+
 fn escape_but<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {
     let shown_as_is = |character: char| !is_dangerous(character) || kept.contains(&character);
     if text.chars().all(shown_as_is) {
@@ -132,6 +142,16 @@ mod tests {
     fn harmless_text_is_left_as_it_is() {
         let text = "naïve ☂ 漢字 \"quoted\" C:\\x";
         assert!(matches!(escape(text), Cow::Borrowed(same) if same == text));
+    }
+
+    #[test]
+    fn a_shell_takes_a_quoted_text_as_one_word() {
+        assert_eq!(quoted("/a/b-c.d"), "/a/b-c.d");
+        for text in ["", "a b", "it's", "$(x)", "`x`", "~", "a;b\n\"c\\", "''", "*", "#", "é"] {
+            let script = format!("set -- {}; printf '%s|%s' $# \"$1\"", quoted(text));
+            let told = std::process::Command::new("/bin/sh").args(["-c", &script]).output().unwrap();
+            assert_eq!(String::from_utf8(told.stdout).unwrap(), format!("1|{text}"));
+        }
     }
 
     #[test]

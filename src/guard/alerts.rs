@@ -170,9 +170,10 @@ mod tests {
     }
 
     proptest! {
-        /// Every alert is told or counted in one that is, and in no time of `every` more than `most` come at once.
+        /// Every alert is told or counted in one that is, and in no time of `every`, wherever it begins, more than twice
+        /// `most` come at once.
         #[test]
-        fn none_is_lost(offers in proptest::collection::vec((0_u64..3, 0_u8..3, 0_u64..40), 0..200)) {
+        fn none_is_lost(offers in proptest::collection::vec((0_u64..40, 0_u8..9, 0_u64..40), 0..200)) {
             let (start, mut bounded, mut passed) = (Instant::now(), Bounded::new(Duration::from_secs(30), 2), 0);
             let (mut offered, mut told, mut at_once) = (0, 0, Vec::new());
             for (later, tool, attempted) in offers {
@@ -188,7 +189,7 @@ mod tests {
             told += bounded.rest().iter().map(|rest| rest.alert.count).sum::<u64>();
             prop_assert_eq!(told, offered);
             for window in at_once.windows(5) {
-                prop_assert!(window[8] - window[0] >= 30);
+                prop_assert!(window[4] - window[0] >= 30);
             }
         }
     }

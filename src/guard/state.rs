@@ -18,6 +18,7 @@ use sha2::{Digest as _, Sha256};
 pub use super::rules::Tool;
 use crate::audit::{FileError, make_directory_for, open_private, wait_for};
 use crate::policy::tokens::to_hex;
+use crate::text::quoted;
 
 /// The name and version of the form.
 const SCHEMA: &str = "toolcell.guard/1";
