@@ -50,6 +50,7 @@ impl KeyError {
 }
 
 /// The key pair.
+#[derive(Clone)]
 pub struct Key(KeyPair);
 
 impl std::fmt::Debug for Key {

@@ -31,6 +31,9 @@ const LOOK: Duration = Duration::from_secs(60);
 /// How many bytes later a rotation that failed is tried again.
 const POSTPONED: u64 = 1024 * 1024;
 
+/// What a log goes on behind whose file was removed.
+const REMOVED: &str = "";
+
 /// More bytes than the line of a checkpoint has.
 const KEPT: usize = 4096;
 
@@ -117,6 +120,8 @@ struct Inner {
     owed: Vec<Vec<u8>>,
     /// It was not the first one, and nothing was written to it here.
     turned: bool,
+    /// The one before was removed, and nothing was at its path: what is written next says so first.
+    removed: bool,
     /// When it was looked whether the file is old.
     looked: Instant,
     /// How long it was when it could not be rotated.
@@ -255,8 +260,9 @@ impl Log {
                 break;
             }
             self.unlock(&inner)?;
+            let removed = rotate::is_removed(&self.path, &inner.file);
             match self.current() {
-                Ok(file) => inner.turn(file),
+                Ok(file) => inner.turn(file, removed),
                 // It can still be written to, and rotated later.
                 Err(_later) if !moved => {
                     inner.looked = Instant::now();
@@ -346,23 +352,27 @@ impl Inner {
             length: None,
             owed: Vec::new(),
             turned: false,
+            removed: false,
             looked: Instant::now(),
             postponed: None,
         }
     }
 
     /// Goes on in another file, whose beginning says where.
-    fn turn(&mut self, file: File) {
+    fn turn(&mut self, file: File, removed: bool) {
+        // Asked for a second time and still without a beginning, it has none.
+        let place = |file: &File| file.metadata().map(rotate::place).ok();
+        self.turned = place(&file) != place(&self.file);
+        self.removed |= removed;
         self.before.push(std::mem::replace(&mut self.file, Arc::new(file)));
         self.length = None;
-        self.turned = true;
         self.looked = Instant::now();
         self.postponed = None;
     }
 
     /// It was rotated again since it was opened, and nobody has said yet where this file goes on from.
     fn is_bare(&self) -> bool {
-        self.turned && self.file.metadata().is_ok_and(|metadata| metadata.len() == 0)
+        self.turned && !self.removed && self.file.metadata().is_ok_and(|metadata| metadata.len() == 0)
     }
 
     /// Whether it is time for a new file. Its age is looked at now and then only.
@@ -437,6 +447,10 @@ impl Inner {
             let record = to_line(&Torn::new(covered, &digest, SystemTime::now()))?;
             link = add(&mut bytes, link, record)?;
         }
+        if self.removed {
+            let record = to_line(&Continued::new(REMOVED, &link, SystemTime::now()))?;
+            link = add(&mut bytes, link, record)?;
+        }
         for owed in &self.owed {
             link = add(&mut bytes, link, owed.clone())?;
         }
@@ -451,6 +465,7 @@ impl Inner {
             return Err(error);
         }
         self.owed.clear();
+        self.removed = false;
         self.link = link;
         self.turned = false;
         self.length = Some(length + u64::try_from(bytes.len()).map_err(io::Error::other)?);

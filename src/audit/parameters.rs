@@ -16,7 +16,7 @@ const WHOLE_MOST: usize = 64 * 1024;
 const DEPTH_MOST: usize = 48;
 
 /// What stands in place of a redacted value.
-pub(super) const REDACTED: &str = "[redacted]";
+pub const REDACTED: &str = "[redacted]";
 
 /// The parameters in a record, and how they differ from those of the call.
 #[derive(Debug, Clone, Serialize, Deserialize)]

@@ -131,7 +131,7 @@ pub struct Continued {
     pub event: String,
     /// When, in UTC by RFC 3339.
     pub time: String,
-    /// The name of the earlier file.
+    /// The name of the earlier file; empty where the log itself was removed.
     pub previous: String,
     /// How many records there are before this one.
     pub count: u64,
@@ -232,19 +232,25 @@ impl Finished {
 }
 
 fn bounded_call(call: &Call, redact: &[String]) -> Call {
-    let Call { id, server, method, target, profile, who, identity, trace } = call;
-    let hidden = target_is_redacted(method, redact);
+    let Call { id, server, method, target: _, profile, who, identity, trace } = call;
     Call {
         id: bounded(id),
         server: bounded(server),
         method: bounded(method),
-        target: target.as_deref().map(|target| if hidden { REDACTED.to_owned() } else { bounded(target) }),
+        target: target_in_record(call, redact),
         profile: bounded(profile),
         who: bounded(who),
         identity: identity.as_deref().map(bounded),
         // It has a bound, and no text of anybody's.
         trace: trace.clone(),
     }
+}
+
+/// The name or address that a call is for, as its records have it.
+#[must_use]
+pub fn target_in_record(call: &Call, redact: &[String]) -> Option<String> {
+    let hidden = target_is_redacted(&call.method, redact);
+    call.target.as_deref().map(|target| if hidden { REDACTED.to_owned() } else { bounded(target) })
 }
 
 /// The target is a copy of one of the parameters, so a pointer to that one hides both. A pointer to all of them

@@ -63,21 +63,31 @@ pub(super) fn end_of(path: &Path) -> io::Result<Option<Link>> {
     Ok(tail::find(&file, file.metadata()?.len())?.link)
 }
 
-/// Whether a file is the log no more: another one is at its path, or nothing at the moment, and it is an earlier one. One that
-/// somebody else moved away is followed.
+/// Whether a file is the log no more: another one is at its path, or nothing at the moment, and it is an earlier one or
+/// removed. One that somebody else moved away is followed.
 #[must_use]
 pub fn is_elsewhere(log: &Path, file: &File) -> bool {
-    let place = |metadata: Metadata| (metadata.dev(), metadata.ino());
     let Ok(open) = file.metadata().map(place) else { return false };
     let is_it = |path: &Path| fs::metadata(path).map(place).map(|there| there == open);
     match is_it(log) {
         Ok(same) => !same,
         Err(error) if error.kind() == io::ErrorKind::NotFound => {
             let earlier = earlier(log).unwrap_or_default();
-            earlier.iter().any(|path| is_it(path).unwrap_or(false))
+            is_removed(log, file) || earlier.iter().any(|path| is_it(path).unwrap_or(false))
         }
         Err(_unseen) => false,
     }
+}
+
+/// Whether a log was removed, and nobody has begun another one.
+pub(super) fn is_removed(log: &Path, file: &File) -> bool {
+    let nothing = fs::metadata(log).is_err_and(|error| error.kind() == io::ErrorKind::NotFound);
+    nothing && file.metadata().is_ok_and(|metadata| metadata.nlink() == 0)
+}
+
+/// Which file it is, whatever its name.
+pub(super) fn place(metadata: Metadata) -> (u64, u64) {
+    (metadata.dev(), metadata.ino())
 }
 
 #[derive(Deserialize)]

@@ -389,9 +389,12 @@ fn signatures(
     signed
 }
 
-/// The place behind which a file says that it goes on.
+/// The place behind which a file says that it goes on. Of a log that was removed nothing is taken for granted.
 fn continued(line: &[u8]) -> Option<Link> {
     let continued: Continued = line.starts_with(CONTINUED).then(|| serde_json::from_slice(line).ok())??;
+    if continued.previous.is_empty() {
+        return None;
+    }
     Some(Link { number: continued.count, hash: from_hex(&continued.head)?.try_into().ok()? })
 }
 

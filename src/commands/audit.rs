@@ -30,7 +30,7 @@ pub(super) fn run(args: &AuditArgs, color: ColorChoice) -> Result<Ending, Failur
         AuditCommand::Stats { chosen, json } => stats::run(&log()?, chosen, *json),
         AuditCommand::Report { chosen, html } => report::run(&log()?, chosen, html),
         AuditCommand::Key => {
-            let key = own_key()?.ok_or_else(|| no_place("the key of the audit log"))?;
+            let key = own_key()?.ok_or_else(|| no_place(Ending::Audit, "the key of the audit log"))?;
             super::print(format!("{}\n", to_hex(&key.public())).as_bytes())
         }
     }
@@ -44,11 +44,18 @@ pub(super) fn state_directory() -> Option<PathBuf> {
 
 /// The log of `run`, if nobody names one.
 pub(super) fn default_log() -> Result<PathBuf, Failure> {
-    state_directory().map(|directory| directory.join(audit::LOG)).ok_or_else(|| no_place("the audit log"))
+    state_directory()
+        .map(|directory| directory.join(audit::LOG))
+        .ok_or_else(|| no_place(Ending::Audit, "the audit log"))
 }
 
-fn no_place(of: &str) -> Failure {
-    Failure::new(Ending::Audit, format!("there is no place for {of}: `HOME` is not set"))
+/// What to do where toolcell has no directory of its own.
+const PLACE: &str = "name a directory of your own in `XDG_STATE_HOME`";
+
+/// Nothing says where toolcell's own directory is.
+pub(super) fn no_place(ending: Ending, of: &str) -> Failure {
+    let message = format!("there is no place for {of}: `HOME` is not set");
+    Failure::new(ending, message).hint(Some(PLACE.to_owned()))
 }
 
 /// The key of this installation, which is made now if there is none; `None` when there is no place for one.
@@ -79,7 +86,7 @@ pub(super) fn signing_key(color: ColorChoice) -> Result<Option<Key>, Failure> {
         },
     };
     let message = format!("the audit log is chained, but not signed: {because}");
-    diag::warn(color, &message, Some("name a directory of your own in `XDG_STATE_HOME`"));
+    diag::warn(color, &message, Some(PLACE));
     Ok(None)
 }
 

@@ -64,7 +64,7 @@ fn dispatch(invocation: Invocation, color: ColorChoice, begun: Option<Begun>) ->
         Invocation::Run(args) => run::run(&args, color),
         Invocation::Lock(args) => lock::run(&args, color),
         Invocation::Token(args) => token::run(&args),
-        Invocation::Quarantine(args) => quarantine::run(&args),
+        Invocation::Quarantine(args) => quarantine::run(&args, color),
         Invocation::Secrets(args) => secrets::check(&args),
         Invocation::Audit(args) => audit::run(&args, color),
         Invocation::Demo(DemoArgs { json, floor, without_cell, around }) => {

@@ -8,9 +8,9 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde_json::json;
 
-use super::audit::state_directory;
-use crate::audit::{self, Key, Log, Quarantined, rfc3339, to_line};
-use crate::cli::{QuarantineArgs, QuarantineCommand};
+use super::audit::{no_place, signing_key, state_directory};
+use crate::audit::{self, Log, Quarantined, rfc3339, to_line};
+use crate::cli::{ColorChoice, QuarantineArgs, QuarantineCommand};
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
 use crate::guard::{Place, StateError, Step, Store};
@@ -19,19 +19,16 @@ use crate::sys::identity;
 use crate::text::escape;
 
 /// Runs one of the subcommands.
-pub(super) fn run(args: &QuarantineArgs) -> Result<Ending, Failure> {
+pub(super) fn run(args: &QuarantineArgs, color: ColorChoice) -> Result<Ending, Failure> {
     let owner = identity::effective().0;
-    let Some(directory) = state_directory() else {
-        let message = "there is no place for what is kept of the tools: `HOME` is not set";
-        return Err(Failure::new(Ending::Configuration, message));
-    };
+    let directory =
+        state_directory().ok_or_else(|| no_place(Ending::Configuration, "what is kept of the tools"))?;
     let store = Store::new(&directory, owner);
     match &args.command {
         QuarantineCommand::List => list(&store, args.json),
         QuarantineCommand::Release { server, tool, audit } => {
             let log = audit.clone().unwrap_or_else(|| directory.join(audit::LOG));
-            let key = directory.join(audit::KEY);
-            release(&store, (server, tool), (&log, &key, owner), args.json)
+            release(&store, (server, tool), (&log, owner, color), args.json)
         }
     }
 }
@@ -56,11 +53,14 @@ fn list(store: &Store, json: bool) -> Result<Ending, Failure> {
     let (mut text, mut all) = (String::new(), Vec::new());
     for server in store.servers().map_err(state_failed)? {
         for (tool, place) in held(store, &server)? {
-            let until = place.until().map(date);
+            let [since, until] = [place.since(), place.until()].map(|time| time.map(date));
+            let begun = since.as_deref().unwrap_or_default();
             let state = match (&place, &until) {
-                (Place::Tried { clean, .. }, _) => format!("tried, {clean} calls without a violation so far"),
-                (_, Some(until)) => format!("kept out until {until}, then tried"),
-                (_, None) => "kept out until it is released".to_owned(),
+                (Place::Tried { clean, .. }, _) => {
+                    format!("tried since {begun}, {clean} calls without a violation so far")
+                }
+                (_, Some(until)) => format!("kept out since {begun}, until {until}, then tried"),
+                (_, None) => format!("kept out since {begun}, until it is released"),
             };
             let because = place.because().unwrap_or("the time is over");
             let _infallible =
@@ -69,6 +69,7 @@ fn list(store: &Store, json: bool) -> Result<Ending, Failure> {
                 "server": server,
                 "tool": tool,
                 "state": place.name(),
+                "since": since,
                 "until": until,
                 "because": place.because(),
             }));
@@ -83,7 +84,7 @@ fn list(store: &Store, json: bool) -> Result<Ending, Failure> {
 fn release(
     store: &Store,
     (server, tool): (&str, &str),
-    (log, key, owner): (&Path, &Path, u32),
+    log: (&Path, u32, ColorChoice),
     json: bool,
 ) -> Result<Ending, Failure> {
     let none = |names: Vec<String>, message: String| {
@@ -102,7 +103,7 @@ fn release(
         let names = held(store, server)?.into_iter().map(|(name, _)| name).collect();
         return Err(none(names, format!("the tool `{tool}` of server `{server}` is not kept out")));
     };
-    record(step, (server, tool), (log, key, owner))?;
+    record(step, (server, tool), log)?;
     state.write().map_err(state_failed)?;
     let text = format!("the tool `{}` of server `{}` may run again\n", escape(tool), escape(server));
     let value = json!({ "server": server, "tool": tool, "state": "free" });
@@ -110,7 +111,12 @@ fn release(
 }
 
 /// Writes the step to the log, signed as every end of a writer is.
-fn record(step: Step, place: (&str, &str), (log, key, owner): (&Path, &Path, u32)) -> Result<(), Failure> {
+fn record(
+    step: Step,
+    place: (&str, &str),
+    (log, owner, color): (&Path, u32, ColorChoice),
+) -> Result<(), Failure> {
+    let key = signing_key(color)?;
     audit::make_directory_for(log).map_err(super::audit::file_failed)?;
     let failed = |error: audit::LogError| {
         let hint = error.hint();
@@ -119,9 +125,5 @@ fn record(step: Step, place: (&str, &str), (log, key, owner): (&Path, &Path, u32
     let log = Log::open(log, owner).map_err(failed)?;
     let because = format!("a person released it (uid {owner})");
     log.write(&Quarantined::new(place, step.name(), &because, SystemTime::now())).map_err(failed)?;
-    // Without a key the records are chained, and not signed, as `run` says at its start.
-    match Key::at(key, owner) {
-        Ok(key) => log.sign(&key).map_err(failed),
-        Err(_unsigned) => Ok(()),
-    }
+    key.map_or(Ok(()), |key| log.sign(&key).map_err(failed))
 }

@@ -104,7 +104,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
             }
         }
     }
-    let duty = guarding::duty(&served, &surroundings.library, &path)?;
+    let duty = guarding::duty(&served, &surroundings.library, &path, key.clone())?;
     let tokens_file = surroundings.library.tokens_file();
     surroundings.run_beside(all());
     // Only a profile that accepts to do without asks for it; now, because it takes a process with one thread.
@@ -130,6 +130,8 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     Clues::of_process();
     // While this process has one thread.
     let guard = guard::start(duty).map_err(|errno| Failure::new(Ending::Cell, errno))?;
+    let unusual = std::path::absolute(&path).ok();
+    let unusual = unusual.filter(|path| super::audit::default_log().map_or(true, |usual| usual != *path));
     let ids = CallIds::new(SystemTime::now(), process::pid());
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
@@ -170,6 +172,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
                 Recording::new(log, key, guard.clone(), color)
                     .map_err(|error| Failure::new(Ending::Audit, error))?,
             ),
+            log: unusual,
             notice: Box::new(move |text| diag::warn(color, text, None)),
         };
         // The client made this pipe and may know nothing of large results. One that cannot grow, or is none, stays.

@@ -8,7 +8,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 
-use crate::audit::{Finished, status_name};
+use crate::audit::{Finished, Started, status_name};
 use crate::call::Call;
 use crate::outcome::{Layer, Limit};
 use crate::text::start_of;
@@ -50,6 +50,8 @@ pub struct Seen {
 pub struct Event {
     /// As in its record.
     pub call: Call,
+    /// The tool that was called, if it was one, by its own name: the record's may be redacted.
+    pub tool: Option<String>,
     /// When the request came, in microseconds after 1970.
     pub began: u64,
     /// When it had ended.
@@ -71,9 +73,9 @@ pub struct Event {
 }
 
 impl Event {
-    /// Of the record of a call that has ended.
+    /// Of a call that has ended, and its record.
     #[must_use]
-    pub fn of(record: &Finished, now: SystemTime, unrecorded: Option<String>) -> Self {
+    pub fn of(call: &Call, record: &Finished, now: SystemTime, unrecorded: Option<String>) -> Self {
         let ended = micros(now);
         let mut layers: BTreeMap<Layer, u64> = BTreeMap::new();
         for violation in &record.violations {
@@ -88,6 +90,7 @@ impl Event {
         });
         Self {
             call: record.call.clone(),
+            tool: call.tool().map(str::to_owned),
             began: ended.saturating_sub(record.duration_us),
             ended,
             status: status_name(&record.status).to_owned(),
@@ -102,10 +105,11 @@ impl Event {
 
     /// Of a call that was not started, because its record could not be written.
     #[must_use]
-    pub fn unstarted(call: &Call, now: SystemTime, why: &str) -> Self {
+    pub fn unstarted(call: &Call, record: &Started, now: SystemTime, why: &str) -> Self {
         let now = micros(now);
         Self {
-            call: call.clone(),
+            call: record.call.clone(),
+            tool: call.tool().map(str::to_owned),
             began: now,
             ended: now,
             status: "refused".to_owned(),
@@ -116,12 +120,6 @@ impl Event {
             layers: BTreeMap::new(),
             unrecorded: Some(start_of(why, TEXT_MOST).to_owned()),
         }
-    }
-
-    /// The tool that was called, if it was one.
-    #[must_use]
-    pub fn tool(&self) -> Option<&str> {
-        self.call.target.as_deref().filter(|_| self.call.method == "tools/call")
     }
 
     /// Violations that are the tool's own doing: not who called it, with which arguments, that it was kept out, or is not as it was locked.
@@ -177,8 +175,15 @@ pub(super) enum Message {
     Ended(Box<Event>),
     /// So many events did not find room, and are lost.
     Lost(u64),
-    /// May this tool be called?
-    May { number: u64, call: String, tool: String },
+    /// May this tool be called? Records name it as `shown`.
+    May { number: u64, call: String, tool: String, shown: String },
+}
+
+impl Message {
+    /// As it is sent. `None`: it is longer than the guard reads, which would end it.
+    pub(super) fn encoded(&self) -> Option<Vec<u8>> {
+        postcard::to_allocvec(self).ok().filter(|bytes| bytes.len() <= MESSAGE_LIMIT)
+    }
 }
 
 /// From the guard.
@@ -188,4 +193,72 @@ pub(super) enum Said {
     Verdict { number: u64, verdict: Verdict },
     /// What a person should know.
     Notice(String),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::audit::Ended;
+    use crate::call::Trace;
+    use crate::outcome::{Evidence, Status, Usage, Violation};
+
+    #[test]
+    fn the_longest_event_finds_room_in_a_message() {
+        let long = "\u{7f}".repeat(100_000);
+        let call = Call {
+            id: long.clone(),
+            server: long.clone(),
+            method: "tools/call".to_owned(),
+            target: Some("x".repeat(1024)),
+            profile: long.clone(),
+            who: long.clone(),
+            identity: Some(long.clone()),
+            trace: Trace::new(
+                &format!("cc-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01-{}", "x".repeat(456)),
+                Some(&"x".repeat(512)),
+            ),
+        };
+        assert!(call.trace.is_some());
+        let one = Violation {
+            operation: long.clone(),
+            object: long.clone(),
+            evidence: Evidence::Kernel,
+            ..Violation::of_toolcell(Layer::Seccomp, "", String::new())
+        };
+        let ended = Ended {
+            now: SystemTime::UNIX_EPOCH,
+            duration: Duration::ZERO,
+            status: Status::Died { detail: long.clone() },
+            usage: Usage::default(),
+            violations: vec![one; 1000],
+            receipt: None,
+            stderr: long.clone().into_bytes(),
+            secrets: Vec::new(),
+        };
+        let record = Finished::new(&call, &[], ended);
+        let event = Event::of(&call, &record, SystemTime::UNIX_EPOCH, Some(long));
+        assert_eq!((event.seen.len(), event.layers[&Layer::Seccomp]), (VIOLATIONS_MOST, 64));
+        assert!(Message::Ended(Box::new(event)).encoded().is_some());
+    }
+
+    #[test]
+    fn a_tool_has_its_own_name_whatever_its_record_says() {
+        let call = Call {
+            id: String::new(),
+            server: String::new(),
+            method: "tools/call".to_owned(),
+            target: Some("t".to_owned()),
+            profile: String::new(),
+            who: String::new(),
+            identity: None,
+            trace: None,
+        };
+        let of = |call: &Call| {
+            let record = Started::new(call, None, &["/name".to_owned()], SystemTime::UNIX_EPOCH);
+            Event::unstarted(call, &record, SystemTime::UNIX_EPOCH, "")
+        };
+        let event = of(&call);
+        assert_eq!((event.tool.as_deref(), event.call.target.as_deref()), (Some("t"), Some("[redacted]")));
+        assert_eq!(of(&Call { method: "prompts/get".to_owned(), ..call }).tool, None);
+    }
 }

@@ -44,7 +44,8 @@ struct Shared {
 /// The way to the guard. Copies share it.
 #[derive(Debug, Clone)]
 pub struct Guard {
-    messages: Sender<Message>,
+    /// Each as it is sent.
+    messages: Sender<Vec<u8>>,
     shared: Arc<Mutex<Shared>>,
     /// A tool may be kept out, so that each call has to be asked for.
     asks: bool,
@@ -96,32 +97,37 @@ impl Guard {
             return;
         }
         let mut shared = lock(&self.shared);
-        if shared.lost > 0 && self.messages.try_send(Message::Lost(shared.lost)).is_ok() {
+        let sent =
+            |message: Message| message.encoded().is_some_and(|bytes| self.messages.try_send(bytes).is_ok());
+        if shared.lost > 0 && sent(Message::Lost(shared.lost)) {
             shared.lost = 0;
         }
-        if self.messages.try_send(Message::Ended(Box::new(event()))).is_err() {
+        if !sent(Message::Ended(Box::new(event()))) {
             shared.lost += 1;
         }
     }
 
-    /// May this tool be called now? Whatever ended before is known by then.
-    pub async fn may(&self, call: &str, tool: &str) -> Verdict {
+    /// May this tool, which records name as `shown`, be called now? Whatever ended before is known by then.
+    pub async fn may(&self, call: &str, tool: &str, shown: &str) -> Verdict {
         if !self.asks {
             return Verdict::Free;
         }
         let gone = || Verdict::Unknown("toolcell's guard is gone".to_owned());
         let (answer, verdict) = oneshot::channel();
-        let number = {
+        let (number, question) = {
             let mut shared = lock(&self.shared);
             if shared.gone {
                 return gone();
             }
             shared.next += 1;
             let number = shared.next;
+            let [call, tool, shown] = [call, tool, shown].map(str::to_owned);
+            let Some(question) = (Message::May { number, call, tool, shown }).encoded() else {
+                return Verdict::Unknown("its name is longer than toolcell's guard reads".to_owned());
+            };
             shared.asked.insert(number, answer);
-            number
+            (number, question)
         };
-        let question = Message::May { number, call: call.to_owned(), tool: tool.to_owned() };
         let asked = async {
             self.messages.send(question).await.ok()?;
             verdict.await.ok()
@@ -149,9 +155,8 @@ impl Guard {
 }
 
 /// Sends what waits, in its order, until nobody has anything to send any more; the guard reads the end then.
-async fn send(socket: Arc<AsyncFd<OwnedFd>>, mut waiting: Receiver<Message>) {
-    while let Some(message) = waiting.recv().await {
-        let Ok(bytes) = postcard::to_allocvec(&message) else { continue };
+async fn send(socket: Arc<AsyncFd<OwnedFd>>, mut waiting: Receiver<Vec<u8>>) {
+    while let Some(bytes) = waiting.recv().await {
         let sent = socket
             .async_io(Interest::WRITABLE, |socket| {
                 socket::send(socket.as_fd(), &bytes, &[]).map_err(io::Error::from)
@@ -273,5 +278,74 @@ impl Files {
                 },
             };
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::time::SystemTime;
+
+    use super::*;
+    use crate::call::Call;
+    use crate::sys::process;
+
+    /// A guard that finds every tool free, and reads what is sent as long as it can; then it gives back what that was.
+    fn guard() -> (Handle, std::thread::JoinHandle<Vec<String>>) {
+        let (ours, theirs) = socket::pair().unwrap();
+        let (files, _asked) = socket::pair().unwrap();
+        let pidfd = process::pidfd_open(process::pid().cast_signed()).unwrap();
+        let reads = std::thread::spawn(move || {
+            let (mut buffer, mut heard) = (vec![0; MESSAGE_LIMIT], Vec::new());
+            while let Ok(Some((length, _none))) = socket::receive_what_fits(theirs.as_fd(), &mut buffer) {
+                let message: Message = postcard::from_bytes(&buffer[..length]).unwrap();
+                heard.push(match message {
+                    Message::May { number, tool, .. } => {
+                        let said = Said::Verdict { number, verdict: Verdict::Free };
+                        socket::send(theirs.as_fd(), &postcard::to_allocvec(&said).unwrap(), &[]).unwrap();
+                        tool
+                    }
+                    Message::Lost(count) => format!("{count} lost"),
+                    Message::Ended(event) => event.tool.unwrap_or_default(),
+                });
+            }
+            heard
+        });
+        (Handle { socket: ours, files, pidfd, asks: true, listens: true }, reads)
+    }
+
+    fn ended(tool: &str) -> Event {
+        let call = Call {
+            id: "1".to_owned(),
+            server: "s".to_owned(),
+            method: "tools/call".to_owned(),
+            target: Some(tool.to_owned()),
+            profile: String::new(),
+            who: String::new(),
+            identity: None,
+            trace: None,
+        };
+        let record = crate::audit::Started::new(&call, None, &[], SystemTime::UNIX_EPOCH);
+        Event::unstarted(&call, &record, SystemTime::UNIX_EPOCH, "")
+    }
+
+    #[test]
+    fn what_is_longer_than_the_guard_reads_is_refused_and_ends_nothing() {
+        let (handle, reads) = guard();
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let guard = Guard::new(handle, |_notice| {}).unwrap();
+            for length in [MESSAGE_LIMIT, 1 << 20] {
+                let long = "x".repeat(length);
+                let Verdict::Unknown(why) = guard.may("1", &long, &long).await else { panic!() };
+                assert_eq!(why, "its name is longer than toolcell's guard reads");
+                assert_eq!(guard.may("2", "t", "t").await, Verdict::Free);
+                guard.ended(|| ended(&long));
+            }
+            guard.ended(|| ended("short"));
+            assert_eq!(guard.may("3", "t", "t").await, Verdict::Free);
+            lock(&guard.shared).over = true;
+        });
+        drop(runtime);
+        assert_eq!(reads.join().unwrap(), ["t", "t", "1 lost", "1 lost", "short", "t"]);
     }
 }

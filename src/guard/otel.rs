@@ -59,7 +59,7 @@ pub(super) fn span(event: &Event, trace: [u8; 16], span: [u8; 8]) -> Value {
         text("toolcell.status", &event.status),
         number("toolcell.violations", event.layers.values().sum()),
     ];
-    attributes.extend(event.tool().map(|tool| text("gen_ai.tool.name", tool)));
+    attributes.extend(call.tool().map(|tool| text("gen_ai.tool.name", tool)));
     attributes.extend(call.identity.as_deref().map(|identity| text("toolcell.identity", identity)));
     attributes.extend(event.memory.map(|memory| number("toolcell.memory_peak", memory)));
     let failed = !matches!(event.status.as_str(), "completed" | "cancelled");
@@ -112,6 +112,7 @@ mod tests {
             object: "AF_INET".to_owned(),
         };
         Event {
+            tool: call.tool().map(str::to_owned),
             call,
             began: 1_000_000,
             ended: 3_000_001,

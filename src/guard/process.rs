@@ -12,7 +12,7 @@
 //! Neighbours: started by `commands::run` before the runtime, spoken to by `guard::link`. Never: waits for a hook while
 //! somebody asks; lets a tool run by a step that is not recorded.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fs::File;
 use std::os::fd::{AsFd as _, BorrowedFd, OwnedFd};
 use std::path::PathBuf;
@@ -27,7 +27,7 @@ use super::quarantine::{Place, Step};
 use super::rules::{self, Anomaly};
 use super::state::{Held, StateError, Store};
 use super::written::Written;
-use crate::audit::{ALERT_SCHEMA, Alert, Alerted, Bounds, Quarantined, Rule, rfc3339};
+use crate::audit::{ALERT_SCHEMA, Alert, Alerted, Key, Quarantined, Rule, rfc3339};
 use crate::launch::own;
 use crate::policy::config::guard::Guarding;
 use crate::sys::descriptor::{self, Interest};
@@ -52,10 +52,8 @@ pub struct Duty {
     pub store: Option<Store>,
     /// The log that the session writes to.
     pub log: PathBuf,
-    /// When it is rotated.
-    pub bounds: Bounds,
     /// The key that signs it, where there is one.
-    pub key: Option<PathBuf>,
+    pub key: Option<Key>,
     /// The user whose files these are.
     pub owner: u32,
     /// Reads the file of tokens.
@@ -125,6 +123,12 @@ fn serve(duty: Duty, socket: OwnedFd, files: OwnedFd) -> Result<()> {
     served
 }
 
+/// A call that has ended, and is not part of what is kept of its tool yet.
+struct Owed {
+    event: Event,
+    trial: bool,
+}
+
 struct Guard {
     duty: Duty,
     alerts: Bounded,
@@ -133,6 +137,8 @@ struct Guard {
     written: Written,
     /// Calls that run with less.
     trials: BTreeSet<String>,
+    /// Tools whose place is not known, with what has to be kept of them first.
+    unknown: BTreeMap<String, VecDeque<Owed>>,
     /// What the supervisor is to tell a person.
     notices: Vec<String>,
 }
@@ -144,8 +150,9 @@ impl Guard {
             alerts: Bounded::new(bounds.every, bounds.most),
             hooks: Hooks::new(duty.guarding.alerts.clone(), duty.owner),
             exports: Exports::new(duty.guarding.export.clone(), duty.owner),
-            written: Written::new(duty.log.clone(), duty.key.clone(), duty.owner, duty.bounds),
+            written: Written::new(duty.log.clone(), duty.key.clone(), duty.owner),
             trials: BTreeSet::new(),
+            unknown: BTreeMap::new(),
             notices: Vec::new(),
             duty,
         }
@@ -186,6 +193,7 @@ impl Guard {
                 self.tell(due);
             }
             self.notices.extend(self.exports.look(self.duty.store.as_ref(), now));
+            self.notices.extend(self.written.notice());
             for notice in std::mem::take(&mut self.notices) {
                 say(socket, &Said::Notice(notice))?;
             }
@@ -194,6 +202,11 @@ impl Guard {
 
     /// Everything that is left to do when nobody is there any more.
     fn finish(&mut self, socket: BorrowedFd<'_>) {
+        for tool in self.unknown.keys().cloned().collect::<Vec<_>>() {
+            if let Err(why) = self.settle(&tool) {
+                self.notices.push(format!("the last calls of a tool do not count for its quarantine: {why}"));
+            }
+        }
         self.notices.extend(self.exports.finish(self.duty.store.as_ref()));
         for rest in self.alerts.rest() {
             self.tell(rest);
@@ -222,8 +235,8 @@ impl Guard {
 
     fn hear(&mut self, message: Message, socket: BorrowedFd<'_>) -> Result<()> {
         match message {
-            Message::May { number, call, tool } => {
-                let verdict = self.may(call, &tool);
+            Message::May { number, call, tool, shown } => {
+                let verdict = self.may(call, (&tool, &shown));
                 say(socket, &Said::Verdict { number, verdict })
             }
             Message::Lost(count) => {
@@ -262,7 +275,10 @@ impl Guard {
         self.duty.store.as_ref().map(|store| store.hold(&self.duty.server)).transpose()
     }
 
-    fn may(&mut self, call: String, tool: &str) -> Verdict {
+    fn may(&mut self, call: String, (tool, shown): (&str, &str)) -> Verdict {
+        if let Err(why) = self.settle(tool) {
+            return Verdict::Unknown(format!("what its last calls were refused cannot be kept: {why}"));
+        }
         let mut held = match self.hold() {
             Ok(Some(held)) => held,
             Ok(None) => return Verdict::Free,
@@ -272,7 +288,7 @@ impl Guard {
         let (verdict, step) = entry.place.asked(micros(SystemTime::now()));
         if let Some(step) = step {
             let because = "the time is over; it is tried with less".to_owned();
-            if let Err(why) = self.step(tool, (step, because, None), Some(&call)) {
+            if let Err(why) = self.step(shown, (step, because, None), Some(&call)) {
                 return Verdict::Unknown(format!("its trial cannot be recorded: {why}"));
             }
             if let Err(error) = held.write() {
@@ -289,16 +305,39 @@ impl Guard {
         let trial = self.trials.remove(&event.call.id) && event.ran;
         let rules = self.duty.guarding.anomalies.clone();
         let mut found = rules.as_ref().map_or_else(Vec::new, |rules| rules::at_once(event, rules));
-        if let Some(tool) = event.tool() {
-            match self.remember(event, tool, trial) {
+        if let Some(tool) = &event.tool {
+            match self.settle(tool).and_then(|()| self.remember(event, tool, trial)) {
                 Ok(more) => found.extend(more),
-                Err(why) => self.alert_of_itself(why),
+                Err(why) => {
+                    // What cannot change its place is lost, as it is without quarantine.
+                    if self.duty.guarding.quarantine.is_some() && (event.ran || event.counted() > 0) {
+                        let owed = Owed { event: event.clone(), trial };
+                        self.unknown.entry(tool.clone()).or_default().push_back(owed);
+                    }
+                    self.alert_of_itself(why);
+                }
             }
         }
         for anomaly in found {
             self.alert(event, anomaly);
         }
         self.notices.extend(self.exports.ended(event, self.duty.store.as_ref(), Instant::now()));
+    }
+
+    /// Tries once more to keep what could not be kept of a tool; until that is done its place is not known.
+    fn settle(&mut self, tool: &str) -> std::result::Result<(), String> {
+        let Some(mut owed) = self.unknown.remove(tool) else { return Ok(()) };
+        while let Some(Owed { event, trial }) = owed.front() {
+            match self.remember(event, tool, *trial) {
+                Ok(found) => found.into_iter().for_each(|anomaly| self.alert(event, anomaly)),
+                Err(why) => {
+                    self.unknown.insert(tool.to_owned(), owed);
+                    return Err(why);
+                }
+            }
+            owed.pop_front();
+        }
+        Ok(())
     }
 
     /// What is unusual about a call of a tool, which becomes part of what is kept; and whether the tool is kept out now.
@@ -336,16 +375,19 @@ impl Guard {
                 };
                 let until = entry.place.until();
                 let place: &mut Place = &mut entry.place;
-                match self.step(tool, (step, because.clone(), until), Some(&event.call.id)) {
-                    // What lets it run again has to be recorded first; what keeps it out is not put off.
-                    Err(why) if step == Step::Restored => {
-                        *place = before;
-                        return Err(format!("that `{tool}` is restored cannot be recorded: {why}"));
-                    }
-                    Err(why) => self.notices.push(format!("a step of quarantine is not recorded: {why}")),
-                    Ok(()) => {}
+                let shown = event.call.target.as_deref().unwrap_or_default();
+                let recorded = self.step(shown, (step, because.clone(), until), Some(&event.call.id));
+                if let Err(why) = &recorded {
+                    self.notices.push(format!("a step of quarantine is not recorded: {why}"));
                 }
-                found.push(Anomaly::new(Rule::Quarantine, format!("{}: {because}", step.name())));
+                // What lets it run again has to be recorded first; what keeps it out is not put off.
+                if recorded.is_err() && step == Step::Restored {
+                    *place = before;
+                    let what = format!("that `{shown}` is restored cannot be recorded");
+                    found.push(Anomaly::new(Rule::Guard, what));
+                } else {
+                    found.push(Anomaly::new(Rule::Quarantine, format!("{}: {because}", step.name())));
+                }
             }
         }
         held.write().map_err(|error| with_hint(&error))?;

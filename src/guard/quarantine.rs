@@ -109,6 +109,17 @@ impl Place {
         !matches!(self, Self::Free { .. })
     }
 
+    /// Since when it is not free.
+    #[must_use]
+    pub const fn since(&self) -> Option<u64> {
+        match self {
+            Self::Refused { since, .. } | Self::Tried { since, .. } | Self::KeptOut { since, .. } => {
+                Some(*since)
+            }
+            Self::Free { .. } => None,
+        }
+    }
+
     /// Until when it is refused.
     #[must_use]
     pub const fn until(&self) -> Option<u64> {
@@ -211,6 +222,7 @@ mod tests {
         // The first three are too old by now.
         assert_eq!(place.ended(&rules, 3, false, 1101), None);
         assert_eq!(place.ended(&rules, 1, false, 1102), Some(Step::Refused));
+        assert_eq!((place.since(), place.until()), (Some(1102), Some(1152)));
         let (Verdict::Refused { why, until }, None) = place.asked(1151) else { panic!() };
         assert_eq!((why.contains("more than 3"), until), (true, Some(1152)));
         // A call that was running already neither frees it nor keeps it out.
@@ -219,7 +231,7 @@ mod tests {
         assert_eq!(place.ended(&rules, 9, false, 1153), None);
         assert_eq!((place.ended(&rules, 0, true, 1154), place.asked(1154)), (None, (Verdict::Trial, None)));
         assert_eq!(place.ended(&rules, 0, true, 1155), Some(Step::Restored));
-        assert_eq!(place, Place::default());
+        assert_eq!((&place, place.since()), (&Place::default(), None));
     }
 
     #[test]

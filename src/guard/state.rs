@@ -67,9 +67,10 @@ impl StateError {
             Self::Io { path, source } if source.kind() == io::ErrorKind::StorageFull => {
                 Some(format!("make room: df {}", quoted(&path.to_string_lossy())))
             }
-            Self::Io { path, .. } => {
-                Some(format!("see whose it is, and who may write there: ls -ld {}", quoted(&path.to_string_lossy())))
-            }
+            Self::Io { path, .. } => Some(format!(
+                "see whose it is, and who may write there: ls -ld {}",
+                quoted(&path.to_string_lossy())
+            )),
             Self::Busy(path) => Some(format!("find it with: fuser -v '{}'", path.display())),
             Self::Damaged { path, .. } => {
                 let path = path.display();
@@ -205,7 +206,11 @@ fn read(path: &Path, owner: u32) -> Result<State, StateError> {
     let failed = |source| StateError::Io { path: path.to_owned(), source };
     // Opening it would make it.
     if let Err(error) = fs::symlink_metadata(path) {
-        return if error.kind() == io::ErrorKind::NotFound { Ok(State::default()) } else { Err(failed(error)) };
+        return if error.kind() == io::ErrorKind::NotFound {
+            Ok(State::default())
+        } else {
+            Err(failed(error))
+        };
     }
     let mut text = Vec::new();
     open_private(path, owner, false)?.take(LARGEST).read_to_end(&mut text).map_err(failed)?;

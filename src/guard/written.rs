@@ -15,30 +15,31 @@ use crate::audit::{Bounds, Key, Log, LogError, Signer};
 #[derive(Debug)]
 pub(super) struct Written {
     path: PathBuf,
-    key: Option<PathBuf>,
+    key: Option<Key>,
     owner: u32,
-    bounds: Bounds,
     open: Option<(Arc<Log>, Option<Signer>)>,
+    notice: Option<String>,
 }
 
 impl Written {
-    pub(super) const fn new(path: PathBuf, key: Option<PathBuf>, owner: u32, bounds: Bounds) -> Self {
-        Self { path, key, owner, bounds, open: None }
+    pub(super) const fn new(path: PathBuf, key: Option<Key>, owner: u32) -> Self {
+        Self { path, key, owner, open: None, notice: None }
     }
 
     fn open(&mut self) -> Result<&(Arc<Log>, Option<Signer>), LogError> {
-        if self.open.is_none() {
-            let log = Arc::new(Log::open_within(&self.path, self.owner, self.bounds)?);
-            // The session has read the key already; without it the records are chained and not signed.
-            let key = self.key.as_ref().and_then(|path| Key::at(path, self.owner).ok());
-            // What cannot be signed now is signed by the session's next checkpoint.
-            let signer = Signer::start(Arc::clone(&log), key, |_later| {}).ok();
-            self.open = Some((log, signer));
-        }
-        match &self.open {
-            Some(open) => Ok(open),
-            None => Err(LogError::Busy(self.path.clone())),
-        }
+        let open = match self.open.take() {
+            Some(open) => open,
+            None => {
+                let log = Arc::new(Log::open(&self.path, self.owner)?);
+                // What cannot be signed now is signed by the session's next checkpoint.
+                let signer = Signer::start(Arc::clone(&log), self.key.clone(), |_later| {});
+                let failed = signer.as_ref().err();
+                self.notice =
+                    failed.map(|error| format!("what the guard records is not signed by it: {error}"));
+                (log, signer.ok())
+            }
+        };
+        Ok(self.open.insert(open))
     }
 
     /// Appends a record.
@@ -51,9 +52,14 @@ impl Written {
         Ok(())
     }
 
+    /// What a person should know, once.
+    pub(super) fn notice(&mut self) -> Option<String> {
+        self.notice.take()
+    }
+
     /// The log that is at its path now, for somebody else to write to.
     pub(super) fn current(&self) -> Result<File, LogError> {
-        Log::fresh(&self.path, self.owner, self.bounds)
+        Log::fresh(&self.path, self.owner, Bounds::default())
     }
 
     /// Signs what was written.

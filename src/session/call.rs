@@ -30,13 +30,13 @@ use super::stream::{self, Broken, Passed};
 use super::tally::{Misdeed, excerpt};
 use super::{Ask, Control, Finished, Grant, NoGrant, Session, Stop, bounds, quarantine, text};
 use crate::arguments::Fault;
-use crate::audit::to_line;
+use crate::audit::{REDACTED, target_in_record, to_line};
 use crate::call::Call;
 use crate::guard::Verdict;
 use crate::host::probe;
 use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, INVALID_PARAMS, Id, Kind, Message};
 use crate::mcp::{annex, reply};
-use crate::outcome::{Granted, Limit, Receipt, SecretUse, Status, Usage, Violation};
+use crate::outcome::{Granted, Limit, Receipt, SecretUse, Status, Violation};
 use crate::policy::Policy;
 use crate::policy::bounds::Bounds;
 use crate::watch::{reported, usage};
@@ -86,12 +86,16 @@ pub(super) async fn start(
     let began = Instant::now();
     let mut call = named(session, ask, method);
     let params = ask.params.clone().and_then(|span| ask.line.get(span));
-    let verdict = match ask.target.as_deref().filter(|_| method == "tools/call") {
-        Some(tool) => session.options.guard.may(&call.id, tool).await,
+    let profiles = &session.options.profiles;
+    let verdict = match call.tool() {
+        Some(tool) => {
+            let policy = profiles.policy(method, Some(tool));
+            let shown = policy.and_then(|policy| target_in_record(&call, &policy.audit.redact));
+            session.options.guard.may(&call.id, tool, shown.as_deref().unwrap_or(REDACTED)).await
+        }
         None => Verdict::Free,
     };
     let less = verdict == Verdict::Trial;
-    let profiles = &session.options.profiles;
     let grant = bounds
         .map_err(NoGrant::Client)
         .and_then(|bounds| profiles.grant(method, ask.target.as_deref(), params, &bounds, less));
@@ -107,19 +111,12 @@ pub(super) async fn start(
         // It can quote an argument. Masked before it is counted what was masked.
         let recorded = mask.as_ref().map_or_else(|| detail.clone(), |mask| mask.refusal(&detail));
         let secrets = mask.as_ref().map_or(unread, |mask| mask.uses());
-        let finished = Finished {
-            status: Status::Refused { detail: recorded },
-            usage: Usage::default(),
-            violations,
-            receipt: None,
-            stderr: Vec::new(),
-            secrets,
-            duration: began.elapsed(),
-        };
+        let refused = Finished::refused(Status::Refused { detail: recorded }, violations);
+        let finished = Finished { secrets, duration: began.elapsed(), ..refused };
         session.record(&call, policy, &finished);
         Refused { detail, blame: Blame::Host }
     };
-    if let Some((detail, violation)) = quarantine::refusal(&call, verdict) {
+    if let Some((detail, violation)) = quarantine::refusal(&call, session.options.log.as_deref(), verdict) {
         return Err(Refused { blame: Blame::Arguments, ..refused_with(detail, Vec::new(), vec![violation]) });
     }
     let refused = |detail: String| refused_with(detail, Vec::new(), Vec::new());

@@ -17,6 +17,8 @@ use crate::mcp::{object, reply};
 
 /// Requests that may be open at once, running and waiting.
 pub(super) const MOST_OPEN: usize = 10_000;
+/// Bytes of a tool's name: as many as a record has room for, so that two names are two everywhere.
+const LONGEST_TOOL: usize = 1024;
 /// Bytes of requests that may be open at once.
 const MOST_OPEN_BYTES: usize = 256 * 1024 * 1024;
 
@@ -163,7 +165,11 @@ pub(super) fn target(method: &str, line: &[u8], message: &Message) -> Result<Opt
             if task.is_some() {
                 return Err("`params.task` is not offered: the process ends with its answer".to_owned());
             }
-            envelope::target(line, params, "name").map(Some)
+            let name = envelope::target(line, params, "name")?;
+            if name.len() > LONGEST_TOOL {
+                return Err(format!("`params.name` is longer than {LONGEST_TOOL} bytes"));
+            }
+            Ok(Some(name))
         }
         "prompts/get" => envelope::target(line, params, "name").map(Some),
         "resources/read" => envelope::target(line, params, "uri").map(Some),
@@ -176,5 +182,23 @@ pub(super) fn target(method: &str, line: &[u8], message: &Message) -> Result<Opt
             }
         }
         _ => Ok(None),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_name_of_a_tool_that_no_record_has_room_for_is_refused() {
+        let of = |method: &str, length: usize| {
+            let params = serde_json::json!({ "name": "x".repeat(length) });
+            let line = serde_json::json!({ "jsonrpc": "2.0", "id": 1, "method": method, "params": params });
+            let line = line.to_string().into_bytes();
+            target(method, &line, &envelope::parse(&line).unwrap())
+        };
+        assert_eq!(of("tools/call", 1024), Ok(Some("x".repeat(1024))));
+        assert_eq!(of("tools/call", 1025), Err("`params.name` is longer than 1024 bytes".to_owned()));
+        assert_eq!(of("prompts/get", 1025), Ok(Some("x".repeat(1025))));
     }
 }

@@ -39,6 +39,7 @@ mod text;
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
 use std::ops::Range;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -232,6 +233,8 @@ pub struct Options {
     pub secrets: Option<Secrets>,
     /// Takes records.
     pub records: Box<dyn Records>,
+    /// Where they go, if not where a command looks for them by itself.
+    pub log: Option<PathBuf>,
     /// Tells the operator of a fault that has nowhere else to go.
     pub notice: Box<dyn Fn(&str)>,
 }

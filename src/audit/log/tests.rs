@@ -121,6 +121,54 @@ fn a_large_or_old_log_becomes_an_earlier_file_and_who_has_it_open_goes_on_in_the
 }
 
 #[test]
+fn a_log_that_is_removed_is_begun_anew_and_the_gap_is_said_and_found() {
+    for earlier in [false, true] {
+        let directory = TestDirectory::new();
+        let path = directory.path.join("log");
+        let first = Log::open(&path, directory.owner).unwrap();
+        first.write(&started()).unwrap();
+        if earlier {
+            drop(Log::open_within(&path, directory.owner, LARGE).unwrap());
+        }
+        let second = Log::open(&path, directory.owner).unwrap();
+        first.write(&started()).unwrap();
+        first.write(&started()).unwrap();
+        let before = lines(&path).pop().unwrap();
+        fs::remove_file(&path).unwrap();
+        first.write(&started()).unwrap();
+        second.write(&started()).unwrap();
+        let new = lines(&path);
+        let at = new.len() - 3;
+        let said = ["event", "previous", "count", "head"].map(|name| &new[at][name]);
+        assert_eq!(said, [&json!("continued"), &json!(""), &before["number"], &before["chain"]]);
+        let number = before["number"].as_u64().unwrap();
+        assert_eq!(numbers(&path)[at..], [number + 1, number + 2, number + 3]);
+        let mut reader = super::super::Reader::default();
+        for file in rotate::earlier(&path).unwrap().iter().chain([&path]) {
+            reader.read(io::BufReader::new(File::open(file).unwrap())).unwrap();
+        }
+        reader.read_kept(Some(b""));
+        let found = reader.verdict(super::super::Known::default()).findings;
+        let wrong: Vec<String> = found.iter().map(|finding| finding.wrong.sentence()).collect();
+        let gone = if earlier { "records 3 to 4 were removed" } else { "records 1 to 3 were removed" };
+        assert_eq!(wrong, [gone], "{new:?}");
+    }
+}
+
+#[test]
+fn a_log_that_somebody_puts_an_empty_file_in_the_place_of_goes_on_in_that() {
+    let directory = TestDirectory::new();
+    let path = directory.path.join("log");
+    let log = Log::open(&path, directory.owner).unwrap();
+    log.write(&started()).unwrap();
+    fs::remove_file(&path).unwrap();
+    drop(open_private(&path, directory.owner, true).unwrap());
+    log.write(&started()).unwrap();
+    log.write(&started()).unwrap();
+    assert_eq!(numbers(&path), [2, 3]);
+}
+
+#[test]
 fn a_log_that_becomes_large_while_it_is_open_is_rotated_by_who_writes() {
     let directory = TestDirectory::new();
     let path = directory.path.join("log");

@@ -5,9 +5,9 @@
 
 use std::path::{Path, PathBuf};
 
-use super::super::audit::state_directory;
+use super::super::audit::{no_place, state_directory};
 use super::Served;
-use crate::audit::{self, Bounds};
+use crate::audit::Key;
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
 use crate::guard::{Duty, Store};
@@ -15,20 +15,21 @@ use crate::policy::Policy;
 use crate::policy::config::guard::Guarding;
 use crate::policy::files::{FilesError, Library};
 use crate::sys::{descriptor, identity};
-use crate::text::chain;
+use crate::text::{chain, quoted};
 
 /// What the guard of a session is there for.
-pub(super) fn duty(served: &Served, library: &Library, log: &Path) -> Result<Duty, Failure> {
+pub(super) fn duty(
+    served: &Served,
+    library: &Library,
+    log: &Path,
+    key: Option<Key>,
+) -> Result<Duty, Failure> {
     let owner = identity::effective().0;
     let guarding = served.guarding.clone();
-    let directory = state_directory();
-    let store = match &directory {
+    let store = match state_directory() {
         _ if !guarding.remembers() => None,
-        Some(directory) => Some(Store::new(directory, owner)),
-        None => {
-            let message = "there is no place for what is kept of the tools: `HOME` is not set";
-            return Err(Failure::new(Ending::Configuration, message));
-        }
+        Some(directory) => Some(Store::new(&directory, owner)),
+        None => return Err(no_place(Ending::Configuration, "what is kept of the tools")),
     };
     if let Some(store) = &store {
         // What is damaged is said now, and not at the first call.
@@ -41,7 +42,11 @@ pub(super) fn duty(served: &Served, library: &Library, log: &Path) -> Result<Dut
     {
         descriptor::access(Path::new(program), libc::X_OK).map_err(|errno| {
             let message = format!("the program of `alerts.command`, `{program}`, cannot be started: {errno}");
-            Failure::new(Ending::Configuration, message)
+            let hint = match errno.0 {
+                libc::ENOENT | libc::ENOTDIR => "name one that is there, with its absolute path".to_owned(),
+                _ => format!("let this user run it: ls -l {}", quoted(program)),
+            };
+            Failure::new(Ending::Configuration, message).hint(Some(hint))
         })?;
     }
     let library = library.clone();
@@ -50,8 +55,7 @@ pub(super) fn duty(served: &Served, library: &Library, log: &Path) -> Result<Dut
         guarding,
         store,
         log: std::path::absolute(log).map_err(|error| Failure::new(Ending::Audit, error))?,
-        bounds: Bounds::default(),
-        key: directory.map(|directory| directory.join(audit::KEY)),
+        key,
         owner,
         tokens: Box::new(move || {
             library.tokens_and_text().map(|(_, text)| text).map_err(|error| chain(&error))

@@ -8,7 +8,7 @@ use std::time::SystemTime;
 
 use serde_json::value::RawValue;
 
-use crate::audit::{self, Ended, Key, Log, Signer, Started};
+use crate::audit::{self, Ended, Key, Log, LogError, Signer, Started};
 use crate::call::Call;
 use crate::cli::ColorChoice;
 use crate::diag;
@@ -16,6 +16,7 @@ use crate::guard::{Event, Guard};
 use crate::outcome::Granted;
 use crate::policy::Policy;
 use crate::session::{Finished, Records};
+use crate::text::chain;
 
 /// What a session tells of its calls, on its way to the log and to the guard.
 pub(super) struct Recording {
@@ -29,39 +30,36 @@ impl Recording {
     pub(super) fn new(log: Log, key: Option<Key>, guard: Guard, color: ColorChoice) -> io::Result<Self> {
         let log = Arc::new(log);
         let signer = Signer::start(Arc::clone(&log), key, move |error| {
-            let cause =
-                std::error::Error::source(error).map_or_else(String::new, |cause| format!(": {cause}"));
-            diag::warn(color, &format!("records are not signed or synced yet: {error}{cause}"), None);
+            diag::warn(color, &format!("records are not signed or synced yet: {}", told(error)), None);
         })?;
         Ok(Self { log, signer, guard })
     }
 
     /// Writes that a call is about to start, and tells the guard if that cannot be written.
-    fn begin(&self, record: &Started) -> io::Result<()> {
-        let written = self.write(record);
-        if let Err(error) = &written {
-            let why = error.to_string();
-            self.guard.ended(|| Event::unstarted(&record.call, SystemTime::now(), &why));
-        }
-        written
+    fn begin(&self, call: &Call, record: &Started) -> io::Result<()> {
+        let written = self.log.write(record).map(|()| self.signer.recorded());
+        written.map_err(|error| {
+            let why = told(&error);
+            self.guard.ended(|| Event::unstarted(call, record, SystemTime::now(), &why));
+            io::Error::other(why)
+        })
     }
 
     /// Writes that a call has ended, and tells the guard, whether it could be written or not.
     fn end(&self, call: &Call, redact: &[String], finished: &Finished) -> io::Result<()> {
         let now = SystemTime::now();
         let record = audit::Finished::new(call, redact, ended(finished, now));
-        let written =
-            self.log.write_or_owe(&record).map_err(io::Error::other).map(|()| self.signer.recorded());
-        let unrecorded = written.as_ref().err().map(ToString::to_string);
-        self.guard.ended(|| Event::of(&record, now, unrecorded));
-        written
+        let written = self.log.write_or_owe(&record).map(|()| self.signer.recorded());
+        let unrecorded = written.err().map(|error| told(&error));
+        self.guard.ended(|| Event::of(call, &record, now, unrecorded.clone()));
+        unrecorded.map_or(Ok(()), |why| Err(io::Error::other(why)))
     }
+}
 
-    fn write(&self, record: &impl serde::Serialize) -> io::Result<()> {
-        self.log.write(record).map_err(io::Error::other)?;
-        self.signer.recorded();
-        Ok(())
-    }
+/// Why a record is not in the log, and what to do about it, in one line.
+fn told(error: &LogError) -> String {
+    let hint = error.hint().map(|hint| format!("; {hint}")).unwrap_or_default();
+    format!("{}{hint}", chain(error))
 }
 
 /// Parameters of a call whose policy is not known are not written.
@@ -91,7 +89,7 @@ impl Records for Recording {
         let all = [EVERYTHING.to_owned()];
         let redact = policy.map_or(all.as_slice(), |policy| &policy.audit.redact);
         let started = Started::new(call, params, redact, SystemTime::now());
-        self.begin(&started.with_granted(granted, redact))
+        self.begin(call, &started.with_granted(granted, redact))
     }
 
     fn finished(&self, call: &Call, policy: Option<&Policy>, finished: &Finished) -> io::Result<()> {
@@ -107,5 +105,21 @@ impl Records for Recording {
         let redact =
             if matches!(call.method.as_str(), "tools/call" | "prompts/get") { &[][..] } else { &all };
         self.end(call, redact, finished)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_keeps_a_record_out_of_the_log_is_told_with_its_causes_and_what_to_do() {
+        let full = LogError::Write { path: "/v/log".into(), source: io::ErrorKind::StorageFull.into() };
+        assert_eq!(
+            told(&full),
+            "cannot write to the audit log `/v/log`: no storage space; make room, or move the log with `--audit FILE`: df '/v/log'"
+        );
+        let other = LogError::Lock { path: "/v/log".into(), source: io::Error::other("why") };
+        assert_eq!(told(&other), "cannot lock the audit log `/v/log`: why");
     }
 }

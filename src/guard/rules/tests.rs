@@ -15,6 +15,7 @@ fn event(tool: &str, wall_us: u64) -> Event {
         trace: None,
     };
     Event {
+        tool: call.tool().map(str::to_owned),
         call,
         began: 0,
         ended: wall_us,

@@ -96,6 +96,15 @@ fn damage_is_an_error_and_no_fresh_start() {
 }
 
 #[test]
+fn what_cannot_be_written_is_told_with_what_to_do() {
+    let error = |source: io::Error| StateError::Io { path: "/v/it's".into(), source };
+    let full = error(io::ErrorKind::StorageFull.into());
+    assert_eq!(full.hint().unwrap(), r"make room: df '/v/it'\''s'");
+    let other = error(io::ErrorKind::ReadOnlyFilesystem.into());
+    assert_eq!(other.hint().unwrap(), r"see whose it is, and who may write there: ls -ld '/v/it'\''s'");
+}
+
+#[test]
 fn tools_without_number_have_no_place_without_end_and_none_is_let_out_by_them() {
     let mut state = State::default();
     state.tool("bad").0.place = kept_out();

@@ -6,6 +6,7 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Output};
+use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
@@ -15,6 +16,13 @@ use super::world::{Book, Client, Scratch, Setup, session_in, text};
 async fn recorded(client: &Client, event: &str, count: usize) {
     let event = format!("\"event\":\"{event}\"");
     while client.log().matches(&event).count() < count {
+        tokio::task::yield_now().await;
+    }
+}
+
+/// Waits until something is there.
+async fn there(path: &Path) {
+    while !path.exists() {
         tokio::task::yield_now().await;
     }
 }
@@ -40,6 +48,16 @@ fn alerts<'a>(book: &'a Book, rule: &str) -> Vec<&'a Value> {
 fn toolcell(scratch: &Scratch, arguments: &[&str]) -> Output {
     Command::new(crate::binary())
         .args(arguments)
+        .env("XDG_STATE_HOME", scratch.0.join("state"))
+        .output()
+        .unwrap()
+}
+
+/// What a person types.
+fn in_a_shell(scratch: &Scratch, typed: &str) -> Output {
+    Command::new("/bin/sh")
+        .args(["-c", typed])
+        .env("PATH", crate::binary().parent().unwrap())
         .env("XDG_STATE_HOME", scratch.0.join("state"))
         .output()
         .unwrap()
@@ -131,7 +149,9 @@ fn a_tool_over_its_budget_is_refused_in_the_next_session_and_beside_it_until_it_
         let told = text(&refused);
         assert!(told.starts_with("the tool `maybe` of server `fixture` is kept out until 2"), "{told}");
         assert!(told.contains("more than 1 violations within 1h"), "{told}");
-        assert!(told.ends_with("let it run: toolcell quarantine release fixture maybe"), "{told}");
+        let audit = client.audit_path().display().to_string();
+        let typed = format!("toolcell quarantine release --audit {audit} fixture maybe");
+        assert!(told.ends_with(&format!("a person can let it run: {typed}")), "{told}");
         // No other tool is.
         assert!(!text(&client.call(99, "who").await).is_empty());
         client
@@ -143,19 +163,24 @@ fn a_tool_over_its_budget_is_refused_in_the_next_session_and_beside_it_until_it_
     let listed = toolcell(&scratch, &["quarantine", "list", "--json"]);
     let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
     assert_eq!((&listed[0]["tool"], &listed[0]["state"]), (&json!("maybe"), &json!("refused")));
+    let since = listed[0]["since"].as_str().unwrap();
+    assert!(since < listed[0]["until"].as_str().unwrap() && *since <= *text_of(&kept["time"]), "{listed}");
+    let shown = toolcell(&scratch, &["quarantine", "list"]);
+    assert!(String::from_utf8_lossy(&shown.stdout).contains(&format!("kept out since {since}, until 2")));
 
-    let audit = scratch.0.join("audit.jsonl");
     let book = session_in(&scratch, &setup, |mut first| {
-        let (scratch, setup, audit) = (&scratch, &setup, audit.to_str().unwrap());
+        let (scratch, setup) = (&scratch, &setup);
         async move {
             // Its answer says that it has read the files that the second one's start writes anew.
             client_has_begun(&mut first).await;
             let mut second = Client::start(setup, scratch);
+            let mut told = String::new();
             for client in [&mut first, &mut second] {
-                assert!(text(&client.call(1, "maybe").await).contains("kept out until"));
+                text(&client.call(1, "maybe").await).clone_into(&mut told);
+                assert!(told.contains("kept out until"));
             }
-            let released =
-                toolcell(scratch, &["quarantine", "release", "fixture", "maybe", "--audit", audit]);
+            let typed = told.split("let it run: ").nth(1).unwrap();
+            let released = in_a_shell(scratch, typed);
             assert!(released.status.success(), "{released:?}");
             for client in [&mut first, &mut second] {
                 assert_eq!(text(&client.call(2, "maybe").await), "ok");
@@ -169,6 +194,136 @@ fn a_tool_over_its_budget_is_refused_in_the_next_session_and_beside_it_until_it_
     let again = toolcell(&scratch, &["quarantine", "release", "fixture", "maybe"]);
     assert_eq!(again.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&again.stderr).contains("is not kept out"));
+}
+
+#[test]
+fn a_tool_whose_name_no_record_has_is_kept_out_by_its_own() {
+    let config = QUARANTINE.replace("\"1h\"", "\"1s\"");
+    let filesystem = "[audit]\nredact = [\"/name\"]".to_owned();
+    let scratch = Scratch::new();
+    let setup = Setup { config, filesystem, ..Setup::default() };
+    let book = session_in(&scratch, &setup, |mut client| async move {
+        let mut ended = 0;
+        for _ in 0..2 {
+            assert_eq!(text(&call(&mut client, &mut ended, true).await), "ok");
+        }
+        assert_eq!(call(&mut client, &mut ended, false).await["result"]["isError"], true);
+        assert!(!text(&client.call(99, "who").await).is_empty());
+        ended += 1;
+        recorded(&client, "finished", ended).await;
+        while call(&mut client, &mut ended, false).await["result"]["isError"] == true {}
+        client
+    });
+    assert_eq!(steps(&book), ["refused", "tried"]);
+    let mut quarantined = book.guarded.iter().filter(|record| record["event"] == "quarantine");
+    assert!(quarantined.all(|record| record["tool"] == "[redacted]"), "{:?}", book.guarded);
+    let listed = toolcell(&scratch, &["quarantine", "list", "--json"]);
+    let listed: Value = serde_json::from_slice(&listed.stdout).unwrap();
+    assert_eq!((&listed[0]["tool"], &listed[0]["state"]), (&json!("maybe"), &json!("tried")));
+}
+
+#[test]
+fn a_name_without_end_is_refused_and_the_guard_goes_on() {
+    let (scratch, setup) = (Scratch::new(), Setup { config: QUARANTINE.to_owned(), ..Setup::default() });
+    let book = session_in(&scratch, &setup, |mut client| async move {
+        for (id, length) in [(10, 1025), (11, 70_000), (12, 1 << 20)] {
+            let refused = client.call(id, &"x".repeat(length)).await;
+            assert_eq!(refused["error"]["message"], "`params.name` is longer than 1024 bytes", "{refused}");
+        }
+        assert_eq!(text(&client.call(1, "maybe").await), "ok");
+        client
+    });
+    assert_eq!(book.status_of("maybe"), "completed");
+}
+
+#[test]
+fn a_tool_is_not_called_while_what_its_cells_were_refused_cannot_be_kept() {
+    for again in [true, false] {
+        let (scratch, setup) = (Scratch::new(), Setup { config: QUARANTINE.to_owned(), ..Setup::default() });
+        let (kept, new) = (state(&scratch), state(&scratch).with_extension("new"));
+        let book = session_in(&scratch, &setup, |mut client| async move {
+            client_has_begun(&mut client).await;
+            recorded(&client, "finished", 1).await;
+            there(&kept).await;
+            // What it writes to cannot be opened now.
+            fs::create_dir(&new).unwrap();
+            for id in [100, 101] {
+                client.start_call(id, "maybe", json!({ "bad": true })).await;
+            }
+            for _ in 0..2 {
+                assert_eq!(text(&client.read().await), "ok");
+            }
+            recorded(&client, "finished", 3).await;
+            let told = client.call(4, "maybe").await;
+            let told = text(&told);
+            assert!(told.contains("not known whether it is kept out\ncaused by: what its last"), "{told}");
+            assert!(told.ends_with("toolcell quarantine list"), "{told}");
+            // No other tool was refused anything.
+            assert!(!text(&client.call(5, "who").await).is_empty());
+            fs::remove_dir(&new).unwrap();
+            if again {
+                let told = client.call(6, "maybe").await;
+                assert!(text(&told).contains("more than 1 violations within 1h"), "{told}");
+            }
+            client
+        });
+        // At the latest at the end of the session.
+        let list = || toolcell(&scratch, &["quarantine", "list", "--json"]).stdout;
+        let until = Instant::now() + Duration::from_secs(10) * crate::host::patience();
+        while list() == b"[]\n" && Instant::now() < until {}
+        let listed: Value = serde_json::from_slice(&list()).unwrap();
+        assert_eq!((&listed[0]["tool"], &listed[0]["state"]), (&json!("maybe"), &json!("refused")));
+        assert!(!again || steps(&book) == ["refused"], "{:?}", steps(&book));
+    }
+}
+
+#[test]
+fn a_tool_is_not_released_by_a_key_that_cannot_be_trusted() {
+    use toolcell::guard::{Place, Store};
+    let scratch = Scratch::new();
+    let directory = scratch.0.join("state/toolcell");
+    let mut held = Store::new(&directory, toolcell::sys::identity::effective().0).hold("git").unwrap();
+    let place = Place::KeptOut { since: 0, because: "b".to_owned() };
+    held.state.tools.entry("it's a tool".to_owned()).or_default().place = place;
+    held.write().unwrap();
+    drop(held);
+    let listed = toolcell(&scratch, &["quarantine", "list"]);
+    let shown = "git  it's a tool  kept out since 1970-01-01T00:00:00.000000Z, until it is released: b\n";
+    assert_eq!(String::from_utf8(listed.stdout).unwrap(), shown);
+    let key = directory.join("audit.key");
+    fs::write(&key, "no key\n").unwrap();
+    fs::set_permissions(&key, fs::Permissions::from_mode(0o600)).unwrap();
+    let release = || in_a_shell(&scratch, r"toolcell quarantine release git 'it'\''s a tool'");
+    let refused = release();
+    let said = String::from_utf8(refused.stderr).unwrap();
+    assert!(!refused.status.success() && said.contains("holds no key"), "{said}");
+    assert!(said.contains("hint: bring it back from a backup"), "{said}");
+    assert_eq!(toolcell(&scratch, &["quarantine", "list"]).stdout, shown.as_bytes());
+    fs::remove_file(&key).unwrap();
+    assert!(release().status.success());
+    assert_eq!(toolcell(&scratch, &["quarantine", "list"]).stdout, b"no tool is kept out\n");
+}
+
+#[test]
+fn where_there_is_no_place_a_way_on_is_told() {
+    let scratch = Scratch::new();
+    let servers = scratch.0.join("servers.toml");
+    fs::write(&servers, format!("[servers.s]\ncommand = [\"/bin/true\"]\n{QUARANTINE}")).unwrap();
+    let [servers, audit] = [servers, scratch.0.join("log")].map(|path| path.to_str().unwrap().to_owned());
+    let commands: [&[&str]; 4] = [
+        &["quarantine", "list"],
+        &["audit", "key"],
+        &["audit", "stats"],
+        &["run", "--config", &servers, "--audit", &audit, "--floor", crate::cell::floor()],
+    ];
+    for arguments in commands {
+        let mut command = Command::new(crate::binary());
+        let output =
+            command.args(arguments).env_remove("HOME").env_remove("XDG_STATE_HOME").output().unwrap();
+        let said = String::from_utf8(output.stderr).unwrap();
+        let hint = "`HOME` is not set\nhint: name a directory of your own in `XDG_STATE_HOME`\n";
+        assert!(!output.status.success() && said.ends_with(hint), "{arguments:?}: {said}");
+    }
 }
 
 #[test]
@@ -219,6 +374,10 @@ async fn client_has_begun(client: &mut Client) {
     assert!(!text(&client.call(0, "who").await).is_empty());
 }
 
+fn text_of(value: &Value) -> &str {
+    value.as_str().unwrap()
+}
+
 fn text_of_last(book: &Book) -> &str {
     book.finished.last().unwrap()["status"]["detail"].as_str().unwrap()
 }
@@ -230,9 +389,7 @@ fn a_state_that_is_damaged_stops_a_start_and_in_a_session_every_call_of_a_tool()
     session_in(&scratch, &setup, |mut client| async move {
         call(&mut client, &mut 0, false).await;
         // What ended is taken down behind its record.
-        while !damaged.exists() {
-            tokio::task::yield_now().await;
-        }
+        there(&damaged).await;
         fs::write(&damaged, "{}\n").unwrap();
         let told = client.call(9, "maybe").await;
         assert!(text(&told).contains("not known whether it is kept out"), "{told}");
@@ -285,7 +442,10 @@ fn a_log_that_cannot_be_written_is_told_of_by_the_hooks() {
     });
     let alert = &lines(&scratch.0.join("alerts"))[0];
     assert_eq!((&alert["rule"], &alert["recorded"]), (&json!("unrecorded"), &json!(false)));
-    assert!(alert["what"].as_str().unwrap().contains("is locked by another process"), "{alert}");
+    assert!(
+        alert["what"].as_str().unwrap().contains("is locked by another process; find it with: fuser"),
+        "{alert}"
+    );
 }
 
 #[test]
@@ -314,6 +474,7 @@ fn what_toolcell_starts_and_writes_is_not_for_its_tools() {
     let scratch = Scratch::new();
     session_in(&scratch, &Setup::default(), |client| async move { client });
     let place = scratch.0.to_str().unwrap().to_owned();
+    let audit = format!("{place}/audit.jsonl");
     let program = script(&scratch, "");
     let granted = scratch.0.join("granted");
     fs::create_dir(&granted).unwrap();
@@ -343,6 +504,12 @@ fn what_toolcell_starts_and_writes_is_not_for_its_tools() {
     assert!(code == Some(120) && said.contains("which toolcell writes"), "{said}");
     let (code, said) = start(&format!("[alerts]\ncommand = [\"{place}/nothing\"]\n"), &[]);
     assert!(code == Some(120) && said.contains("cannot be started"), "{said}");
+    assert!(said.contains("hint: name one that is there, with its absolute path"), "{said}");
+    let (code, said) = start(&format!("[alerts]\ncommand = [\"{audit}\"]\n"), &[]);
+    assert!(
+        code == Some(120) && said.contains(&format!("hint: let this user run it: ls -l {audit}")),
+        "{said}"
+    );
     let (code, said) = start(&format!("[alerts]\ncommand = [\"{program}\"]\n"), &["--read", inside]);
     assert_eq!(code, Some(0), "{said}");
 }

@@ -171,6 +171,11 @@ impl Client {
         File::open(&self.audit).unwrap()
     }
 
+    /// Where it is.
+    pub(crate) fn audit_path(&self) -> &Path {
+        &self.audit
+    }
+
     /// The supervisor's process id.
     pub(crate) fn supervisor(&self) -> u32 {
         self.child.as_ref().unwrap().id()
