@@ -76,7 +76,7 @@ const BY_ROOT: &[&str] = &[
 fn every_probe_escapes_where_there_is_no_cell() {
     // Where it can be changed, which one of them tries.
     let program = std::env::temp_dir().join(format!("toolcell-bare-{}", std::process::id()));
-    std::fs::copy(crate::binary(), &program).unwrap();
+    crate::copy_program(crate::binary().as_ref(), &program);
     let output = Command::new(&program).args(["demo", "--without-cell", "--json"]).output();
     std::fs::remove_file(&program).unwrap();
     let output = output.unwrap();

@@ -30,6 +30,12 @@ fn project() -> std::path::PathBuf {
     std::env::var_os("TOOLCELL_TEST_PROJECT").map_or_else(|| env!("CARGO_MANIFEST_DIR").into(), Into::into)
 }
 
+/// Copies a program that is to be executed. Another process does it: a child of another test may have what this one writes
+/// to open until its exec, and so keep it from being executed (`ETXTBSY`).
+pub(crate) fn copy_program(from: &std::path::Path, to: &std::path::Path) {
+    assert!(std::process::Command::new("cp").args([from, to]).status().unwrap().success());
+}
+
 /// The binary: where the tests were built, or the copy that an ordinary user can reach.
 fn binary() -> std::path::PathBuf {
     std::env::var_os("TOOLCELL_TEST_BINARY").map_or_else(|| env!("CARGO_BIN_EXE_toolcell").into(), Into::into)

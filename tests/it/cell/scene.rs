@@ -70,7 +70,7 @@ impl Scene {
     pub(super) fn executable(&self, name: &str) -> String {
         let path = self.path(name);
         fs::create_dir_all(Path::new(&path).parent().unwrap()).unwrap();
-        fs::copy(probe::program(), &path).unwrap();
+        crate::copy_program(probe::program().as_ref(), path.as_ref());
         path
     }
 
