@@ -33,6 +33,21 @@ impl Call {
     pub fn tool(&self) -> Option<&str> {
         self.target.as_deref().filter(|_| self.method == "tools/call")
     }
+
+    /// A call of a tool that tests have something to do with.
+    #[cfg(test)]
+    pub(crate) fn example(tool: &str) -> Self {
+        Self {
+            id: "1".to_owned(),
+            server: "s".to_owned(),
+            method: "tools/call".to_owned(),
+            target: Some(tool.to_owned()),
+            profile: String::new(),
+            who: String::new(),
+            identity: None,
+            trace: None,
+        }
+    }
 }
 
 /// The W3C trace context of a request (Trace Context, level 1), in the form in which it came.

@@ -5,6 +5,7 @@
 
 use std::borrow::Cow;
 use std::fmt::Write as _;
+use std::path::Path;
 
 /// The characters that can change how the text around them is read: controls (C0, DEL, C1), the line and
 /// paragraph separators, and every format character (Unicode category Cf), among them the bidirectional
@@ -105,7 +106,17 @@ pub fn quoted(text: &str) -> Cow<'_, str> {
     if !text.is_empty() && text.chars().all(plain) {
         return Cow::Borrowed(text);
     }
-    Cow::Owned(format!("'{}'", text.replace('\'', r"'\''")))
+    Cow::Owned(in_quotes(text))
+}
+
+/// A path as one word of a shell, in quotes so that it is seen where it ends.
+#[must_use]
+pub fn quoted_path(path: &Path) -> String {
+    in_quotes(&path.to_string_lossy())
+}
+
+fn in_quotes(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 fn escape_but<'a>(text: &'a str, kept: &[char]) -> Cow<'a, str> {

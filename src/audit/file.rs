@@ -11,6 +11,7 @@ use std::path::{Path, PathBuf};
 
 use super::line::to_line;
 use super::record::Finished;
+use crate::text::quoted_path;
 
 /// Permission bits of a file that is made.
 const MODE: u32 = 0o600;
@@ -99,11 +100,11 @@ impl FileError {
         match self {
             Self::Open { path, source } if source.kind() == io::ErrorKind::NotFound => path
                 .parent()
-                .map(|parent| format!("make its directory: mkdir -p -m 700 '{}'", parent.display())),
+                .map(|parent| format!("make its directory: mkdir -p -m 700 {}", quoted_path(parent))),
             Self::Open { source, .. } if source.raw_os_error() == Some(libc::ELOOP) => {
                 Some("it is a symbolic link: name the file it points to".to_owned())
             }
-            Self::Mode { path, .. } => Some(format!("chmod 600 '{}'", path.display())),
+            Self::Mode { path, .. } => Some(format!("chmod 600 {}", quoted_path(path))),
             Self::NotRegular(_) | Self::Linked { .. } | Self::Owner { .. } => {
                 Some("name a file that does not exist yet; it is made with mode 0600".to_owned())
             }

@@ -11,6 +11,7 @@ use ed25519_compact::{KeyPair, PublicKey, Seed, Signature};
 
 use super::file::{FileError, make_directory_for, open_private};
 use crate::policy::tokens::{from_hex, to_hex};
+use crate::text::quoted_path;
 
 /// A public key, by which signatures are verified.
 pub type Public = [u8; 32];
@@ -42,8 +43,8 @@ impl KeyError {
             Self::File(error) => error.hint(),
             Self::Io { .. } => None,
             Self::Malformed(path) => Some(format!(
-                "bring it back from a backup; or remove it for a new key, and verify older records with the old public key: rm '{}'",
-                path.display()
+                "bring it back from a backup; or remove it for a new key, and verify older records with the old public key: rm {}",
+                quoted_path(path)
             )),
         }
     }

@@ -21,6 +21,7 @@ use super::line::to_line;
 use super::record::{Continued, Torn};
 use super::rotate::{self, Bounds};
 use super::tail;
+use crate::text::quoted_path;
 
 /// How long another writer may hold the log. It needs microseconds; whoever holds it longer stops the call, not
 /// the supervisor.
@@ -73,9 +74,9 @@ impl LogError {
     pub fn hint(&self) -> Option<String> {
         match self {
             Self::File(error) => error.hint(),
-            Self::Busy(path) => Some(format!("find it with: fuser -v '{}'", path.display())),
+            Self::Busy(path) => Some(format!("find it with: fuser -v {}", quoted_path(path))),
             Self::Write { path, source } if source.kind() == io::ErrorKind::StorageFull => {
-                Some(format!("make room, or move the log with `--audit FILE`: df '{}'", path.display()))
+                Some(format!("make room, or move the log with `--audit FILE`: df {}", quoted_path(path)))
             }
             Self::Json(_) | Self::Lock { .. } | Self::Write { .. } => None,
         }

@@ -4,6 +4,7 @@
 //! Neighbours: `session` and `commands::exec` make them, `audit::log` writes them. Never: reads the clock; holds
 //! text without a bound.
 
+use std::borrow::Cow;
 use std::collections::BTreeMap;
 use std::time::{Duration, SystemTime};
 
@@ -22,7 +23,7 @@ use crate::text::{from_bytes, start_of};
 pub const SCHEMA: &str = "toolcell.record/1";
 
 /// Bytes that a text keeps before it is cut.
-const TEXT_MOST: usize = 1024;
+pub const TEXT_MOST: usize = 1024;
 /// Violations that a record keeps.
 const VIOLATIONS_MOST: usize = 64;
 /// Granted paths that a record keeps.
@@ -214,15 +215,19 @@ impl Finished {
         let left_out = violations.len().saturating_sub(VIOLATIONS_MOST);
         violations.truncate(VIOLATIONS_MOST);
         let hush = !redact.is_empty();
+        let hidden = call.target.as_deref().filter(|_| target_is_redacted(&call.method, redact));
         Self {
             schema: SCHEMA.to_owned(),
             event: "finished".to_owned(),
             time: rfc3339(now),
             call: bounded_call(call, redact),
-            status: bounded_status(status, hush),
+            status: bounded_status(status, hush, hidden.is_some()),
             duration_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             usage,
-            violations: violations.into_iter().map(|violation| bounded_violation(violation, hush)).collect(),
+            violations: violations
+                .into_iter()
+                .map(|violation| bounded_violation(violation, hush, hidden))
+                .collect(),
             violations_left_out: u64::try_from(left_out).unwrap_or(u64::MAX),
             receipt: receipt.map(bounded_receipt),
             stderr: if hush && !stderr.is_empty() { vec![REDACTED.to_owned()] } else { last_lines(&stderr) },
@@ -263,16 +268,17 @@ fn target_is_redacted(method: &str, redact: &[String]) -> bool {
     redact.iter().any(|pointer| sources.contains(&pointer.as_str()))
 }
 
-fn bounded_status(status: Status, hush: bool) -> Status {
+/// Why toolcell refused a call can name what it was for.
+fn bounded_status(status: Status, hush: bool, hidden: bool) -> Status {
     match status {
         Status::Failed { detail } => Status::Failed { detail: said(&detail, hush) },
         Status::Died { detail } => Status::Died { detail: said(&detail, hush) },
-        Status::Refused { detail } => Status::Refused { detail: bounded(&detail) },
+        Status::Refused { detail } => Status::Refused { detail: said(&detail, hidden) },
         Status::Completed | Status::Limit { .. } | Status::Cancelled => status,
     }
 }
 
-fn bounded_violation(violation: Violation, hush: bool) -> Violation {
+fn bounded_violation(violation: Violation, hush: bool, hidden: Option<&str>) -> Violation {
     let hush = hush
         && match violation.evidence {
             Evidence::Reported | Evidence::Supervisor => true,
@@ -283,7 +289,9 @@ fn bounded_violation(violation: Violation, hush: bool) -> Violation {
         operation: bounded(&violation.operation),
         object: said(&violation.object, hush),
         errno: violation.errno.as_deref().map(bounded),
-        rule: bounded(&violation.rule),
+        rule: bounded(&hidden.map_or(Cow::Borrowed(&violation.rule), |name| {
+            Cow::Owned(violation.rule.replace(name, REDACTED))
+        })),
         allow: violation.allow.as_deref().map(|allow| said(allow, hush)),
         ..violation
     }

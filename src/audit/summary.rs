@@ -307,14 +307,10 @@ mod tests {
         micros: u64,
     ) -> Finished {
         let call = Call {
-            id: "1".to_owned(),
-            server: "s".to_owned(),
-            method: "tools/call".to_owned(),
-            target: Some(tool.to_owned()),
-            profile: "default".to_owned(),
             who: "c/1 uid 0".to_owned(),
+            profile: "default".to_owned(),
             identity: identity.map(str::to_owned),
-            trace: None,
+            ..Call::example(tool)
         };
         let ended = Ended {
             now: SystemTime::UNIX_EPOCH,

@@ -21,7 +21,7 @@ use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
 use crate::lock::{Definition, Flag, Item, Kind, LockFile, RULES, Server, compare, flags, shadowed};
 use crate::policy::mistakes::closest;
-use crate::text::escape;
+use crate::text::{escape, quoted_path};
 
 #[derive(Debug, thiserror::Error)]
 enum LockError {
@@ -394,7 +394,7 @@ fn write(path: &Path, lock: &LockFile) -> Result<(), Failure> {
     let failed = |written: &Path, error: io::Error| {
         let hint = match error.kind() {
             io::ErrorKind::AlreadyExists => {
-                format!("if no `toolcell lock` is at work, one was killed: rm '{}'", new.display())
+                format!("if no `toolcell lock` is at work, one was killed: rm {}", quoted_path(&new))
             }
             _ => format!(
                 "nothing was changed. `{}` must be a file, in a directory that is there, may be written and has \

@@ -10,6 +10,7 @@ use clap_mangen::Man;
 use crate::cli::definition;
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
+use crate::text::quoted_path;
 
 /// Why pages could not be made.
 #[derive(Debug, thiserror::Error)]
@@ -46,7 +47,7 @@ pub(super) fn write_pages(directory: &Path) -> Result<Ending, ManError> {
 pub(super) fn failure(error: ManError) -> Failure {
     let hint = match &error {
         ManError::Write { directory, source } if source.kind() == io::ErrorKind::NotFound => {
-            Some(format!("make it first: mkdir -p '{}'", directory.display()))
+            Some(format!("make it first: mkdir -p {}", quoted_path(directory)))
         }
         ManError::Write { .. } | ManError::Render(_) => None,
     };

@@ -24,7 +24,7 @@ use crate::policy::mistakes::closest;
 use crate::policy::tokens::{SALT, Secret, Token, to_hex};
 use crate::policy::units::parse_duration;
 use crate::sys::environment;
-use crate::text::escape;
+use crate::text::{escape, quoted_path};
 
 /// How long a token is good if nobody says otherwise.
 const DEFAULT_LIFE: Duration = Duration::from_secs(90 * DAY);
@@ -199,7 +199,7 @@ impl NewFile {
             Err(error) => {
                 let taken = error.kind() == io::ErrorKind::AlreadyExists;
                 let hint = taken.then(|| {
-                    format!("if no `toolcell token` is at work, one was killed: rm '{}'", path.display())
+                    format!("if no `toolcell token` is at work, one was killed: rm {}", quoted_path(&path))
                 });
                 Err(Failure::new(Ending::Other, TokenError::Write(path, error)).hint(hint))
             }

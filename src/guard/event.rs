@@ -243,16 +243,7 @@ mod tests {
 
     #[test]
     fn a_tool_has_its_own_name_whatever_its_record_says() {
-        let call = Call {
-            id: String::new(),
-            server: String::new(),
-            method: "tools/call".to_owned(),
-            target: Some("t".to_owned()),
-            profile: String::new(),
-            who: String::new(),
-            identity: None,
-            trace: None,
-        };
+        let call = Call::example("t");
         let of = |call: &Call| {
             let record = Started::new(call, None, &["/name".to_owned()], SystemTime::UNIX_EPOCH);
             Event::unstarted(call, &record, SystemTime::UNIX_EPOCH, "")

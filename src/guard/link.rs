@@ -314,16 +314,7 @@ mod tests {
     }
 
     fn ended(tool: &str) -> Event {
-        let call = Call {
-            id: "1".to_owned(),
-            server: "s".to_owned(),
-            method: "tools/call".to_owned(),
-            target: Some(tool.to_owned()),
-            profile: String::new(),
-            who: String::new(),
-            identity: None,
-            trace: None,
-        };
+        let call = Call::example(tool);
         let record = crate::audit::Started::new(&call, None, &[], SystemTime::UNIX_EPOCH);
         Event::unstarted(&call, &record, SystemTime::UNIX_EPOCH, "")
     }

@@ -95,16 +95,7 @@ mod tests {
     use crate::outcome::Layer;
 
     fn event(trace: Option<Trace>) -> Event {
-        let call = Call {
-            id: "1".to_owned(),
-            server: "s".to_owned(),
-            method: "tools/call".to_owned(),
-            target: Some("t".to_owned()),
-            profile: "p".to_owned(),
-            who: "w".to_owned(),
-            identity: None,
-            trace,
-        };
+        let call = Call { profile: "p".to_owned(), who: "w".to_owned(), trace, ..Call::example("t") };
         let seen = Seen {
             layer: Layer::Seccomp,
             limit: None,

@@ -18,7 +18,7 @@ use sha2::{Digest as _, Sha256};
 pub use super::rules::Tool;
 use crate::audit::{FileError, make_directory_for, open_private, wait_for};
 use crate::policy::tokens::to_hex;
-use crate::text::quoted;
+use crate::text::quoted_path;
 
 /// The name and version of the form.
 const SCHEMA: &str = "toolcell.guard/1";
@@ -65,16 +65,16 @@ impl StateError {
         match self {
             Self::File(error) => error.hint(),
             Self::Io { path, source } if source.kind() == io::ErrorKind::StorageFull => {
-                Some(format!("make room: df {}", quoted(&path.to_string_lossy())))
+                Some(format!("make room: df {}", quoted_path(path)))
             }
-            Self::Io { path, .. } => Some(format!(
-                "see whose it is, and who may write there: ls -ld {}",
-                quoted(&path.to_string_lossy())
-            )),
-            Self::Busy(path) => Some(format!("find it with: fuser -v '{}'", path.display())),
+            Self::Io { path, .. } => {
+                Some(format!("see whose it is, and who may write there: ls -ld {}", quoted_path(path)))
+            }
+            Self::Busy(path) => Some(format!("find it with: fuser -v {}", quoted_path(path))),
             Self::Damaged { path, .. } => {
-                let path = path.display();
-                Some(format!("to begin anew, with no tool kept out: mv '{path}' '{path}.damaged'"))
+                let [damaged, aside] =
+                    [path.clone(), path.with_added_extension("damaged")].map(|path| quoted_path(&path));
+                Some(format!("to begin anew, with no tool kept out: mv {damaged} {aside}"))
             }
         }
     }

@@ -21,6 +21,7 @@ use super::resolve::resolve;
 use super::syscalls::SyscallName;
 use super::tokens::{self, Secret, Token};
 use super::{Policy, Source};
+use crate::text::quoted_path;
 
 /// Profiles that are compiled in.
 pub const BUILT_IN: [(&str, &str); 7] = [
@@ -177,7 +178,7 @@ impl FilesError {
                 "move `{}` to a directory that no server is in and no grant shows, or `deny` the directory it is in",
                 file.display()
             )),
-            Self::Readable { path, .. } => Some(format!("chmod 600 '{}'", path.display())),
+            Self::Readable { path, .. } => Some(format!("chmod 600 {}", quoted_path(path))),
             Self::Read { source, .. } => match source.raw_os_error() {
                 Some(libc::ENOENT) => Some("correct the path: there is no such file".to_owned()),
                 Some(libc::EACCES) => {
@@ -537,7 +538,7 @@ impl Library {
             let owner = metadata.uid();
             if owner != self.uid && owner != 0 {
                 let why = format!("it belongs to user {owner}");
-                let hint = format!("chown {} '{}'", self.uid, path.display());
+                let hint = format!("chown {} {}", self.uid, quoted_path(path));
                 return Err(FilesError::Unsafe { path: path.clone(), why, hint });
             }
         }
@@ -554,7 +555,7 @@ impl Library {
             0o002 => "o",
             _ => "go",
         };
-        let shown: String = open.iter().map(|(path, ..)| format!(" '{}'", path.display())).collect();
+        let shown: String = open.iter().map(|(path, ..)| format!(" {}", quoted_path(path))).collect();
         let (why, hint) = (format!("its mode is {mode:04o}"), format!("chmod {to_whom}-w{shown}"));
         Err(FilesError::Unsafe { path: (*path).clone(), why, hint })
     }

@@ -18,6 +18,7 @@ use super::{LONGEST, Loaded, SHORTEST, Trouble, command};
 use crate::policy::config::secrets::{From, Place, Secret, expression};
 use crate::policy::units::print_duration;
 use crate::sys::wiped::Wiped;
+use crate::text::quoted_path;
 
 /// Different bytes that a secret has at least: what repeats a few is in innocent texts, and slow to look for.
 const DIFFERENT: usize = 4;
@@ -187,9 +188,9 @@ impl Sources {
             }
             io::ErrorKind::Other => "name a file in `from`".to_owned(),
             _ => format!(
-                "user {} must be able to read it, and to search the directories above: ls -ld '{}'",
+                "user {} must be able to read it, and to search the directories above: ls -ld {}",
                 self.uid,
-                path.display()
+                quoted_path(path)
             ),
         })
     }

@@ -87,10 +87,10 @@ pub(super) async fn start(
     let mut call = named(session, ask, method);
     let params = ask.params.clone().and_then(|span| ask.line.get(span));
     let profiles = &session.options.profiles;
+    let own = profiles.policy(method, ask.target.as_deref());
     let verdict = match call.tool() {
         Some(tool) => {
-            let policy = profiles.policy(method, Some(tool));
-            let shown = policy.and_then(|policy| target_in_record(&call, &policy.audit.redact));
+            let shown = own.as_ref().and_then(|own| target_in_record(&call, &own.audit.redact));
             session.options.guard.may(&call.id, tool, shown.as_deref().unwrap_or(REDACTED)).await
         }
         None => Verdict::Free,
@@ -107,24 +107,32 @@ pub(super) async fn start(
     let fetched = secrets::fetch(session, method, ask.target.as_deref()).await;
     let mask = fetched.as_ref().ok().and_then(Option::as_ref).map(|fetched| Rc::clone(&fetched.mask));
     record_started(session, &call, policy, ask, granted, mask.as_deref())?;
-    let refused_with = |detail: String, unread: Vec<SecretUse>, violations| {
-        // It can quote an argument. Masked before it is counted what was masked.
-        let recorded = mask.as_ref().map_or_else(|| detail.clone(), |mask| mask.refusal(&detail));
+    // A refusal for what the client sent can quote that, as can one of a path that it named.
+    let named = granted.iter().any(|granted| granted.by.is_some());
+    let redacts = own.is_none_or(|own| !own.audit.redact.is_empty());
+    let refused_with = |blame: Blame, detail: String, unread: Vec<SecretUse>, violations| {
+        // Masked before it is counted what was masked.
+        let recorded = match (&mask, blame) {
+            _ if redacts && (named || blame != Blame::Host) => REDACTED.to_owned(),
+            (Some(mask), _) => mask.refusal(&detail),
+            (None, _) => detail.clone(),
+        };
         let secrets = mask.as_ref().map_or(unread, |mask| mask.uses());
         let refused = Finished::refused(Status::Refused { detail: recorded }, violations);
         let finished = Finished { secrets, duration: began.elapsed(), ..refused };
         session.record(&call, policy, &finished);
-        Refused { detail, blame: Blame::Host }
+        Refused { detail, blame }
     };
     if let Some((detail, violation)) = quarantine::refusal(&call, session.options.log.as_deref(), verdict) {
-        return Err(Refused { blame: Blame::Arguments, ..refused_with(detail, Vec::new(), vec![violation]) });
+        return Err(refused_with(Blame::Arguments, detail, Vec::new(), vec![violation]));
     }
-    let refused = |detail: String| refused_with(detail, Vec::new(), Vec::new());
-    let fetched = fetched.map_err(|failed| refused_with(failed.detail, failed.uses, Vec::new()))?;
+    let refused = |detail: String| refused_with(Blame::Host, detail, Vec::new(), Vec::new());
+    let fetched =
+        fetched.map_err(|failed| refused_with(Blame::Host, failed.detail, failed.uses, Vec::new()))?;
     let grant = grant.map_err(|reason| match reason {
         NoGrant::Host(detail) => refused(detail),
-        NoGrant::Arguments(detail) => Refused { blame: Blame::Arguments, ..refused(detail) },
-        NoGrant::Client(detail) => Refused { blame: Blame::Client, ..refused(detail) },
+        NoGrant::Arguments(detail) => refused_with(Blame::Arguments, detail, Vec::new(), Vec::new()),
+        NoGrant::Client(detail) => refused_with(Blame::Client, detail, Vec::new(), Vec::new()),
     })?;
     let handover = fetched.map(|fetched| fetched.handover(&grant.plan)).transpose().map_err(&refused)?;
     // A grant on a file system that does not answer must not hold the call for ever.

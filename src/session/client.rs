@@ -10,6 +10,7 @@ use tokio::time::Instant;
 use super::cache::Key;
 use super::catalogue::Job;
 use super::{Agreed, Ask, Session, admission, arguments};
+use crate::audit::TEXT_MOST;
 use crate::mcp::envelope::{
     self, Era, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Id, Kind, METHOD_NOT_FOUND, Message,
 };
@@ -17,8 +18,6 @@ use crate::mcp::{object, reply};
 
 /// Requests that may be open at once, running and waiting.
 pub(super) const MOST_OPEN: usize = 10_000;
-/// Bytes of a tool's name: as many as a record has room for, so that two names are two everywhere.
-const LONGEST_TOOL: usize = 1024;
 /// Bytes of requests that may be open at once.
 const MOST_OPEN_BYTES: usize = 256 * 1024 * 1024;
 
@@ -166,8 +165,9 @@ pub(super) fn target(method: &str, line: &[u8], message: &Message) -> Result<Opt
                 return Err("`params.task` is not offered: the process ends with its answer".to_owned());
             }
             let name = envelope::target(line, params, "name")?;
-            if name.len() > LONGEST_TOOL {
-                return Err(format!("`params.name` is longer than {LONGEST_TOOL} bytes"));
+            // In records two names are two.
+            if name.len() > TEXT_MOST {
+                return Err(format!("`params.name` is longer than {TEXT_MOST} bytes"));
             }
             Ok(Some(name))
         }

@@ -54,16 +54,7 @@ mod tests {
 
     #[test]
     fn a_model_learns_until_when_and_a_person_what_to_type() {
-        let call = Call {
-            id: "1".to_owned(),
-            server: "git".to_owned(),
-            method: "tools/call".to_owned(),
-            target: Some("push".to_owned()),
-            profile: String::new(),
-            who: String::new(),
-            identity: None,
-            trace: None,
-        };
+        let call = Call { server: "git".to_owned(), ..Call::example("push") };
         let told = |verdict| refusal(&call, None, verdict).map(|(told, _)| told);
         assert_eq!((told(Verdict::Free), told(Verdict::Trial)), (None, None));
         let refused = Verdict::Refused { why: "W".to_owned(), until: Some(1_000_000) };

@@ -119,6 +119,20 @@ fn a_target_is_hidden_with_the_parameter_it_is_a_copy_of() {
 }
 
 #[test]
+fn a_refusal_says_nothing_of_a_target_that_is_hidden() {
+    let line = |pointer: &str| {
+        let mut ended = ended();
+        ended.status = Status::Refused { detail: "the tool `hunter2` is kept out".to_owned() };
+        let rule = "no role allows `hunter2`".to_owned();
+        ended.violations = vec![Violation::of_toolcell(Layer::Access, "call", rule)];
+        let finished = Finished::new(&call("tools/call", "hunter2"), &[pointer.to_owned()], ended);
+        String::from_utf8(to_line(&finished).unwrap()).unwrap()
+    };
+    assert!(!line("/name").contains("hunter2") && line("/name").contains("no role allows `[redacted]`"));
+    assert_eq!(line("/arguments/token").matches("hunter2").count(), 3);
+}
+
+#[test]
 fn a_granted_path_is_hidden_with_the_parameter_it_stems_from() {
     let granted = |by: Option<&str>| Granted {
         access: "read".to_owned(),

@@ -20,6 +20,7 @@ use crate::policy::files::FilesError;
 use crate::policy::print::to_toml;
 use crate::session;
 use crate::sys::Errno;
+use crate::text::{quoted, quoted_path};
 
 #[derive(Debug, thiserror::Error)]
 enum LockError {
@@ -117,12 +118,15 @@ pub(in crate::commands) fn lock(
     };
     let write = || {
         let named =
-            args.lock.as_ref().map(|path| format!(" --lock '{}'", path.display())).unwrap_or_default();
+            args.lock.as_ref().map(|path| format!(" --lock {}", quoted_path(path))).unwrap_or_default();
         match &args.server {
             Typed::Configured { config, .. } => {
-                format!("toolcell lock --config '{}'{named} {}", config.display(), served.name)
+                format!("toolcell lock --config {}{named} {}", quoted_path(config), quoted(&served.name))
             }
-            Typed::Command(_) => format!("toolcell lock{named} -- {}", served.command.join(" ")),
+            Typed::Command(_) => {
+                let words: Vec<_> = served.command.iter().map(|word| quoted(word)).collect();
+                format!("toolcell lock{named} -- {}", words.join(" "))
+            }
         }
     };
     let Some(file) = read(surroundings, &path)? else {

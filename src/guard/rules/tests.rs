@@ -4,16 +4,7 @@ use super::*;
 use crate::call::Call;
 
 fn event(tool: &str, wall_us: u64) -> Event {
-    let call = Call {
-        id: "1".to_owned(),
-        server: "s".to_owned(),
-        method: "tools/call".to_owned(),
-        target: Some(tool.to_owned()),
-        profile: String::new(),
-        who: String::new(),
-        identity: None,
-        trace: None,
-    };
+    let call = Call::example(tool);
     Event {
         tool: call.tool().map(str::to_owned),
         call,

@@ -239,3 +239,30 @@ fn roots_are_not_asked_for_where_nobody_wants_them() {
         client
     });
 }
+
+#[test]
+fn a_refusal_repeats_nothing_in_the_log_that_the_profile_keeps_out_of_it() {
+    for redact in ["", "\n[audit]\nredact = [\"/arguments/path\"]"] {
+        let scratch = Scratch::new();
+        let trees = tree(&scratch);
+        let [data, other] = trees.clone();
+        let config = format!(
+            "[servers.fixture.tools.change]\ngrants = [{{ argument = \"/path\", access = \"write\", within = [\"{data}\"] }}]\n"
+        );
+        let mut setup = setup(&trees, &config);
+        setup.filesystem.push_str(redact);
+        let path = format!("{other}/a");
+        let named = path.clone();
+        let book = session(&setup, |mut client| async move {
+            let refused = call(&mut client, "change", json!({"path": named}), None).await;
+            assert!(refused["result"]["isError"] == true && text(&refused).contains(&named), "{refused}");
+            client
+        });
+        let refused = book.finished.iter().find(|record| record["status"]["kind"] == "refused").unwrap();
+        let detail = refused["status"]["detail"].as_str().unwrap();
+        match redact.is_empty() {
+            true => assert!(detail.contains(&path), "{detail}"),
+            false => assert_eq!(detail, "[redacted]"),
+        }
+    }
+}
