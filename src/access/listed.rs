@@ -7,6 +7,7 @@
 
 use std::ops::Range;
 
+use crate::mcp::envelope::only;
 use crate::mcp::object;
 use crate::policy::pattern::{Item, Kind};
 
@@ -45,14 +46,9 @@ pub(super) fn filtered(line: Vec<u8>, method: &str, may: impl Fn(&Item) -> bool)
 /// What an element of the list is called; nothing if readers could differ in that.
 fn called(line: &[u8], item: &Range<usize>, kind: Kind, name: &str) -> Option<Item> {
     let members = object::members(line, item.clone());
-    let mut names = members.iter().filter(|member| member.name == name);
-    match (names.next(), names.next()) {
-        (Some(found), None) => {
-            let name = object::text(line.get(found.value.clone())?)?.into_owned();
-            Some(Item { kind, name })
-        }
-        _ => None,
-    }
+    let found = only(&members, name).ok().flatten()?;
+    let name = object::text(line.get(found.value.clone())?)?.into_owned();
+    Some(Item { kind, name })
 }
 
 #[cfg(test)]
@@ -91,6 +87,16 @@ mod tests {
                 "tools/list",
                 r#"{"tools":[{"name":"b"}],"tools":[{"name":"a"},{"name":"b"}]}"#,
                 r#"{"tools":[],"tools":[{"name":"a"}]}"#,
+            ),
+            (
+                "tools/list",
+                r#"{"tools":[{"name":"a","Name":"b"},{"NAME":"a"},{"name":"a"}]}"#,
+                r#"{"tools":[{"name":"a"}]}"#,
+            ),
+            (
+                "tools/list",
+                r#"{"Tools":[{"name":"b"}],"tools":[{"name":"a"}]}"#,
+                r#"{"Tools":[],"tools":[{"name":"a"}]}"#,
             ),
             ("tools/list", r#"{"tools":{"name":"b"}}"#, r#"{"tools":{"name":"b"}}"#),
             (

@@ -365,8 +365,7 @@ fn review(args: &LockArgs, old: &LockFile, new: &mut LockFile, differing: &[Stri
             continue;
         }
         if !io::stdin().is_terminal() {
-            let hint = "`--yes` accepts without asking".to_owned();
-            return Err(Failure::new(Ending::Altered, LockError::NoTerminal).hint(Some(hint)));
+            return Err(Failure::new(Ending::Altered, LockError::NoTerminal).hint(Some(UNASKED.to_owned())));
         }
         if !ask(&format!("accept this of server `{name}`?"))?
             && let Some(before) = old.servers.get(name)
@@ -377,12 +376,15 @@ fn review(args: &LockArgs, old: &LockFile, new: &mut LockFile, differing: &[Stri
     Ok(())
 }
 
+/// What to do where nobody can be asked.
+const UNASKED: &str = "`--yes` accepts without asking";
+
 fn ask(question: &str) -> Result<bool, Failure> {
     diag::write_to_stderr(&format!("{question} [y/N] "));
     let mut answer = String::new();
-    io::stdin()
-        .read_line(&mut answer)
-        .map_err(|error| Failure::new(Ending::Other, LockError::Answer(error)))?;
+    io::stdin().read_line(&mut answer).map_err(|error| {
+        Failure::new(Ending::Other, LockError::Answer(error)).hint(Some(UNASKED.to_owned()))
+    })?;
     Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
 }
 

@@ -51,6 +51,7 @@ mod tests {
             shown(r#"{"result":{"tools":[{"name":"bad"}],"tools":["bad",{"name":"a"}]}}"#),
             r#"{"result":{"tools":[],"tools":[{"name":"a"}]}}"#
         );
+        assert_eq!(shown(r#"{"result":{"Tools":["bad","a"]}}"#), r#"{"result":{"Tools":["a"]}}"#);
         assert_eq!(shown(r#"{"error":{"tools":["bad"]}}"#), r#"{"error":{"tools":["bad"]}}"#);
     }
 

@@ -5,6 +5,8 @@
 use std::borrow::Cow;
 use std::ops::Range;
 
+use super::envelope::alike;
+
 /// One member of an object.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Member<'a> {
@@ -88,7 +90,7 @@ pub fn replaced(line: &[u8], span: &Range<usize>, by: &[u8]) -> Vec<u8> {
     [before, by, after].concat()
 }
 
-/// The line with those elements only that stay in each array called `name` of the object at `span`.
+/// The line with those elements only that stay in each array called `name`, in whichever letters, of the object at `span`.
 #[must_use]
 pub fn with_items(
     mut line: Vec<u8>,
@@ -96,7 +98,7 @@ pub fn with_items(
     name: &str,
     mut stays: impl FnMut(&[u8], Range<usize>) -> bool,
 ) -> Vec<u8> {
-    let named = members(&line, span).into_iter().filter(|member| member.name == name);
+    let named = members(&line, span).into_iter().filter(|member| alike(&member.name, name));
     let lists: Vec<Range<usize>> = named.map(|member| member.value).collect();
     // From the end, so that the places before stay where they are.
     for list in lists.into_iter().rev() {
