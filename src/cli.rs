@@ -8,6 +8,7 @@ pub mod definition;
 mod lock;
 mod mistake;
 mod quarantine;
+mod words;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -21,6 +22,7 @@ pub use mistake::CliError;
 pub use quarantine::{QuarantineArgs, QuarantineCommand};
 
 use crate::policy::Floor;
+use crate::policy::config::state::State;
 
 /// When to colour.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -110,12 +112,14 @@ pub enum Fix {
 }
 
 /// The arguments of `toolcell run`.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RunArgs {
     /// Which server.
     pub server: Server,
     /// `--jobs`
     pub jobs: Option<Typed>,
+    /// `--state`
+    pub state: Option<State>,
     /// `--no-validate`
     pub no_validate: bool,
     /// `--lock`
@@ -127,7 +131,7 @@ pub struct RunArgs {
 }
 
 /// How `toolcell run` was told its server.
-#[derive(Debug, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Server {
     /// `-- SERVER [ARGS]...`; at least the program.
     Command(Vec<OsString>),
@@ -137,6 +141,13 @@ pub enum Server {
         config: PathBuf,
         /// The server's name in it; may be left out when it has only one.
         name: Option<String>,
+    },
+    /// `--config FILE NAME NAME...`, or `--all`: several as one.
+    Several {
+        /// The configuration file.
+        config: PathBuf,
+        /// At least two names in it; none: all servers.
+        names: Vec<String>,
     },
 }
 
@@ -378,15 +389,18 @@ fn fix(matches: &ArgMatches) -> Option<Fix> {
 
 fn run(matches: &mut ArgMatches) -> Result<RunArgs, CliError> {
     let command = many(matches, "server");
-    let name = matches.remove_one("name");
+    let names: Vec<String> = many(matches, "name");
+    let all = matches.get_flag("all");
     let server = match matches.remove_one("config") {
-        Some(config) => Server::Configured { config, name },
-        None if command.is_empty() => return Err(CliError::ServerMissing { name }),
+        Some(config) if all || names.len() > 1 => Server::Several { config, names },
+        Some(config) => Server::Configured { config, name: names.into_iter().next() },
+        None if command.is_empty() => return Err(CliError::ServerMissing { name: names.into_iter().next() }),
         None => Server::Command(command),
     };
     Ok(RunArgs {
         server,
         jobs: typed(matches, "jobs", "--jobs"),
+        state: matches.remove_one::<String>("state").and_then(|state| state.parse().ok()),
         no_validate: matches.get_flag("no-validate"),
         lock: matches.remove_one("lock"),
         lists_only: matches.get_flag("lists-only"),

@@ -308,6 +308,8 @@ pub enum Built {
     OnDemand,
     /// Before the call, up to but not including the start of its payload.
     Ahead,
+    /// For the session of the client: other calls may have run in it.
+    Session,
 }
 
 /// What was really enforced for one call, verified from inside the cell by init before exec.

@@ -75,7 +75,15 @@ fn about(method: &str, params: &Object<'_>) -> Result<About, String> {
     match method {
         "tools/call" => item(Kind::Tool, "name"),
         "prompts/get" => item(Kind::Prompt, "name"),
-        "resources/read" => item(Kind::Resource, "uri"),
+        "resources/read" | "resources/subscribe" | "resources/unsubscribe" => item(Kind::Resource, "uri"),
+        // That a list has changed, everybody may hear.
+        "subscriptions/listen" => {
+            let uris = params.object("notifications")?.texts("resourceSubscriptions")?;
+            if uris.is_empty() {
+                return Ok(About::Common);
+            }
+            Ok(About::Items(uris.into_iter().map(|name| Item { kind: Kind::Resource, name }).collect()))
+        }
         // One of the two is meant, and the server chooses which.
         "completion/complete" => {
             let reference = params.object("ref")?;
@@ -118,6 +126,15 @@ impl<'l> Object<'l> {
             return Err(format!("`{name}` is not an object"));
         }
         Ok(Self::at(self.line, span.as_ref()))
+    }
+
+    /// The strings of an array; none if it is not there.
+    fn texts(&self, name: &str) -> Result<Vec<String>, String> {
+        let Some(span) = self.get(name)? else { return Ok(Vec::new()) };
+        if self.line.get(span.start) != Some(&b'[') {
+            return Err(format!("`{name}` is not an array"));
+        }
+        object::items(self.line, span).into_iter().map(|span| text(self.line, span, name)).collect()
     }
 
     fn text(&self, name: &str) -> Result<String, String> {
@@ -173,7 +190,19 @@ mod tests {
         assert_eq!(both, [(Kind::Prompt, "a".to_owned()), (Kind::Resource, "b:c".to_owned())]);
         assert_eq!(with("tools/list", "").unwrap().about, About::Common);
         assert_eq!(read(r#"{"jsonrpc":"2.0","id":1,"method":"ping"}"#).unwrap().about, About::Common);
-        for method in ["tools/Call", "tools/list2", "resources/subscribe", "x"] {
+        assert_eq!(items("resources/subscribe", r#""uri":"a:b""#), [(Kind::Resource, "a:b".to_owned())]);
+        let listen =
+            items("subscriptions/listen", r#""notifications":{"resourceSubscriptions":["a:b","c:d"]}"#);
+        assert_eq!(listen, [(Kind::Resource, "a:b".to_owned()), (Kind::Resource, "c:d".to_owned())]);
+        let all = with("subscriptions/listen", r#""notifications":{"toolsListChanged":true}"#).unwrap();
+        assert_eq!(all.about, About::Common);
+        for params in [
+            r#""notifications":{"resourceSubscriptions":"a:b"}"#,
+            r#""notifications":{"resourceSubscriptions":[7]}"#,
+        ] {
+            assert!(with("subscriptions/listen", params).is_err(), "{params}");
+        }
+        for method in ["tools/Call", "tools/list2", "resources/subscribed", "x"] {
             assert_eq!(with(method, r#""name":"a""#).unwrap().about, About::Other, "{method}");
         }
     }

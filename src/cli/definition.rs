@@ -146,9 +146,15 @@ fn run(command: Command) -> Command {
         .arg(
             Arg::new("name")
                 .value_name("NAME")
-                .help("The server's name in the configuration; not needed when it has only one"),
+                .num_args(0..)
+                .help("The server's name in the configuration; not needed when it has only one. Several are offered as one"),
         )
         .arg(options::server())
+        .arg(
+            flag("all", "Offer all servers of the configuration as one: their tools are called NAME__TOOL")
+                .requires("config")
+                .conflicts_with("name"),
+        )
         .arg(
             value("config", Takes::Path, "FILE")
                 .help("Take the server from this configuration file")
@@ -167,6 +173,7 @@ fn run(command: Command) -> Command {
             value("jobs", Takes::Text, "NUMBER")
                 .help("Calls that run side by side; more wait in order [default: the number of CPUs]"),
         )
+        .arg(options::state())
         .arg(
             flag("no-validate", "Run calls whose arguments do not fit the schema that the server lists")
                 .long_help(

@@ -7,7 +7,6 @@ pub(super) mod found;
 mod lists;
 
 use std::collections::BTreeMap;
-use std::ffi::OsString;
 use std::fmt::Write as _;
 use std::fs::{self, File, OpenOptions};
 use std::io::{self, IsTerminal as _, Write as _};
@@ -16,7 +15,7 @@ use std::path::{Path, PathBuf};
 
 use super::compose::{self, Surroundings};
 use super::run::Served;
-use crate::cli::{ColorChoice, LockArgs, LockDoes, RunArgs, Server as OneServer, SharedArgs, WhichServers};
+use crate::cli::{ColorChoice, LockArgs, LockDoes, RunArgs, Server as OneServer, WhichServers};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
 use crate::lock::{Definition, Flag, Item, Kind, LockFile, RULES, Server, compare, flags, shadowed};
@@ -145,26 +144,16 @@ fn look(
     lock: &Path,
     color: ColorChoice,
 ) -> Result<(String, Server), Failure> {
-    let mut arguments: Vec<OsString> = ["run", "--lists-only"].map(OsString::from).to_vec();
-    arguments.extend(again(&args.shared, color));
-    match &server {
-        OneServer::Command(command) => {
-            arguments.push("--".into());
-            arguments.extend(command.iter().cloned());
-        }
-        OneServer::Configured { config, name } => {
-            arguments.extend(["--config".into(), config.into()]);
-            arguments.extend(name.iter().map(OsString::from));
-        }
-    }
     let as_run = RunArgs {
         server,
         jobs: None,
+        state: None,
         no_validate: false,
         lock: None,
         lists_only: true,
         shared: args.shared.clone(),
     };
+    let arguments = as_run.words(color);
     let mut additions = compose::additions(&args.shared, &surroundings.world.cwd)?;
     let served = Served::find(&as_run, surroundings)?;
     additions.env.extend(served.env.clone());
@@ -178,30 +167,6 @@ fn look(
         Failure::new(Ending::Other, LockError::Lists(served.name.clone(), error)).hint(Some(hint))
     })?;
     Ok((served.name, found))
-}
-
-/// The options as they were typed.
-fn again(shared: &SharedArgs, color: ColorChoice) -> Vec<OsString> {
-    let SharedArgs { profile, read, write, env, memory, cpu, tasks, timeout, scratch, floor, audit } = shared;
-    let typed = [profile, memory, cpu, tasks, timeout, scratch];
-    let mut all: Vec<OsString> = Vec::new();
-    let mut add = |option: &str, value: &std::ffi::OsStr| {
-        let mut joined = OsString::from(format!("{option}="));
-        joined.push(value);
-        all.push(joined);
-    };
-    typed.into_iter().flatten().chain(env).for_each(|typed| add(typed.option, typed.text.as_ref()));
-    read.iter().for_each(|path| add("--read", path.as_os_str()));
-    write.iter().for_each(|path| add("--write", path.as_os_str()));
-    audit.iter().for_each(|path| add("--audit", path.as_os_str()));
-    floor.iter().for_each(|floor| add("--floor", floor.name().as_ref()));
-    let choice = match color {
-        ColorChoice::Auto => "auto",
-        ColorChoice::Always => "always",
-        ColorChoice::Never => "never",
-    };
-    add("--color", choice.as_ref());
-    all
 }
 
 /// A value of `--accept-flagged` that accepts nothing.

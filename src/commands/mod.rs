@@ -8,6 +8,7 @@ mod compose;
 mod demo;
 mod doctor;
 mod exec;
+mod gather;
 mod lock;
 mod man;
 mod profile;

@@ -14,7 +14,7 @@ use std::io;
 use std::os::fd::AsFd as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::SystemTime;
+use std::time::{Duration, SystemTime};
 
 use recording::Recording;
 use serde_json::Value;
@@ -45,6 +45,7 @@ use crate::policy::config::access::{Access, Mode};
 use crate::policy::config::grants::{ArgumentGrant, Use};
 use crate::policy::config::guard::Guarding;
 use crate::policy::config::secrets::Secret;
+use crate::policy::config::state::{IDLE, State};
 use crate::policy::config::{Heeded, Results, Tool, Validate};
 use crate::policy::files::FilesError;
 use crate::policy::{Floor, Policy, config};
@@ -54,6 +55,10 @@ use crate::text::escape;
 
 /// Serves until the client closes its side.
 pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure> {
+    if let Server::Several { config, names } = &args.server {
+        // Each of its children is told one name.
+        return super::gather::run(args, config, names, color);
+    }
     // The facts come first: in a delegated cgroup they move this process, and the launcher has to move with it.
     let mut facts = compose::facts();
     let handle = launcher::start().map_err(|errno| Failure::new(Ending::Cell, errno))?;
@@ -63,7 +68,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let denials = facts.follow_denials().map_err(|untold| untold.to_string());
     let config = match &args.server {
         Server::Command(_) => None,
-        Server::Configured { config, .. } => Some(config.as_path()),
+        Server::Configured { config, .. } | Server::Several { config, .. } => Some(config.as_path()),
     };
     let mut surroundings = Surroundings::of_process(config)?;
     let mut additions = compose::additions(&args.shared, &surroundings.world.cwd)?;
@@ -199,6 +204,8 @@ pub(super) struct Served {
     validate: Option<Validate>,
     results: Option<Results>,
     heeded: Heeded,
+    state: Option<State>,
+    idle: Option<Duration>,
     access: Access,
     guarding: Guarding,
     pub(super) lock: config::Lock,
@@ -242,8 +249,9 @@ impl Served {
     pub(super) fn find(args: &RunArgs, surroundings: &Surroundings) -> Result<Self, Failure> {
         let typed = args.shared.profile.as_ref().map(|typed| typed.text.clone());
         let name = match &args.server {
-            Server::Command(command) => return Self::command(command, typed, of_options(args)),
+            Server::Command(command) => return Self::command(command, typed, args),
             Server::Configured { name, .. } => name,
+            Server::Several { names, .. } => &names.first().cloned(),
         };
         let config = surroundings.library.config().map_err(files_failed)?;
         let name = match name {
@@ -263,6 +271,8 @@ impl Served {
             validate: server.validate.filter(|_| !args.no_validate).or(of_options(args)),
             results: server.results,
             heeded: server.heeded,
+            state: server.state,
+            idle: server.idle,
             access: config.access.clone(),
             guarding: config.guarding.clone(),
             lock: config.lock,
@@ -270,11 +280,7 @@ impl Served {
         })
     }
 
-    fn command(
-        command: &[OsString],
-        profile: Option<String>,
-        validate: Option<Validate>,
-    ) -> Result<Self, Failure> {
+    fn command(command: &[OsString], profile: Option<String>, args: &RunArgs) -> Result<Self, Failure> {
         let command = compose::texts(command)?;
         let name = command.first().map(PathBuf::from).unwrap_or_default();
         Ok(Self {
@@ -283,9 +289,11 @@ impl Served {
             profile: profile.unwrap_or_else(|| DEFAULT_PROFILE.to_owned()),
             tools: BTreeMap::new(),
             env: Vec::new(),
-            validate,
+            validate: of_options(args),
             results: None,
             heeded: Heeded::default(),
+            state: args.state,
+            idle: None,
             access: Access::default(),
             guarding: Guarding::default(),
             lock: config::Lock::IfThere,
@@ -484,6 +492,15 @@ impl Profiles for Granting {
 
     fn heeded(&self) -> Heeded {
         self.served.heeded
+    }
+
+    fn state(&self, tool: Option<&str>) -> State {
+        let own = tool.and_then(|tool| self.served.tools.get(tool)?.state);
+        own.or(self.served.state).unwrap_or_default()
+    }
+
+    fn idle(&self) -> Duration {
+        self.served.idle.unwrap_or(IDLE)
     }
 
     fn policy(&self, method: &str, target: Option<&str>) -> Option<Arc<Policy>> {

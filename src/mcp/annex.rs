@@ -10,6 +10,9 @@ use super::object;
 /// The member of a result's `_meta`. One of this name that the server wrote itself is taken out.
 pub const VIOLATIONS: &str = "dev.toolcell/violations";
 
+/// The member that says what could be done about a failure.
+pub const HINT: &str = "dev.toolcell/hint";
+
 /// The line of an answer with `violations`, which is JSON, in `_meta`, and with `text` behind the other content if the
 /// result has `isError: true`. Without violations only what the server wrote in toolcell's name goes.
 #[must_use]
@@ -26,7 +29,8 @@ pub fn annexed(line: Vec<u8>, message: &Message, violations: Option<&[u8]>, text
     };
     // A result that has several may be read by its first as well as by its last.
     let mut line = (0..metas(&line).len()).fold(line, |line, nth| {
-        object::without(line, |line| metas(line).into_iter().nth(nth), &[VIOLATIONS])
+        let of = |line: &[u8]| metas(line).into_iter().nth(nth);
+        [VIOLATIONS, HINT].into_iter().fold(line, |line, own| object::without(line, of, &[own]))
     });
     let Some(violations) = violations else { return line };
     if message.tool_error
@@ -40,9 +44,26 @@ pub fn annexed(line: Vec<u8>, message: &Message, violations: Option<&[u8]>, text
         line = object::replaced(&line, &(content.end - 1..content.end - 1), item.as_bytes());
     }
     let member = [format!("\"{VIOLATIONS}\":").as_bytes(), violations].concat();
-    match object::member(&line, result(&line), "_meta") {
-        None => insert(&line, body.start, &[b"\"_meta\":{", member.as_slice(), b"}"].concat()),
-        Some(meta) if line.get(meta.start) == Some(&b'{') => insert(&line, meta.start, &member),
+    with_meta(line, body.start, &member)
+}
+
+/// The line of a failed call's result with a hint in `_meta`, if there is one.
+#[must_use]
+pub fn hinted(line: Vec<u8>, message: &Message, hint: Option<&str>) -> Vec<u8> {
+    match (hint, &message.body) {
+        (Some(hint), Some(body)) if message.tool_error && line.get(body.start) == Some(&b'{') => {
+            let member = format!("\"{HINT}\":{}", serde_json::Value::from(hint));
+            with_meta(line, body.start, member.as_bytes())
+        }
+        _ => line,
+    }
+}
+
+/// The line with a member in the `_meta` of the result that opens at this brace.
+fn with_meta(line: Vec<u8>, brace: usize, member: &[u8]) -> Vec<u8> {
+    match object::member(&line, brace..line.len(), "_meta") {
+        None => insert(&line, brace, &[b"\"_meta\":{", member, b"}"].concat()),
+        Some(meta) if line.get(meta.start) == Some(&b'{') => insert(&line, meta.start, member),
         // Nothing has a place in what is no object.
         Some(_) => line,
     }
@@ -79,6 +100,25 @@ fn insert(line: &[u8], brace: usize, member: &[u8]) -> Vec<u8> {
 mod tests {
     use super::*;
     use crate::mcp::envelope::parse;
+
+    #[test]
+    fn a_hint_stands_in_a_failed_result_alone() {
+        let of = |result: &str, hint| {
+            let line = format!("{{\"jsonrpc\":\"2.0\",{result},\"id\":1}}");
+            let message = parse(line.as_bytes()).unwrap();
+            String::from_utf8(hinted(line.into_bytes(), &message, hint)).unwrap()
+        };
+        let failed = r#""result":{"isError":true,"content":[]}"#;
+        let hinted = of(failed, Some("do \"x\""));
+        assert!(
+            hinted.contains(r#""result":{"_meta":{"dev.toolcell/hint":"do \"x\""},"isError":true"#),
+            "{hinted}"
+        );
+        for result in [failed, r#""result":{"content":[]}"#, r#""error":{"code":1,"message":"m"}"#] {
+            let hint = (result != failed).then_some("x");
+            assert!(!of(result, hint).contains("hint"), "{result}");
+        }
+    }
 
     fn of(result: &str, violations: Option<&str>) -> String {
         let line = format!("{{\"jsonrpc\":\"2.0\",{result} ,\"id\":1}}");

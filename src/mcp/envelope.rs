@@ -173,7 +173,7 @@ pub fn read<'a>(scanner: &Scanner, slice: impl Fn(Range<usize>) -> &'a [u8]) -> 
 }
 
 /// Which kind of protocol a request follows.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Era {
     /// Revisions up to 2025-11-25: a handshake, then a session.
     Legacy,

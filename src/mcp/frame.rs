@@ -74,6 +74,11 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         }
     }
 
+    /// Allows at most `budget` bytes from here on.
+    pub const fn refill(&mut self, budget: u64) {
+        self.budget = self.total.saturating_add(budget);
+    }
+
     /// Bytes read so far.
     pub const fn total(&self) -> u64 {
         self.total

@@ -8,14 +8,17 @@ pub mod arguments;
 pub mod grants;
 pub mod guard;
 pub mod secrets;
+pub mod state;
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::time::Duration;
 
 use access::Access;
 use arguments::Arguments;
 use grants::ArgumentGrant;
 use guard::Guarding;
 use secrets::Secret;
+use state::State;
 use toml::de::DeTable;
 
 use super::add::parse_env;
@@ -53,10 +56,12 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
             "validate-output",
             "client-roots",
             "client-policy",
+            "state",
+            "idle",
             "tools",
         ],
     ),
-    ("servers.NAME.tools.TOOL", &["profile", "grants", "validate", "validate-output", "arguments"]),
+    ("servers.NAME.tools.TOOL", &["profile", "grants", "validate", "validate-output", "arguments", "state"]),
 ];
 
 /// The servers of a configuration file.
@@ -99,6 +104,10 @@ pub struct Server {
     pub results: Option<Results>,
     /// Which words of the client narrow its calls.
     pub heeded: Heeded,
+    /// How long its processes live, if it is said.
+    pub state: Option<State>,
+    /// How long the cell of a session waits for the next request.
+    pub idle: Option<Duration>,
     /// Tools of which more is said.
     pub tools: BTreeMap<String, Tool>,
 }
@@ -116,6 +125,8 @@ pub struct Tool {
     pub validate: Option<Validate>,
     /// What becomes of its results that are not what the server lists, else as for the server.
     pub results: Option<Results>,
+    /// How long the process of a call lives, else as for the server.
+    pub state: Option<State>,
 }
 
 /// Whether arguments are checked against the `inputSchema` that a server lists.
@@ -165,6 +176,12 @@ impl Server {
         tool.and_then(|tool| self.tools.get(tool)?.profile.as_ref())
             .or(self.profile.as_ref())
             .map_or(DEFAULT_PROFILE, String::as_str)
+    }
+
+    /// How long the process lives that a call of `tool`, or what is not a tool's call, gets.
+    #[must_use]
+    pub fn state_for(&self, tool: Option<&str>) -> State {
+        tool.and_then(|tool| self.tools.get(tool)?.state).or(self.state).unwrap_or_default()
     }
 
     /// Every profile that a call of this server can run under.
@@ -284,9 +301,12 @@ impl Reader<'_, '_> {
                     server.heeded.policy = heeds != Some("ignore");
                     server.heeded.offer = heeds == Some("offer");
                 }
+                "state" => server.state = state::read(&mut self.file, value),
+                "idle" => server.idle = state::idle(&mut self.file, value),
                 _ => server.tools = self.tools(name, value),
             }
         }
+        state::check(&mut self.file, name, table, &server);
         if !table.contains_key("command") {
             let hint = "write `command = [\"program\", \"argument\"]`";
             self.file.mistake(&value.span(), &format!("{place} has no `command`"), Some(hint));
@@ -383,6 +403,7 @@ impl Reader<'_, '_> {
                     "profile" => tool.profile = self.file.profile(value, self.profiles),
                     "validate" => tool.validate = self.validate(value),
                     "validate-output" => tool.results = self.results(value),
+                    "state" => tool.state = state::read(&mut self.file, value),
                     "arguments" => {
                         let table =
                             format!("servers.{}.tools.{}.arguments", print::key(server), print::key(name));

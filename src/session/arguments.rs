@@ -178,7 +178,11 @@ async fn learned(
     arguments: &Value,
 ) -> Option<Judged> {
     let (done, learned) = oneshot::channel();
-    session.catalogue(ask.meta.era, Job::Learn(Learn { meta: own_meta(ask), done, pages: 0 }));
+    session.catalogue(
+        ask.meta.era,
+        ask.identity.clone(),
+        Job::Learn(Learn { meta: own_meta(ask), done, pages: 0 }),
+    );
     let learned = tokio::select! {
         biased;
         _ = control.stop() => return None,
@@ -207,10 +211,14 @@ fn own_meta(ask: &Ask) -> Option<Vec<u8>> {
 }
 
 fn go_on(session: &Rc<Session>, ask: Ask, control: Control) {
+    if session.keeps(&ask) {
+        let (era, identity) = (ask.meta.era, ask.identity.clone());
+        return session.catalogue(era, identity, Job::Ask(Box::new((ask, control))));
+    }
     // An answer to a server's question goes to the process that asked.
     let fresh = session.chains.borrow_mut().hand_over(ask, control);
     if let Err(fresh) = fresh {
-        session.spawn(call::run(Rc::clone(session), *fresh));
+        session.spawn(call::run(Rc::clone(session), *fresh, None));
     }
 }
 

@@ -28,7 +28,7 @@ use super::rules::Asked;
 use super::secrets::{self, Mask};
 use super::stream::{self, Broken, Passed};
 use super::tally::{Misdeed, excerpt};
-use super::{Ask, Control, Finished, Grant, NoGrant, Session, Stop, bounds, quarantine, text};
+use super::{Ask, Control, Finished, Grant, NoGrant, Session, Stop, bounds, forgotten, quarantine, text};
 use crate::arguments::Fault;
 use crate::audit::{REDACTED, target_in_record, to_line};
 use crate::call::Call;
@@ -61,12 +61,12 @@ pub(super) struct Running {
 #[derive(Debug)]
 pub(super) struct Refused {
     pub(super) detail: String,
-    blame: Blame,
+    pub(super) blame: Blame,
 }
 
 /// Who can do something about it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Blame {
+pub(super) enum Blame {
     /// The operator.
     Host,
     /// The model, which is told: the call's arguments are the reason, or that its tool is kept out.
@@ -82,18 +82,16 @@ pub(super) async fn start(
     method: &str,
     streams: bool,
     bounds: Result<Vec<Bounds>, String>,
+    verdict: Option<Verdict>,
 ) -> Result<Running, Refused> {
     let began = Instant::now();
     let mut call = named(session, ask, method);
     let params = ask.params.clone().and_then(|span| ask.line.get(span));
     let profiles = &session.options.profiles;
     let own = profiles.policy(method, ask.target.as_deref());
-    let verdict = match call.tool() {
-        Some(tool) => {
-            let shown = own.as_ref().and_then(|own| target_in_record(&call, &own.audit.redact));
-            session.options.guard.may(&call.id, tool, shown.as_deref().unwrap_or(REDACTED)).await
-        }
-        None => Verdict::Free,
+    let verdict = match verdict {
+        Some(verdict) => verdict,
+        None => self::verdict(session, &call, own.as_deref()).await,
     };
     let less = verdict == Verdict::Trial;
     let grant = bounds
@@ -156,6 +154,13 @@ pub(super) async fn start(
     Ok(Running { call, grant, link, began })
 }
 
+/// May the tool of this call be called now?
+pub(super) async fn verdict(session: &Session, call: &Call, own: Option<&Policy>) -> Verdict {
+    let Some(tool) = call.tool() else { return Verdict::Free };
+    let shown = own.and_then(|own| target_in_record(call, &own.audit.redact));
+    session.options.guard.may(&call.id, tool, shown.as_deref().unwrap_or(REDACTED)).await
+}
+
 /// A request as records name it, without its profile.
 pub(super) fn named(session: &Session, ask: &Ask, method: &str) -> Call {
     let who = ask.meta.client.clone().unwrap_or_else(|| session.client.borrow().clone());
@@ -163,7 +168,7 @@ pub(super) fn named(session: &Session, ask: &Ask, method: &str) -> Call {
         id: session.next_call_id(),
         server: session.options.server.clone(),
         method: method.to_owned(),
-        target: ask.target.clone(),
+        target: ask.target.clone().filter(|_| method == ask.method),
         profile: String::new(),
         who: format!("{who} ({})", session.options.user),
         identity: ask.identity.as_deref().map(str::to_owned),
@@ -180,8 +185,8 @@ pub(super) fn record_started(
     granted: &[Granted],
     mask: Option<&Mask>,
 ) -> Result<(), Refused> {
-    // The parameters stand in the record of a call; a catalogue's process serves many requests.
-    let params = ask.params.clone().filter(|_| call.method != super::catalogue::METHOD);
+    // The parameters stand in the record of a call; a process that serves many requests has none.
+    let params = ask.params.clone().filter(|_| call.method == ask.method);
     let params = params.and_then(|span| ask.line.get(span));
     let masked = mask.zip(params).and_then(|(mask, params)| mask.parameters(params));
     let params: Option<&RawValue> =
@@ -236,8 +241,12 @@ enum Told {
     Broken(String),
 }
 
-/// Runs one call.
-pub(super) async fn run(session: Rc<Session>, (mut ask, mut control): (Ask, Control)) {
+/// Runs one call. `verdict`: whether its tool may run, if that was asked.
+pub(super) async fn run(
+    session: Rc<Session>,
+    (mut ask, mut control): (Ask, Control),
+    verdict: Option<Verdict>,
+) {
     let handshake = match ask.meta.era {
         Era::Modern => None,
         Era::Legacy => tokio::select! {
@@ -261,7 +270,7 @@ pub(super) async fn run(session: Rc<Session>, (mut ask, mut control): (Ask, Cont
             Err(_closed) => return,
         },
     };
-    let mut running = match start(&session, &ask, &ask.method, true, bounds).await {
+    let mut running = match start(&session, &ask, &ask.method, true, bounds, verdict).await {
         Ok(running) => running,
         Err(refused) => {
             drop(slot);
@@ -280,7 +289,7 @@ pub(super) async fn run(session: Rc<Session>, (mut ask, mut control): (Ask, Cont
     let mut began = running.began;
     loop {
         let key = session.chains.borrow().key(&ask).map(|(key, _)| key);
-        let asked = Asked { id: ask.id.clone(), progress: ask.meta.progress.clone() };
+        let asked = Asked::once(ask.id.clone(), ask.meta.progress.clone(), true);
         running.link.ask(asked, std::mem::take(&mut ask.line));
         let deadline = began + time;
         let told = talk(&session, &mut running.link, &mut control, deadline, &ask.id, check.as_ref()).await;
@@ -297,7 +306,7 @@ pub(super) async fn run(session: Rc<Session>, (mut ask, mut control): (Ask, Cont
             }
         };
         time = time.saturating_sub(began.elapsed());
-        running.link.rules.asked = None;
+        running.link.rules.answered(&ask.id);
         // Before the client has the question, so that its answer finds the cell.
         let place = session.chains.borrow_mut().keep(key.clone());
         session.forget(&ask.id);
@@ -338,7 +347,7 @@ async fn talk(
         biased;
         stop = control.stop() => return Told::Stopped(stop),
         () = sleep_until(deadline) => return Told::Limit(Limit::Time),
-        passed = stream::pass(link, &session.output, id) => passed,
+        passed = stream::pass(link, &session.output, std::slice::from_ref(id)) => passed,
     };
     match passed {
         Ok(passed) => Told::Streamed(passed),
@@ -386,7 +395,9 @@ async fn conclude(
         Told::Answer(line, message) => {
             session.forget(&ask.id);
             let status = status(&line, &message);
+            let hint = forgotten::hint(session, ask, &line, &message);
             let line = annexed(line, &message, &process.refused());
+            let line = annex::hinted(line, &message, hint.as_deref());
             let late = |line: &[u8]| {
                 if matches!(envelope::parse(line), Ok(Message { kind: Kind::Answer { .. }, .. })) {
                     tally.add(Misdeed::SecondAnswer, line);
@@ -443,7 +454,7 @@ async fn conclude(
 }
 
 /// The answer with what its cell was refused before.
-fn annexed(line: Vec<u8>, message: &Message, refused: &[Violation]) -> Vec<u8> {
+pub(super) fn annexed(line: Vec<u8>, message: &Message, refused: &[Violation]) -> Vec<u8> {
     let json = to_line(&most(refused)).ok().filter(|_| !refused.is_empty());
     let text = if json.is_some() && message.tool_error { text::refused(refused) } else { String::new() };
     annex::annexed(line, message, json.as_deref().map(<[u8]>::trim_ascii_end), &text)
@@ -502,7 +513,7 @@ pub(super) fn failure(ask: &Ask, told: &str, found: &[Violation]) -> Vec<u8> {
     reply::error(Some(&ask.id), INTERNAL_ERROR, told)
 }
 
-async fn deliver(session: &Session, control: &mut Control, line: Vec<u8>) {
+pub(super) async fn deliver(session: &Session, control: &mut Control, line: Vec<u8>) {
     tokio::select! {
         biased;
         () = session.output.line(line) => {}
@@ -510,7 +521,7 @@ async fn deliver(session: &Session, control: &mut Control, line: Vec<u8>) {
     }
 }
 
-fn status(line: &[u8], message: &Message) -> Status {
+pub(super) fn status(line: &[u8], message: &Message) -> Status {
     if message.tool_error {
         return Status::Failed { detail: "the tool reported an error".to_owned() };
     }

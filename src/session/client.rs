@@ -15,6 +15,8 @@ use crate::mcp::envelope::{
     self, Era, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Id, Kind, METHOD_NOT_FOUND, Message,
 };
 use crate::mcp::{object, reply};
+use crate::policy::config::state::State;
+use crate::policy::print::key;
 
 /// Requests that may be open at once, running and waiting.
 pub(super) const MOST_OPEN: usize = 10_000;
@@ -66,7 +68,7 @@ fn notification(session: &Session, line: &[u8], message: &Message, method: &str)
             if method == "notifications/roots/list_changed" {
                 session.roots.forget();
             }
-            session.catalogue(Era::Legacy, Job::Note(with_newline(line)));
+            session.note(&with_newline(line));
         }
         // Nobody is there to whom another one could be of use.
         _ => {}
@@ -95,15 +97,8 @@ fn request(session: &Rc<Session>, line: &[u8], message: &Message, id: Id, method
             return;
         }
         // Their effects outlive the request, and with it the only process that could keep them.
-        "resources/subscribe" | "resources/unsubscribe" | "subscriptions/listen" => {
-            refuse(
-                METHOD_NOT_FOUND,
-                "subscriptions are not offered: each request runs in a process of its own",
-            );
-            return;
-        }
-        _ if method.starts_with("tasks/") => {
-            refuse(METHOD_NOT_FOUND, "tasks are not offered: each request runs in a process of its own");
+        _ if method.starts_with("tasks/") && session.options.profiles.state(None) == State::Call => {
+            refuse(METHOD_NOT_FOUND, &format!("tasks are not offered: {}", alone(session)));
             return;
         }
         // These two are asked before the era is settled.
@@ -118,6 +113,12 @@ fn request(session: &Rc<Session>, line: &[u8], message: &Message, id: Id, method
             return;
         }
     };
+    let task = || message.params.clone().and_then(|params| object::member(line, params, "task"));
+    let keeps = session.options.profiles.state(target.as_deref()) == State::Session;
+    if method == "tools/call" && !keeps && task().is_some() {
+        refuse(INVALID_PARAMS, &format!("`params.task` is not offered: {}", alone(session)));
+        return;
+    }
     if let Some(key) = Key::new(meta.era, method, line, message.params.as_ref()) {
         let raw = line.get(message.id.clone()).unwrap_or_default();
         let kept = session.cache.borrow().get(&key, raw, Instant::now());
@@ -146,12 +147,20 @@ fn request(session: &Rc<Session>, line: &[u8], message: &Message, id: Id, method
     } else if is_call(method) {
         arguments::check(session, ask, control);
     } else {
-        session.catalogue(era, Job::Ask(Box::new((ask, control))));
+        session.catalogue(era, ask.identity.clone(), Job::Ask(Box::new((ask, control))));
     }
 }
 
+/// Why what outlives a request cannot be had, and what would change that.
+fn alone(session: &Session) -> String {
+    let server = key(&session.options.server);
+    format!(
+        "each call has a process of its own; with `state = \"session\"` in `[servers.{server}]` they share one"
+    )
+}
+
 /// Methods that run the server's own code on arguments.
-fn is_call(method: &str) -> bool {
+pub(super) fn is_call(method: &str) -> bool {
     matches!(method, "tools/call" | "prompts/get" | "resources/read" | "completion/complete")
 }
 
@@ -160,10 +169,6 @@ pub(super) fn target(method: &str, line: &[u8], message: &Message) -> Result<Opt
     let params = message.params.as_ref();
     match method {
         "tools/call" => {
-            let task = params.and_then(|params| object::member(line, params.clone(), "task"));
-            if task.is_some() {
-                return Err("`params.task` is not offered: the process ends with its answer".to_owned());
-            }
             let name = envelope::target(line, params, "name")?;
             // In records two names are two.
             if name.len() > TEXT_MOST {

@@ -21,8 +21,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::outbound::Back;
 use super::process::Process;
-use super::rules::{Asked, Offers, Rules, Verdict};
-use super::tally::{Misdeed, Tally};
+use super::rules::{Asked, Rules, Verdict};
+use super::tally::Misdeed;
 use super::{Handshake, Session};
 use crate::mcp::envelope::{Era, Id, Message};
 use crate::mcp::frame::Frame;
@@ -106,23 +106,9 @@ impl Link {
     /// A conversation in which the next line sent is the process's first.
     pub(super) fn new(process: Process, cell: u64, era: Era, streams: bool) -> Self {
         let (sender, back) = unbounded_channel();
-        let rules = Rules {
-            era,
-            asked: None,
-            own_handshake: None,
-            own_level: None,
-            own_pings: None,
-            offers: Offers::default(),
-            announces: false,
-            changed: false,
-            cell,
-            back: sender,
-            open: 0,
-            tally: Tally::default(),
-        };
         Self {
             process,
-            rules,
+            rules: Rules::new(era, cell, sender),
             stage: Stage::Open,
             level: None,
             waiting: Vec::new(),
@@ -158,7 +144,7 @@ impl Link {
 
     /// Sends a request of the client as soon as the server is ready for it.
     pub(super) fn ask(&mut self, asked: Asked, line: Vec<u8>) {
-        self.rules.asked = Some(asked);
+        self.rules.asked.push(asked);
         if self.stage == Stage::Open {
             self.process.send(line);
         } else {

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! client ──► client ──► call (one a request, `jobs` at once) ──► link ──► process ──► cell
-//!    ▲         └─────► catalogue (one an era) ────────────────────┘
+//!    ▲         └─────► catalogue (one an era; also the cell of a session) ─┘
 //!    └── output ◄── answers, in the order in which they are ready
 //! ```
 //!
@@ -23,6 +23,7 @@ mod catalogue;
 mod chain;
 mod client;
 mod control;
+mod forgotten;
 mod link;
 mod locked;
 mod outbound;
@@ -61,7 +62,7 @@ use serde_json::Value;
 use serde_json::value::RawValue;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
-use tokio::sync::mpsc::{UnboundedSender, unbounded_channel};
+use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until};
@@ -79,6 +80,7 @@ use crate::outcome::{Granted, Receipt, SecretUse, Status, Usage, Violation};
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::policy::bounds::Bounds;
+use crate::policy::config::state::State;
 use crate::policy::config::{Heeded, Results};
 
 /// The longest line that a client may send.
@@ -128,11 +130,17 @@ pub trait Profiles {
     /// Which words of the client narrow its calls.
     fn heeded(&self) -> Heeded;
 
+    /// How long the process of a tool's call lives, or of what is no tool's call.
+    fn state(&self, tool: Option<&str>) -> State;
+
+    /// How long the cell of a session waits for the next request.
+    fn idle(&self) -> Duration;
+
     /// The policy that a call runs under, if it was read. Unlike the grant it does not depend on the arguments.
     fn policy(&self, method: &str, target: Option<&str>) -> Option<Arc<Policy>>;
 
     /// The grant for a method, the tool, prompt or resource that it names, and its parameters as JSON, within what the client
-    /// says; the method of catalogue cells is `catalogue`. `less`: for a call that is tried.
+    /// says; the method of catalogue cells is `catalogue`, of a session's cell `session`. `less`: for a call that is tried.
     ///
     /// # Errors
     /// Why there is none.
@@ -276,7 +284,7 @@ enum Agreed {
 }
 
 /// One request of the client.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 struct Ask {
     id: Id,
     /// With its newline.
@@ -296,6 +304,9 @@ struct OpenRequest {
     /// Its place among its identity's calls, until it is answered.
     _pass: Option<Pass>,
 }
+
+/// Whom a catalogue serves; an identity only where it is the cell of a session.
+type Whose = (Era, Option<Rc<str>>);
 
 /// What all parts of a session share.
 struct Session {
@@ -320,7 +331,9 @@ struct Session {
     tasks: watch::Sender<usize>,
     replies: Cell<usize>,
     counter: Cell<u64>,
-    catalogues: RefCell<[Option<UnboundedSender<Job>>; 2]>,
+    catalogues: RefCell<HashMap<Whose, UnboundedSender<Job>>>,
+    /// The operator was told that the server seems to need a session.
+    forgotten: Cell<bool>,
     /// Set when the input has ended: no catalogue is started again.
     closed: Cell<bool>,
     itself: std::rc::Weak<Session>,
@@ -404,24 +417,6 @@ impl Session {
         if era == Era::Modern { modern.borrow_mut() } else { legacy.borrow_mut() }
     }
 
-    /// Gives the catalogue of an era a job, starting it if there is none.
-    fn catalogue(&self, era: Era, job: Job) {
-        let Some(session) = self.itself.upgrade() else { return };
-        if self.closed.get() {
-            return;
-        }
-        let mut catalogues = self.catalogues.borrow_mut();
-        let [legacy, modern] = &mut *catalogues;
-        let slot = if era == Era::Modern { modern } else { legacy };
-        let sender = slot.get_or_insert_with(|| {
-            let (sender, jobs) = unbounded_channel();
-            self.spawn(catalogue::run(session, era, jobs));
-            sender
-        });
-        // A catalogue ends only with the session.
-        drop(sender.send(job));
-    }
-
     /// An answer of the catalogue as somebody may see it.
     fn listed(&self, identity: Option<&str>, method: &str, line: Vec<u8>) -> Vec<u8> {
         match &self.options.gate {
@@ -476,6 +471,7 @@ pub async fn serve(
         replies: Cell::new(0),
         counter: Cell::new(0),
         catalogues: RefCell::default(),
+        forgotten: Cell::new(false),
         closed: Cell::new(false),
         itself: itself.clone(),
     });

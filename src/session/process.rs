@@ -223,6 +223,16 @@ impl Process {
         refused
     }
 
+    /// What was enforced.
+    pub(super) const fn receipt(&self) -> &Receipt {
+        &self.cell.receipt
+    }
+
+    /// From here on it may write this much.
+    pub(super) fn refill(&mut self, budget: u64) {
+        self.lines.refill(budget);
+    }
+
     pub(super) const fn set_limit(&mut self, limit: usize) {
         self.lines.set_limit(limit);
     }

@@ -2,6 +2,7 @@
 //!
 //! Neighbours: [`super::link`] follows the verdicts. Never: does I/O, waits, or changes more of a line than an id or token.
 
+use std::collections::VecDeque;
 use std::ops::Range;
 
 use tokio::sync::mpsc::UnboundedSender;
@@ -15,11 +16,27 @@ use crate::mcp::{object, reply};
 /// Requests to the client that one process may have open.
 const MOST_OPEN: usize = 64;
 
-/// The request that a process works on.
+/// The parameter of `_meta` by which a notification belongs to a `subscriptions/listen`.
+const SUBSCRIPTION: &[&str] = &["_meta", "io.modelcontextprotocol/subscriptionId"];
+/// Cancelled requests whose answers may still come.
+const MOST_CANCELLED: usize = 1000;
+
+/// A request that a process works on.
 #[derive(Debug, Clone)]
 pub(super) struct Asked {
     pub(super) id: Id,
     pub(super) progress: Option<Id>,
+    /// Its answer can go to the client in pieces.
+    pub(super) streams: bool,
+    /// It is a `subscriptions/listen`, to which notifications belong.
+    pub(super) listens: bool,
+}
+
+impl Asked {
+    /// A request that is answered once.
+    pub(super) const fn once(id: Id, progress: Option<Id>, streams: bool) -> Self {
+        Self { id, progress, streams, listens: false }
+    }
 }
 
 /// What to do about one line of the server.
@@ -63,7 +80,10 @@ impl Offers {
 #[derive(Debug)]
 pub(super) struct Rules {
     pub(super) era: Era,
-    pub(super) asked: Option<Asked>,
+    /// The requests that have not been answered yet.
+    pub(super) asked: Vec<Asked>,
+    /// Requests that the client has taken back, of a process that goes on.
+    cancelled: VecDeque<Id>,
     /// The replayed `initialize` that has not been answered yet, and the version that the answer must name.
     pub(super) own_handshake: Option<(Id, String)>,
     /// The replayed `logging/setLevel` that has not been answered yet.
@@ -72,8 +92,13 @@ pub(super) struct Rules {
     pub(super) own_pings: Option<(Id, usize)>,
     /// What the client may be asked for.
     pub(super) offers: Offers,
-    /// Changed-list notifications go to the client: only where its own handshake started the process.
+    /// Changed-list notifications go to the client: only where its own handshake started the process, or none but this
+    /// process serves the client.
     pub(super) announces: bool,
+    /// The process serves the client's whole session: what it says belongs to no single request.
+    pub(super) kept: bool,
+    /// The client has subscribed to resources here.
+    pub(super) watched: bool,
     /// The server said that a list has changed.
     pub(super) changed: bool,
     /// This process's key in the table of requests to the client.
@@ -85,6 +110,27 @@ pub(super) struct Rules {
 }
 
 impl Rules {
+    /// For a process that nothing was asked yet.
+    pub(super) fn new(era: Era, cell: u64, back: UnboundedSender<Back>) -> Self {
+        Self {
+            era,
+            asked: Vec::new(),
+            cancelled: VecDeque::new(),
+            own_handshake: None,
+            own_level: None,
+            own_pings: None,
+            offers: Offers::default(),
+            announces: false,
+            kept: false,
+            watched: false,
+            changed: false,
+            cell,
+            back,
+            open: 0,
+            tally: Tally::default(),
+        }
+    }
+
     pub(super) fn judge(&mut self, line: &[u8], outbound: &mut Outbound) -> Verdict {
         let message = match envelope::parse(line) {
             Ok(message) => message,
@@ -112,8 +158,13 @@ impl Rules {
                     return Verdict::Nothing;
                 }
                 // An answer before the handshake's cannot be trusted to speak the agreed version.
-                if self.own_handshake.is_none() && self.asked.as_ref().is_some_and(|asked| asked.id == *id) {
+                if self.own_handshake.is_none() && self.asked.iter().any(|asked| asked.id == *id) {
                     return Verdict::Answer(message);
+                }
+                if let Some(at) = self.cancelled.iter().position(|cancelled| cancelled == id) {
+                    // It may have been on its way.
+                    self.cancelled.remove(at);
+                    return Verdict::Nothing;
                 }
                 self.misdeed(Misdeed::WrongId, line)
             }
@@ -145,21 +196,29 @@ impl Rules {
         let whole = || [line, b"\n"].concat();
         // Before the handshake's answer these belong to a start that the client does not know of.
         let known = self.own_handshake.is_none();
+        if self.era == Era::Modern && self.is_listened_to(line, message, method) {
+            self.changed |= method.ends_with("/list_changed");
+            return Verdict::ToClient(whole());
+        }
         match method {
             "notifications/progress" => {
                 let params = message.params.clone();
                 let token = params.and_then(|params| object::member(line, params, "progressToken"));
                 let token = token.and_then(|span| Id::parse(line.get(span)?));
-                let expected = self.asked.as_ref().and_then(|asked| asked.progress.as_ref());
-                if token.is_some() && token.as_ref() == expected {
+                let expected = |asked: &Asked| token.is_some() && asked.progress == token;
+                if self.asked.iter().any(expected) {
                     return Verdict::ToClient(whole());
                 }
                 self.misdeed(Misdeed::Notification, line)
             }
-            "notifications/message" if known && self.asked.is_some() => Verdict::ToClient(whole()),
-            "notifications/elicitation/complete"
-                if known && self.asked.is_some() && self.era == Era::Legacy =>
-            {
+            "notifications/message" if known && self.speaks() => Verdict::ToClient(whole()),
+            "notifications/elicitation/complete" if known && self.speaks() && self.era == Era::Legacy => {
+                Verdict::ToClient(whole())
+            }
+            "notifications/tasks/status" if known && self.kept && self.era == Era::Legacy => {
+                Verdict::ToClient(whole())
+            }
+            "notifications/resources/updated" if known && self.watched && self.era == Era::Legacy => {
                 Verdict::ToClient(whole())
             }
             "notifications/cancelled" if self.era == Era::Legacy => {
@@ -174,7 +233,7 @@ impl Rules {
             "notifications/tools/list_changed"
             | "notifications/prompts/list_changed"
             | "notifications/resources/list_changed"
-                if self.announces =>
+                if self.announces && known && self.era == Era::Legacy =>
             {
                 self.changed = true;
                 Verdict::ToClient(whole())
@@ -189,6 +248,46 @@ impl Rules {
         }
     }
 
+    /// May it speak of what no request has asked for?
+    fn speaks(&self) -> bool {
+        self.kept || !self.asked.is_empty()
+    }
+
+    /// Does a notification belong to a `subscriptions/listen` that is open?
+    fn is_listened_to(&self, line: &[u8], message: &Message, method: &str) -> bool {
+        let told = matches!(
+            method,
+            "notifications/subscriptions/acknowledged"
+                | "notifications/tools/list_changed"
+                | "notifications/prompts/list_changed"
+                | "notifications/resources/list_changed"
+                | "notifications/resources/updated"
+        ) || (method == "notifications/tasks" && self.kept);
+        let id = message.params.clone().filter(|_| told);
+        let id = id.and_then(|params| object::lookup(line, params, SUBSCRIPTION));
+        let id = id.and_then(|span| Id::parse(line.get(span)?));
+        id.is_some_and(|id| self.asked.iter().any(|asked| asked.listens && asked.id == id))
+    }
+
+    /// The client does not wait for an answer any more, and the process goes on.
+    pub(super) fn cancel(&mut self, id: &Id) {
+        self.asked.retain(|asked| asked.id != *id);
+        if self.cancelled.len() >= MOST_CANCELLED {
+            self.cancelled.pop_front();
+        }
+        self.cancelled.push_back(id.clone());
+    }
+
+    /// May a request with this id still be answered that the client has taken back?
+    pub(super) fn is_cancelled(&self, id: &Id) -> bool {
+        self.cancelled.contains(id)
+    }
+
+    /// A request has been answered.
+    pub(super) fn answered(&mut self, id: &Id) {
+        self.asked.retain(|asked| asked.id != *id);
+    }
+
     /// May the long line that starts like this be streamed to the client as the answer?
     ///
     /// # Errors
@@ -198,16 +297,23 @@ impl Rules {
         if scanner.feed(head).is_err() || scanner.root() != Some(b'{') || scanner.duplicate() {
             return Err(Misdeed::NotAMessage);
         }
-        let Some(asked) = &self.asked else { return Ok(false) };
         let body = matches!(scanner.inside(), Some(Member::Result | Member::Error));
         if !body || scanner.spans().method.is_some() || self.own_handshake.is_some() {
             return Ok(false);
         }
         match scanner.spans().id.clone().and_then(|span| head.get(span)) {
             // TypeScript servers write the id last; the end of the line will show it.
-            None => Ok(true),
-            Some(raw) if Id::parse(raw).as_ref() == Some(&asked.id) => Ok(true),
-            Some(_) => Err(Misdeed::WrongId),
+            None => Ok(!self.asked.is_empty() && self.asked.iter().all(|asked| asked.streams)),
+            Some(raw) => {
+                let id = Id::parse(raw);
+                let asked = self.asked.iter().find(|asked| id.as_ref() == Some(&asked.id));
+                let late = id.is_some_and(|id| self.is_cancelled(&id));
+                match asked {
+                    Some(asked) => Ok(asked.streams),
+                    None if self.asked.is_empty() || late => Ok(false),
+                    None => Err(Misdeed::WrongId),
+                }
+            }
         }
     }
 
@@ -240,21 +346,9 @@ mod tests {
 
     fn rules(era: Era) -> (Rules, UnboundedReceiver<Back>) {
         let (back, heard) = unbounded_channel();
-        let asked = Asked { id: Id::Number(7), progress: Some(Id::Text("p".into())) };
-        let rules = Rules {
-            era,
-            asked: Some(asked),
-            own_handshake: None,
-            own_level: None,
-            own_pings: None,
-            offers: Offers { roots: true, ..Offers::default() },
-            announces: false,
-            changed: false,
-            cell: 1,
-            back,
-            open: 0,
-            tally: Tally::default(),
-        };
+        let asked = Asked::once(Id::Number(7), Some(Id::Text("p".into())), true);
+        let offers = Offers { roots: true, ..Offers::default() };
+        let rules = Rules { asked: vec![asked], offers, ..Rules::new(era, 1, back) };
         (rules, heard)
     }
 

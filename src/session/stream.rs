@@ -73,7 +73,7 @@ impl Sent {
 }
 
 /// Streams the line that the reader of `link` stands at. When the future is dropped the line is finished.
-pub(super) async fn pass(link: &mut Link, output: &Output, asked: &Id) -> Result<Passed, Broken> {
+pub(super) async fn pass(link: &mut Link, output: &Output, asked: &[Id]) -> Result<Passed, Broken> {
     let mut sent = Sent { out: Some(output.long_line().await), scanner: Scanner::new() };
     let mut scanner = Scanner::new();
     let mut head = Vec::new();
@@ -141,7 +141,7 @@ pub(super) async fn pass(link: &mut Link, output: &Output, asked: &Id) -> Result
         Ok(message) => message,
         Err(refusal) => return Err(wrong(link, &format!("a long answer is no message: {}", refusal.detail))),
     };
-    if !matches!(&message.kind, Kind::Answer { id, .. } if id == asked) {
+    if !matches!(&message.kind, Kind::Answer { id, .. } if asked.contains(id)) {
         return Err(wrong(link, "a long answer has an id that was not asked with"));
     }
     // A CR before the line's end belongs to the end, which is LF alone on this side.

@@ -102,6 +102,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("launch", &["outcome", "plan", "sys"]),
     ("watch", &["launch", "outcome", "plan", "policy", "sys", "text"]),
     ("audit", &["call", "outcome", "policy", "text"]),
+    ("front", &["mcp", "sys"]),
     ("guard", &["audit", "call", "launch", "outcome", "policy", "sys", "text"]),
     // What puts them together.
     (
@@ -137,6 +138,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "cli",
             "diag",
             "exit_codes",
+            "front",
             "guard",
             "host",
             "hostile",

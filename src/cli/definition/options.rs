@@ -67,6 +67,18 @@ pub(super) fn lock_file(default: &str) -> Arg {
         ))
 }
 
+/// `--state`
+pub(super) fn state() -> Arg {
+    value("state", Takes::Text, "STATE")
+        .value_parser([
+            PossibleValue::new("call").help("One call: each has a fresh process"),
+            PossibleValue::new("session")
+                .help("The client's session: its calls share a process, and what that keeps in mind"),
+        ])
+        .conflicts_with("config")
+        .help("How long a process of the server lives [default: call]; in a configuration `state` says so")
+}
+
 /// What is added to the profile.
 pub(super) fn shared() -> Vec<Arg> {
     vec![

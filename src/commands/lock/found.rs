@@ -120,7 +120,7 @@ pub(in crate::commands) fn lock(
         let named =
             args.lock.as_ref().map(|path| format!(" --lock {}", quoted_path(path))).unwrap_or_default();
         match &args.server {
-            Typed::Configured { config, .. } => {
+            Typed::Configured { config, .. } | Typed::Several { config, .. } => {
                 format!("toolcell lock --config {}{named} {}", quoted_path(config), quoted(&served.name))
             }
             Typed::Command(_) => {

@@ -19,6 +19,7 @@ use super::super::print;
 use super::super::tokens::seconds;
 use super::super::toml_file::{TomlFile, Value};
 use super::super::units::{parse_duration, print_duration};
+use super::state::State;
 use super::{Server, is_server};
 
 /// The sections and their keys.
@@ -369,6 +370,15 @@ impl Reader<'_, '_, '_> {
                 };
                 self.file.mistake(&item.span(), &format!("no server `{server}`"), Some(&hint));
                 continue;
+            }
+            if self.servers.get(server).is_some_and(|known| known.state_for(Some(tool)) == State::Session) {
+                let hint = format!(
+                    "write `state = \"call\"` in `[servers.{}.tools.{}]`",
+                    print::key(server),
+                    print::key(tool)
+                );
+                let message = format!("the cell of tool `{tool}` is that of all tools of its server");
+                self.file.mistake(&item.span(), &message, Some(&hint));
             }
             let tool = (server.to_owned(), tool.to_owned());
             if tools.contains(&tool) {

@@ -6,8 +6,10 @@ mod arguments;
 mod bounds;
 mod chain;
 mod denials;
+mod gather;
 mod grants;
 mod guard;
+mod kept;
 mod locked;
 mod long;
 mod own;
@@ -27,7 +29,10 @@ use world::{Scratch, Setup, session, text};
 fn every_call_has_a_process_of_its_own_and_lists_share_one() {
     let book = session(&Setup::default(), |mut client| async move {
         let answer = client.handshake(json!({})).await;
-        assert_eq!(answer["result"]["capabilities"], json!({"tools": {}, "logging": {}, "resources": {}}));
+        assert_eq!(
+            answer["result"]["capabilities"],
+            json!({"tools": {}, "logging": {}, "resources": {"subscribe": true}})
+        );
         let first = client.request(1, "tools/list", json!({})).await;
         let second = client.request(2, "tools/list", json!({"cursor": "c"})).await;
         assert_eq!(first["result"]["who"], second["result"]["who"]);
@@ -300,7 +305,7 @@ fn a_fresh_process_that_agrees_on_another_version_is_not_used() {
 fn what_is_not_offered_is_refused_and_the_unknown_is_the_servers_to_refuse() {
     session(&Setup::default(), |mut client| async move {
         client.handshake(json!({})).await;
-        for (id, method) in ["resources/subscribe", "subscriptions/listen", "tasks/get"].iter().enumerate() {
+        for (id, method) in ["tasks/get", "tasks/list"].iter().enumerate() {
             assert_eq!(client.request(id as u64, method, json!({})).await["error"]["code"], -32601);
         }
         let answer = client.request(7, "no/such", json!({})).await;
