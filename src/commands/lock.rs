@@ -182,7 +182,8 @@ fn look(
 
 /// The options as they were typed.
 fn again(shared: &SharedArgs, color: ColorChoice) -> Vec<OsString> {
-    let SharedArgs { profile, read, write, env, memory, cpu, tasks, timeout, scratch, floor, audit } = shared;
+    let SharedArgs { profile, read, write, env, memory, cpu, tasks, timeout, scratch, floor, writes, audit } =
+        shared;
     let typed = [profile, memory, cpu, tasks, timeout, scratch];
     let mut all: Vec<OsString> = Vec::new();
     let mut add = |option: &str, value: &std::ffi::OsStr| {
@@ -195,6 +196,7 @@ fn again(shared: &SharedArgs, color: ColorChoice) -> Vec<OsString> {
     write.iter().for_each(|path| add("--write", path.as_os_str()));
     audit.iter().for_each(|path| add("--audit", path.as_os_str()));
     floor.iter().for_each(|floor| add("--floor", floor.name().as_ref()));
+    writes.iter().for_each(|writes| add("--writes", writes.name().as_ref()));
     let choice = match color {
         ColorChoice::Auto => "auto",
         ColorChoice::Always => "always",

@@ -552,7 +552,9 @@ fn less(
         return Ok(less.collect());
     };
     // What was typed may add to what a tool has, and not to what one has that is tried.
-    let additions = Additions { env: additions.env.clone(), floor: additions.floor, ..Additions::default() };
+    let writes = additions.writes.filter(|writes| writes.overlays());
+    let (env, floor) = (additions.env.clone(), additions.floor);
+    let additions = Additions { env, floor, writes, ..Additions::default() };
     let policy = Arc::new(surroundings.policy_without(named, &additions, own)?);
     Ok(policies.keys().map(|name| (name.clone(), Arc::clone(&policy))).collect())
 }
