@@ -21,8 +21,8 @@ pub use lock::{LockArgs, LockDoes, WhichServers};
 pub use mistake::CliError;
 pub use quarantine::{QuarantineArgs, QuarantineCommand};
 
-use crate::policy::Floor;
 use crate::policy::config::state::State;
+use crate::policy::{Floor, Writes};
 
 /// When to colour.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -209,6 +209,8 @@ pub struct SharedArgs {
     pub scratch: Option<Typed>,
     /// `--floor`
     pub floor: Option<Floor>,
+    /// `--writes`
+    pub writes: Option<Writes>,
     /// `--audit`
     pub audit: Option<PathBuf>,
 }
@@ -420,6 +422,7 @@ fn shared(matches: &mut ArgMatches) -> SharedArgs {
         timeout: typed(matches, "timeout", "--timeout"),
         scratch: typed(matches, "scratch", "--scratch"),
         floor: floor(matches),
+        writes: writes(matches),
         audit: matches.remove_one("audit"),
     }
 }
@@ -427,6 +430,11 @@ fn shared(matches: &mut ArgMatches) -> SharedArgs {
 fn floor(matches: &mut ArgMatches) -> Option<Floor> {
     let text = matches.remove_one::<String>("floor")?;
     Floor::ALL.into_iter().find(|floor| floor.name() == text)
+}
+
+fn writes(matches: &mut ArgMatches) -> Option<Writes> {
+    let text = matches.remove_one::<String>("writes")?;
+    Writes::ALL.into_iter().find(|writes| writes.name() == text)
 }
 
 fn profile(matches: &mut ArgMatches) -> Result<ProfileArgs, CliError> {

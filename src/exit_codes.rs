@@ -20,6 +20,8 @@ pub enum Ending {
     Other,
     /// The command line is wrong.
     Usage,
+    /// `exec`: the command succeeded, and its changes were not done to the host.
+    NotApplied,
     /// `audit verify`: the log is not as it was written. `lock`: a server is not as it was accepted.
     Altered,
     /// `profile why`: the profile does not allow what was asked about. `lock`: something is flagged and was not accepted.
@@ -44,10 +46,11 @@ pub enum Ending {
 
 impl Ending {
     /// The endings that are toolcell's own words, in the order of their codes: the rows of the table in the help.
-    pub const OWN: [Self; 13] = [
+    pub const OWN: [Self; 14] = [
         Self::Success,
         Self::Other,
         Self::Usage,
+        Self::NotApplied,
         Self::Altered,
         Self::Refused,
         Self::Configuration,
@@ -69,6 +72,7 @@ impl Ending {
             Self::Signalled(signal) => signal.saturating_add(128),
             Self::Other => 1,
             Self::Usage => 2,
+            Self::NotApplied => 117,
             Self::Altered => 118,
             Self::Refused => 119,
             Self::Configuration => 120,
@@ -91,6 +95,9 @@ impl Ending {
             Self::Signalled(_) => "exec: 128 + the signal that ended the command",
             Self::Other => "another failure, such as output that could not be written",
             Self::Usage => "the command line is wrong",
+            Self::NotApplied => {
+                "exec --writes review: the command succeeded, and its changes were not done to the host"
+            }
             Self::Altered => "audit verify, lock: the log, or a server, is not as it was written",
             Self::Refused => "profile why, lock: what was asked about is not allowed, or flagged",
             Self::Configuration => "a profile or the configuration is invalid",

@@ -125,6 +125,62 @@ pub struct Granted {
     pub by: Option<String>,
 }
 
+/// What a call did to the directories whose writes are reviewed.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Changes {
+    /// What became of it.
+    pub verdict: Verdict,
+    /// File by file, the first of them.
+    pub files: Vec<Change>,
+    /// How many more there are.
+    pub left_out: u64,
+}
+
+/// What became of a call's changes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Verdict {
+    /// All of them were done to the directories.
+    Applied,
+    /// None of them was.
+    Refused,
+    /// The host failed on the way: some were.
+    Partly,
+}
+
+/// One file that a call added, changed or deleted.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Change {
+    /// How.
+    pub kind: ChangeKind,
+    /// The path on the host; of a directory, with `/` at its end.
+    pub path: String,
+    /// Its size afterwards, in bytes.
+    pub size: u64,
+}
+
+/// How a file is changed.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+#[expect(missing_docs, reason = "the words say it")]
+pub enum ChangeKind {
+    Added,
+    Changed,
+    Deleted,
+}
+
+impl ChangeKind {
+    /// The word in lists.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Added => "added",
+            Self::Changed => "changed",
+            Self::Deleted => "deleted",
+        }
+    }
+}
+
 /// Which layer refused or limited.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -157,6 +213,8 @@ pub enum Layer {
     Quarantine,
     /// What was accepted of a server in `toolcell.lock`.
     Lock,
+    /// What of a call's changes may be done to the host.
+    Review,
 }
 
 impl Layer {
@@ -178,6 +236,7 @@ impl Layer {
             Self::Arguments => "arguments",
             Self::Quarantine => "quarantine",
             Self::Lock => "lock",
+            Self::Review => "review",
         }
     }
 }

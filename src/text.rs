@@ -3,6 +3,8 @@
 //! Neighbours: `diag` and the commands show text with [`escape`]; `audit` shares [`is_dangerous`] for its JSON.
 //! Never: decides what is said; does I/O.
 
+pub mod diff;
+
 use std::borrow::Cow;
 use std::fmt::Write as _;
 use std::path::Path;

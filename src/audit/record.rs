@@ -15,7 +15,9 @@ use super::chain::{Hash, Link};
 use super::parameters::{Parameters, REDACTED, touches};
 use super::stamp::rfc3339;
 use crate::call::Call;
-use crate::outcome::{Evidence, Granted, Layer, Receipt, Redaction, SecretUse, Status, Usage, Violation};
+use crate::outcome::{
+    Change, Changes, Evidence, Granted, Layer, Receipt, Redaction, SecretUse, Status, Usage, Violation,
+};
 use crate::policy::tokens::to_hex;
 use crate::text::{from_bytes, start_of};
 
@@ -32,6 +34,8 @@ const GRANTED_MOST: usize = 64;
 const LAYERS_MOST: usize = 32;
 /// Secrets of a call that a record keeps, and places of each.
 const SECRETS_MOST: usize = 64;
+/// Changed files that a record keeps.
+const CHANGES_MOST: usize = 64;
 /// Lines that are kept of the end of stderr.
 const STDERR_MOST: usize = 20;
 
@@ -174,6 +178,8 @@ pub struct Ended {
     pub stderr: Vec<u8>,
     /// The secrets that the tool got, or was to get.
     pub secrets: Vec<SecretUse>,
+    /// What it changed, if that was reviewed.
+    pub changes: Option<Changes>,
 }
 
 /// Written when the last process of the call's cell is gone.
@@ -204,6 +210,9 @@ pub struct Finished {
     /// The secrets that the tool got, or was to get, and where they were taken out of what it said; absent without any.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub secrets: Vec<SecretUse>,
+    /// What the call changed, and what became of it; absent where its changes are not reviewed.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub changes: Option<Changes>,
 }
 
 impl Finished {
@@ -211,7 +220,7 @@ impl Finished {
     /// is left out, because it may repeat what is redacted.
     #[must_use]
     pub fn new(call: &Call, redact: &[String], ended: Ended) -> Self {
-        let Ended { now, duration, status, usage, mut violations, receipt, stderr, secrets } = ended;
+        let Ended { now, duration, status, usage, mut violations, receipt, stderr, secrets, changes } = ended;
         let left_out = violations.len().saturating_sub(VIOLATIONS_MOST);
         violations.truncate(VIOLATIONS_MOST);
         let hush = !redact.is_empty();
@@ -232,6 +241,7 @@ impl Finished {
             receipt: receipt.map(bounded_receipt),
             stderr: if hush && !stderr.is_empty() { vec![REDACTED.to_owned()] } else { last_lines(&stderr) },
             secrets: secrets.into_iter().take(SECRETS_MOST).map(bounded_secret).collect(),
+            changes: changes.map(|changes| bounded_changes(changes, hush)),
         }
     }
 }
@@ -316,6 +326,15 @@ fn bounded_secret(used: SecretUse) -> SecretUse {
     let redaction = |found: &Redaction| Redaction { place: bounded(&found.place), ..found.clone() };
     let redacted = redacted.iter().take(SECRETS_MOST).map(redaction).collect();
     SecretUse { name: bounded(name), into: bounded(into), redacted, ..used }
+}
+
+/// A path can have been named by the payload.
+fn bounded_changes(changes: Changes, hush: bool) -> Changes {
+    let Changes { verdict, files, left_out } = changes;
+    let more = u64::try_from(files.len().saturating_sub(CHANGES_MOST)).unwrap_or(u64::MAX);
+    let bounded = |change: Change| Change { path: said(&change.path, hush), ..change };
+    let files = files.into_iter().take(CHANGES_MOST).map(bounded).collect();
+    Changes { verdict, files, left_out: left_out.saturating_add(more) }
 }
 
 fn said(text: &str, hush: bool) -> String {

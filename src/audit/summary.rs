@@ -321,6 +321,7 @@ mod tests {
             receipt: None,
             stderr: vec![],
             secrets: vec![],
+            changes: None,
         };
         Finished::new(&call, &[], ended)
     }

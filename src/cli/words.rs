@@ -20,8 +20,20 @@ impl RunArgs {
             all.push(word);
         };
         let Self { server, jobs, state, no_validate, lock, lists_only, shared } = self;
-        let SharedArgs { profile, read, write, env, memory, cpu, tasks, timeout, scratch, floor, audit } =
-            shared;
+        let SharedArgs {
+            profile,
+            read,
+            write,
+            env,
+            memory,
+            cpu,
+            tasks,
+            timeout,
+            scratch,
+            floor,
+            writes,
+            audit,
+        } = shared;
         for typed in [profile, memory, cpu, tasks, timeout, scratch, jobs].into_iter().flatten().chain(env) {
             add(typed.option, typed.text.clone().into());
         }
@@ -33,6 +45,9 @@ impl RunArgs {
         }
         if let Some(floor) = floor {
             add("--floor", floor.name().into());
+        }
+        if let Some(writes) = writes {
+            add("--writes", writes.name().into());
         }
         if let Some(state) = state {
             add("--state", if *state == State::Session { "session".into() } else { "call".into() });
@@ -73,7 +88,7 @@ mod tests {
     fn a_child_is_told_what_was_typed() {
         for typed in [
             "--jobs 3 --profile p --memory 1GiB --cpu 2 --tasks 9 --timeout 3s --scratch 0 --env A --env B=--c --lock l --audit a \
-             --read r1 --read=-r2 --write w --floor no-cgroup --no-validate --config f one two",
+             --read r1 --read=-r2 --write w --floor no-cgroup --writes discard --no-validate --config f one two",
             "--config f --all",
             "--config f one",
             "--config f",

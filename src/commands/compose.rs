@@ -232,8 +232,11 @@ fn refused(error: Refusal) -> Failure {
         | Refusal::NoLandlock
         | Refusal::OldLandlock { .. }
         | Refusal::NeedsRoot { .. }
+        | Refusal::NoOverlay { .. }
         | Refusal::Unprotected { .. } => Ending::Floor,
-        Refusal::Syscall(_) | Refusal::GrantedAndDenied { .. } => Ending::Configuration,
+        Refusal::Syscall(_) | Refusal::GrantedAndDenied { .. } | Refusal::FileDirect { .. } => {
+            Ending::Configuration
+        }
     };
     if let (Refusal::NoLandlock, Err(errno)) = (&error, landlock::version()) {
         let failed = Failed::new("landlock_create_ruleset", "version", errno);
@@ -311,6 +314,7 @@ pub(super) fn additions(shared: &SharedArgs, cwd: &Path) -> Result<Additions, Fa
         time: amount(&shared.timeout, Limit::Time)?.map(std::time::Duration::from_micros),
         scratch: amount(&shared.scratch, Limit::Scratch)?,
         floor: shared.floor,
+        writes: shared.writes,
     })
 }
 

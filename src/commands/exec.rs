@@ -4,10 +4,12 @@
 //! is its own launcher: it has one thread, and no client but the caller. Never: starts a runtime.
 
 use std::io::IsTerminal;
+use std::os::fd::OwnedFd;
 use std::time::{Instant, SystemTime};
 
 use serde_json::value::RawValue;
 
+use super::changes::{self, Reviewed};
 use super::compose::{self, DEFAULT_PROFILE, Surroundings};
 use crate::audit::{CallIds, Ended, Finished, Log, LogError, Report, Started as StartedRecord};
 use crate::call::Call;
@@ -17,9 +19,10 @@ use crate::exit_codes::Ending;
 use crate::host::{Facts, probe};
 use crate::launch::early::Early;
 use crate::launch::spawn::{self, Init, Prepared, Started, Stdio};
-use crate::launch::{LaunchError, own};
-use crate::outcome::{Layer, Limit, Receipt, Status, Usage, Violation};
-use crate::policy::{Floor, Policy, limits};
+use crate::launch::{Kept, LaunchError, own};
+use crate::outcome::{Changes, Layer, Limit, Receipt, Status, Usage, Violation};
+use crate::plan::Plan;
+use crate::policy::{Floor, Policy, Writes, limits};
 use crate::sys::process::Exit;
 use crate::sys::{Errno, descriptor, identity, process};
 use crate::text::escape;
@@ -98,6 +101,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> 
         receipt: None,
         stderr: vec![],
         gone: None,
+        changes: None,
     };
     let launched = Instant::now();
     // While init builds the cell, this process has nothing else to do.
@@ -121,6 +125,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> 
                 receipt: run.receipt.clone(),
                 stderr: run.stderr.clone(),
                 secrets: vec![],
+                changes: run.changes.clone(),
             },
         );
         if let Some(log) = &log {
@@ -174,6 +179,8 @@ struct Run<'a> {
     stderr: Vec<u8>,
     /// When the last process of the cell was gone.
     gone: Option<Instant>,
+    /// What it changed, if that was reviewed.
+    changes: Option<Changes>,
 }
 
 impl Run<'_> {
@@ -228,12 +235,30 @@ impl Run<'_> {
         drop((reserved, private));
         let answer = counted.map_err(broken).and_then(|(passed, usage, violations)| {
             (self.usage, self.violations) = (usage, violations);
-            self.ended(passed, facts, call)
+            let mut passed = passed;
+            let changes = passed.changes.take();
+            let ending = self.ended(passed, facts, call)?;
+            match ending {
+                Ending::Success if self.policy.filesystem.writes == Writes::Review => {
+                    self.review(prepared.plan(), changes)
+                }
+                ending => Ok(ending),
+            }
         });
         if let Some(cgroup) = cgroup {
             cgroup.remove();
         }
         answer
+    }
+
+    /// The command has succeeded: what it changed is shown, and done to the host if it may be.
+    fn review(&mut self, plan: &Plan, left: Option<(OwnedFd, Kept)>) -> Result<Ending, Failure> {
+        let Reviewed { changes, violations, failure } = changes::review(plan, left);
+        self.violations.extend(violations);
+        self.changes = changes;
+        let Some(failure) = failure else { return Ok(Ending::Success) };
+        self.status = Status::Failed { detail: failure.message() };
+        Err(failure)
     }
 
     fn refused(&mut self, error: &LaunchError, call: &Call) -> Result<Ending, Failure> {

@@ -3,6 +3,7 @@
 //! Neighbours: `main` calls [`main`]; each subcommand is one module here. Never: does a subcommand's work.
 
 mod audit;
+mod changes;
 mod completions;
 mod compose;
 mod demo;

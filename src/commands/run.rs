@@ -48,7 +48,7 @@ use crate::policy::config::secrets::Secret;
 use crate::policy::config::state::{IDLE, State};
 use crate::policy::config::{Heeded, Results, Tool, Validate};
 use crate::policy::files::FilesError;
-use crate::policy::{Floor, Policy, config};
+use crate::policy::{Floor, Policy, Writes, config};
 use crate::session::{self, Grant, NoGrant, Options, Profiles};
 use crate::sys::{descriptor, environment, identity, process};
 use crate::text::escape;
@@ -93,6 +93,17 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     for profile in served.profiles() {
         let policy = surroundings.policy_without(profile, &additions, &own)?;
         policies.insert(profile.to_owned(), Arc::new(policy));
+    }
+    if let Some(policy) = policies.get(&served.profile).filter(|_| served.state == Some(State::Session))
+        && policy.filesystem.writes == Writes::Review
+    {
+        let told = format!(
+            "what calls write cannot be reviewed in the cell of a session: profile `{}`",
+            policy.name
+        );
+        let hint =
+            "write `state = \"call\"`, or a profile with `writes = \"direct\"` or `\"discard\"`".to_owned();
+        return Err(Failure::new(Ending::Configuration, told).hint(Some(hint)));
     }
     let less = less(&served, &surroundings, &additions, &own, &policies)?;
     // Under one of these each call runs.
@@ -569,7 +580,9 @@ fn less(
         return Ok(less.collect());
     };
     // What was typed may add to what a tool has, and not to what one has that is tried.
-    let additions = Additions { env: additions.env.clone(), floor: additions.floor, ..Additions::default() };
+    let writes = additions.writes.filter(|writes| writes.overlays());
+    let (env, floor) = (additions.env.clone(), additions.floor);
+    let additions = Additions { env, floor, writes, ..Additions::default() };
     let policy = Arc::new(surroundings.policy_without(named, &additions, own)?);
     Ok(policies.keys().map(|name| (name.clone(), Arc::clone(&policy))).collect())
 }

@@ -11,7 +11,7 @@ use crate::mcp::scan::Scanner;
 const LONGEST_ID: usize = 256;
 
 /// What has passed.
-#[derive(Debug)]
+#[derive(Debug, Default)]
 pub(super) struct Tail {
     scanner: Scanner,
     broken: bool,
@@ -19,12 +19,6 @@ pub(super) struct Tail {
     last: Vec<u8>,
     from: usize,
     id: Option<(Range<usize>, Option<Id>)>,
-}
-
-impl Default for Tail {
-    fn default() -> Self {
-        Self { scanner: Scanner::new(), broken: false, last: Vec::new(), from: 0, id: None }
-    }
 }
 
 impl Tail {

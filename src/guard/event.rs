@@ -138,6 +138,7 @@ impl Event {
             | Layer::Rlimit
             | Layer::Deadline
             | Layer::Output
+            | Layer::Review
             | Layer::Protocol => true,
         });
         own.map(|(_, count)| count).sum()
@@ -234,6 +235,7 @@ mod tests {
             receipt: None,
             stderr: long.clone().into_bytes(),
             secrets: Vec::new(),
+            changes: None,
         };
         let record = Finished::new(&call, &[], ended);
         let event = Event::of(&call, &record, SystemTime::UNIX_EPOCH, Some(long));

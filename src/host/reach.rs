@@ -157,6 +157,9 @@ fn enter(plan: &Plan, above: &Place, next: &Path) -> Entered {
                     on_host(target.clone(), source.clone(), *access, true)
                 });
             }
+            Step::MountOverlay { source, target, access, .. } if target == next => {
+                found = Some(on_host(target.clone(), source.clone(), *access, true));
+            }
             Step::MountScratch { path, .. } if path == next => {
                 found = Some(Entered::At(Place::Scratch, None));
             }

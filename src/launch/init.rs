@@ -24,7 +24,7 @@ use super::confine::Alone;
 use super::handover::{self, Given};
 use super::root::Root;
 use super::spawn::{Prepared, Stdio};
-use super::{LaunchError, Report, confine, early, private, root, verify};
+use super::{LaunchError, Report, confine, early, overlay, private, root, verify};
 use crate::outcome::Receipt;
 use crate::plan::step::{self, Observe, Step};
 use crate::sys::descriptor::{self, Interest};
@@ -44,7 +44,7 @@ pub(super) struct State<'p> {
     /// The cell's, as far as it is known yet.
     pub(super) name: String,
     stdio: Option<Stdio>,
-    channel: OwnedFd,
+    pub(super) channel: OwnedFd,
     /// The launcher's pidfd under its number after `CloseDescriptors`.
     launcher: Option<OwnedFd>,
     /// The host's `/proc`, for the files that only it has; closed before the payload starts.
@@ -52,6 +52,8 @@ pub(super) struct State<'p> {
     joins: Vec<OwnedFd>,
     pub(super) root: Option<Root>,
     pub(super) scratch: Option<OwnedFd>,
+    /// What takes what is written to overlays, while they are made.
+    pub(super) changes: Option<overlay::Changes>,
     /// And how often Landlock has refused something to init.
     pub(super) receipt: Option<(Receipt, u32)>,
     /// What somebody is told of.
@@ -86,6 +88,7 @@ impl<'p> State<'p> {
             joins: Vec::new(),
             root: None,
             scratch: None,
+            changes: None,
             receipt: None,
             observed: None,
             ignored: u64::MAX,
@@ -252,6 +255,9 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
         | Step::MakeFile { .. }
         | Step::MakeSymlink { .. }
         | Step::Bind { .. }
+        | Step::MountChanges { .. }
+        | Step::MountOverlay { .. }
+        | Step::DetachChanges { .. }
         | Step::Hide { .. }
         | Step::MountScratch { .. }
         | Step::MountProc
@@ -371,7 +377,7 @@ fn report(channel: &OwnedFd, report: &Report, descriptor: Option<&OwnedFd>) {
     let _gone = tell(channel, report, descriptor).is_err();
 }
 
-fn tell(channel: &OwnedFd, report: &Report, descriptor: Option<&OwnedFd>) -> Result<(), Errno> {
+pub(super) fn tell(channel: &OwnedFd, report: &Report, descriptor: Option<&OwnedFd>) -> Result<(), Errno> {
     let bytes = serde_json::to_vec(report).map_err(|_unprintable| Errno(libc::EPROTO))?;
     let descriptors: Vec<_> = descriptor.iter().map(|fd| fd.as_fd()).collect();
     socket::send(channel.as_fd(), &bytes, &descriptors)

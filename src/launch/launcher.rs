@@ -7,6 +7,7 @@
 //! poll ── Prepare ──► lay out
 //!   │ ─── Forget ───► drop what was laid out
 //!   │ ─── Launch ───► spawn, answer Launched (init's pidfd and channel) or Refused
+//!   │ ─── Review ───► look at what an ended cell wrote, do it or not, answer Reviewed
 //!   │ ─── a question about memory ──► read it, answer
 //!   │ ─── a cell's init is gone ──► wait, answer Ended
 //!   └─── the supervisor is gone ──► kill every cell, wait, remove their cgroups, exit
@@ -21,9 +22,10 @@ use std::path::PathBuf;
 use serde::{Deserialize, Serialize};
 
 use super::cgroup::CellCgroup;
+use super::changes::Reviewed;
 use super::memory::{self, Memory};
 use super::spawn::{self, Init, Prepared, Started, Stdio};
-use super::{LaunchError, own};
+use super::{Kept, LaunchError, own};
 use crate::plan::Plan;
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::process::{self, Cloned, Exit};
@@ -43,6 +45,8 @@ pub enum Request {
     Forget { plan: u64 },
     /// With three: the payload's stdin, stdout, stderr. A held cell is built, and its payload started when init is told.
     Launch { cell: u64, plan: u64, hold: bool },
+    /// With one: what a cell of this plan, of which no process is left, wrote to overlays over `kept`.
+    Review { review: u64, plan: u64, kept: Kept },
 }
 
 /// To the supervisor.
@@ -62,10 +66,12 @@ pub enum Answer {
     Refused { cell: u64, error: LaunchError },
     /// Every process of the cell is dead; its cgroup is still there to be read.
     Ended { cell: u64, exit: Exit, cpu_us: u64 },
+    /// What a cell changed, and what became of it.
+    Reviewed { review: u64, reviewed: Reviewed },
 }
 
-/// The longest message on this socket; plans go in files.
-pub(super) const MESSAGE_LIMIT: usize = 32 * 1024;
+/// The longest message on this socket; plans go in files, and what is told of changes is bounded.
+pub(super) const MESSAGE_LIMIT: usize = 64 * 1024;
 
 /// The supervisor's end of a launcher that has just been started.
 #[derive(Debug)]
@@ -170,6 +176,16 @@ impl Launcher {
             Request::Forget { plan } => {
                 self.plans.remove(&plan);
                 Ok(())
+            }
+            Request::Review { review, plan, kept } => {
+                let lost = || LaunchError::new("review", "what the cell wrote", Errno(libc::EMFILE));
+                let reviewed = match (self.plans.get(&plan), descriptors.first()) {
+                    (Some(Ok(prepared)), Some(memory)) => {
+                        Reviewed::of(prepared.plan(), memory.as_fd(), &kept)
+                    }
+                    _ => Reviewed::failed(lost()),
+                };
+                send(socket, &Answer::Reviewed { review, reviewed }, &[])
             }
             Request::Launch { cell, plan, hold } => {
                 let mut descriptors = descriptors.into_iter();

@@ -8,13 +8,16 @@
 //!    └── waits for it, gives status and CPU      └── reaps until the payload ends, reports Exited, exits
 //! ```
 
+pub mod cell;
 pub mod cgroup;
+pub mod changes;
 mod confine;
 pub mod early;
 pub mod handover;
 pub(crate) mod idmap;
 mod init;
 pub mod memory;
+mod overlay;
 
 pub mod launcher;
 pub mod orphans;
@@ -62,8 +65,8 @@ impl LaunchError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         use libc::{
-            EACCES, EAGAIN, EBUSY, EEXIST, EINVAL, EISDIR, ELOOP, EMSGSIZE, ENOENT, ENOSPC, ENOSYS, ENOTDIR,
-            EPERM, EPIPE, EPROTO, EROFS,
+            EACCES, EAGAIN, EBUSY, EEXIST, EINVAL, EISDIR, ELOOP, EMSGSIZE, ENODEV, ENOENT, ENOSPC, ENOSYS,
+            ENOTDIR, EOPNOTSUPP, EPERM, EPIPE, EPROTO, EROFS, ESTALE,
         };
         let text = match (self.step.as_str(), self.errno.0) {
             ("clone" | "unshare-user", ENOSPC) => {
@@ -75,6 +78,20 @@ impl LaunchError {
                 "this host keeps unprivileged processes from making namespaces. In a container: its seccomp or AppArmor \
                  profile refuses them. On Ubuntu 23.10 and newer: give toolcell's own path an AppArmor profile with \
                  `userns,`. On Debian with `kernel.unprivileged_userns_clone`: set it to 1. `toolcell doctor` names it"
+            }
+            ("mount-overlay", EBUSY) => {
+                "something is mounted within this directory, and an overlay would show what lies beneath it: grant the directories \
+                 beside it one by one, or set `writes = \"direct\"` in `[filesystem]`"
+            }
+            ("mount-overlay", EACCES | EINVAL | ENODEV | EOPNOTSUPP | EPERM) => {
+                "this kernel makes no overlay here for this user: that takes Linux 5.11, for cells of root 5.19, and a file system \
+                 that can be the lower layer of one; see `toolcell doctor`, or set `writes = \"direct\"` in `[filesystem]`"
+            }
+            ("review" | "apply", ESTALE) => {
+                "the host changed meanwhile what the call was to change; look at it, and make the call again"
+            }
+            ("apply", EACCES | EPERM | EROFS) => {
+                "whoever owns the directory that was granted may not change this; grant a narrower one"
             }
             ("mount-proc", EPERM) => {
                 "the host's /proc is partly masked (as containers do), so the kernel refuses a fresh one; run toolcell \
@@ -147,6 +164,8 @@ impl LaunchError {
 pub enum Report {
     /// A step failed; the cell is gone. Before `Ready`: nothing of the payload ran. After it: exec failed.
     Failed(LaunchError),
+    /// Overlays are mounted. Carries a descriptor of what is written to them.
+    Changes(Kept),
     /// The filter is on. Carries the descriptor by which it tells of what it refuses; from here on somebody must answer.
     Listener,
     /// Every layer was verified; exec is next. Carries a descriptor of the scratch directory if there is one.
@@ -163,6 +182,15 @@ pub enum Report {
         /// Init is the only process left, and is about to end: the counters of the cell are final.
         alone: bool,
     },
+}
+
+/// What tells whether the host is still what the cell's overlays were made over.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Kept {
+    /// Device and inode of each directory of the host, in the order of the plan.
+    pub beneath: Vec<(u64, u64)>,
+    /// When they were mounted: seconds and nanoseconds of the clock that dates files.
+    pub since: (i64, i64),
 }
 
 /// The longest message that init sends.

@@ -3,14 +3,14 @@
 //!
 //! Neighbours: `launch::init` runs these steps in order. Never: mounts by a path that the kernel resolves on its own.
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
-use super::LaunchError;
 use super::init::State;
-use crate::plan::step::{Access, EMPTY_DIRECTORY, EMPTY_FILE, Kind, Step};
+use super::{LaunchError, overlay};
+use crate::plan::step::{Access, CHANGES, EMPTY_DIRECTORY, EMPTY_FILE, Kind, Step};
 use crate::sys::mount::{self, Beneath, attr};
 use crate::sys::{Errno, Result, descriptor};
 
@@ -54,7 +54,10 @@ pub(super) fn run(step: &Step, state: &mut State<'_>) -> std::result::Result<(),
         | Step::MakeSymlink { path, .. }
         | Step::Hide { path, .. }
         | Step::MountScratch { path, .. } => path.to_string_lossy().into_owned(),
-        Step::Bind { source, .. } => source.to_string_lossy().into_owned(),
+        Step::Bind { source, .. } | Step::MountOverlay { source, .. } => {
+            source.to_string_lossy().into_owned()
+        }
+        Step::MountChanges { .. } | Step::DetachChanges { .. } => CHANGES.to_owned(),
         Step::MountProc => "/proc".to_owned(),
         _ => "/".to_owned(),
     };
@@ -103,15 +106,17 @@ fn mount_step(step: &Step, state: &mut State<'_>) -> Result<()> {
             mount::attach(tree.as_fd(), covered.as_fd())
         }
         Step::MountScratch { path, size, inodes, execute } => {
-            let number = |value: u64| CString::new(value.to_string()).map_err(|_nul| Errno(libc::EINVAL));
-            let (size, inodes) = (number(*size)?, number(*inodes)?);
-            let options = [(c"size", size.as_c_str()), (c"nr_inodes", inodes.as_c_str()), (c"mode", c"1777")];
             let access = Access { write: true, execute: *execute, names: false };
-            let scratch = mount::new_filesystem(c"tmpfs", &options, attributes(access, false))?;
+            let scratch = memory(*size, *inodes, c"1777", attributes(access, false))?;
             mount::attach(scratch.as_fd(), root.open(path)?.as_fd())?;
             state.scratch = Some(scratch);
             Ok(())
         }
+        Step::MountChanges { size, inodes } => overlay::begin(state, *size, *inodes),
+        Step::MountOverlay { source, target, access, owner, .. } => {
+            overlay::mount(state, source, target, attributes(*access, false), *owner)
+        }
+        Step::DetachChanges { review } => overlay::end(state, *review),
         Step::MountProc => {
             let options = [(c"subset", c"pid"), (c"hidepid", c"invisible")];
             let proc = mount::new_filesystem(c"proc", &options, attr::NOSUID | attr::NODEV | attr::NOEXEC)?;
@@ -123,6 +128,14 @@ fn mount_step(step: &Step, state: &mut State<'_>) -> Result<()> {
         }
         _ => Err(Errno(libc::EINVAL)),
     }
+}
+
+/// A tmpfs with room for so much, mounted nowhere yet.
+pub(super) fn memory(size: u64, inodes: u64, mode: &CStr, attributes: u64) -> Result<OwnedFd> {
+    let number = |value: u64| CString::new(value.to_string()).map_err(|_nul| Errno(libc::EINVAL));
+    let (size, inodes) = (number(size)?, number(inodes)?);
+    let options = [(c"size", size.as_c_str()), (c"nr_inodes", inodes.as_c_str()), (c"mode", mode)];
+    mount::new_filesystem(c"tmpfs", &options, attributes)
 }
 
 /// Mount attributes can only be added to those of the host's mount, never taken away.
@@ -151,7 +164,7 @@ impl Root {
     }
 
     /// `O_PATH` on a path of the cell, no link followed.
-    fn open(&self, path: &Path) -> Result<OwnedFd> {
+    pub(super) fn open(&self, path: &Path) -> Result<OwnedFd> {
         mount::open_without_links(
             self.directory.as_fd(),
             &relative(path)?,

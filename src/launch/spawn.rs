@@ -76,11 +76,13 @@ impl Prepared {
             _ => None,
         });
         for step in &prepared.plan.steps {
-            if let Step::Bind { source, owner: Some(owner), .. } = step {
+            if let Step::Bind { source, owner: Some(owner), .. }
+            | Step::MountOverlay { source, owner: Some(owner), .. } = step
+            {
                 prepared
                     .idmaps
                     .add(*owner, payload.unwrap_or(*owner))
-                    .map_err(|errno| LaunchError::new("bind", source.to_string_lossy(), errno))?;
+                    .map_err(|errno| LaunchError::new(step.name(), source.to_string_lossy(), errno))?;
             }
         }
         prepared.lay_out()?;

@@ -12,24 +12,23 @@ use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout, timeout_at};
+use tokio::time::{Instant, timeout};
 
+use super::cell::{Cell, End, Written, error_of};
+use super::changes::Reviewed;
 use super::handover::Handover;
 use super::launcher::{Answer, Handle, MESSAGE_LIMIT, Request};
 use super::memory::Memory;
 use super::ready::{self, Mounts, Shelf, Sources};
-use super::spawn::Started;
 use super::traces::{Traces, clear};
-use super::{LaunchError, REPORT_LIMIT, Report};
-use crate::outcome::{Built, Receipt, Usage, Violation};
+use super::{LaunchError, Report};
+use crate::outcome::{Built, Receipt};
 use crate::plan::{self, Plan};
 use crate::policy::Policy;
-use crate::sys::process::{self, Exit};
-use crate::sys::{Errno, Result, descriptor, readiness, socket};
+use crate::sys::{Errno, Result, descriptor, process, readiness, socket};
 use crate::watch::attendant::Attendant;
-use crate::watch::listening::{Listened, Listening};
+use crate::watch::listening::Listening;
 use crate::watch::refusals::Refusals;
-use crate::watch::usage;
 
 /// A cell that the launcher has made: init's descriptors and the cell's cgroup.
 #[derive(Debug)]
@@ -39,9 +38,6 @@ struct Made {
     channel: OwnedFd,
     traces: Traces,
 }
-
-/// How the launcher saw a cell end: exit of init and CPU time; nothing when the launcher itself is gone.
-type End = Option<(Exit, u64)>;
 
 #[derive(Debug)]
 struct Waiting {
@@ -64,6 +60,8 @@ struct Shared {
     plans: BTreeMap<u64, Weak<Plan>>,
     next_plan: u64,
     next_cell: u64,
+    /// Who waits for what became of a cell's changes.
+    reviews: BTreeMap<u64, oneshot::Sender<Reviewed>>,
     ready: Shelf<Ready>,
     /// Without it nothing is built ahead.
     mounts: Option<Mounts>,
@@ -88,52 +86,6 @@ pub struct Launcher {
     denials: Listening,
     pid: libc::pid_t,
     shared: Arc<Mutex<Shared>>,
-}
-
-/// A running cell. Dropping it kills it.
-#[derive(Debug)]
-pub struct Cell {
-    /// The payload's stdin.
-    pub stdin: Option<pipe::Sender>,
-    /// The payload's stdout.
-    pub stdout: Option<pipe::Receiver>,
-    /// The payload's stderr.
-    pub stderr: Option<pipe::Receiver>,
-    /// What was enforced.
-    pub receipt: Receipt,
-    pidfd: AsyncFd<OwnedFd>,
-    channel: AsyncFd<OwnedFd>,
-    traces: Traces,
-    scratch: Option<OwnedFd>,
-    attendant: Attendant,
-    denials: Listened,
-    policy: Arc<Policy>,
-    ended: Option<oneshot::Receiver<End>>,
-    end: End,
-    /// Every process of the cell is gone.
-    dead: bool,
-    began: Instant,
-    /// When init is killed, if it has been asked to end.
-    kill_at: Option<Instant>,
-}
-
-/// All about a cell that has ended.
-#[derive(Debug)]
-pub struct Ended {
-    /// How the payload ended; `None` when it was killed before it could be told.
-    pub exit: Option<Exit>,
-    /// Exec failed: the payload never ran.
-    pub failed: Option<LaunchError>,
-    /// What it used; bytes are the caller's to fill in.
-    pub usage: Usage,
-    /// Limits that the kernel saw hit.
-    pub violations: Vec<Violation>,
-    /// When its last process was gone.
-    pub gone: Instant,
-}
-
-fn error_of(errno: Errno) -> std::io::Error {
-    std::io::Error::from_raw_os_error(errno.0)
 }
 
 impl Launcher {
@@ -205,6 +157,27 @@ impl Launcher {
                 }
             }
             Ok(None) | Err(_) => self.lock().ready.remove(number),
+        }
+    }
+
+    /// Has the launcher review what a cell of this plan wrote, when it has ended, and do it to the host if it may be done.
+    pub async fn review(&self, plan: &Arc<Plan>, written: Written) -> Reviewed {
+        let failed = |errno| Reviewed::failed(LaunchError::new("review", "launcher", errno));
+        let (sender, answer) = oneshot::channel();
+        let review = self.next_cell();
+        let asked = self.plan_number(plan).and_then(|plan| {
+            let Written { memory, kept } = &written;
+            let mut shared = self.lock();
+            if shared.gone {
+                return Err(Errno(libc::EPIPE));
+            }
+            self.send(&Request::Review { review, plan, kept: kept.clone() }, &[memory.as_fd()])?;
+            shared.reviews.insert(review, sender);
+            Ok(())
+        });
+        match asked {
+            Ok(()) => answer.await.unwrap_or_else(|_gone| failed(Errno(libc::EPIPE))),
+            Err(errno) => failed(errno),
         }
     }
 
@@ -312,6 +285,7 @@ impl Launcher {
             channel,
             traces: made.traces,
             scratch: None,
+            written: None,
             attendant: Attendant::new(Refusals::new(plan, made.init, Some(Arc::clone(&self.memory)))),
             denials: self.denials.of(made.init),
             policy: Arc::clone(policy),
@@ -322,6 +296,10 @@ impl Launcher {
             kill_at: None,
         };
         let mut report = cell.report().await.map_err(failed)?;
+        if let Some((Report::Changes(kept), memory)) = report {
+            cell.written = memory.map(|memory| Written { memory, kept });
+            report = cell.report().await.map_err(failed)?;
+        }
         if let Some((Report::Listener, listener)) = report {
             let listener = listener.ok_or(Errno(libc::EPROTO));
             listener.and_then(|listener| cell.attendant.listen(listener)).map_err(failed)?;
@@ -340,7 +318,7 @@ impl Launcher {
                 Err(error)
             }
             // Init was killed, or said what it may not say.
-            Some((Report::Exited { .. } | Report::Listener, _)) | None => {
+            Some((Report::Exited { .. } | Report::Listener | Report::Changes(_), _)) | None => {
                 cell.signal(libc::SIGKILL);
                 cell.gone().await;
                 Err(LaunchError::unfinished())
@@ -440,6 +418,11 @@ impl Launcher {
                     let _unwanted = waiting.launched.map(|launched| launched.send(Err(error))).is_some();
                 }
             }
+            Answer::Reviewed { review, reviewed } => {
+                if let Some(waiting) = shared.reviews.remove(&review) {
+                    let _unwanted = waiting.send(reviewed).is_err();
+                }
+            }
             Answer::Ended { cell, exit, cpu_us } => {
                 // Whoever killed a ready cell: it is not given out.
                 shared.ready.remove(cell);
@@ -458,6 +441,7 @@ impl Launcher {
         let mut shared = self.lock();
         shared.gone = true;
         shared.waiting.clear();
+        shared.reviews.clear();
         drop(shared.ready.close());
     }
 }
@@ -467,133 +451,5 @@ impl Ready {
     async fn end(mut self) {
         self.cell.signal(libc::SIGKILL);
         self.cell.gone().await;
-    }
-}
-
-impl Drop for Cell {
-    fn drop(&mut self) {
-        if self.dead {
-            return;
-        }
-        self.signal(libc::SIGKILL);
-        let traces = std::mem::take(&mut self.traces);
-        let pidfd = self.pidfd.get_ref().try_clone();
-        if let (Ok(runtime), Ok(pidfd)) = (tokio::runtime::Handle::try_current(), pidfd) {
-            runtime.spawn(clear(pidfd, traces));
-        }
-    }
-}
-
-impl Cell {
-    /// Ends every process of the cell, through init or, when that takes too long, with it. Nothing happens to a cell
-    /// that has ended.
-    pub fn kill(&mut self) {
-        self.kill_at.get_or_insert_with(|| Instant::now() + Started::PATIENCE);
-        self.signal(libc::SIGTERM);
-    }
-
-    /// What the filter, the private root and Landlock have refused so far, as far as it was told.
-    #[must_use]
-    pub fn refusals(&self) -> Vec<Violation> {
-        let mut found = self.attendant.refusals().violations(&self.policy);
-        found.extend(self.denials.violations());
-        found
-    }
-
-    /// Lets the payload of a cell that waits start.
-    fn go_on(&mut self, secrets: &Handover) -> Result<()> {
-        self.attendant.refusals().begin();
-        self.denials.begin();
-        secrets.send(self.channel.get_ref().as_fd())
-    }
-
-    fn signal(&self, signal: libc::c_int) {
-        let _gone = process::pidfd_send_signal(self.pidfd.get_ref().as_fd(), signal).is_err();
-    }
-
-    /// The next message of init, with the descriptor it carries; `None` when init is gone.
-    async fn report(&self) -> Result<Option<(Report, Option<OwnedFd>)>> {
-        let mut buffer = vec![0; REPORT_LIMIT];
-        let received = self.channel.async_io(Interest::READABLE, |channel| {
-            socket::receive(channel.as_fd(), &mut buffer).map_err(error_of)
-        });
-        match received.await {
-            Ok(None) => Ok(None),
-            Err(error) if error.raw_os_error() == Some(libc::ECONNRESET) => Ok(None),
-            Err(error) => Err(Errno::from_io(&error)),
-            Ok(Some((count, descriptors))) => {
-                let report = serde_json::from_slice(buffer.get(..count).unwrap_or_default());
-                Ok(Some((report.map_err(|_foreign| Errno(libc::EPROTO))?, descriptors.into_iter().next())))
-            }
-        }
-    }
-
-    /// Resolves when init, hence every process of the cell, is dead. Given up at any point, it can be begun again.
-    async fn gone(&mut self) {
-        if let Some(ended) = self.ended.as_mut() {
-            let answer = match self.kill_at {
-                None => ended.await,
-                Some(at) => match timeout_at(at, &mut *ended).await {
-                    Ok(answer) => answer,
-                    Err(_late) => {
-                        let pidfd = self.pidfd.get_ref().as_fd();
-                        let _gone = process::pidfd_send_signal(pidfd, libc::SIGKILL).is_err();
-                        ended.await
-                    }
-                },
-            };
-            // A receiver must not be asked again once it has answered.
-            self.ended = None;
-            self.end = answer.unwrap_or_default();
-            self.dead = self.end.is_some();
-        }
-        if !self.dead {
-            // The launcher died: its children got SIGKILL from the kernel.
-            self.signal(libc::SIGKILL);
-            let _ended = self.pidfd.readable().await.is_ok();
-            self.dead = true;
-        }
-    }
-
-    /// Resolves when every process of the cell is dead and its cgroup is gone. A wait that was given up may be begun
-    /// again.
-    pub async fn ended(&mut self) -> Ended {
-        self.gone().await;
-        let gone = Instant::now();
-        let end = self.end;
-        let mut failed = None;
-        let mut exit = None;
-        // Whatever init said is in the socket by now.
-        while let Ok(Some((report, _))) = self.report().await {
-            match report {
-                Report::Exited { exit: status, .. } => exit = Some(status),
-                Report::Failed(error) => failed = Some(error),
-                Report::Ready { .. } | Report::Listener => {}
-            }
-        }
-        let mut traces = std::mem::take(&mut self.traces);
-        let scratch = self.scratch.take();
-        let ended = usage::Ended {
-            cgroup: traces.cgroup.as_ref(),
-            scratch: scratch.as_ref().map(AsFd::as_fd),
-            cpu_us: end.map(|(_, cpu_us)| cpu_us),
-            exit,
-        };
-        let (mut usage, mut violations) = usage::collect(&ended, &self.policy);
-        self.attendant.refusals().confess(&mut self.receipt);
-        violations.extend(self.attendant.refusals().violations(&self.policy));
-        usage.wall_us =
-            u64::try_from(gone.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX);
-        if end.is_some() {
-            traces.reserved.clear();
-            traces.private = None;
-        }
-        drop(traces);
-        Ended { exit: exit.or(end.map(|(exit, _)| exit)), failed, usage, violations, gone }
-    }
-
-    /// What Landlock refused to a cell that has ended, as far as that is told within a short time.
-    pub async fn denied(&mut self) -> Vec<Violation> {
-        self.denials.conclude(&mut self.receipt).await
     }
 }

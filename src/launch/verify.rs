@@ -10,6 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::confine::Alone;
 use super::init::State;
+use super::root::text;
 use super::spawn::Origin;
 use super::{LaunchError, private};
 use crate::outcome::{Built, Coverage, Layer, Receipt};
@@ -53,7 +54,7 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
     for layer in layers {
         let check = match layer {
             Layer::Namespaces => namespaces(origin),
-            Layer::Root => private_root(),
+            Layer::Root => private_root(&state.prepared.plan.steps),
             Layer::Landlock => landlock(state).map(|(saw, count)| {
                 denials += count;
                 saw
@@ -70,7 +71,8 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
             | Layer::Access
             | Layer::Arguments
             | Layer::Quarantine
-            | Layer::Lock => continue,
+            | Layer::Lock
+            | Layer::Review => continue,
         };
         let saw = check.map_err(|(object, errno)| failed(*layer, object, errno))?;
         seen.insert(layer.name().to_owned(), saw);
@@ -114,7 +116,8 @@ fn coverage(layers: &[Layer], observed: Option<Observe>) -> BTreeMap<String, Cov
         | Layer::Access
         | Layer::Arguments
         | Layer::Quarantine
-        | Layer::Lock => Coverage::Complete,
+        | Layer::Lock
+        | Layer::Review => Coverage::Complete,
         Layer::Rlimit => Coverage::Sampled,
         Layer::Namespaces | Layer::Root | Layer::Landlock | Layer::Seccomp | Layer::Capabilities => {
             Coverage::Blind
@@ -296,7 +299,7 @@ fn namespaces(origin: &Origin) -> Check {
 }
 
 /// A read-only tmpfs is the root, and what every host has and no cell gets is not there.
-fn private_root() -> Check {
+fn private_root(steps: &[Step]) -> Check {
     let root = mount::kind(c"/").map_err(|errno| ("/".to_owned(), errno))?;
     if !root.tmpfs || !root.read_only {
         return Err((format!("the root is not a read-only tmpfs: {root:?}"), Errno(libc::EPROTO)));
@@ -308,7 +311,21 @@ fn private_root() -> Check {
             Ok(_) => return Err((format!("`{path}` is visible"), Errno(libc::EPROTO))),
         }
     }
-    Ok("tmpfs, read-only".to_owned())
+    let mut overlays = 0;
+    for step in steps {
+        if let Step::MountOverlay { target, .. } = step {
+            let shown = target.to_string_lossy();
+            let place = text(target).and_then(|path| mount::kind(&path));
+            if !place.map_err(|errno| (shown.to_string(), errno))?.overlay {
+                return Err((format!("`{shown}` is no overlay"), Errno(libc::EPROTO)));
+            }
+            overlays += 1;
+        }
+    }
+    Ok(match overlays {
+        0 => "tmpfs, read-only".to_owned(),
+        count => format!("tmpfs, read-only; writes go to {count} overlays"),
+    })
 }
 
 /// Seen from inside a cgroup namespace that is not the launcher's, the cell is at the root of each hierarchy that

@@ -1,5 +1,5 @@
-//! Adds to a result what its cell was refused: a member of `_meta`, and for a failed call a text; and to a handshake a capability that
-//! toolcell has itself.
+//! Adds to a result what its cell was refused, and what it changed: members of `_meta`, and for a failed call a text; and to a
+//! handshake a capability that toolcell has itself.
 //!
 //! Neighbours: [`super::object`] finds the places; `session` says what stands there. Never: touches another byte of the
 //! line, or a line that is no result.
@@ -7,16 +7,27 @@
 use super::envelope::{Kind, Message};
 use super::object;
 
-/// The member of a result's `_meta`. One of this name that the server wrote itself is taken out.
+/// Members of a result's `_meta`. One of these names that the server wrote itself is taken out.
 pub const VIOLATIONS: &str = "dev.toolcell/violations";
+/// The other.
+pub const CHANGES: &str = "dev.toolcell/changes";
 
 /// The member that says what could be done about a failure.
 pub const HINT: &str = "dev.toolcell/hint";
 
-/// The line of an answer with `violations`, which is JSON, in `_meta`, and with `text` behind the other content if the
-/// result has `isError: true`. Without violations only what the server wrote in toolcell's name goes.
+/// What stands in `_meta`, as JSON.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Annex<'a> {
+    /// What the cell was refused.
+    pub violations: Option<&'a [u8]>,
+    /// What it changed.
+    pub changes: Option<&'a [u8]>,
+}
+
+/// The line of an answer with an annex in `_meta`, and with `text` behind the other content if the result has `isError: true`
+/// and there are violations. Without an annex only what the server wrote in toolcell's name goes.
 #[must_use]
-pub fn annexed(line: Vec<u8>, message: &Message, violations: Option<&[u8]>, text: &str) -> Vec<u8> {
+pub fn annexed(line: Vec<u8>, message: &Message, annex: Annex<'_>, text: &str) -> Vec<u8> {
     let (Kind::Answer { error: false, .. }, Some(body)) = (&message.kind, &message.body) else { return line };
     if line.get(body.start) != Some(&b'{') {
         return line;
@@ -30,10 +41,18 @@ pub fn annexed(line: Vec<u8>, message: &Message, violations: Option<&[u8]>, text
     // A result that has several may be read by its first as well as by its last.
     let mut line = (0..metas(&line).len()).fold(line, |line, nth| {
         let of = |line: &[u8]| metas(line).into_iter().nth(nth);
-        [VIOLATIONS, HINT].into_iter().fold(line, |line, own| object::without(line, of, &[own]))
+        [VIOLATIONS, CHANGES, HINT].into_iter().fold(line, |line, own| object::without(line, of, &[own]))
     });
-    let Some(violations) = violations else { return line };
+    let all = [(VIOLATIONS, annex.violations), (CHANGES, annex.changes)];
+    let members = all
+        .into_iter()
+        .filter_map(|(name, value)| Some([format!("\"{name}\":").as_bytes(), value?].concat()));
+    let member = members.collect::<Vec<_>>().join(&b',');
+    if member.is_empty() {
+        return line;
+    }
     if message.tool_error
+        && annex.violations.is_some()
         && let Some(content) = object::member(&line, result(&line), "content")
         && line.get(content.start) == Some(&b'[')
     {
@@ -43,7 +62,6 @@ pub fn annexed(line: Vec<u8>, message: &Message, violations: Option<&[u8]>, text
         let item = if empty { item } else { format!(",{item}") };
         line = object::replaced(&line, &(content.end - 1..content.end - 1), item.as_bytes());
     }
-    let member = [format!("\"{VIOLATIONS}\":").as_bytes(), violations].concat();
     with_meta(line, body.start, &member)
 }
 
@@ -123,7 +141,8 @@ mod tests {
     fn of(result: &str, violations: Option<&str>) -> String {
         let line = format!("{{\"jsonrpc\":\"2.0\",{result} ,\"id\":1}}");
         let message = parse(line.as_bytes()).unwrap();
-        let line = annexed(line.into_bytes(), &message, violations.map(str::as_bytes), "no \"x\"");
+        let annex = Annex { violations: violations.map(str::as_bytes), changes: None };
+        let line = annexed(line.into_bytes(), &message, annex, "no \"x\"");
         let text = String::from_utf8(line).unwrap();
         assert_eq!(parse(text.as_bytes()).unwrap().kind, message.kind, "{text}");
         text.strip_prefix("{\"jsonrpc\":\"2.0\",").unwrap().strip_suffix(" ,\"id\":1}").unwrap().to_owned()
@@ -154,6 +173,24 @@ mod tests {
             assert_eq!(of(before, Some("[7]")), after);
             assert_eq!(of(before, None), before);
         }
+    }
+
+    #[test]
+    fn what_was_changed_stands_beside_what_was_refused() {
+        let line = r#"{"jsonrpc":"2.0","id":1,"result":{"_meta":{"dev.toolcell/changes":0,"a":1}}}"#;
+        let message = parse(line.as_bytes()).unwrap();
+        let of = |annex| String::from_utf8(annexed(line.as_bytes().to_vec(), &message, annex, "")).unwrap();
+        let changes = Some(&b"{}"[..]);
+        assert!(of(Annex::default()).ends_with(r#""_meta":{"a":1}}}"#));
+        assert!(
+            of(Annex { changes, violations: None })
+                .ends_with(r#""_meta":{"dev.toolcell/changes":{},"a":1}}}"#)
+        );
+        let both = of(Annex { changes, violations: Some(b"[7]") });
+        assert!(
+            both.contains(r#"{"dev.toolcell/violations":[7],"dev.toolcell/changes":{},"a":1}"#),
+            "{both}"
+        );
     }
 
     #[test]

@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 
 use super::prelude::{DEVICES, file, prelude};
 use super::step::{Access, CgroupDirectory, CgroupSetting, Kind, LandlockRule, Resource, SCRATCH, Step};
-use super::{Plan, Refusal, seccomp};
+use super::{Plan, Refusal, overlays, seccomp};
 use crate::host::probe::Failed;
 use crate::host::view::{Seen, View};
 use crate::host::{Cgroup, Facts};
@@ -122,6 +122,9 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     let view = request.view;
     let vacant = view.vacant.iter().map(|(stand_in, _)| stand_in);
     let unprotected: Vec<_> = view.protected.iter().chain(vacant).map(|seen| seen.target.clone()).collect();
+    if let Some((path, _)) = tree.mounts.iter().find(|(_, mounted)| mounted.overlay) {
+        return Err(Refusal::NoOverlay { path: path.clone(), failed: failed.clone() });
+    }
     if !unprotected.is_empty() {
         return Err(Refusal::Unprotected { names: unprotected, failed: failed.clone() });
     }
@@ -276,6 +279,8 @@ struct Mounted {
     owner: Option<(u32, u32)>,
     /// A tree that the program needs: everybody may read and execute what is in it.
     program: bool,
+    /// What is written to it stays in the cell.
+    overlay: bool,
 }
 
 /// All that is visible, by path in the cell, parents before children.
@@ -291,12 +296,19 @@ impl Tree {
     fn new(request: &Request<'_>) -> Result<Self, Refusal> {
         let root = request.facts.uid == 0;
         let view = request.view;
-        let vacant = view.vacant.iter().map(|(stand_in, _)| stand_in);
+        let overlays = request.policy.filesystem.writes.overlays();
+        // An overlay needs no place for a name on the host: whether it came to exist is looked at before it does there.
+        let vacant = || view.vacant.iter().filter(|_| !overlays);
         let mut mounts: BTreeMap<PathBuf, Mounted> = BTreeMap::new();
-        let all = request.runtime.iter().chain(&view.granted).chain(&view.protected).chain(vacant);
+        let all = request.runtime.iter().chain(&view.granted).chain(&view.protected);
+        let all = all.chain(vacant().map(|(stand_in, _)| stand_in));
         for seen in all {
             let target = through_links(seen, request.links);
             let owner = (root && !seen.public).then_some(seen.owner);
+            let overlay = overlays && seen.access.write;
+            if overlay && seen.kind == Kind::File {
+                return Err(Refusal::FileDirect { path: seen.target.clone() });
+            }
             mounts
                 .entry(target)
                 .and_modify(|mounted| {
@@ -304,6 +316,7 @@ impl Tree {
                     mounted.access.execute |= seen.access.execute;
                     mounted.access.names &= seen.access.names;
                     mounted.owner = mounted.owner.or(owner);
+                    mounted.overlay |= overlay;
                 })
                 .or_insert_with(|| Mounted {
                     source: seen.source.clone(),
@@ -311,13 +324,14 @@ impl Tree {
                     access: seen.access,
                     owner,
                     program: !seen.data,
+                    overlay,
                 });
         }
         let reserve = |(stand_in, content): &(Seen, Option<&str>)| Step::ReserveName {
             path: stand_in.source.clone(),
             content: content.map(str::to_owned),
         };
-        let reserved = view.vacant.iter().map(reserve).collect();
+        let reserved = vacant().map(reserve).collect();
         let mut tree = Self { mounts, hidden: BTreeSet::new(), reserved };
         tree.drop_redundant();
         tree.hide(request)?;
@@ -344,7 +358,9 @@ impl Tree {
                     let same =
                         above.access == mounted.access && above.owner.is_some() == mounted.owner.is_some();
                     let covered = same || above.program && !above.access.write;
-                    same_place && !mounted.access.write && covered
+                    // Of a directory of an overlay, none that the host has can be renamed.
+                    let stays = !mounted.access.write || mounted.overlay && above.overlay;
+                    same_place && stays && covered
                 })
             })
             .map(|(path, _)| path.clone())
@@ -370,7 +386,7 @@ impl Tree {
             }
         }
         for rule in &request.view.absent {
-            if let Some((top, mounted)) = self.above(&rule.path) {
+            if let Some((top, mounted)) = self.above(&rule.path).filter(|(_, mounted)| !mounted.overlay) {
                 let rest = rule.path.strip_prefix(top).unwrap_or(&rule.path);
                 self.reserved.push(Step::ReserveName { path: mounted.source.join(rest), content: None });
                 self.hidden.insert(rule.path.clone());
@@ -400,7 +416,8 @@ impl Tree {
             else {
                 continue;
             };
-            if !mounted.access.write {
+            // In an overlay the kernel refuses to rename a directory of the host's.
+            if !mounted.access.write || mounted.overlay {
                 continue;
             }
             let between: Vec<&Path> = path.ancestors().skip(1).take_while(|a| **a != top).collect();
@@ -456,6 +473,9 @@ impl Tree {
                 directory(steps, &mut made, ancestor, 0o755);
             }
         }
+        if self.mounts.values().any(|mounted| mounted.overlay) {
+            steps.extend(overlays::begin(request.policy));
+        }
         for (target, mounted) in &self.mounts {
             if self.above(target).is_none() {
                 for ancestor in ancestors(target) {
@@ -466,15 +486,19 @@ impl Tree {
                     Kind::File => file(steps, &target.to_string_lossy(), "", 0),
                 }
             }
-            steps.push(Step::Bind {
-                source: mounted.source.clone(),
-                target: target.clone(),
-                kind: mounted.kind,
-                access: mounted.access,
-                devices: false,
-                owner: mounted.owner,
+            steps.push(match mounted.overlay {
+                true => overlays::step(request, target, &mounted.source, mounted.access, mounted.owner),
+                false => Step::Bind {
+                    source: mounted.source.clone(),
+                    target: target.clone(),
+                    kind: mounted.kind,
+                    access: mounted.access,
+                    devices: false,
+                    owner: mounted.owner,
+                },
             });
         }
+        steps.extend(overlays::end(request.policy, steps));
         steps.extend(self.hidden.iter().map(|path| Step::Hide { path: path.clone() }));
         steps.push(Step::MountProc);
         steps.push(Step::PivotRoot);

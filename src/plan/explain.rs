@@ -75,6 +75,17 @@ fn words(step: &Step) -> String {
                 .map_or_else(String::new, |(uid, gid)| format!(", files of {uid}:{gid} are the payload's"));
             format!("{}{from} ({}{mapped})", target.display(), access(*allowed))
         }
+        Step::MountChanges { size, inodes } => {
+            format!("{size} bytes, {inodes} inodes, for what is written to overlays")
+        }
+        Step::MountOverlay { source, target, access: allowed, owner, .. } => {
+            let from = if source == target { String::new() } else { format!(" from {}", source.display()) };
+            let mapped = owner
+                .map_or_else(String::new, |(uid, gid)| format!(", files of {uid}:{gid} are the payload's"));
+            format!("{}{from} ({}{mapped}; the host's stays as it is)", target.display(), access(*allowed))
+        }
+        Step::DetachChanges { review: true } => "handed over, to be reviewed after the call".to_owned(),
+        Step::DetachChanges { review: false } => "gone with the cell".to_owned(),
         Step::Hide { path } => path.display().to_string(),
         Step::MountScratch { path, size, inodes, execute } => {
             let execute = if *execute { ", execute" } else { "" };

@@ -6,7 +6,9 @@
 pub mod build;
 pub mod explain;
 pub mod lost;
+mod overlays;
 pub mod prelude;
+pub mod review;
 pub mod seccomp;
 pub mod shown;
 pub mod step;
@@ -93,6 +95,20 @@ pub enum Refusal {
         /// Why there is no private root.
         failed: Failed,
     },
+    /// The only rung that this host reaches has no overlays.
+    #[error("without a private root, what is written to `{}` can only go there directly", path.display())]
+    NoOverlay {
+        /// Which path.
+        path: PathBuf,
+        /// Why there is no private root.
+        failed: Failed,
+    },
+    /// A file is granted for writing where writes do not go to the host.
+    #[error("`{}` is a file, and what is written to a single file can only go there directly", path.display())]
+    FileDirect {
+        /// Which.
+        path: PathBuf,
+    },
     /// A system call that is unknown, or that no profile can allow.
     #[error("cannot compile the system call filter")]
     Syscall(#[source] seccomp::BadSyscall),
@@ -136,6 +152,14 @@ impl Refusal {
                 failed.errno,
                 names.iter().map(|name| why::optional(name)).collect::<Vec<_>>().join(", ")
             )),
+            Self::NoOverlay { failed, .. } => Some(format!(
+                "let this host make namespaces ({} failed: {}): see `toolcell doctor`; or set `writes = \"direct\"` in `[filesystem]`",
+                failed.call, failed.errno
+            )),
+            Self::FileDirect { .. } => Some(
+                "grant the directory that it is in, or set `writes = \"direct\"` in `[filesystem]`"
+                    .to_owned(),
+            ),
             Self::Syscall(error) => error.hint(),
             Self::GrantedAndDenied { path } => {
                 Some(format!("take `{}` out of either the grant or `deny`", path.display()))

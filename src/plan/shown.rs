@@ -62,6 +62,7 @@ impl Names {
                 } => (target, Kind::ReadOnly(source.clone())),
                 Step::MakeDirectory { path, .. } | Step::MakeFile { path, .. } => (path, Kind::Made),
                 Step::Bind { target: path, .. }
+                | Step::MountOverlay { target: path, .. }
                 | Step::MakeSymlink { path, .. }
                 | Step::MountScratch { path, .. } => (path, Kind::Tree),
                 Step::Hide { path } => (path, Kind::Hidden),

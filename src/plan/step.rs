@@ -15,6 +15,10 @@ pub const OWN: &str = "/.toolcell";
 pub const EMPTY_FILE: &str = "/.toolcell/file";
 /// An empty directory that nobody may open: what a hidden directory looks like.
 pub const EMPTY_DIRECTORY: &str = "/.toolcell/directory";
+/// Where what is written to overlays is while they are made.
+pub const CHANGES: &str = "/.toolcell/changes";
+/// Where the directory of the host is while an overlay is made over it.
+pub const BENEATH: &str = "/.toolcell/beneath";
 /// A file that everybody could read if Landlock were off.
 pub const CANARY: &str = "/.toolcell/canary";
 /// Where the private writable directory is. Without a private root this path stands for the directory that
@@ -193,6 +197,35 @@ pub enum Step {
         /// Owner on disk that appears as the payload's own user and group (idmapped mount), if it is not that already.
         owner: Option<(u32, u32)>,
     },
+    /// Child: memory that takes what is written to overlays, beside the private root's own objects until they are all made.
+    MountChanges {
+        /// Size in bytes.
+        size: u64,
+        /// Number of inodes.
+        inodes: u64,
+    },
+    /// Child: a directory of the host that the cell cannot change, with what the cell writes laid over it.
+    MountOverlay {
+        /// Path on the host, free of symbolic links when the plan was made; one that appeared since is refused.
+        source: PathBuf,
+        /// Path in the cell.
+        target: PathBuf,
+        /// What it allows.
+        access: Access,
+        /// Owner on disk that appears as the payload's own user and group, if it is not that already.
+        owner: Option<(u32, u32)>,
+        /// Names below the source that the host would run.
+        kept: Vec<PathBuf>,
+        /// Names below the source that are denied.
+        denied: Vec<PathBuf>,
+        /// Names below the source that grants of their own leave to the tool.
+        left: Vec<PathBuf>,
+    },
+    /// Child: that memory leaves the private root; the overlays keep it.
+    DetachChanges {
+        /// It is handed out, so that what is in it can be reviewed when the cell has ended.
+        review: bool,
+    },
     /// Child: cover a path inside a bind, so that nothing of it is seen.
     Hide {
         /// Path in the cell.
@@ -307,6 +340,9 @@ impl Step {
             Self::MakeFile { .. } => "make-file",
             Self::MakeSymlink { .. } => "make-symlink",
             Self::Bind { .. } => "bind",
+            Self::MountChanges { .. } => "mount-changes",
+            Self::MountOverlay { .. } => "mount-overlay",
+            Self::DetachChanges { .. } => "detach-changes",
             Self::Hide { .. } => "hide",
             Self::MountScratch { .. } => "mount-scratch",
             Self::MountProc => "mount-proc",

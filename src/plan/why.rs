@@ -243,7 +243,9 @@ fn hidden(policy: &Policy, plan: &Plan, view: &View, path: &Path) -> By {
         .steps
         .iter()
         .filter_map(|step| match step {
-            Step::Bind { source, target, .. } => Some(source.join(path.strip_prefix(target).ok()?)),
+            Step::Bind { source, target, .. } | Step::MountOverlay { source, target, .. } => {
+                Some(source.join(path.strip_prefix(target).ok()?))
+            }
             _ => None,
         })
         .collect();

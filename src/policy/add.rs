@@ -11,7 +11,7 @@ use super::limits::OutOfBounds;
 use super::path::{PathError, grantable, normal};
 use super::profile::is_variable;
 use super::resolve::made_void;
-use super::{Floor, PathRule, Policy};
+use super::{Floor, PathRule, Policy, Writes};
 use crate::outcome::Limit;
 
 /// What options add.
@@ -35,6 +35,8 @@ pub struct Additions {
     pub scratch: Option<u64>,
     /// `--floor`
     pub floor: Option<Floor>,
+    /// `--writes`
+    pub writes: Option<Writes>,
 }
 
 /// Why an option cannot be added.
@@ -104,7 +106,7 @@ impl Policy {
     /// # Errors
     /// The first option that cannot be added.
     pub fn with(mut self, additions: &Additions) -> Result<Self, AddError> {
-        let Additions { read, write, env, memory, cpu, tasks, time, scratch, floor } = additions;
+        let Additions { read, write, env, memory, cpu, tasks, time, scratch, floor, writes } = additions;
         for (option, paths) in [("--read", read), ("--write", write)] {
             for path in paths {
                 let rule = self.rule(option, path)?;
@@ -134,6 +136,7 @@ impl Policy {
             }
         }
         self.floor = floor.unwrap_or(self.floor);
+        self.filesystem.writes = writes.unwrap_or(self.filesystem.writes);
         Ok(self)
     }
 

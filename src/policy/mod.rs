@@ -117,6 +117,43 @@ pub struct Filesystem {
     /// Files in it can be executed: the profile names `/tmp` in `execute`. The host's own `/tmp` is never granted.
     #[serde(default)]
     pub scratch_execute: bool,
+    /// Where what is written to `write` goes.
+    #[serde(default)]
+    pub writes: Writes,
+}
+
+/// Where what a tool writes to a granted directory goes.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Writes {
+    /// To the directory.
+    #[default]
+    Direct,
+    /// To memory of the cell, gone with it.
+    Discard,
+    /// To memory of the cell; after success, what changed is checked and done to the directory, or not at all.
+    Review,
+}
+
+impl Writes {
+    /// Every choice.
+    pub const ALL: [Self; 3] = [Self::Direct, Self::Discard, Self::Review];
+
+    /// The name in a profile and on the command line.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Direct => "direct",
+            Self::Discard => "discard",
+            Self::Review => "review",
+        }
+    }
+
+    /// Is a granted directory one that the cell cannot change itself?
+    #[must_use]
+    pub const fn overlays(self) -> bool {
+        !matches!(self, Self::Direct)
+    }
 }
 
 /// The `[limits]` section.

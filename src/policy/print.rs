@@ -31,6 +31,7 @@ pub fn to_toml(policy: &Policy) -> String {
     out.rules("execute", &execute);
     out.rules("deny", &filesystem.deny);
     out.line(&limits::to_toml(Limit::Scratch, filesystem.scratch));
+    out.line(&format!("writes = {}", quote(filesystem.writes.name())));
     out.line("\n[limits]");
     for limit in limits::ALL.into_iter().filter(|limit| *limit != Limit::Scratch) {
         out.line(&limits::to_toml(limit, policy.limit(limit)));

@@ -14,13 +14,13 @@ use super::path::{PathError, SCRATCH, Variables, grantable};
 use super::syscalls::{NEVER_HINT, SyscallName, never_allowed};
 use super::toml_file::{Source, TomlFile, Value, list};
 use super::units::UnitError;
-use super::{Floor, Observe, PathRule, limits};
+use super::{Floor, Observe, PathRule, Writes, limits};
 use crate::outcome::Limit;
 
 /// Every section and its keys; the first are those at the top, before any section.
 pub const SECTIONS: &[(&str, &[&str])] = &[
     ("", &["name", "description", "extends", "floor", "observe"]),
-    ("filesystem", &["read", "write", "execute", "deny", "scratch"]),
+    ("filesystem", &["read", "write", "execute", "deny", "scratch", "writes"]),
     ("limits", &["memory", "cpu", "tasks", "time", "output", "open-files", "file-size"]),
     ("syscalls", &["allow", "deny"]),
     ("environment", &["pass", "set"]),
@@ -69,6 +69,8 @@ pub struct Profile {
     pub deny: Vec<Located<PathRule>>,
     /// `filesystem.execute` names the scratch directory.
     pub scratch_execute: bool,
+    /// `filesystem.writes`
+    pub writes: Option<Writes>,
     /// Limits that are set, in the unit of `policy::limits`.
     pub limits: BTreeMap<Limit, Located<u64>>,
     /// `syscalls.allow`
@@ -166,6 +168,9 @@ impl Reader<'_, '_> {
             let limit = limits::ALL.into_iter().find(|l| l.section() == section && l.name() == key);
             match (section, key, limit) {
                 (_, _, Some(limit)) => self.limit(limit, value),
+                ("filesystem", "writes", None) => {
+                    self.profile.writes = self.choice("writes", value, Writes::ALL, Writes::name);
+                }
                 ("filesystem", key, None) => self.rules(key, value),
                 ("syscalls", key, None) => self.syscalls(key, value),
                 ("environment", "set", None) => self.set(value),

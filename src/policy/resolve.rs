@@ -181,6 +181,7 @@ fn apply(policy: &mut Policy, profile: &Profile, mistakes: &mut Vec<Mistake>) {
     }
     policy.floor = floor.unwrap_or(policy.floor);
     policy.observe = observe.unwrap_or(policy.observe);
+    policy.filesystem.writes = profile.writes.unwrap_or(policy.filesystem.writes);
     policy.filesystem.scratch_execute |= profile.scratch_execute;
     for (limit, amount) in &profile.limits {
         if let Err(error) = policy.set_limit(*limit, amount.value) {

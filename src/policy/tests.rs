@@ -15,7 +15,7 @@ use super::print::to_toml;
 use super::profile::World;
 use super::resolve::resolve;
 use super::syscalls::SyscallName;
-use super::{Floor, Observe, PathRule, Policy, Source, config, limits, profile};
+use super::{Floor, Observe, PathRule, Policy, Source, Writes, config, limits, profile};
 use crate::outcome::Limit;
 
 fn world() -> World<'static> {
@@ -550,10 +550,9 @@ fn policy() -> impl Strategy<Value = Policy> {
             |(read, write, execute, amounts, set, pass, redact, description, floor, scratch_execute)| {
                 let mut policy = Policy::nothing("mine");
                 policy.description = description;
-                policy.filesystem.read = read;
-                policy.filesystem.write = write;
-                policy.filesystem.execute = execute;
-                policy.filesystem.scratch_execute = scratch_execute;
+                let files = &mut policy.filesystem;
+                (files.read, files.write, files.execute) = (read, write, execute);
+                (files.scratch_execute, files.writes) = (scratch_execute, Writes::ALL[floor]);
                 for (limit, amount) in limits::ALL.into_iter().zip(amounts) {
                     policy.set_limit(limit, amount).unwrap();
                 }

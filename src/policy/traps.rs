@@ -3,7 +3,8 @@
 //!
 //! Neighbours: `host::view` looks which of them exist. Never: looks itself.
 
-use std::path::Path;
+use std::ffi::OsStr;
+use std::path::{Path, PathBuf};
 
 use super::{Filesystem, PathRule};
 
@@ -139,6 +140,36 @@ pub fn in_grant(grant: &Path, home: Option<&Path>) -> Vec<Protected> {
     list
 }
 
+/// The first name on a path below a writable directory that the host would run, at whatever depth it lies. `left` are the names
+/// below the directory that grants of their own leave to the tool; `has` tells what is a directory on the host. Letters are
+/// taken for the same in either case, as some file systems do.
+#[must_use]
+pub fn on_the_way(
+    grant: &Path,
+    path: &Path,
+    left: &[PathBuf],
+    has: &dyn Fn(&Path) -> bool,
+) -> Option<PathBuf> {
+    let is = |name: &OsStr, known: &str| name.eq_ignore_ascii_case(known);
+    let mut in_git = grant.file_name().is_some_and(|name| is(name, GIT));
+    let mut above = PathBuf::new();
+    let mut names = path.iter().peekable();
+    while let Some(name) = names.next() {
+        above.push(name);
+        let known = if std::mem::take(&mut in_git) { REPOSITORY } else { PROJECT };
+        let trap = known.iter().any(|trap| is(name, trap.name));
+        // What stands in a repository is protected by itself, whoever grants the repository.
+        let repository = is(name, GIT) && names.peek().is_some() && has(&above);
+        match left.contains(&above) {
+            _ if repository => in_git = true,
+            true => return None,
+            false if trap => return Some(above),
+            false => {}
+        }
+    }
+    None
+}
+
 /// Can the tool write at this path, and does no `write` grant or `deny` name it?
 #[must_use]
 pub fn applies(filesystem: &Filesystem, path: &Path) -> bool {
@@ -151,4 +182,36 @@ pub fn applies(filesystem: &Filesystem, path: &Path) -> bool {
     let spelled_out = filesystem.write.iter().any(|rule| path == rule.path);
     let denied = filesystem.deny.iter().any(|deny| !deny.optional && path.starts_with(&deny.path));
     write > 0 && write >= narrower && !spelled_out && !denied
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_trap_is_found_at_any_depth_but_where_it_is_left_to_the_tool() {
+        let left = [PathBuf::from("a/.vscode"), PathBuf::from(".git"), PathBuf::from("a/.git/hooks")];
+        let has = |path: &Path| path.ends_with(".git");
+        let found = |grant: &str, path: &str| on_the_way(Path::new(grant), Path::new(path), &left, &has);
+        for (path, trap) in [
+            ("src/main.rs", None),
+            (".vscode/tasks.json", Some(".vscode")),
+            ("a/b/.MCP.json", Some("a/b/.MCP.json")),
+            ("a/.vscode/tasks.json", None),
+            ("a/.vscode/.cursor/x", None),
+            ("b/.git", Some("b/.git")),
+            ("b/.git/index", None),
+            ("b/.git/hooks/pre-commit", Some("b/.git/hooks")),
+            ("b/.git/objects/hooks/x", None),
+            (".git/hooks/x", Some(".git/hooks")),
+            (".git", None),
+            ("a/.git/hooks/x", None),
+        ] {
+            assert_eq!(found("/w", path), trap.map(PathBuf::from), "{path}");
+        }
+        assert_eq!(found("/w/.git", "config"), Some("config".into()));
+        assert_eq!(found("/w/.git", "refs/heads/config"), None);
+        let planted = on_the_way(Path::new("/w"), Path::new("a/.git/index"), &[], &|_| false);
+        assert_eq!(planted, Some("a/.git".into()), "a repository that the host does not have");
+    }
 }

@@ -28,15 +28,18 @@ use super::rules::Asked;
 use super::secrets::{self, Mask};
 use super::stream::{self, Broken, Passed};
 use super::tally::{Misdeed, excerpt};
-use super::{Ask, Control, Finished, Grant, NoGrant, Session, Stop, bounds, forgotten, quarantine, text};
+use super::{
+    Ask, Control, Finished, Grant, NoGrant, Session, Stop, bounds, changes, forgotten, quarantine, text,
+};
 use crate::arguments::Fault;
 use crate::audit::{REDACTED, target_in_record, to_line};
 use crate::call::Call;
 use crate::guard::Verdict;
 use crate::host::probe;
+use crate::mcp::annex::{self, Annex};
 use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, INVALID_PARAMS, Id, Kind, Message};
-use crate::mcp::{annex, reply};
-use crate::outcome::{Granted, Limit, Receipt, SecretUse, Status, Violation};
+use crate::mcp::reply;
+use crate::outcome::{Changes, Granted, Limit, Receipt, SecretUse, Status, Violation};
 use crate::policy::Policy;
 use crate::policy::bounds::Bounds;
 use crate::watch::{reported, usage};
@@ -281,7 +284,8 @@ pub(super) async fn run(
         running.link.replay(handshake, session.level.borrow().clone(), &ask.id);
     }
     let check = Check::of(&session, &ask);
-    if check.as_ref().is_some_and(Check::holds) {
+    let reviewed = changes::are_reviewed(&running.grant.policy);
+    if reviewed || check.as_ref().is_some_and(Check::holds) {
         running.link.hold(results::MOST_CHECKED);
     }
     let mut patience = chain::PATIENCE;
@@ -292,7 +296,9 @@ pub(super) async fn run(
         let asked = Asked::once(ask.id.clone(), ask.meta.progress.clone(), true);
         running.link.ask(asked, std::mem::take(&mut ask.line));
         let deadline = began + time;
-        let told = talk(&session, &mut running.link, &mut control, deadline, &ask.id, check.as_ref()).await;
+        let check = (check.as_ref(), reviewed);
+        let told = talk(&session, &mut running.link, &mut control, deadline, &ask.id, check).await;
+        let (check, _) = check;
         let question = match &told {
             Told::Answer(line, message) => key.and_then(|key| key.of_question(line, message)),
             _ => None,
@@ -300,7 +306,7 @@ pub(super) async fn run(
         let (line, key) = match (told, question) {
             (Told::Answer(line, _), Some(key)) => (line, key),
             (told, _) => {
-                let (told, wrong) = judged(told, check.as_ref());
+                let (told, wrong) = judged(told, check);
                 conclude(&session, &ask, running, &mut control, told, wrong).await;
                 return drop(slot);
             }
@@ -326,7 +332,7 @@ async fn talk(
     control: &mut Control,
     deadline: Instant,
     id: &Id,
-    check: Option<&Check>,
+    (check, reviewed): (Option<&Check>, bool),
 ) -> Told {
     let step = tokio::select! {
         biased;
@@ -340,6 +346,12 @@ async fn talk(
         (Step::End(End::OverBudget), _) => return Told::Limit(Limit::Output),
         (Step::NoHandshake(detail), _) => return Told::Broken(detail),
         // What was sent on cannot be called back.
+        (Step::Long, _) if reviewed => {
+            let most = results::MOST_CHECKED;
+            return Told::Broken(format!(
+                "a result of more than {most} bytes cannot wait for the review of its changes"
+            ));
+        }
         (Step::Long, Some(check)) if check.refuses() => return Told::Unfit(vec![check.too_long()]),
         (Step::Long, _) => {}
     }
@@ -392,11 +404,38 @@ async fn conclude(
             let remains = process.reap(LEAVE, drop_line).await;
             (Status::Failed { detail }, remains, Some(text::unfit_result(&faults)))
         }
+        Told::Answer(line, message)
+            if changes::are_reviewed(policy) && status(&line, &message) == Status::Completed =>
+        {
+            session.forget(&ask.id);
+            let (refused, mask) = (process.refused(), process.shared_mask());
+            let mut remains = process.reap(LEAVE, drop_line).await;
+            let reviewed =
+                changes::review(session, &grant, remains.ended.written.take(), mask.as_deref()).await;
+            if let Some(mask) = &mask {
+                remains.secrets = mask.uses();
+            }
+            let done = reviewed.is_done();
+            let told = text::not_done(&reviewed);
+            remains.changes = reviewed.changes;
+            remains.ended.violations.splice(0..0, reviewed.violations);
+            match done {
+                true => {
+                    deliver(session, control, annexed(line, &message, &refused, remains.changes.as_ref()))
+                        .await;
+                    (Status::Completed, remains, None)
+                }
+                false => {
+                    let detail = "what the tool changed was not done to the host".to_owned();
+                    (Status::Failed { detail }, remains, Some(told))
+                }
+            }
+        }
         Told::Answer(line, message) => {
             session.forget(&ask.id);
             let status = status(&line, &message);
             let hint = forgotten::hint(session, ask, &line, &message);
-            let line = annexed(line, &message, &process.refused());
+            let line = annexed(line, &message, &process.refused(), None);
             let line = annex::hinted(line, &message, hint.as_deref());
             let late = |line: &[u8]| {
                 if matches!(envelope::parse(line), Ok(Message { kind: Kind::Answer { .. }, .. })) {
@@ -454,10 +493,18 @@ async fn conclude(
 }
 
 /// The answer with what its cell was refused before.
-pub(super) fn annexed(line: Vec<u8>, message: &Message, refused: &[Violation]) -> Vec<u8> {
+pub(super) fn annexed(
+    line: Vec<u8>,
+    message: &Message,
+    refused: &[Violation],
+    changed: Option<&Changes>,
+) -> Vec<u8> {
+    let changes = changed.and_then(|changed| to_line(changed).ok());
     let json = to_line(&most(refused)).ok().filter(|_| !refused.is_empty());
     let text = if json.is_some() && message.tool_error { text::refused(refused) } else { String::new() };
-    annex::annexed(line, message, json.as_deref().map(<[u8]>::trim_ascii_end), &text)
+    let (violations, changes) = (json.as_deref(), changes.as_deref());
+    let [violations, changes] = [violations, changes].map(|json| json.map(<[u8]>::trim_ascii_end));
+    annex::annexed(line, message, Annex { violations, changes }, &text)
 }
 
 /// As many as an answer has room for.
@@ -488,7 +535,7 @@ pub(super) fn finish(
     remains: Remains,
     mut violations: Vec<Violation>,
 ) {
-    let Remains { ended, receipt, stderr, secrets, .. } = remains;
+    let Remains { ended, receipt, stderr, secrets, changes, .. } = remains;
     violations.extend(ended.violations);
     let duration = ended.gone.saturating_duration_since(began);
     let said = match &status {
@@ -498,7 +545,8 @@ pub(super) fn finish(
     let words = stderr.iter().chain(said).map(String::as_str);
     violations.extend(reported::limits(words, &grant.policy, &violations));
     let receipt: Option<Receipt> = Some(receipt);
-    let finished = Finished { status, usage: ended.usage, violations, receipt, stderr, secrets, duration };
+    let finished =
+        Finished { status, usage: ended.usage, violations, receipt, stderr, secrets, changes, duration };
     session.record(call, Some(&grant.policy), &finished);
     session.build_ahead(grant);
 }

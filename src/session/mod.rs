@@ -21,6 +21,7 @@ mod cache;
 mod call;
 mod catalogue;
 mod chain;
+mod changes;
 mod client;
 mod control;
 mod forgotten;
@@ -76,7 +77,7 @@ use crate::mcp::envelope::{Era, Id, Meta, PARSE_ERROR};
 use crate::mcp::frame::{Frame, Lines};
 use crate::mcp::output::Output;
 use crate::mcp::reply;
-use crate::outcome::{Granted, Receipt, SecretUse, Status, Usage, Violation};
+use crate::outcome::{Changes, Granted, Receipt, SecretUse, Status, Usage, Violation};
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::policy::bounds::Bounds;
@@ -196,6 +197,8 @@ pub struct Finished {
     pub stderr: Vec<String>,
     /// The secrets that its tool got, or was to get.
     pub secrets: Vec<SecretUse>,
+    /// What it changed, if that was reviewed.
+    pub changes: Option<Changes>,
     /// From the request's turn to the last process gone.
     pub duration: Duration,
 }
@@ -210,6 +213,7 @@ impl Finished {
             receipt: None,
             stderr: Vec::new(),
             secrets: Vec::new(),
+            changes: None,
             duration: Duration::ZERO,
         }
     }

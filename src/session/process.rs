@@ -15,9 +15,9 @@ use tokio::task::{JoinHandle, consume_budget};
 use tokio::time::{Instant, sleep_until};
 
 use super::secrets::{Mask, Masking};
-use crate::launch::supervisor::{Cell, Ended};
+use crate::launch::cell::{Cell, Ended};
 use crate::mcp::frame::{Frame, Lines, Piece};
-use crate::outcome::{Receipt, SecretUse, Violation};
+use crate::outcome::{Changes, Receipt, SecretUse, Violation};
 
 /// Of stderr, this many lines and bytes are kept: the last ones.
 const TAIL_LINES: usize = 20;
@@ -131,6 +131,8 @@ pub(super) struct Remains {
     pub(super) by_itself: bool,
     /// The secrets that it had.
     pub(super) secrets: Vec<SecretUse>,
+    /// What it changed, once that was reviewed.
+    pub(super) changes: Option<Changes>,
 }
 
 impl Process {
@@ -212,6 +214,11 @@ impl Process {
     /// What takes secrets out of words about the call.
     pub(super) fn mask(&self) -> Option<&Mask> {
         self.mask.as_deref()
+    }
+
+    /// The same, to be had after the cell.
+    pub(super) fn shared_mask(&self) -> Option<Rc<Mask>> {
+        self.mask.clone()
     }
 
     /// What the cell was refused so far.
@@ -300,7 +307,7 @@ impl Process {
             mask.violations(&mut ended.violations, true);
             secrets = mask.uses();
         }
-        Remains { ended, receipt: self.cell.receipt.clone(), stderr, by_itself, secrets }
+        Remains { ended, receipt: self.cell.receipt.clone(), stderr, by_itself, secrets, changes: None }
     }
 }
 

@@ -7,7 +7,8 @@ use super::process::Remains;
 use super::tally::{Misdeed, Tally};
 use crate::arguments::Fault;
 use crate::host::probe;
-use crate::outcome::{Limit, Violation};
+use crate::launch::changes::Reviewed;
+use crate::outcome::{Limit, Verdict, Violation};
 use crate::policy::Policy;
 use crate::policy::limits::{print, toml_line_that_raises};
 use crate::sys::process::Exit;
@@ -118,6 +119,21 @@ pub(super) fn unfit_result(faults: &[Fault]) -> String {
     if let Some(allow) = faults.iter().find_map(|fault| fault.allow.as_ref()) {
         write_to(&mut text, format_args!("\nto let it through:\n{allow}"));
     }
+    clean(&text)
+}
+
+/// A call whose tool succeeded, and whose changes were not done to the host.
+pub(super) fn not_done(reviewed: &Reviewed) -> String {
+    let partly = reviewed.changes.as_ref().is_some_and(|changes| changes.verdict == Verdict::Partly);
+    let what = if partly { "only a part" } else { "nothing" };
+    let mut text = format!("this tool succeeded, but {what} of what it changed was done to the host:");
+    if let Some(error) = &reviewed.error {
+        write_to(&mut text, format_args!("\n{}", chain(error)));
+        if let Some(hint) = probe::hint(error) {
+            write_to(&mut text, format_args!("\nhint: {hint}"));
+        }
+    }
+    refusals(&mut text, &reviewed.violations);
     clean(&text)
 }
 

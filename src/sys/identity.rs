@@ -4,7 +4,7 @@
 
 use std::ptr;
 
-use super::{Result, check};
+use super::{Errno, Result, check};
 
 /// Gives up every supplementary group, then becomes group and user for good (real, effective, saved).
 ///
@@ -26,4 +26,25 @@ pub fn effective() -> (u32, u32) {
     let uid = unsafe { libc::geteuid() };
     // SAFETY: getegid takes nothing and cannot fail.
     (uid, unsafe { libc::getegid() })
+}
+
+/// Makes this thread's accesses to files those of another user and group (setfsuid(2)): without the capabilities that pass over
+/// modes, unless it is root. What it opened before it keeps.
+///
+/// # Errors
+/// `EPERM` when the kernel did not do it.
+pub fn act_on_files_as(uid: u32, gid: u32) -> Result<()> {
+    // SAFETY: setfsgid takes an integer, and answers what was before.
+    unsafe { libc::setfsgid(gid) };
+    // SAFETY: as above.
+    unsafe { libc::setfsuid(uid) };
+    // Neither tells a failure; asked for an id that there is none of, both say what holds.
+    // SAFETY: as above.
+    let group = unsafe { libc::setfsgid(u32::MAX) };
+    // SAFETY: as above.
+    let user = unsafe { libc::setfsuid(u32::MAX) };
+    match (user.cast_unsigned(), group.cast_unsigned()) == (uid, gid) {
+        true => Ok(()),
+        false => Err(Errno(libc::EPERM)),
+    }
 }

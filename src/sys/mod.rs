@@ -23,6 +23,7 @@ pub mod readiness;
 pub mod scheduler;
 pub mod socket;
 pub mod surface;
+pub mod tree;
 pub mod wiped;
 
 use std::fmt;

@@ -46,7 +46,8 @@ pub fn make_slave() -> Result<()> {
     .map(drop)
 }
 
-/// A new file system of `kind` with options, mounted nowhere yet (fsopen, fsconfig, fsmount).
+/// A new file system of `kind` with options, mounted nowhere yet (fsopen, fsconfig, fsmount). An option with an empty
+/// value is a flag.
 ///
 /// # Errors
 /// The kernel's errno.
@@ -64,6 +65,7 @@ pub fn new_filesystem_by_call(
     attributes: u64,
 ) -> std::result::Result<OwnedFd, (&'static str, Errno)> {
     const FSOPEN_CLOEXEC: u32 = 1;
+    const FSCONFIG_SET_FLAG: u32 = 0;
     const FSCONFIG_SET_STRING: u32 = 1;
     const FSCONFIG_CMD_CREATE: u32 = 6;
     const FSMOUNT_CLOEXEC: u32 = 1;
@@ -72,16 +74,13 @@ pub fn new_filesystem_by_call(
     let context = owned(unsafe { libc::syscall(libc::SYS_fsopen, kind.as_ptr(), FSOPEN_CLOEXEC) });
     let context = context.map_err(of("fsopen"))?;
     for (key, value) in options {
-        // SAFETY: SET_STRING reads two NUL-terminated texts.
+        let (command, value) = match value.is_empty() {
+            true => (FSCONFIG_SET_FLAG, ptr::null()),
+            false => (FSCONFIG_SET_STRING, value.as_ptr()),
+        };
+        // SAFETY: SET_STRING reads two NUL-terminated texts; SET_FLAG reads the first and wants the second to be null.
         check(unsafe {
-            libc::syscall(
-                libc::SYS_fsconfig,
-                context.as_raw_fd(),
-                FSCONFIG_SET_STRING,
-                key.as_ptr(),
-                value.as_ptr(),
-                0,
-            )
+            libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), command, key.as_ptr(), value, 0)
         })
         .map_err(of("fsconfig"))?;
     }
@@ -107,9 +106,20 @@ pub fn new_filesystem_by_call(
 /// # Errors
 /// The kernel's errno.
 pub fn clone_tree(source: BorrowedFd<'_>) -> Result<OwnedFd> {
+    open_tree(source, libc::AT_RECURSIVE)
+}
+
+/// The same without what is mounted below.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn clone_mount(source: BorrowedFd<'_>) -> Result<OwnedFd> {
+    open_tree(source, 0)
+}
+
+fn open_tree(source: BorrowedFd<'_>, flags: libc::c_int) -> Result<OwnedFd> {
     const OPEN_TREE_CLONE: u32 = 1;
-    let flags =
-        OPEN_TREE_CLONE | (libc::O_CLOEXEC | libc::AT_EMPTY_PATH | libc::AT_RECURSIVE).cast_unsigned();
+    let flags = OPEN_TREE_CLONE | (libc::O_CLOEXEC | libc::AT_EMPTY_PATH | flags).cast_unsigned();
     // SAFETY: the path is an empty NUL-terminated text.
     owned(unsafe { libc::syscall(libc::SYS_open_tree, source.as_raw_fd(), c"".as_ptr(), flags) })
 }
@@ -164,6 +174,18 @@ pub fn attach(mount: BorrowedFd<'_>, target: BorrowedFd<'_>) -> Result<()> {
         )
     })
     .map(drop)
+}
+
+/// Takes an attached mount out of this namespace by an open path of it (umount2(2) with `MNT_DETACH`); who has it open goes on
+/// having it. Needs the host's `/proc`.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn detach(mount: BorrowedFd<'_>) -> Result<()> {
+    let path = std::ffi::CString::new(format!("/proc/self/fd/{}", mount.as_raw_fd()));
+    let path = path.map_err(|_nul| Errno(libc::EINVAL))?;
+    // SAFETY: the path is a NUL-terminated text.
+    check(libc::c_long::from(unsafe { libc::umount2(path.as_ptr(), libc::MNT_DETACH) })).map(drop)
 }
 
 /// Makes the mount at `root` the root of this namespace and lets go of the old one: the old root ends up
@@ -299,7 +321,8 @@ pub fn kind(path: &CStr) -> Result<Mounted> {
     // SAFETY: the path is a NUL-terminated text; `flags` is live and of the type that statvfs fills.
     check(libc::c_long::from(unsafe { libc::statvfs(path.as_ptr(), &raw mut flags) }))?;
     let read_only = flags.f_flag & libc::ST_RDONLY != 0;
-    Ok(Mounted { tmpfs: stat.f_type == libc::TMPFS_MAGIC, read_only })
+    let overlay = stat.f_type == libc::OVERLAYFS_SUPER_MAGIC;
+    Ok(Mounted { tmpfs: stat.f_type == libc::TMPFS_MAGIC, overlay, read_only })
 }
 
 /// The kind of a mount, as far as `verify` asks.
@@ -307,6 +330,8 @@ pub fn kind(path: &CStr) -> Result<Mounted> {
 pub struct Mounted {
     /// A tmpfs.
     pub tmpfs: bool,
+    /// An overlay.
+    pub overlay: bool,
     /// Nothing on it can be changed through this mount.
     pub read_only: bool,
 }

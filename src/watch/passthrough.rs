@@ -7,7 +7,7 @@ use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, Instant};
 
 use crate::launch::spawn::Started;
-use crate::launch::{LaunchError, REPORT_LIMIT, Report};
+use crate::launch::{Kept, LaunchError, REPORT_LIMIT, Report};
 use crate::outcome::{Limit, Receipt, Violation};
 use crate::plan::Plan;
 use crate::sys::descriptor::{self, Interest};
@@ -49,6 +49,8 @@ pub struct Passed {
     pub alone: bool,
     /// The scratch directory, for its usage.
     pub scratch: Option<OwnedFd>,
+    /// What it wrote to overlays, and what these lie over, if that is to be reviewed.
+    pub changes: Option<(OwnedFd, Kept)>,
     /// The limit that stopped it: time or output.
     pub stopped: Option<Limit>,
     /// Bytes to stdin.
@@ -310,6 +312,9 @@ fn drain_channel(started: &Started, passed: &mut Passed) -> Result<bool> {
                         }
                         passed.receipt = Some(receipt);
                         passed.scratch = descriptors.into_iter().next();
+                    }
+                    Report::Changes(kept) => {
+                        passed.changes = descriptors.into_iter().next().map(|memory| (memory, kept));
                     }
                     Report::Exited { exit, alone } => {
                         passed.exit = Some(exit);

@@ -70,6 +70,7 @@ fn record(
         receipt: None,
         stderr: vec![],
         secrets: vec![],
+        changes: None,
     };
     Finished::new(&call, &[], ended)
 }

@@ -11,7 +11,7 @@ use toolcell::host::{Cgroup, Facts, NoCgroup, Untold};
 use toolcell::plan::build::{Request, build};
 use toolcell::plan::step::{Access, Kind, Step};
 use toolcell::plan::{Plan, Refusal, explain};
-use toolcell::policy::{Floor, PathRule, Policy};
+use toolcell::policy::{Floor, PathRule, Policy, Writes};
 use toolcell::sys::Errno;
 
 fn policy() -> Policy {
@@ -131,6 +131,12 @@ fn plain() -> View {
 }
 
 /// One plan of each kind of host.
+fn reviewing() -> Policy {
+    let mut policy = policy();
+    policy.filesystem.writes = Writes::Review;
+    policy
+}
+
 pub(crate) fn plans() -> Vec<Plan> {
     let (full, less) = (policy(), accepting(Floor::NoCgroup));
     [
@@ -139,6 +145,7 @@ pub(crate) fn plans() -> Vec<Plan> {
         plan(&full, &facts(1001, Ok(v1()))),
         plan(&less, &facts(1001, Err(no_cgroup()))),
         plan_of(&accepting(Floor::Landlock), &alone(Ok(v1())), &plain()),
+        plan(&reviewing(), &facts(0, Ok(v1()))),
     ]
     .map(Result::unwrap)
     .into()
@@ -171,7 +178,7 @@ fn plans_begin_as_an_init_can_without_knowing_them() {
 
 #[test]
 fn plans_are_as_they_were_reviewed() {
-    let [root_v1, root_v2, user_v1, user_alone, no_namespaces] = plans().try_into().unwrap();
+    let [root_v1, root_v2, user_v1, user_alone, no_namespaces, reviewed] = plans().try_into().unwrap();
     insta::assert_snapshot!("plan_root_v1", text(root_v1.clone()));
     insta::assert_snapshot!("explain_root_v1", explain::text(&policy(), &root_v1));
     insta::assert_snapshot!("explain_root_v2", explain::text(&policy(), &root_v2));
@@ -180,6 +187,7 @@ fn plans_are_as_they_were_reviewed() {
         "explain_user_no_cgroup",
         explain::text(&accepting(Floor::NoCgroup), &user_alone)
     );
+    insta::assert_snapshot!("explain_root_v1_review", explain::text(&reviewing(), &reviewed));
     insta::assert_snapshot!(
         "explain_user_no_namespaces",
         explain::text(&accepting(Floor::Landlock), &no_namespaces)
@@ -207,6 +215,16 @@ fn what_only_a_private_root_can_hold_is_refused_without_one() {
     let lowest = accepting(Floor::Landlock);
     let host = alone(Err(no_cgroup()));
     let refused = |view: &View| plan_of(&lowest, &host, view).unwrap_err().to_string();
+    let overlays = Policy { floor: Floor::Landlock, ..reviewing() };
+    assert_eq!(
+        plan_of(&overlays, &host, &plain()).unwrap_err().to_string(),
+        "without a private root, what is written to `/home/u/p` can only go there directly"
+    );
+    let file = View { granted: vec![seen("/home/u/f", Kind::File, true, true)], ..View::default() };
+    assert_eq!(
+        plan_of(&reviewing(), &facts(0, Ok(v1())), &file).unwrap_err().to_string(),
+        "`/home/u/f` is a file, and what is written to a single file can only go there directly"
+    );
     assert_eq!(
         refused(&View { hidden: view().hidden, ..plain() }),
         "without a private root, `/home/u/p/.git/hooks` cannot be less visible than the grant above it allows"

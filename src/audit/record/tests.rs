@@ -33,6 +33,7 @@ fn ended() -> Ended {
         receipt: None,
         stderr: Vec::new(),
         secrets: vec![],
+        changes: None,
     }
 }
 
@@ -229,6 +230,7 @@ proptest! {
             }),
             stderr: lines,
             secrets: vec![],
+            changes: None,
         };
         let line = to_line(&finished).unwrap();
         let parsed: Finished = serde_json::from_str(one_safe_line(&line)?).unwrap();

@@ -8,7 +8,7 @@ use std::path::PathBuf;
 use clap::builder::PossibleValue;
 use clap::{Arg, ArgAction, ValueHint, value_parser};
 
-use crate::policy::Floor;
+use crate::policy::{Floor, Writes};
 
 pub(super) const SEES: &str = "What the cell may see";
 pub(super) const LIMITS: &str = "Limits (in place of the profile's)";
@@ -95,6 +95,15 @@ pub(super) fn shared() -> Vec<Arg> {
             .help_heading(SEES)
             .action(ArgAction::Append)
             .help("Let the cell read and write this file or directory; may be repeated"),
+        value("writes", Takes::Text, "WHERE")
+            .help_heading(SEES)
+            .value_parser([
+                PossibleValue::new(Writes::Direct.name()).help("To the directories that the cell may write to"),
+                PossibleValue::new(Writes::Discard.name()).help("To memory; gone with the cell"),
+                PossibleValue::new(Writes::Review.name())
+                    .help("To memory; after success, what changed is checked and done to the directories, or not at all"),
+            ])
+            .help("Where what the cell writes goes [default: the profile's]"),
         value("env", Takes::Text, "NAME[=VALUE]")
             .help_heading(SEES)
             .action(ArgAction::Append)

@@ -75,6 +75,7 @@ fn ended(finished: &Finished, now: SystemTime) -> Ended {
         receipt: finished.receipt.clone(),
         stderr: finished.stderr.join("\n").into_bytes(),
         secrets: finished.secrets.clone(),
+        changes: finished.changes.clone(),
     }
 }
 

@@ -236,7 +236,7 @@ impl Catalogue {
             (call::failure(ask, &text::unfit_result(&faults), &refused), Status::Failed { detail })
         } else {
             let status = call::status(&line, &message);
-            (call::annexed(line, &message, &refused), status)
+            (call::annexed(line, &message, &refused, None), status)
         };
         self.session.forget(&ask.id);
         let bytes = line.len();
@@ -325,6 +325,7 @@ impl Catalogue {
             receipt,
             stderr: Vec::new(),
             secrets: Vec::new(),
+            changes: None,
             duration,
         };
         self.session.record(&call, policy.as_deref(), &finished);

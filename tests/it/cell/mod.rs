@@ -24,6 +24,7 @@ mod scene;
 mod shape;
 mod traps;
 mod why;
+mod writes;
 
 pub(crate) use scene::{has_cgroup, needs_root, note};
 

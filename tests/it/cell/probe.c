@@ -445,8 +445,7 @@ static void under(void)
 
 static void run(char *operation)
 {
-	static const struct { const char *name; int (*call)(const char *); } simple[] = {
-		{"chroot", chroot}, {"unlink", unlink}, {"rmdir", rmdir}, {"chdir", chdir}};
+	static const struct { const char *name; int (*call)(const char *); } simple[] = { {"chroot", chroot}, {"unlink", unlink}, {"rmdir", rmdir}, {"chdir", chdir}};
 	for (size_t i = 0; i < sizeof simple / sizeof *simple; i++)
 		if (!strcmp(operation, simple[i].name))
 			return result(simple[i].call(operand[1]));
@@ -480,6 +479,8 @@ static void run(char *operation)
 		result(symlink(operand[1], operand[2]));
 	} else if (IS("link")) {
 		result(link(operand[1], operand[2]));
+	} else if (IS("fifo")) {
+		result(mkfifo(operand[1], 0600));
 	} else if (IS("mknod")) {
 		result(mknod(operand[1], S_IFCHR | 0666, 0x103));
 	} else if (IS("chmod")) {

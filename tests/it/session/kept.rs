@@ -206,6 +206,15 @@ fn each_era_and_each_server_request_has_its_way() {
 }
 
 #[test]
+fn what_is_written_in_a_session_cannot_be_reviewed() {
+    let scratch = super::world::Scratch::new();
+    let setup = Setup { filesystem: "writes = \"review\"".to_owned(), ..setup(SESSION) };
+    let (status, _, told) = super::world::command(&setup, &scratch, "run", &[]);
+    assert_eq!(status, 120, "{told}");
+    assert!(told.contains("cannot be reviewed in the cell of a session: profile `test`"), "{told}");
+}
+
+#[test]
 fn tasks_outlive_their_call() {
     session(&setup(SESSION), |mut client| async move {
         handshake(&mut client).await;
