@@ -36,6 +36,7 @@ pub mod secrets;
 mod stream;
 mod tally;
 mod text;
+mod unkept;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
