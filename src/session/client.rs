@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::cache::Key;
 use super::catalogue::Job;
-use super::{Agreed, Ask, Session, admission, arguments};
+use super::{Agreed, Ask, Session, admission, arguments, unkept};
 use crate::audit::TEXT_MOST;
 use crate::mcp::envelope::{
     self, Era, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Id, Kind, METHOD_NOT_FOUND, Message,
@@ -119,6 +119,8 @@ fn request(session: &Rc<Session>, line: &[u8], message: &Message, id: Id, method
         refuse(INVALID_PARAMS, &format!("`params.task` is not offered: {}", alone(session)));
         return;
     }
+    let changed = if keeps { None } else { unkept::without_tasks(line, method) };
+    let (line, message) = changed.as_ref().map_or((line, message), |(line, message)| (line.as_slice(), message));
     if let Some(key) = Key::new(meta.era, method, line, message.params.as_ref()) {
         let raw = line.get(message.id.clone()).unwrap_or_default();
         let kept = session.cache.borrow().get(&key, raw, Instant::now());

@@ -37,6 +37,7 @@ pub mod secrets;
 mod stream;
 mod tally;
 mod text;
+mod unkept;
 
 use std::cell::{Cell, RefCell, RefMut};
 use std::collections::HashMap;
