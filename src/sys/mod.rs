@@ -9,6 +9,7 @@ pub mod capability;
 pub mod descriptor;
 pub mod environment;
 pub mod filter;
+pub mod heap;
 pub mod identity;
 mod image;
 pub mod kernel_file;
