@@ -23,6 +23,7 @@ pub mod process;
 pub mod readiness;
 pub mod scheduler;
 pub mod socket;
+pub mod start;
 pub mod surface;
 pub mod wiped;
 
