@@ -333,6 +333,27 @@ pub enum Access {
 /// # Errors
 /// What is wrong with it; [`CliError::Help`] is no mistake, but text to be printed on stdout.
 pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<CommandLine, CliError> {
+    let arguments: Vec<OsString> = arguments.into_iter().collect();
+    match without_options(&arguments) {
+        Some(command_line) => Ok(command_line),
+        None => described(arguments),
+    }
+}
+
+/// `exec -- COMMAND`: to describe every option, for none of them to be there, takes longer than much of a launch.
+fn without_options(arguments: &[OsString]) -> Option<CommandLine> {
+    match arguments {
+        [_, exec, dashes, command @ ..] if exec == "exec" && dashes == "--" && !command.is_empty() => {
+            let (report, shared) = (None, SharedArgs::default());
+            let invocation = Invocation::Exec(ExecArgs { command: command.to_vec(), report, shared });
+            Some(CommandLine { color: ColorChoice::default(), invocation })
+        }
+        _ => None,
+    }
+}
+
+/// By the description of the whole command line.
+fn described(arguments: Vec<OsString>) -> Result<CommandLine, CliError> {
     let mut matches = definition::command().try_get_matches_from(arguments)?;
     let color = match matches.remove_one::<String>("color").as_deref() {
         Some("always") => ColorChoice::Always,

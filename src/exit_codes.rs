@@ -3,8 +3,6 @@
 //! Neighbours: commands return an [`Ending`], `main` turns it into the process's status, `cli` prints the table
 //! in help and manual. Never: ends the process.
 
-use std::process::ExitCode;
-
 use crate::outcome::Limit;
 
 /// How the process ends, as seen by who started it.
@@ -125,12 +123,6 @@ impl From<Limit> for Ending {
             | Limit::FileSize
             | Limit::Scratch => Self::Limit,
         }
-    }
-}
-
-impl From<Ending> for ExitCode {
-    fn from(ending: Ending) -> Self {
-        Self::from(ending.code())
     }
 }
 

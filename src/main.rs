@@ -1,10 +1,24 @@
 //! The `toolcell` binary: hands over to the library. Never: does anything else.
 //!
-//! SIGPIPE stays ignored, as Rust's start-up code leaves it: a pipe whose other end went away is an error to
+//! SIGPIPE is ignored, as Rust's own start-up code would have it: a pipe whose other end went away is an error to
 //! handle, never the end of the supervisor and of the cells it answers for.
 
-use std::process::ExitCode;
+#![no_main]
 
-fn main() -> ExitCode {
-    toolcell::commands::main(std::env::args_os()).into()
+use std::io::{self, Write as _};
+
+use toolcell::commands;
+use toolcell::sys::start;
+
+#[expect(
+    unsafe_code,
+    reason = "the one name by which libc's start calls a program: there is no other `main`"
+)]
+#[unsafe(no_mangle)]
+extern "C" fn main() -> i32 {
+    start::begin();
+    let ending = commands::main(std::env::args_os());
+    // What a command had to say there it has flushed, and told if that failed.
+    let _told = io::stdout().flush().is_err();
+    ending.code().into()
 }

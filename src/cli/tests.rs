@@ -39,6 +39,26 @@ fn a_servers_own_options_are_left_alone() {
 }
 
 #[test]
+fn a_command_without_options_is_what_the_description_makes_of_it() {
+    let lines: [&[&str]; 9] = [
+        &["exec", "--", "true"],
+        &["exec", "--", "sh", "-c", "exit 3", "--", "--profile"],
+        &["exec", "--", "--help"],
+        &["exec", "--", ""],
+        &["exec", "--", "--", "x"],
+        &["exec", "--"],
+        &["exec", "true"],
+        &["exec"],
+        &["run", "--", "srv"],
+    ];
+    for line in lines {
+        let words: Vec<OsString> = words(&[&["toolcell"], line].concat());
+        let told = |answer: Result<CommandLine, CliError>| answer.map_err(|error| error.to_string());
+        assert_eq!(told(parse(words.clone())), told(described(words)), "{line:?}");
+    }
+}
+
+#[test]
 fn a_configured_server_may_be_named() {
     for (line, expected) in
         [(&["run", "--config", "f", "git"][..], Some("git")), (&["run", "--config", "f"][..], None)]

@@ -4,9 +4,11 @@
 //! Neighbours: `host::Facts`; `host::scope` asks; `launch::cgroup` makes the directories. Never: enables a controller
 //! outside a cgroup that this process has to itself.
 
-use std::ffi::OsStr;
+use std::ffi::{CString, OsStr};
 use std::fs::{self, File};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt as _;
+use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
 
 use super::delegation::{self, Obstacle};
@@ -15,7 +17,7 @@ use super::probe::clues::Clues;
 use super::scope::{self, Refused};
 use super::{Cgroup, NoCgroup};
 use crate::launch::cgroup;
-use crate::sys::{Errno, attribute, descriptor, identity, kernel_file, process};
+use crate::sys::{Errno, attribute, descriptor, identity, kernel_file, mount, process};
 
 /// The controllers that a full cell needs.
 pub const NEEDED: [&str; 3] = ["memory", "pids", "cpu"];
@@ -55,8 +57,11 @@ pub fn find() -> Result<Cgroup, NoCgroup> {
             Closed { why, failed: Some(failed), obstacle: Obstacle::NoHierarchy }
         })
     };
-    let hierarchies = hierarchies(&read("/proc/self/mountinfo")?);
     let membership = read("/proc/self/cgroup")?;
+    if let Some(Ok(found)) = find_v1(&usual(), &membership) {
+        return Ok(found);
+    }
+    let hierarchies = hierarchies(&read("/proc/self/mountinfo")?);
     // A controller lives in one hierarchy only: where v1 has all three, v2 has none of them.
     if let Some(over_v1) = find_v1(&hierarchies, &membership) {
         return over_v1.map_err(NoCgroup::from);
@@ -101,6 +106,21 @@ fn hierarchies(mountinfo: &str) -> Vec<Hierarchy> {
             Some(Hierarchy { mount: point, root, options })
         })
         .collect()
+}
+
+/// The hierarchies of v1 that are where they usually are: each whole, under the name of its one controller. While the table of
+/// mounts is read, which says the same of any other place, no init of this host can mount.
+fn usual() -> Vec<Hierarchy> {
+    const ROOT_INODE: u64 = 1;
+    let at_usual_place = |controller: &str| {
+        let mount = Path::new("/sys/fs/cgroup").join(controller);
+        let found =
+            fs::symlink_metadata(&mount).ok().filter(|found| found.is_dir() && found.ino() == ROOT_INODE);
+        let kind = CString::new(mount.as_os_str().as_bytes()).ok().and_then(|path| mount::kind(&path).ok());
+        let (root, options) = ("/".to_owned(), Some(controller.to_owned()));
+        (found.is_some() && kind?.cgroup).then_some(Hierarchy { mount, root, options })
+    };
+    NEEDED.into_iter().filter_map(at_usual_place).collect()
 }
 
 fn v2_path(membership: &str) -> Option<&str> {

@@ -24,10 +24,14 @@ use crate::plan::step::{Namespace, Step};
 use crate::plan::{Plan, written};
 use crate::sys::process::{self, Cloned};
 use crate::sys::scheduler::Processors;
-use crate::sys::{Errno, Result, identity, mount, socket};
+use crate::sys::{Errno, Result, heap, identity, mount, socket};
 
 /// The longest message to an init, which is a piece of a longer plan.
 const MESSAGE_LIMIT: usize = 4096;
+
+/// Bytes of heap that the caller fills while it works out the plan. Not backed before the clone: a page that init has too is copied
+/// for the one that writes to it.
+const HEAP: usize = 120 * 1024;
 
 /// An init that waits for its plan. Dropping it ends it.
 #[derive(Debug)]
@@ -63,6 +67,7 @@ impl Early {
                 // The kernel starts a new process where its parent runs, and may leave it waiting there for as long as
                 // the parent has work. Where the other processor is busy, it may fetch it back when the parent waits.
                 let _here_then = Processors::allowed().and_then(|all| all.send_away(pid)).is_err();
+                heap::back(HEAP);
                 Some(Self { steps, init: Some((pid, pidfd, channel)) })
             }
         }

@@ -430,12 +430,12 @@ impl Tree {
         }
     }
 
-    /// Mount steps: the root, its directories, binds from the top down, what is hidden, /proc, the pivot.
+    /// Mount steps: the root, its directories, binds from the top down, what is hidden, the pivot.
     fn steps(&self, request: &Request<'_>, steps: &mut Vec<Step>) {
         let mut made: BTreeSet<PathBuf> = steps
             .iter()
             .filter_map(|step| match step {
-                Step::MakeDirectory { path, .. } => Some(path.clone()),
+                Step::MakeDirectory { path, .. } | Step::MakeFile { path, .. } => Some(path.clone()),
                 _ => None,
             })
             .collect();
@@ -444,11 +444,6 @@ impl Tree {
                 steps.push(Step::MakeDirectory { path: path.to_owned(), mode });
             }
         };
-        for (path, content) in MADE {
-            if !self.mounts.contains_key(Path::new(path)) {
-                file(steps, path, content, 0o444);
-            }
-        }
         let scratch = request.policy.filesystem.scratch;
         if scratch > 0 {
             directory(steps, &mut made, Path::new(SCRATCH), 0o755);
@@ -483,6 +478,7 @@ impl Tree {
                 }
                 match mounted.kind {
                     Kind::Directory => directory(steps, &mut made, target, 0o755),
+                    Kind::File if made.contains(target) => {}
                     Kind::File => file(steps, &target.to_string_lossy(), "", 0),
                 }
             }
@@ -500,7 +496,6 @@ impl Tree {
         }
         steps.extend(overlays::end(request.policy, steps));
         steps.extend(self.hidden.iter().map(|path| Step::Hide { path: path.clone() }));
-        steps.push(Step::MountProc);
         steps.push(Step::PivotRoot);
     }
 
@@ -581,16 +576,3 @@ fn ancestors(path: &Path) -> Vec<&Path> {
 
 /// Directories that a private root has of its own; on the host they hold what no cell is to see.
 const OF_THE_ROOT: [&str; 2] = ["/etc", "/proc"];
-
-/// Files of `/etc` that say nothing of the host.
-const MADE: [(&str, &str); 6] = [
-    (
-        "/etc/passwd",
-        "root:x:0:0:root:/:/sbin/nologin\ncell:x:1000:1000:cell:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n",
-    ),
-    ("/etc/group", "root:x:0:\ncell:x:1000:\nnogroup:x:65534:\n"),
-    ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
-    ("/etc/hostname", "cell\n"),
-    ("/etc/resolv.conf", ""),
-    ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
-];

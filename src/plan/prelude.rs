@@ -13,6 +13,19 @@ use crate::policy::Floor;
 /// The nodes of the cell's `/dev`.
 pub(super) const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
 
+/// Files of `/etc` that say nothing of the host; where one of the host's is granted, it is mounted on it.
+const MADE: [(&str, &str); 6] = [
+    (
+        "/etc/passwd",
+        "root:x:0:0:root:/:/sbin/nologin\ncell:x:1000:1000:cell:/tmp:/bin/sh\nnobody:x:65534:65534:nobody:/:/sbin/nologin\n",
+    ),
+    ("/etc/group", "root:x:0:\ncell:x:1000:\nnogroup:x:65534:\n"),
+    ("/etc/hosts", "127.0.0.1 localhost\n::1 localhost\n"),
+    ("/etc/hostname", "cell\n"),
+    ("/etc/resolv.conf", ""),
+    ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
+];
+
 /// The clone and what every cell of this user begins with, whatever its policy: an init can be at work on it while the
 /// rest of the plan is still being made.
 #[must_use]
@@ -47,6 +60,10 @@ pub fn prelude(root: bool, payload: (u32, u32)) -> Plan {
             owner: None,
         });
     }
+    for (path, content) in MADE {
+        file(&mut steps, path, content, 0o444);
+    }
+    steps.push(Step::MountProc);
     Plan { floor: Floor::Full, steps }
 }
 

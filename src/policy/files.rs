@@ -14,25 +14,15 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::add::{AddError, Additions};
+pub use super::built_in::BUILT_IN;
 use super::config::{self, Config};
 use super::mistakes::{Mistakes, closest};
 use super::profile::{World, is_name};
 use super::resolve::resolve;
 use super::syscalls::SyscallName;
 use super::tokens::{self, Secret, Token};
-use super::{Policy, Source};
+use super::{Policy, Source, built_in};
 use crate::text::quoted_path;
-
-/// Profiles that are compiled in.
-pub const BUILT_IN: [(&str, &str); 7] = [
-    ("default", include_str!("../../profiles/default.toml")),
-    ("strict", include_str!("../../profiles/strict.toml")),
-    ("offline", include_str!("../../profiles/offline.toml")),
-    ("workspace", include_str!("../../profiles/workspace.toml")),
-    ("git-write", include_str!("../../profiles/git-write.toml")),
-    ("node", include_str!("../../profiles/node.toml")),
-    ("python", include_str!("../../profiles/python.toml")),
-];
 
 /// The name of a lock file beside a configuration.
 pub const LOCK: &str = "toolcell.lock";
@@ -451,6 +441,11 @@ impl Library {
         world: World<'_>,
         known: &dyn Fn(&str) -> SyscallName,
     ) -> Result<(Policy, Vec<PathBuf>), FilesError> {
+        if source.path.is_none()
+            && let Some(policy) = built_in::policy(&source.name)
+        {
+            return Ok((policy, Vec::new()));
+        }
         let mut sources: BTreeMap<String, Source> = BUILT_IN
             .iter()
             .map(|(name, text)| {

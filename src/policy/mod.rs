@@ -10,6 +10,7 @@
 
 pub mod add;
 pub mod bounds;
+mod built_in;
 pub mod check;
 pub mod config;
 pub mod files;

@@ -321,17 +321,19 @@ pub fn kind(path: &CStr) -> Result<Mounted> {
     // SAFETY: the path is a NUL-terminated text; `flags` is live and of the type that statvfs fills.
     check(libc::c_long::from(unsafe { libc::statvfs(path.as_ptr(), &raw mut flags) }))?;
     let read_only = flags.f_flag & libc::ST_RDONLY != 0;
-    let overlay = stat.f_type == libc::OVERLAYFS_SUPER_MAGIC;
-    Ok(Mounted { tmpfs: stat.f_type == libc::TMPFS_MAGIC, overlay, read_only })
+    let (tmpfs, overlay) = (stat.f_type == libc::TMPFS_MAGIC, stat.f_type == libc::OVERLAYFS_SUPER_MAGIC);
+    Ok(Mounted { tmpfs, overlay, cgroup: stat.f_type == libc::CGROUP_SUPER_MAGIC, read_only })
 }
 
-/// The kind of a mount, as far as `verify` asks.
+/// The kind of a mount, as far as anybody asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mounted {
     /// A tmpfs.
     pub tmpfs: bool,
     /// An overlay.
     pub overlay: bool,
+    /// A hierarchy of cgroup v1.
+    pub cgroup: bool,
     /// Nothing on it can be changed through this mount.
     pub read_only: bool,
 }

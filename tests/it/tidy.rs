@@ -155,7 +155,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "watch",
         ],
     ),
-    ("main", &["commands"]),
+    ("main", &["commands", "sys"]),
 ];
 
 /// Imports against the direction, each with the one file that has it and the reason why it may.
@@ -252,9 +252,13 @@ fn unsafe_code_is_in_one_module() {
         .into_iter()
         .chain(files("tests", &["rs"]))
         .filter(|(name, _)| !name.starts_with("src/sys/"))
-        .filter(|(_, text)| {
+        .filter(|(name, text)| {
             text.lines().any(|line| {
                 let code = line.split("//").next().unwrap();
+                // The name by which libc's start calls a program.
+                if name == "src/main.rs" && code == concat!("#[unsafe", "(no_mangle)]") {
+                    return false;
+                }
                 [
                     concat!("unsafe", " {"),
                     concat!("unsafe", " fn"),
