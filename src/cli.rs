@@ -8,6 +8,7 @@ pub mod definition;
 mod lock;
 mod mistake;
 mod quarantine;
+mod serve;
 
 use std::ffi::OsString;
 use std::path::PathBuf;
@@ -19,6 +20,7 @@ use clap_complete::Shell;
 pub use lock::{LockArgs, LockDoes, WhichServers};
 pub use mistake::CliError;
 pub use quarantine::{QuarantineArgs, QuarantineCommand};
+pub use serve::ServeArgs;
 
 use crate::policy::Floor;
 
@@ -48,6 +50,8 @@ pub struct CommandLine {
 pub enum Invocation {
     /// `toolcell run`
     Run(RunArgs),
+    /// `toolcell serve`
+    Serve(Box<ServeArgs>),
     /// `toolcell exec`
     Exec(ExecArgs),
     /// `toolcell doctor`
@@ -336,6 +340,7 @@ pub fn parse(arguments: impl IntoIterator<Item = OsString>) -> Result<CommandLin
 fn invocation(command: &str, matches: &mut ArgMatches) -> Result<Invocation, CliError> {
     Ok(match command {
         "run" => Invocation::Run(run(matches)?),
+        "serve" => Invocation::Serve(Box::new(serve::serve(matches)?)),
         "exec" => Invocation::Exec(ExecArgs {
             command: many(matches, "command"),
             report: matches.remove_one("report"),

@@ -10,6 +10,7 @@ pub mod cli;
 pub mod commands;
 pub mod diag;
 pub mod exit_codes;
+pub mod front;
 pub mod guard;
 pub mod host;
 pub mod hostile;

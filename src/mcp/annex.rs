@@ -41,8 +41,8 @@ pub fn annexed(line: Vec<u8>, message: &Message, violations: Option<&[u8]>, text
     }
     let member = [format!("\"{VIOLATIONS}\":").as_bytes(), violations].concat();
     match object::member(&line, result(&line), "_meta") {
-        None => insert(&line, body.start, &[b"\"_meta\":{", member.as_slice(), b"}"].concat()),
-        Some(meta) if line.get(meta.start) == Some(&b'{') => insert(&line, meta.start, &member),
+        None => object::inserted(&line, body.start, &[b"\"_meta\":{", member.as_slice(), b"}"].concat()),
+        Some(meta) if line.get(meta.start) == Some(&b'{') => object::inserted(&line, meta.start, &member),
         // Nothing has a place in what is no object.
         Some(_) => line,
     }
@@ -63,16 +63,9 @@ pub fn offering(line: Vec<u8>, message: &Message, capability: &str) -> Vec<u8> {
         Some(known) => (known.start, own),
     };
     match line.get(brace) {
-        Some(b'{') => insert(&line, brace, member.as_bytes()),
+        Some(b'{') => object::inserted(&line, brace, member.as_bytes()),
         _ => line,
     }
-}
-
-/// Puts a member at the beginning of the object that opens at `brace`.
-fn insert(line: &[u8], brace: usize, member: &[u8]) -> Vec<u8> {
-    let inside = line.get(brace + 1..).unwrap_or_default().trim_ascii_start();
-    let comma: &[u8] = if inside.starts_with(b"}") { b"" } else { b"," };
-    object::replaced(line, &(brace + 1..brace + 1), &[member, comma].concat())
 }
 
 #[cfg(test)]

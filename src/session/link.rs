@@ -26,7 +26,7 @@ use super::tally::{Misdeed, Tally};
 use super::{Handshake, Session};
 use crate::mcp::envelope::{Era, Id, Message};
 use crate::mcp::frame::Frame;
-use crate::mcp::reply;
+use crate::mcp::{label, reply};
 
 /// Answers up to this size are held whole; longer ones pass in pieces.
 pub(super) const STREAM_FROM: usize = 256 * 1024;
@@ -270,7 +270,13 @@ impl Link {
             }
             match verdict {
                 Verdict::Nothing | Verdict::Answer(_) => {}
-                Verdict::ToClient(line) => self.outgoing = Some(line),
+                Verdict::ToClient(line) => {
+                    let asked = self.rules.asked.as_ref().filter(|_| session.options.fronted);
+                    self.outgoing = Some(match asked {
+                        Some(asked) => label::labelled(&line, &asked.id),
+                        None => line,
+                    });
+                }
                 Verdict::ToCell(line) => self.process.send(line),
                 Verdict::Handshake(Err(detail)) => return Step::NoHandshake(detail),
                 Verdict::Handshake(Ok(())) => {

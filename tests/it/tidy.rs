@@ -125,6 +125,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "watch",
         ],
     ),
+    ("front", &["access", "mcp", "policy", "sys"]),
     ("cli", &["exit_codes", "policy", "text"]),
     ("diag", &["cli", "exit_codes", "text"]),
     (
@@ -137,6 +138,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "cli",
             "diag",
             "exit_codes",
+            "front",
             "guard",
             "host",
             "hostile",

@@ -16,7 +16,7 @@ mod secrets;
 mod signed;
 mod starved;
 mod stop;
-mod world;
+pub(crate) mod world;
 
 use std::time::{Duration, Instant};
 
