@@ -8,6 +8,7 @@ pub mod definition;
 mod lock;
 mod mistake;
 mod quarantine;
+mod serve;
 mod words;
 
 use std::ffi::OsString;
@@ -20,6 +21,7 @@ use clap_complete::Shell;
 pub use lock::{LockArgs, LockDoes, WhichServers};
 pub use mistake::CliError;
 pub use quarantine::{QuarantineArgs, QuarantineCommand};
+pub use serve::ServeArgs;
 
 use crate::policy::config::state::State;
 use crate::policy::{Floor, Writes};
@@ -50,6 +52,8 @@ pub struct CommandLine {
 pub enum Invocation {
     /// `toolcell run`
     Run(RunArgs),
+    /// `toolcell serve`
+    Serve(Box<ServeArgs>),
     /// `toolcell exec`
     Exec(ExecArgs),
     /// `toolcell doctor`
@@ -370,6 +374,7 @@ fn described(arguments: Vec<OsString>) -> Result<CommandLine, CliError> {
 fn invocation(command: &str, matches: &mut ArgMatches) -> Result<Invocation, CliError> {
     Ok(match command {
         "run" => Invocation::Run(run(matches)?),
+        "serve" => Invocation::Serve(Box::new(serve::serve(matches)?)),
         "exec" => Invocation::Exec(ExecArgs {
             command: many(matches, "command"),
             report: matches.remove_one("report"),

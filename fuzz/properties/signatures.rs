@@ -25,6 +25,7 @@ fn gate() -> Gate {
     let access = Access {
         mode: Mode::Signed,
         window: Some(WINDOW),
+        jwt: None,
         identities: BTreeMap::from([("alice".to_owned(), identity)]),
         roles: BTreeMap::from([("all".to_owned(), role)]),
     };

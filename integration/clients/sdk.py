@@ -1,9 +1,9 @@
 """Drives the Python SDK, 1.x or 2.x, whichever the interpreter has, and prints what its user would have got.
 
-Neighbours: `test_sdk` runs it, bare and in cells, and compares what it prints.
+Neighbours: `test_sdk` and `test_http` run it, bare and in cells, and compare what it prints.
 Never: knows which of the two it is talking to.
 
-The one argument is JSON: `command`, `env`, `mode` (`legacy`, `auto` or a modern revision) and `steps`.
+The one argument is JSON: `command` and `env`, or `url`; `mode` (`legacy`, `auto` or a modern revision) and `steps`.
 """
 
 import asyncio
@@ -109,13 +109,15 @@ class Session:
 @contextlib.asynccontextmanager
 async def connect(given, logged):
     """A session in the era that is asked for."""
-    parameters = StdioServerParameters(command=given["command"][0], args=given["command"][1:], env=given["env"])
+    url = given.get("url")
+    parameters = url or StdioServerParameters(command=given["command"][0], args=given["command"][1:], env=given["env"])
 
     async def log(params):
         logged.append(plain(params))
     if Client is None:
         from mcp import types
-        async with stdio_client(parameters) as (reading, writing):
+        from mcp.client.streamable_http import streamablehttp_client
+        async with (streamablehttp_client if url else stdio_client)(parameters) as (reading, writing, *_):
             async with ClientSession(reading, writing, logging_callback=log) as session:
                 opened = await session.initialize()
                 yield Session(session, types, logged), plain(opened)

@@ -12,13 +12,13 @@ use std::{fmt, io};
 
 use super::known::Known;
 use super::limits::{Pass, Reached, Used};
-use super::listed;
 use super::nonces::{Nonces, Taken};
 use super::now::Now;
 use super::request::{self, About, Request, SIGNATURE_MEMBER, TOKEN_MEMBER};
 use super::rights::{Verdict, merged, verdict};
 use super::secret::is_code;
 use super::signed::{Proof, signed_text};
+use super::{front, listed};
 use crate::mcp::envelope::Message;
 use crate::policy::config::access::{Access, Mode, Role};
 use crate::policy::pattern::{Item, Kind, Pattern};
@@ -114,6 +114,8 @@ pub struct Gate {
 enum Proven {
     /// By a token; for requests that bring none, by that of the environment, of which this is what it is known by.
     Token { standing: Cell<Shown>, secret: Option<Secret> },
+    /// By the word of the front that started this process, and knows this key with it.
+    Fronted { key: Vec<u8> },
     /// By a signature.
     Signed { window: Duration, nonces: Option<RefCell<Nonces>> },
 }
@@ -156,6 +158,13 @@ impl Gate {
             gate.proof = Proven::Token { standing: Cell::new(shown), secret };
         }
         Some(gate)
+    }
+
+    /// The same behind a front, which has seen who sends: nothing but its word counts.
+    #[must_use]
+    pub fn behind(mut self, key: Vec<u8>) -> Self {
+        self.proof = Proven::Fronted { key };
+        self
     }
 
     /// The same with the nonces of signed requests; without, no request goes on that has to be signed.
@@ -270,12 +279,19 @@ impl Gate {
         now: Now,
     ) -> Result<&Person, (Reason, String)> {
         let unauthenticated = |why| (Reason::Unauthenticated, why);
+        if let Proven::Fronted { key } = &self.proof {
+            let word = request.front.as_deref().and_then(|word| front::read(key, word));
+            let person = word.and_then(|name| self.people.get(name));
+            return person.ok_or_else(|| unauthenticated("its front does not say who sends it".to_owned()));
+        }
         self.refresh(now).map_err(unauthenticated)?;
         let (window, nonces) = match &self.proof {
             Proven::Token { standing, .. } => {
                 return self.bearer(request.token.as_deref(), standing.get(), now).map_err(unauthenticated);
             }
             Proven::Signed { window, nonces } => (*window, nonces.as_ref()),
+            // Its word alone counts, and was read above.
+            Proven::Fronted { .. } => return Err(unauthenticated(String::new())),
         };
         let Some(span) = &request.signature else {
             return Err(unauthenticated(format!(

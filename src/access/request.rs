@@ -17,7 +17,13 @@ pub const TOKEN_MEMBER: &str = "dev.toolcell/token";
 /// The one in which it sends its signature.
 pub const SIGNATURE_MEMBER: &str = "dev.toolcell/signature";
 
-/// The member of `params` with both.
+/// The one in which toolcell's own front, which has seen who sends, says so to the process behind it.
+pub const FRONT_MEMBER: &str = "dev.toolcell/front";
+
+/// The members that prove who sent a request. No server sees them.
+pub const PROOFS: [&str; 3] = [TOKEN_MEMBER, SIGNATURE_MEMBER, FRONT_MEMBER];
+
+/// The member of `params` with all of them.
 pub(super) const META: &str = "_meta";
 
 /// Methods that every identity may use: they run none of the server's code on a client's arguments but the cursor.
@@ -47,6 +53,8 @@ pub(super) enum About {
 #[derive(Debug)]
 pub(super) struct Request {
     pub(super) token: Option<String>,
+    /// What a front says.
+    pub(super) front: Option<String>,
     /// Where its signature stands.
     pub(super) signature: Option<Range<usize>>,
     pub(super) about: About,
@@ -65,8 +73,9 @@ impl Request {
         let params = Object::at(line, message.params.as_ref());
         let meta = params.object(META)?;
         let token = meta.get(TOKEN_MEMBER)?.map(|span| text(line, span, TOKEN_MEMBER)).transpose()?;
+        let front = meta.get(FRONT_MEMBER)?.map(|span| text(line, span, FRONT_MEMBER)).transpose()?;
         let signature = meta.get(SIGNATURE_MEMBER)?;
-        Ok(Self { token, signature, about: about(method, &params)? })
+        Ok(Self { token, front, signature, about: about(method, &params)? })
     }
 }
 
@@ -151,12 +160,11 @@ fn text(line: &[u8], span: Range<usize>, name: &str) -> Result<String, String> {
 /// The request's line without what proved who sent it. `None`: there is nothing of it in the line.
 pub(super) fn without_proof(line: &[u8]) -> Option<Vec<u8>> {
     let params = |line: &[u8]| object::member(line, 0..line.len(), "params");
-    let proof = [TOKEN_MEMBER, SIGNATURE_MEMBER];
     let meta = params(line).and_then(|params| object::member(line, params, META))?;
-    if !object::members(line, meta).iter().any(|member| proof.contains(&&*member.name)) {
+    if !object::members(line, meta).iter().any(|member| PROOFS.contains(&&*member.name)) {
         return None;
     }
-    Some(proof.iter().fold(line.to_vec(), |line, name| object::without(line, params, &[META, name])))
+    Some(PROOFS.iter().fold(line.to_vec(), |line, name| object::without(line, params, &[META, name])))
 }
 
 #[cfg(test)]
@@ -221,6 +229,9 @@ mod tests {
             r#""name":"a","_meta":{"dev.toolcell/token":7}"#,
             r#""name":"a","_meta":{"dev.toolcell/token":null}"#,
             r#""name":"a","_meta":{"dev.toolcell/token":["x"]}"#,
+            r#""name":"a","_meta":{"dev.toolcell/front":"x","dev.toolcell/front":"x"}"#,
+            r#""name":"a","_meta":{"dev.toolcell/front":"x","dev.toolcell/Front":"x"}"#,
+            r#""name":"a","_meta":{"dev.toolcell/front":7}"#,
             r#""name":"a","_meta":{"dev.toolcell/signature":{},"dev.toolcell/signature":{}}"#,
             r#""name":"a","_meta":{"dev.toolcell/signature":{},"dev.toolcell/Signature":{}}"#,
             r#""name":"a","_meta":[{"dev.toolcell/token":"x"}]"#,
@@ -254,6 +265,8 @@ mod tests {
         let line =
             r#"{"params":{"_meta":{"dev.toolcell/signature":{"key":1},"a":1,"dev.toolcell/token":"x"}}}"#;
         assert_eq!(strip(line).unwrap(), r#"{"params":{"_meta":{"a":1}}}"#);
+        let line = r#"{"params":{"_meta":{"dev.toolcell/front":"x y","a":1.0}}}"#;
+        assert_eq!(strip(line).unwrap(), r#"{"params":{"_meta":{"a":1.0}}}"#);
         assert_eq!(strip(r#"{"params":{"_meta":{"a":"dev.toolcell/token"}}}"#), None);
         assert_eq!(strip("{}"), None);
     }

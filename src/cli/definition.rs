@@ -8,6 +8,7 @@ mod lock;
 mod options;
 mod quarantine;
 mod secrets;
+mod serve;
 mod token;
 
 use std::ffi::OsString;
@@ -54,6 +55,11 @@ pub fn command() -> Command {
             Command::new("run")
                 .about("Run an MCP server over stdio, each call in its own cell")
                 .defer(run),
+        )
+        .subcommand(
+            Command::new("serve")
+                .about("Serve MCP over HTTP, for clients and gateways that need a network")
+                .defer(serve::serve),
         )
         .subcommand(
             Command::new("exec")
@@ -132,7 +138,7 @@ pub fn command() -> Command {
 }
 
 fn run(command: Command) -> Command {
-    command
+    let command = command
         .override_usage(
             "toolcell run [OPTIONS] -- SERVER [ARGS]...\n       toolcell run [OPTIONS] --config FILE [NAME]",
         )
@@ -142,7 +148,13 @@ fn run(command: Command) -> Command {
              and `completion/complete` is answered by a fresh process of the server in a cell of its own; lists \
              are asked for once and kept. Calls run side by side up to `--jobs`. When the client closes stdin, \
              every cell is ended.",
-        )
+        );
+    supervised(command).after_help(RUN_EXAMPLES)
+}
+
+/// What tells `run`, and `serve` for it, which server and how.
+fn supervised(command: Command) -> Command {
+    command
         .arg(
             Arg::new("name")
                 .value_name("NAME")
@@ -190,7 +202,6 @@ fn run(command: Command) -> Command {
         .arg(options::audit(
             "[default: $XDG_STATE_HOME/toolcell/audit.jsonl, or ~/.local/state/toolcell/audit.jsonl]",
         ))
-        .after_help(RUN_EXAMPLES)
 }
 
 fn exec(command: Command) -> Command {

@@ -4,10 +4,10 @@
 //! Never: starts anything, prints.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ffi::OsString;
+use std::ffi::{CStr, OsString};
 use std::path::{Path, PathBuf};
 
-use crate::access::TOKEN_VARIABLE;
+use crate::access::{FRONT_VARIABLE, TOKEN_VARIABLE};
 use crate::cli::{SharedArgs, Typed};
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
@@ -50,7 +50,9 @@ impl Surroundings {
         let environment = std::env::vars_os()
             .filter_map(|(name, value)| Some((name.into_string().ok()?, value.into_string().ok()?)))
             // What a client calls toolcell with is not for a cell, whatever lets it through.
-            .filter(|(name, _)| name.as_bytes() != TOKEN_VARIABLE.to_bytes())
+            .filter(|(name, _)| {
+                ![TOKEN_VARIABLE, FRONT_VARIABLE].map(CStr::to_bytes).contains(&name.as_bytes())
+            })
             .collect();
         Ok(Self { world, library, environment, written: Vec::new() })
     }

@@ -17,6 +17,7 @@ mod quarantine;
 mod quiet;
 mod run;
 mod secrets;
+mod serve;
 mod token;
 
 use std::ffi::OsString;
@@ -64,6 +65,7 @@ fn dispatch(invocation: Invocation, color: ColorChoice, begun: Option<Begun>) ->
         Invocation::Doctor(args) => doctor::run(&args, color),
         Invocation::Profile(args) => profile::run(&args, color),
         Invocation::Run(args) => run::run(&args, color),
+        Invocation::Serve(args) => serve::run(&args, color),
         Invocation::Lock(args) => lock::run(&args, color),
         Invocation::Token(args) => token::run(&args),
         Invocation::Quarantine(args) => quarantine::run(&args, color),

@@ -22,7 +22,7 @@ use serde_json::Value;
 use super::compose::{self, DEFAULT_PROFILE, Surroundings};
 use super::lock::found;
 use super::secrets;
-use crate::access::{Gate, Nonces, Now, TOKEN_VARIABLE};
+use crate::access::{FRONT_VARIABLE, Gate, Nonces, Now, TOKEN_VARIABLE};
 use crate::arguments::Fault;
 use crate::audit::{self, CallIds, Log, LogError};
 use crate::cli::{ColorChoice, RunArgs, Server};
@@ -64,6 +64,8 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let handle = launcher::start().map_err(|errno| Failure::new(Ending::Cell, errno))?;
     // The launcher has no environment any more; from here on this process has no token in its own.
     let token = environment::take(TOKEN_VARIABLE);
+    let front = environment::take(FRONT_VARIABLE);
+    let fronted = front.is_some();
     process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(|errno| Failure::new(Ending::Cell, errno))?;
     let denials = facts.follow_denials().map_err(|untold| untold.to_string());
     let config = match &args.server {
@@ -74,6 +76,10 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let mut additions = compose::additions(&args.shared, &surroundings.world.cwd)?;
     let served = Served::find(args, &surroundings)?;
     let gate = if args.lists_only { None } else { gate(&served, &surroundings, token)? };
+    let gate = match front {
+        Some(key) => gate.map(|gate| gate.behind(key)),
+        None => gate,
+    };
     // A process of its own, so it has to be started while this one has no thread.
     let secrets = secrets::of_server(&served.name, &served.secrets, &mut surroundings)?;
     additions.env.extend(served.env.clone());
@@ -183,6 +189,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
             guard: guard.clone(),
             lock,
             lists_only: args.lists_only,
+            fronted,
             secrets,
             records: Box::new(
                 Recording::new(log, key, guard.clone(), color)
@@ -247,7 +254,7 @@ fn gate(
     Ok(Some(gate.remembering(nonces)))
 }
 
-fn files_failed(error: FilesError) -> Failure {
+pub(super) fn files_failed(error: FilesError) -> Failure {
     let hint = error.hint();
     Failure::new(Ending::Configuration, error).hint(hint)
 }

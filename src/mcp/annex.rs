@@ -80,8 +80,8 @@ pub fn hinted(line: Vec<u8>, message: &Message, hint: Option<&str>) -> Vec<u8> {
 /// The line with a member in the `_meta` of the result that opens at this brace.
 fn with_meta(line: Vec<u8>, brace: usize, member: &[u8]) -> Vec<u8> {
     match object::member(&line, brace..line.len(), "_meta") {
-        None => insert(&line, brace, &[b"\"_meta\":{", member, b"}"].concat()),
-        Some(meta) if line.get(meta.start) == Some(&b'{') => insert(&line, meta.start, member),
+        None => object::inserted(&line, brace, &[b"\"_meta\":{", member, b"}"].concat()),
+        Some(meta) if line.get(meta.start) == Some(&b'{') => object::inserted(&line, meta.start, member),
         // Nothing has a place in what is no object.
         Some(_) => line,
     }
@@ -102,16 +102,9 @@ pub fn offering(line: Vec<u8>, message: &Message, capability: &str) -> Vec<u8> {
         Some(known) => (known.start, own),
     };
     match line.get(brace) {
-        Some(b'{') => insert(&line, brace, member.as_bytes()),
+        Some(b'{') => object::inserted(&line, brace, member.as_bytes()),
         _ => line,
     }
-}
-
-/// Puts a member at the beginning of the object that opens at `brace`.
-fn insert(line: &[u8], brace: usize, member: &[u8]) -> Vec<u8> {
-    let inside = line.get(brace + 1..).unwrap_or_default().trim_ascii_start();
-    let comma: &[u8] = if inside.starts_with(b"}") { b"" } else { b"," };
-    object::replaced(line, &(brace + 1..brace + 1), &[member, comma].concat())
 }
 
 #[cfg(test)]

@@ -6,6 +6,7 @@
 pub mod annex;
 pub mod envelope;
 pub mod frame;
+pub mod label;
 pub mod object;
 pub mod output;
 pub mod reply;

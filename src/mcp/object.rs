@@ -90,6 +90,14 @@ pub fn replaced(line: &[u8], span: &Range<usize>, by: &[u8]) -> Vec<u8> {
     [before, by, after].concat()
 }
 
+/// The line with a member put at the beginning of the object that opens at `brace`.
+#[must_use]
+pub fn inserted(line: &[u8], brace: usize, member: &[u8]) -> Vec<u8> {
+    let inside = line.get(brace + 1..).unwrap_or_default().trim_ascii_start();
+    let comma: &[u8] = if inside.starts_with(b"}") { b"" } else { b"," };
+    replaced(line, &(brace + 1..brace + 1), &[member, comma].concat())
+}
+
 /// The line with those elements only that stay in each array called `name`, in whichever letters, of the object at `span`.
 #[must_use]
 pub fn with_items(

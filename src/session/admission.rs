@@ -76,7 +76,8 @@ fn turn_away(session: &Session, line: &[u8], message: &Message, id: &Id, method:
     }
     let told = super::text::clean(&denied.to_string());
     session.reply(match denied.reason {
-        Reason::Forbidden | Reason::Limited if method == "tools/call" => {
+        // A front says it by a status, as everything over HTTP is refused.
+        Reason::Forbidden | Reason::Limited if method == "tools/call" && !session.options.fronted => {
             reply::tool_error(id, meta.era, &told, None)
         }
         Reason::Malformed => reply::error(Some(id), INVALID_PARAMS, &told),

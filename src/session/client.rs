@@ -120,7 +120,8 @@ fn request(session: &Rc<Session>, line: &[u8], message: &Message, id: Id, method
         return;
     }
     let changed = if keeps { None } else { unkept::without_tasks(line, method) };
-    let (line, message) = changed.as_ref().map_or((line, message), |(line, message)| (line.as_slice(), message));
+    let (line, message) =
+        changed.as_ref().map_or((line, message), |(line, message)| (line.as_slice(), message));
     if let Some(key) = Key::new(meta.era, method, line, message.params.as_ref()) {
         let raw = line.get(message.id.clone()).unwrap_or_default();
         let kept = session.cache.borrow().get(&key, raw, Instant::now());

@@ -26,7 +26,7 @@ use super::tally::Misdeed;
 use super::{Handshake, Session};
 use crate::mcp::envelope::{Era, Id, Message};
 use crate::mcp::frame::Frame;
-use crate::mcp::reply;
+use crate::mcp::{label, reply};
 
 /// Answers up to this size are held whole; longer ones pass in pieces.
 pub(super) const STREAM_FROM: usize = 256 * 1024;
@@ -256,7 +256,13 @@ impl Link {
             }
             match verdict {
                 Verdict::Nothing | Verdict::Answer(_) => {}
-                Verdict::ToClient(line) => self.outgoing = Some(line),
+                Verdict::ToClient(line) => {
+                    let about = if session.options.fronted { self.rules.about(&line) } else { None };
+                    self.outgoing = Some(match about {
+                        Some(id) => label::labelled(&line, &id),
+                        None => line,
+                    });
+                }
                 Verdict::ToCell(line) => self.process.send(line),
                 Verdict::Handshake(Err(detail)) => return Step::NoHandshake(detail),
                 Verdict::Handshake(Ok(())) => {

@@ -242,6 +242,8 @@ pub struct Options {
     pub lock: Option<Lock>,
     /// Nothing is run but lists and handshakes.
     pub lists_only: bool,
+    /// The client is a front: what is passed on to it from a request's process names the request.
+    pub fronted: bool,
     /// What some tools are given and nobody is told; nothing where the configuration has none for this server.
     pub secrets: Option<Secrets>,
     /// Takes records.

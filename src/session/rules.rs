@@ -269,6 +269,30 @@ impl Rules {
         id.is_some_and(|id| self.asked.iter().any(|asked| asked.listens && asked.id == id))
     }
 
+    /// The request that a line belongs to which goes to the client, if it belongs to one.
+    pub(super) fn about(&self, line: &[u8]) -> Option<Id> {
+        let params = object::member(line, 0..line.len(), "params");
+        let named = |path: &[&str]| {
+            let span = object::lookup(line, params.clone()?, path)?;
+            Id::parse(line.get(span)?)
+        };
+        if let Some(id) = named(SUBSCRIPTION) {
+            return Some(id);
+        }
+        if let Some(token) = named(&["progressToken"]) {
+            return self
+                .asked
+                .iter()
+                .find(|asked| asked.progress.as_ref() == Some(&token))
+                .map(|asked| asked.id.clone());
+        }
+        let mut asked = self.asked.iter().filter(|asked| !asked.listens);
+        match (asked.next(), asked.next()) {
+            (Some(asked), None) => Some(asked.id.clone()),
+            _ => None,
+        }
+    }
+
     /// The client does not wait for an answer any more, and the process goes on.
     pub(super) fn cancel(&mut self, id: &Id) {
         self.asked.retain(|asked| asked.id != *id);

@@ -22,6 +22,7 @@ pub mod own_text;
 pub mod process;
 pub mod readiness;
 pub mod scheduler;
+pub mod signals;
 pub mod socket;
 pub mod start;
 pub mod surface;

@@ -194,6 +194,21 @@ fn plans_are_as_they_were_reviewed() {
     );
 }
 
+/// With `INSTA_UPDATE=always` they are written anew.
+#[test]
+fn the_fuzzers_seeds_are_these_plans() {
+    for (number, plan) in plans().into_iter().enumerate() {
+        // The first byte says who reads it.
+        let seed = [vec![3], toolcell::plan::written(plan.floor, &plan.steps).unwrap()].concat();
+        let path = crate::project().join(format!("fuzz/corpus/protocol/seed-plan-{number}"));
+        if std::env::var("INSTA_UPDATE").as_deref() == Ok("always") {
+            std::fs::write(path, seed).unwrap();
+        } else {
+            assert!(std::fs::read(&path).ok() == Some(seed), "{}: run this with INSTA_UPDATE=always", path.display());
+        }
+    }
+}
+
 #[test]
 fn equal_inputs_give_equal_plans() {
     for (first, second) in plans().into_iter().zip(plans()) {

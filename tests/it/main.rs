@@ -21,6 +21,7 @@ mod host;
 mod readme;
 mod secrets;
 mod selftest;
+mod serve;
 mod session;
 mod tidy;
 mod token;

@@ -102,7 +102,6 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("launch", &["outcome", "plan", "sys"]),
     ("watch", &["launch", "outcome", "plan", "policy", "sys", "text"]),
     ("audit", &["call", "outcome", "policy", "text"]),
-    ("front", &["mcp", "sys"]),
     ("guard", &["audit", "call", "launch", "outcome", "policy", "sys", "text"]),
     // What puts them together.
     (
@@ -126,6 +125,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "watch",
         ],
     ),
+    ("front", &["access", "mcp", "policy", "sys"]),
     ("cli", &["exit_codes", "policy", "text"]),
     ("diag", &["cli", "exit_codes", "text"]),
     (

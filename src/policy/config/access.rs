@@ -3,10 +3,13 @@
 //! Neighbours: `policy::config` reads the rest of the file; `access` decides by these values. Never: reads a token or a
 //! key; those are elsewhere, so that this file can be shown.
 
+pub mod jwt;
+
 use std::collections::{BTreeMap, BTreeSet};
 use std::ops::RangeInclusive;
 use std::time::Duration;
 
+use jwt::Jwt;
 use toml::de::DeTable;
 
 use super::super::mistakes::closest;
@@ -15,7 +18,8 @@ use super::super::toml_file::{TomlFile, Value, list};
 
 /// The sections and their keys.
 pub const SECTIONS: &[(&str, &[&str])] = &[
-    ("auth", &["mode", "window"]),
+    ("auth", &["mode", "window", "jwt"]),
+    ("auth.jwt", &["issuer", "audience", "jwks", "jwks-ca", "claim"]),
     ("identities.NAME", &["roles", "rates", "concurrent", "quota"]),
     ("roles.NAME", &["allow", "deny"]),
 ];
@@ -62,6 +66,8 @@ pub struct Access {
     pub mode: Mode,
     /// `auth.window`, if it is there.
     pub window: Option<Duration>,
+    /// `auth.jwt`: the tokens of an authorization server, which `toolcell serve` takes beside its own.
+    pub jwt: Option<Jwt>,
     /// By name.
     pub identities: BTreeMap<String, Identity>,
     /// By name.
@@ -125,8 +131,8 @@ pub(super) fn read(file: &mut TomlFile<'_>, table: &DeTable<'_>, servers: &BTree
     let names: BTreeSet<String> = roles.keys().cloned().collect();
     let identities =
         reader.named(table, "identities", |reader, place, value| reader.identity(place, value, &names));
-    let (mode, window) = reader.auth(table);
-    let access = Access { mode, window, identities, roles };
+    let (mode, window, jwt) = reader.auth(table);
+    let access = Access { mode, window, jwt, identities, roles };
     reader.sense(table, &access);
     access
 }
@@ -167,13 +173,14 @@ impl Reader<'_, '_, '_> {
         found
     }
 
-    fn auth(&mut self, table: &DeTable<'_>) -> (Mode, Option<Duration>) {
+    fn auth(&mut self, table: &DeTable<'_>) -> (Mode, Option<Duration>, Option<Jwt>) {
         let Some(value) = table.get("auth") else { return Default::default() };
         let Some(auth) = self.file.table(value, "`auth`") else { return Default::default() };
-        let (mut mode, mut window) = (None, None);
+        let (mut mode, mut window, mut jwt) = (None, None, None);
         for (key, _, value) in self.file.entries(auth, "`[auth]`", keys("auth")) {
             match key {
                 "mode" => mode = Some(self.mode(value)),
+                "jwt" => jwt = Some((self.jwt(value), value)),
                 _ => window = self.file.duration(value, "`window`", &WINDOWS).map(|window| (window, value)),
             }
         }
@@ -186,7 +193,11 @@ impl Reader<'_, '_, '_> {
             let hint = "write `mode = \"signed\"`, or leave it out";
             self.file.mistake(&value.span(), "`window` has no effect: requests are not signed", Some(hint));
         }
-        (mode, window.map(|(window, _)| window))
+        if let Some((_, value)) = jwt.as_ref().filter(|_| mode != Mode::Token && self.file.is_right()) {
+            let hint = "write `mode = \"token\"`, or leave it out";
+            self.file.mistake(&value.span(), "`jwt` has no effect: requests show no token", Some(hint));
+        }
+        (mode, window.map(|(window, _)| window), jwt.and_then(|(jwt, _)| jwt))
     }
 
     fn mode(&mut self, value: &Value<'_>) -> Mode {

@@ -18,7 +18,7 @@ mod secrets;
 mod signed;
 mod starved;
 mod stop;
-mod world;
+pub(crate) mod world;
 
 use std::time::{Duration, Instant};
 

@@ -71,7 +71,7 @@ pub(crate) struct Book {
 }
 
 impl Book {
-    fn read(file: &PathBuf) -> Self {
+    pub(crate) fn read(file: &Path) -> Self {
         let mut book = Self::default();
         for line in fs::read_to_string(file).unwrap().lines() {
             let record: Value = serde_json::from_str(line).unwrap();
@@ -272,7 +272,7 @@ impl Client {
 }
 
 /// Writes what a session reads: profile, configuration, tokens.
-fn configure(setup: &Setup, scratch: &Scratch) {
+pub(crate) fn configure(setup: &Setup, scratch: &Scratch) {
     let limits = format!("[limits]\ntime = \"{}\"\noutput = \"{}\"\n", setup.time, setup.output);
     let filesystem = format!("[filesystem]\n{}\n", setup.filesystem);
     fs::write(

@@ -1,0 +1,108 @@
+"""The Python SDK over HTTP in both eras, as others use it: what its user gets from `toolcell serve` is what the bare server gives over stdio.
+
+Neighbours: `clients/sdk` runs inside each SDK's own environment. Never: looks at bytes or statuses; `it::serve` does.
+"""
+
+import contextlib
+import json
+import signal
+import subprocess
+
+import case
+import fixtures
+
+CONVERT = ["call", "convert_time", {"source_timezone": "Asia/Tokyo", "time": "12:34",
+                                    "target_timezone": "Asia/Kolkata"}]
+MODERN = "2026-07-28"
+
+
+class Http(case.Case):
+    """Python SDK 2.3 and 1.x."""
+
+    @contextlib.contextmanager
+    def served(self, server, *options):
+        """The server behind HTTP: its URL."""
+        command = self.wrapped(server, *options)
+        command[1:2] = ["serve", "--http=127.0.0.1:0"]
+        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
+                              text=True, env=self.base, cwd="/") as front:
+            said = []
+            for line in front.stderr:
+                said.append(line)
+                if line.startswith("toolcell serves "):
+                    break
+            else:
+                self.fail("".join(said))
+            try:
+                yield line.split()[-1]
+            finally:
+                front.send_signal(signal.SIGTERM)
+                rest = front.stderr.read()
+                self.assertEqual(front.wait(), 0, rest)
+
+    def run_client(self, python, given, steps):
+        """The decoded results of one run."""
+        told = json.dumps({**given, "steps": steps})
+        done = subprocess.run([str(python), "-I", str(fixtures.HERE / "clients" / "sdk.py"), told],
+                              stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False,
+                              env=self.base, cwd="/")
+        self.assertEqual(done.returncode, 0, f"the client failed:\n{done.stderr[-4000:]}")
+        return json.loads(done.stdout)
+
+    def same(self, python, mode, make, *steps, options=()):
+        """Compares; gives the bare server's results."""
+        server = make()
+        bare = {"command": server.bare(), "env": {**self.base, **server.env}, "mode": mode}
+        bare = self.run_client(python, bare, steps)
+        with self.served(make(), *options) as url:
+            celled = self.run_client(python, {"url": url, "mode": mode}, steps)
+        capabilities = bare[0][1]["capabilities"]
+        capabilities.pop("tasks", None)
+        if capabilities.get("resources", {}).get("subscribe") is True:
+            del capabilities["resources"]["subscribe"]
+        self.assert_all_equal(bare, celled)
+        return bare
+
+    EVERYTHING = (
+        ["tools"], ["prompts"], ["templates"],
+        ["call", "echo", {"message": "héllo 😀"}],
+        ["call", "get-sum", {"a": "one"}],
+        ["call", "no-such-tool", {}],
+        ["progress", "trigger-long-running-operation", {"duration": 0.4, "steps": 2}],
+        ["prompt", "args-prompt", {"city": "Paris"}],
+        ["resource", "demo://nowhere"],
+        ["complete", "completable-prompt", "department", "E"],
+        ["parallel", [["call", "echo", {"message": str(number)}] for number in range(4)]],
+        ["abandon", "trigger-long-running-operation", {"duration": 20, "steps": 2}, 1],
+        ["call", "echo", {"message": "after"}],
+    )
+
+    def test_sdk1_everything(self):
+        self.same(fixtures.SDK1, "legacy", fixtures.everything, *self.EVERYTHING, options=("--no-validate",))
+
+    def test_sdk2_legacy_everything(self):
+        self.same(fixtures.SDK2, "legacy", fixtures.everything, *self.EVERYTHING[-6:])
+
+    def test_sdk2_falls_back_to_a_legacy_server(self):
+        opened = self.same(fixtures.SDK2, "auto", fixtures.everything, ["call", "echo", {"message": "x"}])[0][1]
+        self.assertNotEqual(opened["version"], MODERN)
+
+    def test_sdk2_finds_the_modern_era(self):
+        opened = self.same(fixtures.SDK2, "auto", fixtures.clock, ["tools"], CONVERT,
+                           ["call", "convert_time", {}], ["call", "no-such-tool", {}], ["prompts"],
+                           ["parallel", [CONVERT] * 3], options=("--no-validate",))[0][1]
+        self.assertEqual(opened["version"], MODERN)
+
+    def test_sdk2_modern_without_a_probe(self):
+        self.same(fixtures.SDK2, MODERN, fixtures.clock, CONVERT)
+
+    def test_sdk1_with_a_dual_server(self):
+        self.same(fixtures.SDK1, "legacy", fixtures.clock, ["tools"], CONVERT)
+
+    def test_sdk2_modern_progress_and_log(self):
+        self.same(fixtures.SDK2, MODERN, lambda: fixtures.tiny("--modern"), ["tools"],
+                  ["progress", "news", {"count": 5}], ["log"], ["call", "fail", {}])
+
+    def test_sdk1_log(self):
+        self.same(fixtures.SDK1, "legacy", fixtures.tiny, ["level", "info"], ["progress", "news", {"count": 5}],
+                  ["log"])

@@ -1,0 +1,168 @@
+//! What gets no further than the front, and with which status. Never: a good request, but for comparison.
+
+use serde_json::json;
+
+use super::super::session::world::{Scratch, Setup};
+use super::http::{Served, exchange, get, modern, request};
+
+/// A modern request that is good.
+fn good() -> (Vec<(&'static str, String)>, String) {
+    modern(&json!(1), "tools/call", json!({"name": "who"}))
+}
+
+#[test]
+fn each_fault_has_its_status() {
+    let scratch = Scratch::new();
+    let served = Served::start(&Setup::default(), &scratch, &["--allow-origin", "https://app.example"]);
+    let (headers, body) = good();
+    let with = |more: &[(&str, &str)], body: &str| {
+        let named = |name: &str| more.iter().any(|(known, _)| *known == name);
+        let usual =
+            headers.iter().filter(|(name, _)| !named(name)).map(|(name, value)| (*name, value.as_str()));
+        let all: Vec<(&str, &str)> = usual.chain(more.iter().copied()).collect();
+        served.post(&all, body)
+    };
+    assert_eq!(with(&[], &body).status, 200);
+
+    let large = format!("{body}{}", " ".repeat(4 * 1024 * 1024));
+    let own = format!("http://{}", served.address);
+    let statuses: &[(&str, &[(&str, &str)], &str, u16)] = &[
+        ("no JSON", &[], "{", 400),
+        ("no message", &[], "[]", 400),
+        ("twice", &[], r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#, 400),
+        ("no UTF-8", &[], "\u{fffd}{", 400),
+        (
+            "no session",
+            &[("mcp-protocol-version", "2025-11-25")],
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#,
+            400,
+        ),
+        (
+            "an unknown session",
+            &[("mcp-protocol-version", ""), ("mcp-session-id", "00")],
+            r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#,
+            404,
+        ),
+        ("an answer", &[], r#"{"jsonrpc":"2.0","id":1,"result":{}}"#, 400),
+        ("another host", &[("host", "evil.example")], &body, 403),
+        ("another host's origin", &[("origin", "http://evil.example")], &body, 403),
+        ("no origin", &[("origin", "null")], &body, 403),
+        ("its own origin", &[("origin", &own)], &body, 200),
+        ("an allowed origin", &[("origin", "https://app.example")], &body, 200),
+        ("another type", &[("content-type", "text/plain")], &body, 415),
+        ("no type", &[("content-type", "")], &body, 415),
+        ("a type with a parameter", &[("content-type", "application/json; charset=utf-8")], &body, 200),
+        ("JSON alone", &[("accept", "application/json")], &body, 406),
+        ("events alone", &[("accept", "text/event-stream")], &body, 406),
+        ("neither", &[("accept", "")], &body, 406),
+        ("anything", &[("accept", "*/*")], &body, 200),
+        ("too much", &[], &large, 413),
+        ("headers without end", &[("x-more", &"x".repeat(100_000))], &body, 431),
+        (
+            "who sends, in the body",
+            &[],
+            &body.replace("\"_meta\":{", "\"_meta\":{\"dev.toolcell/token\":\"x\","),
+            400,
+        ),
+    ];
+    for (name, more, body, status) in statuses {
+        let reply = with(more, body);
+        assert_eq!(reply.status, *status, "{name}: {reply:?}");
+        assert_eq!(reply.header("cache-control").is_some(), *status != 431, "{name}: {reply:?}");
+    }
+
+    for (name, more, code) in [
+        ("another version", ("mcp-protocol-version", "2025-11-25"), -32020),
+        ("no version", ("mcp-protocol-version", ""), -32020),
+        ("another method", ("mcp-method", "tools/list"), -32020),
+        ("no method", ("mcp-method", ""), -32020),
+        ("another name", ("mcp-name", "Who"), -32020),
+        ("no name", ("mcp-name", ""), -32020),
+        ("no Base64", ("mcp-name", "=?base64?d2hv!?="), -32020),
+    ] {
+        let reply = with(&[more], &body);
+        assert_eq!(reply.error(), (400, code), "{name}: {reply:?}");
+        assert_eq!(reply.json()["id"], 1, "{name}");
+    }
+    assert_eq!(with(&[("mcp-name", "=?base64?d2hv?=")], &body).status, 200);
+    for missing in ["protocolVersion", "clientCapabilities"] {
+        let reply = with(&[], &body.replace(missing, "other"));
+        assert_eq!(reply.error(), (400, -32602), "{missing}: {reply:?}");
+    }
+    served.stop(&scratch);
+}
+
+#[test]
+fn each_place_takes_its_methods() {
+    let scratch = Scratch::new();
+    let served = Served::start(&Setup::default(), &scratch, &["--allow-origin", "https://app.example"]);
+    let status = |method: &str, path: &str, headers: &[(&str, &str)]| {
+        exchange(served.address, &request(served.address, method, path, headers, "")).status
+    };
+    for (method, path, expected) in [
+        ("PUT", "/mcp", 405),
+        ("PATCH", "/mcp", 405),
+        // Modern clients have no session, and so no stream by GET.
+        ("GET", "/mcp", 405),
+        ("DELETE", "/mcp", 405),
+        ("POST", "/healthz", 405),
+        ("POST", "/", 404),
+        ("POST", "/mcp/", 404),
+        ("GET", "/.well-known/oauth-protected-resource", 404),
+    ] {
+        assert_eq!(status(method, path, &[]), expected, "{method} {path}");
+    }
+    assert_eq!(status("GET", "/mcp", &[("mcp-session-id", "00")]), 404);
+    assert_eq!(status("DELETE", "/mcp", &[("mcp-session-id", "00")]), 404);
+    assert_eq!(status("GET", "/mcp", &[("mcp-session-id", "00"), ("accept", "application/json")]), 406);
+    assert_eq!(get(served.address, "/healthz").status, 200);
+
+    let asked = request(served.address, "OPTIONS", "/mcp", &[("origin", "https://app.example")], "");
+    let asked = exchange(served.address, &asked);
+    assert_eq!(
+        (asked.status, asked.header("access-control-allow-origin")),
+        (204, Some("https://app.example"))
+    );
+    assert_eq!(status("OPTIONS", "/mcp", &[("origin", "https://evil.example")]), 403);
+
+    // What is no HTTP at all, and one without a host.
+    assert_eq!(exchange(served.address, "GARBAGE\r\n\r\n").status, 400);
+    assert_eq!(exchange(served.address, "GET /mcp HTTP/1.1\r\n\r\n").status, 400);
+    assert_eq!(
+        exchange(served.address, "GET /mcp HTTP/1.1\r\nhost: localhost\r\nhost: localhost\r\n\r\n").status,
+        400
+    );
+    assert_eq!(
+        exchange(served.address, "GET http://evil.example/mcp HTTP/1.1\r\nhost: localhost\r\n\r\n").status,
+        403
+    );
+    // A body that is framed in two ways.
+    let framed = "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-length: 3\r\ncontent-length: 4\r\n\r\nabc";
+    assert_eq!(exchange(served.address, framed).status, 400);
+    served.stop(&scratch);
+}
+
+#[test]
+fn an_argument_that_its_tool_wants_in_a_header_is_there() {
+    let scratch = Scratch::new();
+    let schema = json!([{"name": "request", "inputSchema": {"type": "object", "properties": {
+        "region": {"type": "string", "x-mcp-header": "Region"},
+    }}}]);
+    let setup = Setup {
+        config: "env = [\"SCHEMAS\"]".to_owned(),
+        env: vec![("SCHEMAS", schema.to_string())],
+        ..Setup::default()
+    };
+    let served = Served::start(&setup, &scratch, &[]);
+    let params = json!({"name": "request", "arguments": {"region": "Hello"}});
+    let call = |more: &[(&str, &str)]| served.modern_with(more, &json!(1), "tools/call", params.clone());
+    assert_eq!(call(&[("mcp-param-region", "Hello")]).status, 200);
+    assert_eq!(call(&[("mcp-param-region", "=?base64?SGVsbG8=?=")]).status, 200);
+    for wrong in ["hello", "=?base64?SGVsbG8?=", "=?base64?SGVs!!!bG8=?="] {
+        assert_eq!(call(&[("mcp-param-region", wrong)]).error(), (400, -32020), "{wrong}");
+    }
+    assert_eq!(call(&[]).error(), (400, -32020));
+    // What no tool wants is nobody's.
+    assert_eq!(call(&[("mcp-param-region", "Hello"), ("mcp-param-other", "x")]).status, 200);
+    served.stop(&scratch);
+}
