@@ -105,6 +105,16 @@ impl Cell {
         self.signal(libc::SIGTERM);
     }
 
+    /// Stops every process of the cell but init, which tells them all at once. None of them can keep from it.
+    pub fn pause(&self) {
+        self.signal(process::PAUSE);
+    }
+
+    /// Lets them go on.
+    pub fn resume(&self) {
+        self.signal(process::RESUME);
+    }
+
     /// What the filter, the private root and Landlock have refused so far, as far as it was told.
     #[must_use]
     pub fn refusals(&self) -> Vec<Violation> {

@@ -11,7 +11,7 @@
 //! answers; among calls that look the same the oldest is taken. A repetition that nobody waits for runs in a fresh
 //! cell, as it came: what that server says is the truth.
 //!
-//! A kept cell holds no slot. It goes on running, under the limits of its policy: nothing freezes it. What it writes
+//! A kept cell holds no slot. It has [`CALM`] to finish what it is at; then its processes are stopped until the client answers. What it writes
 //! counts towards its output and reaches nobody. `limits.time` counts only while the server has the word; the client
 //! has [`PATIENCE`] for all questions of a call together. A question that is too long to be held (it is streamed) is
 //! not seen to be one, and its cell ends as after any answer.
@@ -40,6 +40,8 @@ use crate::watch::usage;
 pub(super) const PATIENCE: Duration = Duration::from_secs(5 * 60);
 /// Cells that wait for answers at once; the oldest goes first.
 const MOST_KEPT: usize = 16;
+/// How long a server goes on running after its question.
+const CALM: Duration = Duration::from_millis(100);
 /// How long a server that waited in vain may take to leave.
 const LEAVE: Duration = Duration::from_millis(100);
 
@@ -183,10 +185,19 @@ async fn wait(
 }
 
 async fn ended(link: &mut Link, session: &Session) -> End {
+    let calm = Instant::now() + CALM;
+    let mut paused = false;
     loop {
-        // Nothing was asked, so nothing is an answer.
-        if let Step::End(end) = link.step(session).await {
-            return end;
+        tokio::select! {
+            biased;
+            // Nothing was asked, so nothing is an answer.
+            step = link.step(session) => if let Step::End(end) = step {
+                return end;
+            },
+            () = sleep_until(calm), if !paused => {
+                link.process.pause();
+                paused = true;
+            }
         }
     }
 }
@@ -207,6 +218,7 @@ pub(super) async fn next<'s>(
         let from = Instant::now();
         let woken = wait(place, from + *patience, gone(&mut over), ended(&mut running.link, session)).await;
         *patience = patience.saturating_sub(from.elapsed());
+        running.link.process.resume();
         let Woken::Retry(retry) = woken else { return Err(woken) };
         let (ask, mut control) = *retry;
         let slot = tokio::select! {

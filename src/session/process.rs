@@ -230,6 +230,16 @@ impl Process {
         refused
     }
 
+    /// Stops the cell's processes.
+    pub(super) fn pause(&self) {
+        self.cell.pause();
+    }
+
+    /// Lets them go on.
+    pub(super) fn resume(&self) {
+        self.cell.resume();
+    }
+
     /// What was enforced.
     pub(super) const fn receipt(&self) -> &Receipt {
         &self.cell.receipt

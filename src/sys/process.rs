@@ -236,19 +236,38 @@ extern "C" fn note_termination(_signal: libc::c_int) {
     }
 }
 
+/// Stops every other process, or lets it go on. A process that is being made gets the signal before it runs.
+extern "C" fn pause_or_resume(signal: libc::c_int) {
+    let told = if signal == PAUSE { libc::SIGSTOP } else { libc::SIGCONT };
+    // SAFETY: kill takes integers, and may be called in a signal handler.
+    unsafe { libc::kill(-1, told) };
+}
+
+/// Makes a process that has noticed [`notice_termination`] stop all others,
+pub const PAUSE: libc::c_int = libc::SIGUSR1;
+/// and let them go on.
+pub const RESUME: libc::c_int = libc::SIGUSR2;
+
 /// From here on SIGTERM interrupts [`wait_unless_terminated`]. Without a handler, pid 1 of a namespace never gets it.
-/// `alone` says that whatever this process can signal is its own to kill, by a pid namespace or a Landlock domain.
+/// `alone` says that whatever this process can signal is its own to kill, by a pid namespace or a Landlock domain; then [`PAUSE`] and [`RESUME`]
+/// are heard, too.
 ///
 /// # Errors
 /// The kernel's errno.
 pub fn notice_termination(alone: bool) -> Result<()> {
     ALONE.store(alone, Ordering::Relaxed);
-    // SAFETY: sigaction is a plain C struct for which all zeroes is a value: no flags, hence no restart, empty mask.
-    let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
-    action.sa_sigaction = note_termination as *const () as usize;
-    // SAFETY: `action` is live; the handler only stores to an atomic, which is safe at any point; no old action is asked for.
-    check(libc::c_long::from(unsafe { libc::sigaction(libc::SIGTERM, &raw const action, ptr::null_mut()) }))
-        .map(drop)
+    let handle = |signal, handler: extern "C" fn(libc::c_int)| {
+        // SAFETY: sigaction is a plain C struct for which all zeroes is a value: no flags, hence no restart, empty mask.
+        let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
+        action.sa_sigaction = handler as *const () as usize;
+        // SAFETY: `action` is live; what the handlers do is safe at any point; no old action is asked for.
+        check(libc::c_long::from(unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) }))
+    };
+    if alone {
+        handle(PAUSE, pause_or_resume)?;
+        handle(RESUME, pause_or_resume)?;
+    }
+    handle(libc::SIGTERM, note_termination).map(drop)
 }
 
 /// Any child, as [`wait`]; `None` once SIGTERM has come.

@@ -204,7 +204,11 @@ fn the_fuzzers_seeds_are_these_plans() {
         if std::env::var("INSTA_UPDATE").as_deref() == Ok("always") {
             std::fs::write(path, seed).unwrap();
         } else {
-            assert!(std::fs::read(&path).ok() == Some(seed), "{}: run this with INSTA_UPDATE=always", path.display());
+            assert!(
+                std::fs::read(&path).ok() == Some(seed),
+                "{}: run this with INSTA_UPDATE=always",
+                path.display()
+            );
         }
     }
 }

@@ -1,9 +1,11 @@
 //! A modern server's questions, and the cells that wait for the answers. Never: waits for the time limit of a human.
 
+use std::fs;
 use std::time::Duration;
 
 use serde_json::{Value, json};
 
+use super::ahead::{children, launcher};
 use super::world::{Book, Client, Setup, session, text};
 
 /// The next line after a call that repeats an earlier one with answers.
@@ -203,6 +205,26 @@ fn a_repetition_without_its_record_is_not_run_and_can_be_sent_again() {
         assert_eq!((&answer["id"], &answer["error"]["code"]), (&json!(2), &json!(-32603)));
         drop(log);
         assert_eq!(text(&repeat(&mut client, 3, "ask", json!({}), &state).await), "thank you");
+        client
+    });
+}
+
+#[test]
+fn a_kept_cell_is_stopped_until_the_client_answers() {
+    session(&Setup::default(), |mut client| async move {
+        let state = question(&mut client, 1, "ask", json!({})).await;
+        let inits = children(launcher(&client));
+        let servers: Vec<u32> = inits.into_iter().flat_map(children).collect();
+        let [server] = servers.as_slice() else { panic!("{servers:?}") };
+        let stopped = || {
+            let stat = fs::read_to_string(format!("/proc/{server}/stat")).unwrap();
+            stat.rsplit_once(") ").unwrap().1.starts_with('T')
+        };
+        // As long as the session may take.
+        while !stopped() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(text(&repeat(&mut client, 2, "ask", json!({}), &state).await), "thank you");
         client
     });
 }
