@@ -14,6 +14,7 @@ mod locked;
 mod long;
 mod own;
 mod results;
+mod robust;
 mod secrets;
 mod signed;
 mod starved;

@@ -205,6 +205,22 @@ def call(id, params):
     elif name == "newlines":
         while True:
             write("\n" * 65536)
+    elif name == "deep":
+        write('{"jsonrpc":"2.0","id":%s,"result":{"content":%s%s}}\n' % (json.dumps(id), "[" * 100000, "]" * 100000))
+        answer(id)
+    elif name == "notify-flood":
+        token = json.dumps(params["_meta"]["progressToken"])
+        step = '{"jsonrpc":"2.0","method":"notifications/progress","params":{"progressToken":%s,"progress":1}}\n' % token
+        while True:
+            write(step * 100)
+    elif name == "dribble":
+        while True:
+            write(" ")
+            time.sleep(0.01)
+    elif name == "flood-stderr-of-gigabytes":
+        for _ in range(20000):
+            os.write(2, b"y" * 65536)
+        answer(id)
     elif name == "flood-stderr":
         for _ in range(200):
             sys.stderr.write("y" * 65536)
