@@ -11,7 +11,7 @@ use super::merge::{self, Part};
 use super::requests::failure;
 use super::{Gather, MOST_PAGES, Open};
 use crate::mcp::envelope::{self, INTERNAL_ERROR, Id, Kind, METHOD_NOT_FOUND, Message};
-use crate::mcp::{object, reply};
+use crate::mcp::{label, object, reply};
 
 /// Where a notification says to which `subscriptions/listen` it belongs.
 const SUBSCRIPTION: &[&str] = &["_meta", "io.modelcontextprotocol/subscriptionId"];
@@ -107,6 +107,8 @@ impl Gather {
         if fan.method != "subscriptions/listen" || !fan.unheard.is_empty() || fan.parts.is_empty() {
             return;
         }
+        // Where an HTTP process stands in front, it tells its clients' lines apart by this.
+        let fronted = fan.parts.iter().any(|part| label::unlabelled(&part.line).is_some());
         let mut notifications = BTreeMap::new();
         for part in std::mem::take(&mut fan.parts) {
             let told = part.member("notifications").and_then(|raw| serde_json::from_slice(raw).ok());
@@ -129,7 +131,9 @@ impl Gather {
             "method": "notifications/subscriptions/acknowledged",
             "params": {"notifications": notifications, "_meta": {"io.modelcontextprotocol/subscriptionId": subscription}},
         });
-        self.output.line(with_newline(told.to_string().into_bytes())).await;
+        let told = told.to_string().into_bytes();
+        let told = if fronted { label::labelled(&told, id) } else { told };
+        self.output.line(with_newline(told)).await;
         for line in held {
             self.output.line(with_newline(line)).await;
         }
