@@ -189,7 +189,7 @@ class Bytes(case.Case):
                                 "roots": roots})
             client = [str(fixtures.PINNED_NODE), str(fixtures.HERE / "clients" / "sdk.mjs"),
                       str(fixtures.TYPESCRIPT), given]
-        done = subprocess.run(client, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60,
+        done = subprocess.run(client, stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120,
                               check=False, env=self.base, cwd="/")
         self.assertEqual(done.returncode, 0, f"{shlex.join(client[:2])} failed:\n{done.stderr[-4000:]}")
         # Some clients start a server twice: once to find out its era.

@@ -43,7 +43,7 @@ class TypeScript(case.Case):
         given = json.dumps({"sdk": sdk, "command": command, "env": env, "mode": mode, "steps": steps, "roots": roots})
         done = subprocess.run(
             [str(fixtures.PINNED_NODE), str(fixtures.HERE / "clients" / "sdk.mjs"), str(fixtures.TYPESCRIPT), given],
-            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=60, check=False, env=self.base, cwd="/")
+            stdin=subprocess.DEVNULL, capture_output=True, text=True, timeout=120, check=False, env=self.base, cwd="/")
         self.assertEqual(done.returncode, 0, f"the client failed:\n{done.stderr[-4000:]}")
         return json.loads(done.stdout)
 

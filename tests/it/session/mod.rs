@@ -12,6 +12,7 @@ mod guard;
 mod kept;
 mod locked;
 mod long;
+mod model;
 mod own;
 mod results;
 mod robust;
