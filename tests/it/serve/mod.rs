@@ -8,3 +8,4 @@ mod legacy;
 mod life;
 mod modern;
 mod refused;
+mod several;
