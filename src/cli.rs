@@ -122,6 +122,8 @@ pub struct RunArgs {
     pub server: Server,
     /// `--jobs`
     pub jobs: Option<Typed>,
+    /// `--spares`
+    pub spares: Option<Typed>,
     /// `--state`
     pub state: Option<State>,
     /// `--no-validate`
@@ -428,6 +430,7 @@ fn run(matches: &mut ArgMatches) -> Result<RunArgs, CliError> {
     Ok(RunArgs {
         server,
         jobs: typed(matches, "jobs", "--jobs"),
+        spares: typed(matches, "spares", "--spares"),
         state: matches.remove_one::<String>("state").and_then(|state| state.parse().ok()),
         no_validate: matches.get_flag("no-validate"),
         lock: matches.remove_one("lock"),

@@ -369,6 +369,8 @@ pub enum Built {
     Ahead,
     /// For the session of the client: other calls may have run in it.
     Session,
+    /// Before the call, with its server started and stopped until then.
+    Spare,
 }
 
 /// What was really enforced for one call, verified from inside the cell by init before exec.

@@ -185,6 +185,10 @@ fn supervised(command: Command) -> Command {
             value("jobs", Takes::Text, "NUMBER")
                 .help("Calls that run side by side; more wait in order [default: the number of CPUs]"),
         )
+        .arg(
+            value("spares", Takes::Text, "NUMBER")
+                .help("Servers that are started before their call, and stopped until it comes [default: 0]"),
+        )
         .arg(options::state())
         .arg(
             flag("no-validate", "Run calls whose arguments do not fit the schema that the server lists")

@@ -333,6 +333,18 @@ pub(super) fn texts(command: &[OsString]) -> Result<Vec<String>, Failure> {
         .collect()
 }
 
+/// The number of a `--spares`.
+pub(super) fn spares(typed: Option<&Typed>) -> Result<usize, Failure> {
+    let Some(typed) = typed else { return Ok(0) };
+    match typed.text.parse() {
+        Ok(spares @ 0..=64) => Ok(spares),
+        _ => {
+            Err(Failure::new(Ending::Usage, format!("`{}` is not a value of `{}`", typed.text, typed.option))
+                .hint(Some("write a number from 0 to 64".to_owned())))
+        }
+    }
+}
+
 /// The number of a `--jobs`, and nothing else than a number of at least 1.
 pub(super) fn jobs(typed: Option<&Typed>) -> Result<usize, Failure> {
     let Some(typed) = typed else {

@@ -147,6 +147,7 @@ fn look(
     let as_run = RunArgs {
         server,
         jobs: None,
+        spares: None,
         state: None,
         no_validate: false,
         lock: None,

@@ -148,6 +148,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
         }
     }
     let jobs = compose::jobs(args.jobs.as_ref())?;
+    let spares = compose::spares(args.spares.as_ref())?;
     // For hints to come, before they can no longer be read.
     Clues::of_process();
     // While this process has one thread.
@@ -183,6 +184,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
             user: format!("uid {}", identity::effective().0),
             run: ids.prefix().to_owned(),
             jobs,
+            spares,
             launcher,
             profiles: Box::new(profiles),
             gate,

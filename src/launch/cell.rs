@@ -15,7 +15,7 @@ use super::handover::Handover;
 use super::spawn::Started;
 use super::traces::{Traces, clear};
 use super::{Kept, LaunchError, REPORT_LIMIT, Report};
-use crate::outcome::{Receipt, Usage, Violation};
+use crate::outcome::{Built, Receipt, Usage, Violation};
 use crate::policy::Policy;
 use crate::sys::process::{self, Exit};
 use crate::sys::{Errno, Result, socket};
@@ -103,6 +103,12 @@ impl Cell {
     pub fn kill(&mut self) {
         self.kill_at.get_or_insert_with(|| Instant::now() + Started::PATIENCE);
         self.signal(libc::SIGTERM);
+    }
+
+    /// Its server was started before; what it uses counts from here on.
+    pub fn begin(&mut self) {
+        self.began = Instant::now();
+        self.receipt.cell = Built::Spare;
     }
 
     /// Stops every process of the cell but init, which tells them all at once. None of them can keep from it.

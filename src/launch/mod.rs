@@ -23,7 +23,7 @@ pub mod launcher;
 pub mod orphans;
 pub mod own;
 pub mod private;
-mod ready;
+pub mod ready;
 pub mod reserve;
 mod root;
 pub mod spawn;

@@ -48,7 +48,7 @@ struct Identity {
 
 /// What a cell of a plan would show if it were built now.
 #[derive(Debug, PartialEq, Eq)]
-pub(super) struct Sources {
+pub struct Sources {
     /// What is mounted below a source shows in the cell too, if it was there before the cell was.
     mounts: u64,
     binds: Vec<Identity>,

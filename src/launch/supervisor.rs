@@ -215,6 +215,12 @@ impl Launcher {
         Some(cell)
     }
 
+    /// What a cell of this plan would show if it were built now; `None` where none may be built before its call.
+    #[must_use]
+    pub fn look(&self, plan: &Plan) -> Option<Sources> {
+        if ready::may_wait(plan) { self.sources(plan) } else { None }
+    }
+
     fn sources(&self, plan: &Plan) -> Option<Sources> {
         Sources::look(plan, self.lock().mounts.as_mut()?).ok()
     }

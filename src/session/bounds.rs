@@ -33,6 +33,11 @@ pub(super) struct Roots {
 }
 
 impl Roots {
+    /// How often they have changed.
+    pub(super) const fn changes(&self) -> u64 {
+        self.changes.get()
+    }
+
     /// They are not what they were.
     pub(super) fn forget(&self) {
         self.changes.set(self.changes.get() + 1);

@@ -29,7 +29,8 @@ use super::secrets::{self, Mask};
 use super::stream::{self, Broken, Passed};
 use super::tally::{Misdeed, excerpt};
 use super::{
-    Ask, Control, Finished, Grant, NoGrant, Session, Stop, bounds, changes, forgotten, quarantine, text,
+    Ask, Control, Finished, Grant, NoGrant, Session, Stop, bounds, changes, forgotten, quarantine, spares,
+    text,
 };
 use crate::arguments::Fault;
 use crate::audit::{REDACTED, target_in_record, to_line};
@@ -58,6 +59,8 @@ pub(super) struct Running {
     pub(super) grant: Grant,
     pub(super) link: Link,
     pub(super) began: Instant,
+    /// The server was started, and has had the handshake, before.
+    pub(super) spare: bool,
 }
 
 /// What was left unsaid: an error on this side, which no policy allows or forbids.
@@ -135,6 +138,14 @@ pub(super) async fn start(
         NoGrant::Arguments(detail) => refused_with(Blame::Arguments, detail, Vec::new(), Vec::new()),
         NoGrant::Client(detail) => refused_with(Blame::Client, detail, Vec::new(), Vec::new()),
     })?;
+    // Who gets a secret is started with it.
+    if session.options.spares > 0
+        && fetched.is_none()
+        && method == ask.method
+        && let Some(link) = spares::take(session, &grant, ask.meta.era).await
+    {
+        return Ok(Running { call, grant, link, began, spare: true });
+    }
     let handover = fetched.map(|fetched| fetched.handover(&grant.plan)).transpose().map_err(&refused)?;
     // A grant on a file system that does not answer must not hold the call for ever.
     let launched = timeout_at(
@@ -154,7 +165,7 @@ pub(super) async fn start(
     let process = Process::new(cell, limit, grant.policy.limits.output, mask.clone())
         .ok_or_else(|| refused("the cell was started without its pipes".to_owned()))?;
     let link = Link::new(process, session.next_cell(), ask.meta.era, streams);
-    Ok(Running { call, grant, link, began })
+    Ok(Running { call, grant, link, began, spare: false })
 }
 
 /// May the tool of this call be called now?
@@ -250,6 +261,7 @@ pub(super) async fn run(
     (mut ask, mut control): (Ask, Control),
     verdict: Option<Verdict>,
 ) {
+    session.era.set(ask.meta.era);
     let handshake = match ask.meta.era {
         Era::Modern => None,
         Era::Legacy => tokio::select! {
@@ -280,7 +292,7 @@ pub(super) async fn run(
             return refuse(&session, &ask, &mut control, refused).await;
         }
     };
-    if let Some(handshake) = &handshake {
+    if let Some(handshake) = handshake.as_ref().filter(|_| !running.spare) {
         running.link.replay(handshake, session.level.borrow().clone(), &ask.id);
     }
     let check = Check::of(&session, &ask);
@@ -393,7 +405,7 @@ async fn conclude(
     told: Told,
     wrong: Vec<Violation>,
 ) {
-    let Running { call, grant, link, began } = running;
+    let Running { call, grant, link, began, .. } = running;
     link.withdraw_all(session);
     let Link { mut process, mut rules, .. } = link;
     let tally = &mut rules.tally;
@@ -548,7 +560,7 @@ pub(super) fn finish(
     let finished =
         Finished { status, usage: ended.usage, violations, receipt, stderr, secrets, changes, duration };
     session.record(call, Some(&grant.policy), &finished);
-    session.build_ahead(grant);
+    session.prepare(grant);
 }
 
 /// The answer to a request that has none: for the model where it can read one, else an error. Its text has told of what was

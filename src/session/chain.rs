@@ -248,7 +248,7 @@ pub(super) async fn next<'s>(
 
 /// Ends a call whose server waited in vain.
 pub(super) async fn abandon(session: &Session, running: Running, woken: Woken) {
-    let Running { call, grant, link, began } = running;
+    let Running { call, grant, link, began, .. } = running;
     let mut tally = link.rules.tally;
     let policy = &*grant.policy;
     let grace =

@@ -16,6 +16,7 @@
 use std::rc::Rc;
 use std::time::Duration;
 
+use tokio::sync::Notify;
 use tokio::sync::mpsc::{UnboundedReceiver, unbounded_channel};
 use tokio::time::{Instant, sleep_until};
 
@@ -100,6 +101,8 @@ pub(super) struct Link {
     streams: bool,
     /// Answers up to this size are held whole.
     held: usize,
+    /// Told when the replayed handshake has been answered.
+    pub(super) ready: Rc<Notify>,
 }
 
 impl Link {
@@ -116,6 +119,7 @@ impl Link {
             back,
             streams,
             held: if streams { STREAM_FROM } else { LONGEST_LINE },
+            ready: Rc::default(),
         }
     }
 
@@ -134,6 +138,11 @@ impl Link {
             self.process.send(reply::initialized());
             self.open();
         }
+    }
+
+    /// Would a request go to the server at once?
+    pub(super) fn is_open(&self) -> bool {
+        self.stage == Stage::Open && self.rules.own_handshake.is_none()
     }
 
     /// Holds answers up to this size whole.
@@ -266,6 +275,7 @@ impl Link {
                 Verdict::ToCell(line) => self.process.send(line),
                 Verdict::Handshake(Err(detail)) => return Step::NoHandshake(detail),
                 Verdict::Handshake(Ok(())) => {
+                    self.ready.notify_one();
                     if self.stage == Stage::Handshake {
                         self.process.send(reply::initialized());
                         self.ping();

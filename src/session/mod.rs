@@ -34,6 +34,7 @@ mod results;
 mod rules;
 mod schemas;
 pub mod secrets;
+mod spares;
 mod stream;
 mod tally;
 mod text;
@@ -62,6 +63,7 @@ use schemas::Schemas;
 use secrets::Secrets;
 use serde_json::Value;
 use serde_json::value::RawValue;
+use spares::Spares;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::UnboundedSender;
@@ -230,6 +232,8 @@ pub struct Options {
     pub run: String,
     /// Calls that run at once.
     pub jobs: usize,
+    /// Servers that are started before their call.
+    pub spares: usize,
     /// Starts cells.
     pub launcher: Launcher,
     /// Gives grants.
@@ -339,6 +343,9 @@ struct Session {
     replies: Cell<usize>,
     counter: Cell<u64>,
     catalogues: RefCell<HashMap<Whose, UnboundedSender<Job>>>,
+    /// Of the last request.
+    era: Cell<Era>,
+    spares: Spares,
     /// The operator was told that the server seems to need a session.
     forgotten: Cell<bool>,
     /// Set when the input has ended: no catalogue is started again.
@@ -432,10 +439,13 @@ impl Session {
         }
     }
 
-    /// Lets the next call of the same grant find its cell built. As many wait as calls can run at once.
-    fn build_ahead(&self, grant: &Grant) {
+    /// Lets the next call of the same grant find its cell built, or its server started. As many cells wait as calls can run at once.
+    fn prepare(&self, grant: &Grant) {
         if grant.once {
             return;
+        }
+        if self.options.spares > 0 {
+            return spares::restock(self, grant, self.era.get());
         }
         let (launcher, Grant { plan, policy, .. }) = (self.options.launcher.clone(), grant.clone());
         let most = self.options.jobs;
@@ -478,6 +488,8 @@ pub async fn serve(
         replies: Cell::new(0),
         counter: Cell::new(0),
         catalogues: RefCell::default(),
+        era: Cell::new(Era::Modern),
+        spares: Spares::default(),
         forgotten: Cell::new(false),
         closed: Cell::new(false),
         itself: itself.clone(),
@@ -529,6 +541,7 @@ async fn wind_up(session: &Rc<Session>) {
     session.closed.set(true);
     session.catalogues.take();
     session.chains.borrow_mut().close();
+    session.spares.close();
     let launcher = session.options.launcher.clone();
     session.spawn(async move { launcher.end_ready().await });
     let mut tasks = session.tasks.subscribe();

@@ -245,6 +245,12 @@ impl Process {
         &self.cell.receipt
     }
 
+    /// Its call begins.
+    pub(super) fn begin(&mut self, budget: u64) {
+        self.cell.begin();
+        self.refill(budget);
+    }
+
     /// From here on it may write this much.
     pub(super) fn refill(&mut self, budget: u64) {
         self.lines.refill(budget);

@@ -370,6 +370,7 @@ impl Catalogue {
     /// Sends a request to the process, which is there.
     fn ask(&mut self, kind: Kind, ask: Ask, control: Control) {
         let Some(running) = &mut self.running else { return };
+        self.session.era.set(self.era);
         let rules = &mut running.link.rules;
         if ask.method == "initialize" {
             rules.announces = true;
@@ -421,7 +422,7 @@ impl Catalogue {
             }
         }
         if let Some(running) = self.running.as_ref().filter(|_| !self.kept()) {
-            self.session.build_ahead(&running.grant);
+            self.session.prepare(&running.grant);
         }
         if error && ask.method == "server/discover" {
             // A server that does not know the question may have fixed its era by it.
@@ -433,7 +434,7 @@ impl Catalogue {
     async fn fail(&mut self, limit: Option<(Limit, Option<usize>)>, detail: Option<String>) {
         let Some(running) = self.running.take() else { return };
         let opens = std::mem::take(&mut self.open);
-        let Running { call, grant, link, began } = running;
+        let Running { call, grant, link, began, .. } = running;
         link.withdraw_all(&self.session);
         let grace = if limit.is_none() && detail.is_none() { LEAVE } else { Duration::ZERO };
         let mut tally = link.rules.tally;
@@ -496,7 +497,7 @@ impl Catalogue {
 
     /// Ends the process, if there is one. Who still waits is told why.
     async fn end(&mut self, status: Status, grace: Duration, why: &str) {
-        let Some(Running { call, grant, link, began }) = self.running.take() else { return };
+        let Some(Running { call, grant, link, began, .. }) = self.running.take() else { return };
         link.withdraw_all(&self.session);
         let mut tally = link.rules.tally;
         let mut remains = link.process.reap(grace, |_| {}).await;

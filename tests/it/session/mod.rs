@@ -18,6 +18,7 @@ mod results;
 mod robust;
 mod secrets;
 mod signed;
+mod spares;
 mod starved;
 mod stop;
 pub(crate) mod world;

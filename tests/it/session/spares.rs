@@ -1,0 +1,139 @@
+//! Servers that are started before their call. Never: waits for time where there is an event.
+
+use std::fs;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::ahead::{children, launcher, wait_for_end};
+use super::world::{Book, Client, Setup, session, text};
+
+fn setup() -> Setup {
+    Setup { options: vec!["--spares".to_owned(), "1".to_owned()], ..Setup::default() }
+}
+
+/// The process of the spare's server, once it is stopped.
+async fn stopped(client: &Client) -> u32 {
+    loop {
+        let servers = children(launcher(client)).into_iter().flat_map(children);
+        for server in servers {
+            let stat = fs::read_to_string(format!("/proc/{server}/stat")).unwrap_or_default();
+            if stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')) {
+                return server;
+            }
+        }
+        tokio::task::yield_now().await;
+    }
+}
+
+fn built(book: &Book, method: &str) -> Vec<String> {
+    let of = book.finished.iter().filter(|record| record["call"]["method"] == method);
+    of.map(|record| record["receipt"]["cell"].as_str().unwrap().to_owned()).collect()
+}
+
+#[test]
+fn a_call_finds_its_server_started_and_no_other_call_does() {
+    for legacy in [true, false] {
+        let book = session(&setup(), |mut client| async move {
+            if legacy {
+                client.handshake(json!({})).await;
+            }
+            let mut whos = Vec::new();
+            for id in 1..4 {
+                let answer =
+                    if legacy { client.legacy(id, "who").await } else { client.call(id, "who").await };
+                whos.push(text(&answer).to_owned());
+                stopped(&client).await;
+            }
+            whos.sort();
+            whos.dedup();
+            assert_eq!(whos.len(), 3);
+            client
+        });
+        let cells = built(&book, "tools/call");
+        assert_eq!(&cells[1..], ["spare", "spare"], "{cells:?}");
+        for record in &book.finished {
+            let (status, found) = (&record["status"]["kind"], &record["violations"]);
+            assert!(found == &json!([]) && (status == "completed" || status == "cancelled"), "{record}");
+        }
+        // Each process has a record before it is started, and one when it is gone or has been taken.
+        assert_eq!(book.started.len(), book.finished.len());
+    }
+}
+
+#[test]
+fn one_that_does_not_fit_any_more_is_ended_and_the_call_has_another() {
+    let book = session(&setup(), |mut client| async move {
+        client.handshake(json!({})).await;
+        client.legacy(1, "who").await;
+        let old = stopped(&client).await;
+        assert_eq!(
+            client.request(2, "logging/setLevel", json!({"level": "debug"})).await["result"],
+            json!({})
+        );
+        let state: Value = serde_json::from_str(text(&client.legacy(3, "state").await)).unwrap();
+        assert_eq!(state["level"], "debug");
+        wait_for_end(old);
+        client
+    });
+    assert_eq!(book.end_of("state")["receipt"]["cell"] != "spare", true);
+    let ends: Vec<&Value> = book
+        .finished
+        .iter()
+        .filter(|record| record["call"]["method"] == "spare")
+        .map(|record| &record["status"]["kind"])
+        .collect();
+    assert!(ends.contains(&&json!("cancelled")), "{ends:?}");
+}
+
+#[test]
+fn one_that_died_is_recorded_and_the_call_has_another() {
+    let book = session(&setup(), |mut client| async move {
+        client.handshake(json!({})).await;
+        client.legacy(1, "who").await;
+        let server = stopped(&client).await;
+        let killed =
+            std::process::Command::new("kill").args(["-KILL", &server.to_string()]).status().unwrap();
+        assert!(killed.success());
+        wait_for_end(server);
+        assert_eq!(text(&client.legacy(2, "who").await).len(), 16);
+        client
+    });
+    let died = book.finished.iter().filter(|record| record["status"]["kind"] == "died");
+    let methods: Vec<&Value> = died.map(|record| &record["call"]["method"]).collect();
+    assert_eq!(methods, ["spare"]);
+}
+
+#[test]
+fn a_changed_grant_leads_to_another_cell() {
+    let scratch = super::world::Scratch::outside_of_scratch();
+    let (data, away) = (scratch.0.join("data"), scratch.0.join("away"));
+    fs::create_dir(&data).unwrap();
+    let options = [setup().options, vec!["--read".to_owned(), data.display().to_string()]].concat();
+    session(&Setup { options, ..Setup::default() }, |mut client| async move {
+        let arguments = json!({"path": data});
+        client.start_call(1, "list", arguments.clone()).await;
+        assert_eq!(text(&client.read().await), "");
+        stopped(&client).await;
+        fs::rename(&data, &away).unwrap();
+        fs::create_dir(&data).unwrap();
+        fs::write(data.join("new"), "").unwrap();
+        client.start_call(2, "list", arguments).await;
+        assert_eq!(text(&client.read().await), "new");
+        client
+    });
+}
+
+#[test]
+fn none_is_left_when_the_client_is_gone() {
+    let book = session(&setup(), |mut client| async move {
+        client.call(1, "who").await;
+        let server = stopped(&client).await;
+        client.hang_up();
+        let took = client.exit().await;
+        assert!(took < Duration::from_secs(1), "{took:?}");
+        wait_for_end(server);
+        client
+    });
+    assert_eq!(book.started.len(), book.finished.len());
+}
