@@ -36,6 +36,8 @@ pub(super) struct Surroundings {
     environment: BTreeMap<String, String>,
     /// What the cells of every profile that is in use may write to.
     written: Vec<PathBuf>,
+    /// What the server keeps from call to call.
+    pub(super) persist: Option<Seen>,
 }
 
 impl Surroundings {
@@ -52,7 +54,7 @@ impl Surroundings {
             // What a client calls toolcell with is not for a cell, whatever lets it through.
             .filter(|(name, _)| name.as_bytes() != TOKEN_VARIABLE.to_bytes())
             .collect();
-        Ok(Self { world, library, environment, written: Vec::new() })
+        Ok(Self { world, library, environment, written: Vec::new(), persist: None })
     }
 
     /// Of the host alone: built-in profiles, no environment, `/` as the working directory.
@@ -64,6 +66,7 @@ impl Surroundings {
             library: Library::new(identity::effective().0, None, None),
             environment: BTreeMap::new(),
             written: Vec::new(),
+            persist: None,
         })
     }
 
@@ -182,6 +185,7 @@ impl Surroundings {
             runtime_environment: &runtime.environment,
             environment: &self.environment,
             cwd: &cwd,
+            persist: self.persist.as_ref(),
         };
         let plan = build(&request).map_err(refused)?;
         let visible: Vec<PathBuf> =
@@ -233,6 +237,7 @@ fn refused(error: Refusal) -> Failure {
         | Refusal::OldLandlock { .. }
         | Refusal::NeedsRoot { .. }
         | Refusal::NoOverlay { .. }
+        | Refusal::NoPersist { .. }
         | Refusal::Unprotected { .. } => Ending::Floor,
         Refusal::Syscall(_) | Refusal::GrantedAndDenied { .. } | Refusal::FileDirect { .. } => {
             Ending::Configuration

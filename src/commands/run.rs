@@ -4,6 +4,7 @@
 //! stdin or writes stdout itself.
 
 mod guarding;
+mod persist;
 mod recording;
 
 use std::borrow::Cow;
@@ -73,6 +74,9 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let secrets = secrets::of_server(&served.name, &served.secrets, &mut surroundings)?;
     additions.env.extend(served.env.clone());
     let runtime = surroundings.runtime(&served.command)?;
+    let kept = served.persist.map(|quota| persist::prepare(&served.name, quota)).transpose()?;
+    let (seen, persist) = kept.unzip();
+    surroundings.persist = seen;
     let path = log_path(args.shared.audit.as_ref())?;
     let log = Log::open(&path, identity::effective().0).map_err(log_failed)?;
     for remark in log.remarks() {
@@ -167,6 +171,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
             guard: guard.clone(),
             lock,
             lists_only: args.lists_only,
+            persist,
             secrets,
             records: Box::new(
                 Recording::new(log, key, guard.clone(), color)
@@ -203,6 +208,7 @@ pub(super) struct Served {
     guarding: Guarding,
     pub(super) lock: config::Lock,
     secrets: BTreeMap<String, Secret>,
+    persist: Option<u64>,
 }
 
 /// What stands before the server. The token is compared with the known ones, and forgotten.
@@ -266,6 +272,7 @@ impl Served {
             access: config.access.clone(),
             guarding: config.guarding.clone(),
             lock: config.lock,
+            persist: server.persist,
             secrets: config.secrets,
         })
     }
@@ -290,6 +297,7 @@ impl Served {
             guarding: Guarding::default(),
             lock: config::Lock::IfThere,
             secrets: BTreeMap::new(),
+            persist: None,
         })
     }
 

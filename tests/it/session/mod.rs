@@ -11,12 +11,14 @@ mod guard;
 mod locked;
 mod long;
 mod own;
+mod persist;
 mod results;
 mod secrets;
 mod signed;
 mod starved;
 mod stop;
 mod world;
+mod writes;
 
 use std::time::{Duration, Instant};
 
