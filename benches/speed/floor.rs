@@ -49,6 +49,7 @@ fn plan(nothing: &Path) -> Result<Plan> {
         path: &found.path,
         runtime_environment: &found.environment,
         environment: &BTreeMap::new(),
+        persist: None,
         cwd: Path::new("/tmp"),
     })?)
 }

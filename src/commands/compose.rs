@@ -36,6 +36,8 @@ pub(super) struct Surroundings {
     environment: BTreeMap<String, String>,
     /// What the cells of every profile that is in use may write to.
     written: Vec<PathBuf>,
+    /// What the server keeps from call to call.
+    pub(super) persist: Option<Seen>,
 }
 
 impl Surroundings {
@@ -54,7 +56,7 @@ impl Surroundings {
                 ![TOKEN_VARIABLE, FRONT_VARIABLE].map(CStr::to_bytes).contains(&name.as_bytes())
             })
             .collect();
-        Ok(Self { world, library, environment, written: Vec::new() })
+        Ok(Self { world, library, environment, written: Vec::new(), persist: None })
     }
 
     /// Of the host alone: built-in profiles, no environment, `/` as the working directory.
@@ -66,6 +68,7 @@ impl Surroundings {
             library: Library::new(identity::effective().0, None, None),
             environment: BTreeMap::new(),
             written: Vec::new(),
+            persist: None,
         })
     }
 
@@ -184,6 +187,7 @@ impl Surroundings {
             runtime_environment: &runtime.environment,
             environment: &self.environment,
             cwd: &cwd,
+            persist: self.persist.as_ref(),
         };
         let plan = build(&request).map_err(refused)?;
         let visible: Vec<PathBuf> =
@@ -235,6 +239,7 @@ fn refused(error: Refusal) -> Failure {
         | Refusal::OldLandlock { .. }
         | Refusal::NeedsRoot { .. }
         | Refusal::NoOverlay { .. }
+        | Refusal::NoPersist { .. }
         | Refusal::Unprotected { .. } => Ending::Floor,
         Refusal::Syscall(_) | Refusal::GrantedAndDenied { .. } | Refusal::FileDirect { .. } => {
             Ending::Configuration

@@ -4,6 +4,7 @@
 //! stdin or writes stdout itself.
 
 mod guarding;
+mod persist;
 mod recording;
 
 use std::borrow::Cow;
@@ -39,7 +40,6 @@ use crate::launch::supervisor::Launcher;
 use crate::launch::{launcher, own};
 use crate::mcp::stdio;
 use crate::outcome::Granted;
-use crate::policy::add::Additions;
 use crate::policy::bounds::Bounds;
 use crate::policy::config::access::{Access, Mode};
 use crate::policy::config::grants::{ArgumentGrant, Use};
@@ -84,6 +84,9 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let secrets = secrets::of_server(&served.name, &served.secrets, &mut surroundings)?;
     additions.env.extend(served.env.clone());
     let runtime = surroundings.runtime(&served.command)?;
+    let kept = served.persist.map(|quota| persist::prepare(&served.name, quota)).transpose()?;
+    let (seen, persist) = kept.unzip();
+    surroundings.persist = seen;
     let path = log_path(args.shared.audit.as_ref())?;
     let log = Log::open(&path, identity::effective().0).map_err(log_failed)?;
     for remark in log.remarks() {
@@ -111,7 +114,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
             "write `state = \"call\"`, or a profile with `writes = \"direct\"` or `\"discard\"`".to_owned();
         return Err(Failure::new(Ending::Configuration, told).hint(Some(hint)));
     }
-    let less = less(&served, &surroundings, &additions, &own, &policies)?;
+    let less = guarding::less(&served, &surroundings, &additions, &own, &policies)?;
     // Under one of these each call runs.
     let all = || policies.values().chain(less.values()).map(|policy| &**policy);
     for policy in all() {
@@ -192,6 +195,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
             lock,
             lists_only: args.lists_only,
             fronted,
+            persist,
             secrets,
             records: Box::new(
                 Recording::new(log, key, guard.clone(), color)
@@ -230,6 +234,7 @@ pub(super) struct Served {
     guarding: Guarding,
     pub(super) lock: config::Lock,
     secrets: BTreeMap<String, Secret>,
+    persist: Option<u64>,
 }
 
 /// What stands before the server. The token is compared with the known ones, and forgotten.
@@ -296,6 +301,7 @@ impl Served {
             access: config.access.clone(),
             guarding: config.guarding.clone(),
             lock: config.lock,
+            persist: server.persist,
             secrets: config.secrets,
         })
     }
@@ -318,6 +324,7 @@ impl Served {
             guarding: Guarding::default(),
             lock: config::Lock::IfThere,
             secrets: BTreeMap::new(),
+            persist: None,
         })
     }
 
@@ -573,27 +580,6 @@ fn log_path(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
         .map_err(|failure| failure.hint(Some("name one with `--audit FILE`".to_owned())))?;
     audit::make_directory_for(&path).map_err(super::audit::file_failed)?;
     Ok(path)
-}
-
-/// The policies of calls that are tried, where tools may come to that.
-fn less(
-    served: &Served,
-    surroundings: &Surroundings,
-    additions: &Additions,
-    own: &[(&str, &Path)],
-    policies: &BTreeMap<String, Arc<Policy>>,
-) -> Result<BTreeMap<String, Arc<Policy>>, Failure> {
-    let Some(quarantine) = &served.guarding.quarantine else { return Ok(BTreeMap::new()) };
-    let Some(named) = &quarantine.profile else {
-        let less = policies.iter().map(|(name, policy)| (name.clone(), Arc::new(policy.tightened())));
-        return Ok(less.collect());
-    };
-    // What was typed may add to what a tool has, and not to what one has that is tried.
-    let writes = additions.writes.filter(|writes| writes.overlays());
-    let (env, floor) = (additions.env.clone(), additions.floor);
-    let additions = Additions { env, floor, writes, ..Additions::default() };
-    let policy = Arc::new(surroundings.policy_without(named, &additions, own)?);
-    Ok(policies.keys().map(|name| (name.clone(), Arc::clone(&policy))).collect())
 }
 
 /// Bytes in the pipe to the client, at least: as many as in the one from a payload.

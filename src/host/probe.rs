@@ -25,6 +25,8 @@ pub enum Part {
     MountNamespace,
     /// Files of one owner seen as another's (only for cells started by root).
     IdmappedMounts,
+    /// Writes that stay in the cell (only for profiles whose `writes` is not `direct`).
+    Overlay,
     /// A pid namespace with a `/proc` of its own.
     PidNamespace,
     /// A network namespace whose loopback is up.
@@ -49,10 +51,11 @@ pub enum Part {
 
 impl Part {
     /// All, in the order of the table.
-    pub const ALL: [Self; 13] = [
+    pub const ALL: [Self; 14] = [
         Self::UserNamespace,
         Self::MountNamespace,
         Self::IdmappedMounts,
+        Self::Overlay,
         Self::PidNamespace,
         Self::NetNamespace,
         Self::OtherNamespaces,
@@ -72,6 +75,7 @@ impl Part {
             Self::UserNamespace => "user-namespace",
             Self::MountNamespace => "mount-namespace",
             Self::IdmappedMounts => "idmapped-mounts",
+            Self::Overlay => "overlay",
             Self::PidNamespace => "pid-namespace",
             Self::NetNamespace => "net-namespace",
             Self::OtherNamespaces => "other-namespaces",
@@ -91,6 +95,7 @@ impl Part {
         Some(match step {
             "clone" | "map-ids" | "unshare-user" | "forbid-user-namespaces" => Self::UserNamespace,
             "isolate-mounts" | "mount-root" | "mount-scratch" | "pivot-root" => Self::MountNamespace,
+            "mount-changes" | "mount-overlay" | "detach-changes" => Self::Overlay,
             "mount-proc" => Self::PidNamespace,
             "loopback-up" => Self::NetNamespace,
             "set-hostname" => Self::OtherNamespaces,
@@ -184,6 +189,7 @@ fn try_part(caller: kernel::Caller, part: Part, clues: &clues::Clues, found: &[(
     let rests_on_user = matches!(
         part,
         Part::MountNamespace
+            | Part::Overlay
             | Part::PidNamespace
             | Part::NetNamespace
             | Part::OtherNamespaces

@@ -17,7 +17,7 @@ pub mod handover;
 pub(crate) mod idmap;
 mod init;
 pub mod memory;
-mod overlay;
+pub(crate) mod overlay;
 
 pub mod launcher;
 pub mod orphans;

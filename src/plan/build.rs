@@ -5,12 +5,13 @@
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::{Path, PathBuf};
 
+use super::limited::create_cgroup;
 use super::prelude::{DEVICES, file, prelude};
-use super::step::{Access, CgroupDirectory, CgroupSetting, Kind, LandlockRule, Resource, SCRATCH, Step};
+use super::step::{Access, Kind, LandlockRule, PERSIST, Resource, SCRATCH, Step};
 use super::{Plan, Refusal, overlays, seccomp};
+use crate::host::Facts;
 use crate::host::probe::Failed;
 use crate::host::view::{Seen, View};
-use crate::host::{Cgroup, Facts};
 use crate::outcome::Layer;
 use crate::policy::path::is_within;
 use crate::policy::{Floor, Limits, Observe, Policy};
@@ -45,6 +46,8 @@ pub struct Request<'a> {
     pub environment: &'a BTreeMap<String, String>,
     /// Working directory in the cell.
     pub cwd: &'a Path,
+    /// The directory on the host that this server keeps from call to call, if it has one.
+    pub persist: Option<&'a Seen>,
 }
 
 /// Makes the plan.
@@ -125,6 +128,9 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     if let Some((path, _)) = tree.mounts.iter().find(|(_, mounted)| mounted.overlay) {
         return Err(Refusal::NoOverlay { path: path.clone(), failed: failed.clone() });
     }
+    if request.persist.is_some() {
+        return Err(Refusal::NoPersist { failed: failed.clone() });
+    }
     if !unprotected.is_empty() {
         return Err(Refusal::Unprotected { names: unprotected, failed: failed.clone() });
     }
@@ -180,63 +186,6 @@ fn reached(facts: &Facts, floor: Floor) -> Result<Floor, Refusal> {
     }
 }
 
-/// The step that makes the cgroup, if it is of this version: v2 needs it for the clone, v1 for the joining only.
-fn create_cgroup(cgroup: Option<&Cgroup>, limits: &Limits, before_clone: bool) -> Option<Step> {
-    let (directories, unified) = cgroup_directories(cgroup?, limits);
-    (unified == before_clone).then_some(Step::CreateCgroup { directories, unified })
-}
-
-fn cgroup_directories(cgroup: &Cgroup, limits: &Limits) -> (Vec<CgroupDirectory>, bool) {
-    const PERIOD_US: u64 = 100_000;
-    let quota = (u64::from(limits.cpu) * PERIOD_US / 1000).max(1000);
-    let setting =
-        |file: &str, value: String, optional| CgroupSetting { file: file.to_owned(), value, optional };
-    let memory = limits.memory.to_string();
-    match cgroup {
-        Cgroup::V2(parent) => {
-            let settings = vec![
-                // A kernel without swap has no such file; the group dies as one.
-                setting("memory.swap.max", "0".to_owned(), true),
-                setting("memory.oom.group", "1".to_owned(), false),
-                setting("memory.max", memory, false),
-                setting("pids.max", limits.tasks.to_string(), false),
-                setting("cpu.max", format!("{quota} {PERIOD_US}"), false),
-            ];
-            let controllers = ["memory", "pids", "cpu"].map(str::to_owned).to_vec();
-            (vec![CgroupDirectory { parent: parent.clone(), controllers, settings }], true)
-        }
-        Cgroup::V1(hierarchies) => {
-            let mut directories: Vec<CgroupDirectory> = Vec::new();
-            for (controller, parent) in hierarchies {
-                let settings = match controller.as_str() {
-                    "memory" => vec![
-                        setting("memory.limit_in_bytes", memory.clone(), false),
-                        // Without swap accounting there is no such file.
-                        setting("memory.memsw.limit_in_bytes", memory.clone(), true),
-                    ],
-                    "pids" => vec![setting("pids.max", limits.tasks.to_string(), false)],
-                    _ => vec![
-                        setting("cpu.cfs_period_us", PERIOD_US.to_string(), false),
-                        setting("cpu.cfs_quota_us", quota.to_string(), false),
-                    ],
-                };
-                match directories.iter_mut().find(|d| d.parent == *parent) {
-                    Some(shared) => {
-                        shared.controllers.push(controller.clone());
-                        shared.settings.extend(settings);
-                    }
-                    None => directories.push(CgroupDirectory {
-                        parent: parent.clone(),
-                        controllers: vec![controller.clone()],
-                        settings,
-                    }),
-                }
-            }
-            (directories, false)
-        }
-    }
-}
-
 fn rlimits(limits: &Limits, floor: Floor, steps: &mut Vec<Step>) {
     let mut add = |resource, value| steps.push(Step::SetRlimit { resource, value });
     // Not 0: a program to which dumps are piped is asked even then (core(5)).
@@ -267,6 +216,9 @@ fn environment(request: &Request<'_>) -> Vec<(String, String)> {
         }
     }
     env.extend(rules.set.clone());
+    if request.persist.is_some() {
+        env.insert("TOOLCELL_PERSIST".to_owned(), PERSIST.to_owned());
+    }
     env.into_iter().collect()
 }
 
@@ -326,6 +278,12 @@ impl Tree {
                     program: !seen.data,
                     overlay,
                 });
+        }
+        if let Some(kept) = request.persist {
+            let owner = root.then_some(kept.owner);
+            let (source, kind, access) = (kept.source.clone(), Kind::Directory, kept.access);
+            let kept = Mounted { source, kind, access, owner, program: false, overlay: false };
+            mounts.insert(PathBuf::from(PERSIST), kept);
         }
         let reserve = |(stand_in, content): &(Seen, Option<&str>)| Step::ReserveName {
             path: stand_in.source.clone(),

@@ -80,6 +80,12 @@ pub fn losses(policy: &Policy, parts: &[(Part, State)], refused: Option<&str>) -
                 None,
                 "a grant that is not for everybody, or is to be written, fails at the step `bind`",
             )],
+            Part::Overlay if !policy.filesystem.writes.overlays() => vec![],
+            Part::Overlay => vec![lost(
+                "what a tool writes can be taken back",
+                Some(format!("filesystem.writes = \"{}\"", policy.filesystem.writes.name())),
+                "no cell starts: the step `mount-overlay` fails",
+            )],
             part if NAMESPACES.contains(part) && std::mem::replace(&mut told, true) => vec![],
             part if NAMESPACES.contains(part) => no_root(policy, refused),
             _ => vec![lost("calls are run", None, "no cell starts on this host")],
@@ -177,6 +183,7 @@ mod tests {
         let told = vec![("user-namespace", 4), ("net-namespace", 0), ("cgroup", 4)];
         assert_eq!(of(&both, None), (Some(Floor::Landlock), told));
         assert_eq!(of(&[Part::MountNamespace], Some("a denied name")), (None, vec![("mount-namespace", 5)]));
+        assert_eq!(of(&[Part::Overlay], None), (Some(Floor::Full), vec![("overlay", 0)]));
         assert_eq!(of(&[Part::Landlock], None), (None, vec![("landlock", 1)]));
     }
 

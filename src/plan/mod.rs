@@ -5,6 +5,7 @@
 
 pub mod build;
 pub mod explain;
+mod limited;
 pub mod lost;
 mod overlays;
 pub mod prelude;
@@ -103,6 +104,12 @@ pub enum Refusal {
         /// Why there is no private root.
         failed: Failed,
     },
+    /// The only rung that this host reaches has no place for what a server keeps.
+    #[error("without a private root, there is no place in a cell for what its server keeps (`persist`)")]
+    NoPersist {
+        /// Why there is no private root.
+        failed: Failed,
+    },
     /// A file is granted for writing where writes do not go to the host.
     #[error("`{}` is a file, and what is written to a single file can only go there directly", path.display())]
     FileDirect {
@@ -154,6 +161,10 @@ impl Refusal {
             )),
             Self::NoOverlay { failed, .. } => Some(format!(
                 "let this host make namespaces ({} failed: {}): see `toolcell doctor`; or set `writes = \"direct\"` in `[filesystem]`",
+                failed.call, failed.errno
+            )),
+            Self::NoPersist { failed } => Some(format!(
+                "let this host make namespaces ({} failed: {}): see `toolcell doctor`; or take `persist` out of the configuration",
                 failed.call, failed.errno
             )),
             Self::FileDirect { .. } => Some(

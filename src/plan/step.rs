@@ -21,6 +21,8 @@ pub const CHANGES: &str = "/.toolcell/changes";
 pub const BENEATH: &str = "/.toolcell/beneath";
 /// A file that everybody could read if Landlock were off.
 pub const CANARY: &str = "/.toolcell/canary";
+/// Where what a server keeps from call to call is.
+pub const PERSIST: &str = "/persist";
 /// Where the private writable directory is. Without a private root this path stands for the directory that
 /// `MakePrivateDirectory` made, in Landlock's rules, as the working directory and as a value of the environment.
 pub const SCRATCH: &str = "/tmp";

@@ -24,6 +24,7 @@ use toml::de::DeTable;
 use super::add::parse_env;
 use super::mistakes::{Mistakes, closest};
 use super::toml_file::{TomlFile, Value, list};
+use super::units::parse_size;
 use super::{Source, print};
 
 /// The profile of a server that names none.
@@ -58,6 +59,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
             "client-policy",
             "state",
             "idle",
+            "persist",
             "tools",
         ],
     ),
@@ -108,6 +110,8 @@ pub struct Server {
     pub state: Option<State>,
     /// How long the cell of a session waits for the next request.
     pub idle: Option<Duration>,
+    /// How many bytes its cells may keep from call to call, if any.
+    pub persist: Option<u64>,
     /// Tools of which more is said.
     pub tools: BTreeMap<String, Tool>,
 }
@@ -293,6 +297,7 @@ impl Reader<'_, '_> {
                 "env" => server.env = self.env(value),
                 "validate" => server.validate = self.validate(value),
                 "validate-output" => server.results = self.results(value),
+                "persist" => server.persist = self.size(value),
                 "client-roots" => {
                     server.heeded.roots = self.heeds(key, value, &["narrow", "ignore"]) == Some("narrow")
                 }
@@ -344,6 +349,15 @@ impl Reader<'_, '_> {
                 None
             }
         }
+    }
+
+    fn size(&mut self, value: &Value<'_>) -> Option<u64> {
+        match parse_size(self.file.text(value, "`persist`")?) {
+            Ok(0) => self.file.mistake(&value.span(), "`persist` is 0", Some("leave it out")),
+            Ok(size) => return Some(size),
+            Err(error) => self.file.mistake(&value.span(), &error.to_string(), error.hint().as_deref()),
+        }
+        None
     }
 
     fn heeds(&mut self, key: &str, value: &Value<'_>, words: &[&'static str]) -> Option<&'static str> {

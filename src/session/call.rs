@@ -22,6 +22,7 @@ use tokio::time::{Instant, sleep_until, timeout_at};
 
 use super::chain::{self, Leg};
 use super::link::{End, LONGEST_LINE, Link, STREAM_FROM, Step};
+use super::persist::Persist;
 use super::process::{Process, Remains};
 use super::results::{self, Check};
 use super::rules::Asked;
@@ -128,6 +129,9 @@ pub(super) async fn start(
         Refused { detail, blame }
     };
     if let Some((detail, violation)) = quarantine::refusal(&call, session.options.log.as_deref(), verdict) {
+        return Err(refused_with(Blame::Arguments, detail, Vec::new(), vec![violation]));
+    }
+    if let Some((detail, violation)) = session.options.persist.as_ref().and_then(Persist::refusal) {
         return Err(refused_with(Blame::Arguments, detail, Vec::new(), vec![violation]));
     }
     let refused = |detail: String| refused_with(Blame::Host, detail, Vec::new(), Vec::new());
@@ -547,6 +551,7 @@ pub(super) fn finish(
     remains: Remains,
     mut violations: Vec<Violation>,
 ) {
+    session.options.persist.iter().for_each(Persist::look);
     let Remains { ended, receipt, stderr, secrets, changes, .. } = remains;
     violations.extend(ended.violations);
     let duration = ended.gone.saturating_duration_since(began);

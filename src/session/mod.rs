@@ -28,6 +28,7 @@ mod forgotten;
 mod link;
 mod locked;
 mod outbound;
+pub mod persist;
 mod process;
 mod quarantine;
 mod results;
@@ -58,6 +59,7 @@ use control::{Control, Stop, gone};
 pub use locked::Lock;
 use locked::Locked;
 use outbound::Outbound;
+use persist::Persist;
 use rules::Offers;
 use schemas::Schemas;
 use secrets::Secrets;
@@ -238,6 +240,8 @@ pub struct Options {
     pub launcher: Launcher,
     /// Gives grants.
     pub profiles: Box<dyn Profiles>,
+    /// What the server keeps from call to call.
+    pub persist: Option<Persist>,
     /// Decides who may call what; without one, everybody may call everything.
     pub gate: Option<Gate>,
     /// Says whether a tool is kept out.

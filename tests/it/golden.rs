@@ -110,6 +110,7 @@ fn plan_of(policy: &Policy, facts: &Facts, view: &View) -> Result<Plan, Refusal>
         path: &["/usr/bin".into()],
         runtime_environment: &BTreeMap::new(),
         environment: &environment,
+        persist: None,
         cwd: Path::new("/home/u/p"),
     })
 }

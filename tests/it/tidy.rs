@@ -287,6 +287,7 @@ const DATED: &[&str] = &[
     "src/commands/token.rs",
     "src/guard/",
     "src/hostile/",
+    "src/launch/changes/",
     "src/launch/overlay.rs",
     "src/launch/ready.rs",
     "src/secrets/keeper.rs",

@@ -59,6 +59,7 @@ const fn label(part: Part) -> &'static str {
         Part::UserNamespace => "user namespace",
         Part::MountNamespace => "private root",
         Part::IdmappedMounts => "idmapped mounts",
+        Part::Overlay => "overlays",
         Part::PidNamespace => "pid namespace",
         Part::NetNamespace => "network namespace",
         Part::OtherNamespaces => "other namespaces",

@@ -3,15 +3,18 @@
 //!
 //! Neighbours: `run` starts the guard with it. Never: lets a session start whose hooks a tool could change.
 
+use std::collections::BTreeMap;
 use std::path::{Path, PathBuf};
+use std::sync::Arc;
 
 use super::super::audit::{no_place, state_directory};
-use super::Served;
+use super::{Served, Surroundings};
 use crate::audit::Key;
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
 use crate::guard::{Duty, Store};
 use crate::policy::Policy;
+use crate::policy::add::Additions;
 use crate::policy::config::guard::Guarding;
 use crate::policy::files::{FilesError, Library};
 use crate::sys::{descriptor, identity};
@@ -86,4 +89,25 @@ pub(super) fn keep<'p>(
         library.keep_as_it_is(policy, &file).map_err(failed)?;
     }
     Ok(())
+}
+
+/// The policies of calls that are tried, where tools may come to that.
+pub(super) fn less(
+    served: &Served,
+    surroundings: &Surroundings,
+    additions: &Additions,
+    own: &[(&str, &Path)],
+    policies: &BTreeMap<String, Arc<Policy>>,
+) -> Result<BTreeMap<String, Arc<Policy>>, Failure> {
+    let Some(quarantine) = &served.guarding.quarantine else { return Ok(BTreeMap::new()) };
+    let Some(named) = &quarantine.profile else {
+        let less = policies.iter().map(|(name, policy)| (name.clone(), Arc::new(policy.tightened())));
+        return Ok(less.collect());
+    };
+    // What was typed may add to what a tool has, and not to what one has that is tried.
+    let writes = additions.writes.filter(|writes| writes.overlays());
+    let (env, floor) = (additions.env.clone(), additions.floor);
+    let additions = Additions { env, floor, writes, ..Additions::default() };
+    let policy = Arc::new(surroundings.policy_without(named, &additions, own)?);
+    Ok(policies.keys().map(|name| (name.clone(), Arc::clone(&policy))).collect())
 }

@@ -45,7 +45,13 @@ pub fn explain(part: Part, failed: &Failed, clues: &Clues) -> Explanation {
             proc(clues)
         }
         Part::IdmappedMounts if matches!(failed.errno.0, EINVAL | EPERM) => idmapped(clues),
+        Part::Overlay if matches!(failed.errno.0, EINVAL | libc::ENODEV) => explanation(
+            "this kernel makes no overlay for this user: it is older than Linux 5.11 (as root 5.19), has none (CONFIG_OVERLAY_FS, \
+             or the module `overlay` that is not loaded), or not over this file system",
+            "as root: `modprobe overlay`; a profile whose `writes` is `direct` needs none",
+        ),
         Part::UserNamespace
+        | Part::Overlay
         | Part::MountNamespace
         | Part::IdmappedMounts
         | Part::PidNamespace

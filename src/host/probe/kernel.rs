@@ -4,7 +4,7 @@
 
 use std::ffi::CString;
 use std::fs;
-use std::os::fd::AsFd;
+use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
@@ -36,6 +36,7 @@ pub(super) fn probe(caller: Caller, part: Part) -> Found {
         Part::UserNamespace => user_namespace(caller),
         Part::MountNamespace => namespaced(caller, libc::CLONE_NEWNS, "CLONE_NEWNS", mounts),
         Part::IdmappedMounts => forked(|| idmapped(caller)),
+        Part::Overlay => namespaced(caller, libc::CLONE_NEWNS, "CLONE_NEWNS", || overlay(caller)),
         Part::PidNamespace => {
             namespaced(caller, libc::CLONE_NEWPID | libc::CLONE_NEWNS, "CLONE_NEWPID", proc)
         }
@@ -160,6 +161,47 @@ fn idmapped(caller: Caller) -> Found {
             format!("on the file system of /, but not on that of {}", temporary.display())
         }
         _ => "on the file system of /".to_owned(),
+    })
+}
+
+/// Over a directory in memory, and as root over `/`, whose file system stands for that of the data that will be granted.
+fn overlay(caller: Caller) -> Found {
+    mount::make_slave().map_err(failed("mount", "MS_REC | MS_SLAVE"))?;
+    let memory = mount::new_filesystem_by_call(c"tmpfs", &[(c"mode", c"0755")], attr::NOSUID | attr::NODEV)
+        .map_err(|(call, errno)| Failed::new(call, "tmpfs", errno))?;
+    let open = |from: BorrowedFd<'_>, path| {
+        let found =
+            mount::open_without_links(from, path, libc::O_PATH | libc::O_DIRECTORY, 0, Beneath::Plain);
+        found.map_err(failed("openat2", &path.to_string_lossy()))
+    };
+    let top = open(descriptor::working_directory(), c"/")?;
+    let lower = match caller.root {
+        false => None,
+        true => {
+            let map = idmap::namespace((0, 0), caller.payload).map_err(failed("clone3", "CLONE_NEWUSER"))?;
+            let tree = mount::clone_mount(top.as_fd()).map_err(failed("open_tree", "/"))?;
+            mount::set_attributes(tree.as_fd(), attr::RDONLY, false, Some(map.as_fd()))
+                .map_err(failed("mount_setattr", "MOUNT_ATTR_IDMAP on /"))?;
+            Some(tree)
+        }
+    };
+    mount::attach(memory.as_fd(), top.as_fd()).map_err(failed("move_mount", "tmpfs"))?;
+    for name in [c"lower", c"upper", c"work"] {
+        mount::make_directory(memory.as_fd(), name, 0o700)
+            .map_err(failed("mkdirat", &name.to_string_lossy()))?;
+    }
+    if let Some(tree) = lower {
+        let place = open(memory.as_fd(), c"lower")?;
+        mount::attach(tree.as_fd(), place.as_fd()).map_err(failed("move_mount", "/"))?;
+    }
+    let [lower, upper, work] = [c"lower", c"upper", c"work"].map(|name| open(memory.as_fd(), name));
+    let (lower, upper, work) = (lower?, upper?, work?);
+    crate::launch::overlay::overlay(lower.as_fd(), upper.as_fd(), work.as_fd(), !caller.root, attr::NOSUID)
+        .map_err(failed("fsopen", "overlay"))?;
+    Ok(if caller.root {
+        "over an idmapped mount of /".to_owned()
+    } else {
+        "with attributes of the user's".to_owned()
     })
 }
 

@@ -334,3 +334,6 @@ fn split(path: &Path) -> Result<(PathBuf, CString)> {
     let (above, name) = path.parent().zip(path.file_name()).ok_or(Errno(libc::EINVAL))?;
     Ok((above.to_owned(), root::text(Path::new(name))?))
 }
+
+#[cfg(test)]
+mod tests;

@@ -14,6 +14,7 @@ mod locked;
 mod long;
 mod model;
 mod own;
+mod persist;
 mod results;
 mod robust;
 mod secrets;
@@ -22,6 +23,7 @@ mod spares;
 mod starved;
 mod stop;
 pub(crate) mod world;
+mod writes;
 
 use std::time::{Duration, Instant};
 

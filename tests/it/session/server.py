@@ -143,6 +143,33 @@ def call(id, params):
             answer(id)
         except OSError as error:
             answer(id, errno.errorcode[error.errno])
+    elif name == "leave":
+        for what, *paths in args["do"]:
+            if what == "append":
+                with open(paths[0], "a") as file:
+                    file.write("more")
+            else:
+                getattr(os, what)(*paths)
+        if "fill" in args:
+            with open(args["fill"][0], "wb") as file:
+                file.write(os.urandom(args["fill"][1]))
+        if "long" in args:
+            return answer(id, "x" * args["long"])
+        failed = {"isError": True} if "fails" in args else {}
+        meta = {"_meta": {"dev.toolcell/changes": "forged", "own": 1}}
+        send({"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": "left"}], **meta, **failed}})
+        if "late" in args:
+            # What is still written before the server is ended belongs to the call.
+            with open(args["late"], "a") as file:
+                file.write("late")
+    elif name == "start":
+        with open(args["path"], "wb") as file:
+            file.write(b"#!/bin/true\n")
+        os.chmod(args["path"], 0o755)
+        try:
+            os.execv(args["path"], ["program"])
+        except OSError as error:
+            answer(id, errno.errorcode[error.errno])
     elif name.startswith("socket"):
         try:
             socket.socket(socket.AF_UNIX)

@@ -76,7 +76,7 @@ fn one_that_does_not_fit_any_more_is_ended_and_the_call_has_another() {
         wait_for_end(old);
         client
     });
-    assert_eq!(book.end_of("state")["receipt"]["cell"] != "spare", true);
+    assert_ne!(book.end_of("state")["receipt"]["cell"], "spare");
     let ends: Vec<&Value> = book
         .finished
         .iter()
