@@ -31,7 +31,10 @@ pub(super) fn step(
     let view = request.view;
     let below = |seen: &Seen| seen.source.strip_prefix(source).ok().map(Path::to_owned);
     let vacant = view.vacant.iter().map(|(stand_in, _)| stand_in);
-    let kept = view.protected.iter().chain(vacant).filter_map(below).collect();
+    // What is narrower within is a mount in the cell, and must not be less on the way back.
+    let narrower = view.granted.iter().filter(|seen| !seen.access.write);
+    let kept = view.protected.iter().chain(vacant).chain(narrower).filter_map(below);
+    let kept = kept.filter(|path| !path.as_os_str().is_empty()).collect();
     let absent = view.absent.iter().filter_map(|rule| rule.path.strip_prefix(target).ok());
     let denied = view.hidden.iter().filter_map(below).chain(absent.map(Path::to_owned)).collect();
     let rules = request.policy.filesystem.write.iter();

@@ -75,7 +75,7 @@ pub struct Found {
 pub struct Rules<'r> {
     /// The directory.
     pub grant: &'r Path,
-    /// Names below it that the host would run.
+    /// Names below it that the host would run, or that are granted with less.
     pub kept: &'r [PathBuf],
     /// Names below it that are denied.
     pub denied: &'r [PathBuf],
@@ -209,5 +209,65 @@ fn change(found: &Found) -> Result<Option<(ChangeKind, u64)>, Refused> {
             None if now.mode & SET_GROUP != 0 && !found.in_group => refused(NO_BITS),
             None => Ok(Some((ChangeKind::Added, 0))),
         },
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+
+    use super::*;
+
+    fn kind() -> impl Strategy<Value = Kind> {
+        prop::sample::select(vec![Kind::File, Kind::Directory, Kind::Link, Kind::Other])
+    }
+
+    fn found() -> impl Strategy<Value = Found> {
+        let names =
+            ["a", "b", ".VSCode", ".git", "hooks", "config", "secret", "home", "x\u{1b}", "x\u{202e}y"];
+        let path = prop::collection::vec(prop::sample::select(names.to_vec()), 1..5);
+        let mode = prop_oneof![0..0o1000_u32, 0..0o10000_u32];
+        let now =
+            (kind(), mode.clone(), any::<u64>()).prop_map(|(kind, mode, size)| Now { kind, mode, size });
+        let was = (kind(), mode, any::<bool>()).prop_map(|(kind, mode, later)| Was { kind, mode, later });
+        let (now, was) = (prop::option::of(now), prop::option::of(was));
+        (path, now, was, prop::bool::weighted(0.1), any::<bool>()).prop_map(
+            |(path, now, was, same, in_group)| Found {
+                path: path.iter().collect(),
+                now,
+                was,
+                same,
+                in_group,
+            },
+        )
+    }
+
+    proptest! {
+        /// Whatever is found: what may be done makes or changes files and directories only, where nothing is protected.
+        #[test]
+        fn what_may_be_done_is_harmless(found in found(), repository in any::<bool>()) {
+            let (kept, denied) = (["home/a".into()], ["secret".into()]);
+            let rules = Rules { grant: Path::new("/w"), kept: &kept, denied: &denied, left: &[] };
+            let has = |path: &Path| repository && path.ends_with(".git");
+            let Ok(Some(change)) = judge(&found, rules, &has) else { return Ok(()) };
+            prop_assert!(!found.same && (found.now.is_some() || found.was.is_some()));
+            prop_assert!(!change.path.chars().any(is_dangerous));
+            prop_assert!(found.was.is_none_or(|was| !was.later || was.kind == Kind::Directory));
+            let parts: Vec<_> = found.path.iter().map(|part| part.to_str().unwrap()).collect();
+            prop_assert!(!parts.contains(&".VSCode") && parts[0] != "secret" && !found.path.starts_with("home/a"));
+            for (at, _) in parts.iter().enumerate().filter(|(_, part)| **part == ".git") {
+                prop_assert!(repository && parts.get(at + 1).is_some_and(|next| !["hooks", "config"].contains(next)));
+            }
+            match found.now {
+                None => prop_assert_eq!(change.kind, ChangeKind::Deleted),
+                Some(now) => {
+                    prop_assert_eq!(change.kind == ChangeKind::Added, found.was.is_none());
+                    prop_assert!(matches!(now.kind, Kind::File | Kind::Directory));
+                    prop_assert!(now.mode & 0o5000 == 0);
+                    prop_assert!(now.mode & SET_GROUP == 0 || now.kind == Kind::Directory && found.in_group);
+                    prop_assert!(found.was.is_none_or(|was| (was.kind == Kind::Directory) == (now.kind == Kind::Directory)));
+                }
+            }
+        }
     }
 }

@@ -216,7 +216,7 @@ pub enum Step {
         access: Access,
         /// Owner on disk that appears as the payload's own user and group, if it is not that already.
         owner: Option<(u32, u32)>,
-        /// Names below the source that the host would run.
+        /// Names below the source that the host would run, or that are granted with less.
         kept: Vec<PathBuf>,
         /// Names below the source that are denied.
         denied: Vec<PathBuf>,

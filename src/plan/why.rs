@@ -162,7 +162,16 @@ pub fn file(policy: &Policy, plan: &Plan, view: &View, asked: File<'_>) -> Answe
                 told.note = None;
             }
             if told.decision == Decision::Allowed {
+                let overlay = plan
+                    .steps
+                    .iter()
+                    .any(|step| matches!(step, Step::MountOverlay { target, .. } if target == mount));
+                let writes = policy.filesystem.writes.name();
+                let kept = || format!("it goes to memory of the cell: `filesystem.writes = \"{writes}\"`");
                 told.note = remark(reach);
+                if overlay && operation == Operation::Write {
+                    told.note = Some(told.note.map_or_else(kept, |note| format!("{note}; {}", kept())));
+                }
             }
             told
         }

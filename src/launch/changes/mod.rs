@@ -20,7 +20,7 @@
 mod apply;
 mod read;
 
-use std::ffi::CString;
+use std::ffi::{CStr, CString};
 use std::fs::{File, Metadata};
 use std::io::Read as _;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -50,6 +50,8 @@ struct Layer<'p> {
     owner: Option<(u32, u32)>,
     upper: OwnedFd,
     host: OwnedFd,
+    /// By which attribute the overlay says that a directory hides the host's. A tool can set the one of the other kind.
+    hides: &'static CStr,
     found: Vec<Seen>,
 }
 
@@ -113,9 +115,11 @@ impl<'p> Review<'p> {
             }
             _ => None,
         });
+        let as_root = plan.steps.iter().any(|step| matches!(step, Step::SetIds { .. }));
+        let hides = if as_root { c"trusted.overlay.opaque" } else { c"user.overlay.opaque" };
         for (number, (rules, owner)) in overlays.enumerate() {
             let failed = |errno| LaunchError::new("review", rules.grant.to_string_lossy(), errno);
-            let mut layer = Layer::open(number, rules, owner, memory, kept).map_err(failed)?;
+            let mut layer = Layer::open(number, (rules, owner, hides), memory, kept).map_err(failed)?;
             match read::layer(&mut layer, kept.since, &mut room) {
                 Ok(()) => {}
                 Err(read::Stop::Objection(objection)) => {
@@ -258,8 +262,7 @@ fn cut(text: &str) -> String {
 impl<'p> Layer<'p> {
     fn open(
         number: usize,
-        rules: Rules<'p>,
-        owner: Option<(u32, u32)>,
+        (rules, owner, hides): (Rules<'p>, Option<(u32, u32)>, &'static CStr),
         memory: BorrowedFd<'_>,
         kept: &Kept,
     ) -> Result<Self> {
@@ -268,7 +271,7 @@ impl<'p> Layer<'p> {
         let metadata = metadata(host.as_fd())?;
         match kept.beneath.get(number) {
             Some(place) if *place == (metadata.dev(), metadata.ino()) => {
-                Ok(Self { rules, owner, upper, host, found: Vec::new() })
+                Ok(Self { rules, owner, upper, host, hides, found: Vec::new() })
             }
             // Another directory has its name.
             _ => Err(Errno(libc::ESTALE)),

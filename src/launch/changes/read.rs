@@ -130,10 +130,8 @@ impl Walk<'_, '_> {
             let below = below.as_ref().filter(|(_, was)| was.is_dir());
             let group = below.map_or(in_group, |(_, was)| was.mode() & 0o2000 != 0);
             self.directory(&inner, open.as_fd(), below.map(|(entry, _)| entry.as_fd()), group)?;
-            let hides = [c"trusted.overlay.opaque", c"user.overlay.opaque"];
-            let hides = hides.into_iter().map(|name| attribute::is(open.as_fd(), name, b'y'));
-            let hides = hides.collect::<Result<Vec<_>, _>>().map_err(failed())?;
-            if let (true, Some((entry, _))) = (hides.contains(&true), below) {
+            let hides = attribute::is(open.as_fd(), self.layer.hides, b'y').map_err(failed())?;
+            if let (true, Some((entry, _))) = (hides, below) {
                 self.hidden(&inner, entry.as_fd(), Some(open.as_fd()))?;
             }
         }

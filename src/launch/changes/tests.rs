@@ -279,3 +279,26 @@ fn the_rights_are_those_of_the_grants_owner() {
     fs::write(scene.place.join("own"), "").unwrap();
     assert_eq!(fs::metadata(scene.place.join("own")).unwrap().uid(), 0);
 }
+
+/// Sets an attribute, which std cannot.
+fn attribute(path: &Path, name: &str) {
+    let program = "import os, sys; os.setxattr(sys.argv[1], sys.argv[2], b'y')";
+    let status = std::process::Command::new("python3").args(["-c", program]).arg(path).arg(name).status();
+    assert!(status.unwrap().success());
+}
+
+#[test]
+fn a_directory_hides_the_hosts_only_by_the_word_of_its_own_overlay() {
+    let mut scene = Scene::new("hides");
+    fs::create_dir(scene.upper("sub")).unwrap();
+    fs::set_permissions(scene.upper("sub"), fs::metadata(scene.host("sub")).unwrap().permissions()).unwrap();
+    attribute(&scene.upper("sub"), "user.overlay.opaque");
+    let of = |scene: &Scene| scene.review(&scene.kept()).unwrap().told(Verdict::Applied).files;
+    let [Change { kind: ChangeKind::Deleted, path, .. }] = &of(&scene)[..] else {
+        panic!("{:?}", of(&scene))
+    };
+    assert!(path.ends_with("sub/inner"));
+    // The overlay of a cell of root uses another, and this one is the tool's.
+    scene.plan.steps.push(Step::SetIds { uid: 1, gid: 1 });
+    assert!(of(&scene).is_empty());
+}

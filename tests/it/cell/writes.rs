@@ -220,6 +220,29 @@ fn what_is_narrower_within_stays_so_and_no_directory_of_the_hosts_is_moved_away(
 }
 
 #[test]
+fn a_forged_word_of_the_overlays_deletes_nothing() {
+    let scene = Scene::new();
+    let data = scene.directory("data");
+    let fixed = scene.file("data/sub/fixed", 0o666);
+    scene.file("data/sub/other", 0o666);
+    let before = tree(&data);
+    let program = "import os, sys\n\
+                   for kind in ('user', 'trusted'):\n    \
+                   try: os.setxattr(sys.argv[1], kind + '.overlay.opaque', b'y')\n    \
+                   except OSError: pass";
+    let profile = scene
+        .profile(&format!("[filesystem]\nwrites = \"review\"\nwrite = [\"{data}\"]\nread = [\"{fixed}\"]\n"));
+    let output = scene
+        .command("exec")
+        .args(super::scene::floor())
+        .args(["--profile", &profile, "--", "/usr/bin/python3", "-S", "-c", program, &format!("{data}/sub")])
+        .output()
+        .unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(tree(&data), before);
+}
+
+#[test]
 fn what_is_written_counts_and_has_a_bound() {
     let scene = Scene::new();
     let data = scene.directory("data");
