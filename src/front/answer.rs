@@ -81,6 +81,12 @@ impl Events {
         Self { source: Some(source), first, id, quiet, closing: None, sent: None }
     }
 
+    /// One on which there is nothing.
+    pub(super) fn ended() -> Self {
+        let quiet = Box::pin(sleep_until(Instant::now()));
+        Self { source: None, first: None, id: None, quiet, closing: None, sent: None }
+    }
+
     /// Ends it when the front closes.
     pub(super) fn until(mut self, mut closing: watch::Receiver<bool>) -> Self {
         self.closing = Some(Box::pin(async move { drop(closing.wait_for(|closing| *closing).await) }));

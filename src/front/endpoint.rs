@@ -11,11 +11,10 @@
 
 use std::fs::File;
 use std::io::Read as _;
-use std::pin::Pin;
 use std::rc::Rc;
 use std::time::Duration;
 
-use hyper::body::{Body as _, Incoming as HttpBody};
+use hyper::body::Incoming as HttpBody;
 use hyper::header::{self, HeaderName};
 use hyper::{HeaderMap, Method, Request, StatusCode};
 use tokio::sync::{Mutex, watch};
@@ -29,6 +28,7 @@ use super::mirror::{self, Wrong};
 use super::queue::Event;
 use super::session::{NoSession, Sessions};
 use super::shared::{Shared, Unavailable};
+use super::taken::{accepts, is_json, read};
 use super::wire::Incoming;
 use crate::access::{Now, word};
 use crate::mcp::envelope::{
@@ -45,10 +45,6 @@ const METADATA: &str = "/.well-known/oauth-protected-resource";
 /// The session of a legacy client.
 pub(super) const SESSION: &str = "mcp-session-id";
 
-/// The longest body.
-const LONGEST_BODY: usize = 4 * 1024 * 1024;
-/// How long a body may take.
-const BODY: Duration = Duration::from_secs(30);
 /// An answer that takes longer than this begins as a stream, so that nothing between gives up.
 const SOON: Duration = Duration::from_secs(10);
 /// How long a child has to answer when it is asked whether it does.
@@ -81,7 +77,7 @@ pub(super) struct Front {
     pub(super) marks: Marks,
 }
 
-type Stop<T> = Result<T, Box<Answer>>;
+pub(super) type Stop<T> = Result<T, Box<Answer>>;
 
 impl Front {
     /// Answers one request.
@@ -308,7 +304,11 @@ impl Front {
         }
         let incoming = self.with_word(incoming, &id, identity)?;
         match self.shared.ask(&incoming).await {
-            Ok(pending) => Ok(respond(Source::Shared(pending), id, true).await),
+            Ok(pending) => {
+                // It has no answer to wait for while the front closes.
+                let until = (method == "subscriptions/listen").then(|| self.closing.clone());
+                Ok(respond(Source::Shared(pending), id, true, until).await)
+            }
             Err(unavailable) => Err(unavailable_now(&unavailable, &id)),
         }
     }
@@ -354,7 +354,11 @@ impl Front {
             }
         };
         let Some(id) = id else {
-            return match session.tell(incoming.line).await {
+            let cancelled = cancelled(&incoming, method);
+            let told = session.tell(incoming.line).await;
+            // Nothing more is said for it.
+            cancelled.inspect(|id| session.forget(id));
+            return match told {
                 true => Ok(answer::status(StatusCode::ACCEPTED)),
                 false => Err(no_session()),
             };
@@ -369,7 +373,7 @@ impl Front {
             stop(StatusCode::BAD_REQUEST, None, INVALID_REQUEST, &told)
         })?;
         let Some(held) = held else { return Err(no_session()) };
-        let answer = respond(Source::Session(held), id, false).await;
+        let answer = respond(Source::Session(held), id, false, None).await;
         if !begins {
             return Ok(answer);
         }
@@ -387,14 +391,28 @@ impl Front {
     }
 }
 
+/// The request that a notification cancels.
+fn cancelled(incoming: &Incoming, method: &str) -> Option<Id> {
+    let params = incoming.message.params.clone().filter(|_| method == "notifications/cancelled")?;
+    let span = object::member(&incoming.line, params, "requestId")?;
+    Id::parse(incoming.slice(span))
+}
+
 /// Marks an answer that is an error.
 #[derive(Debug, Clone, Copy)]
 struct Failed;
 
 /// Waits for the first that is said, which decides what the response is.
-async fn respond(mut source: Source, id: Id, modern: bool) -> Answer {
+async fn respond(mut source: Source, id: Id, modern: bool, until: Option<watch::Receiver<bool>>) -> Answer {
+    let stream = |source, first, id| {
+        let events = Events::new(source, first, Some(id));
+        answer::events(match until {
+            Some(until) => events.until(until),
+            None => events,
+        })
+    };
     let first = match timeout_at(Instant::now() + SOON, source.next()).await {
-        Err(_elapsed) => return answer::events(Events::new(source, None, Some(id))),
+        Err(_elapsed) => return stream(source, None, id),
         Ok(first) => first,
     };
     match first {
@@ -405,12 +423,15 @@ async fn respond(mut source: Source, id: Id, modern: bool) -> Answer {
             }
             answer
         }
-        Some(Event::Note(line)) => answer::events(Events::new(source, Some(Event::Note(line)), Some(id))),
-        Some(Event::Lost) | None => {
-            let mut answer = answer::json(StatusCode::SERVICE_UNAVAILABLE, answer::lost(&id));
+        Some(Event::Note(line)) => stream(source, Some(Event::Note(line)), id),
+        Some(Event::Lost) if !modern => {
+            let mut answer = answer::json(StatusCode::OK, answer::lost(&id));
             answer.extensions_mut().insert(Failed);
             answer
         }
+        // A session's request that was cancelled has no answer; clients take a stream without one for that.
+        None if !modern => answer::events(Events::ended()),
+        Some(Event::Lost) | None => answer::json(StatusCode::SERVICE_UNAVAILABLE, answer::lost(&id)),
     }
 }
 
@@ -429,64 +450,11 @@ fn status_of(code: Option<i64>, modern: bool) -> StatusCode {
     }
 }
 
-async fn read(mut body: HttpBody) -> Stop<Vec<u8>> {
-    let too_large = || {
-        let told = format!("the body is longer than {LONGEST_BODY} bytes");
-        stop(StatusCode::PAYLOAD_TOO_LARGE, None, INVALID_REQUEST, &told)
-    };
-    if body.size_hint().lower() > LONGEST_BODY.try_into().unwrap_or(u64::MAX) {
-        return Err(too_large());
-    }
-    let deadline = Instant::now() + BODY;
-    let mut bytes = Vec::new();
-    loop {
-        let frame = std::future::poll_fn(|cx| Pin::new(&mut body).poll_frame(cx));
-        match timeout_at(deadline, frame).await {
-            Err(_elapsed) => {
-                let told = "the body did not come in time";
-                return Err(stop(StatusCode::REQUEST_TIMEOUT, None, INVALID_REQUEST, told));
-            }
-            Ok(None) => return Ok(bytes),
-            Ok(Some(Err(error))) => {
-                let told = format!("the body cannot be read: {error}");
-                return Err(stop(StatusCode::BAD_REQUEST, None, INVALID_REQUEST, &told));
-            }
-            Ok(Some(Ok(frame))) => {
-                let data = frame.into_data().unwrap_or_default();
-                if bytes.len() + data.len() > LONGEST_BODY {
-                    return Err(too_large());
-                }
-                bytes.extend_from_slice(&data);
-            }
-        }
-    }
-}
-
-fn is_json(headers: &HeaderMap) -> bool {
-    let value = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    value.split(';').next().is_some_and(|kind| kind.trim().eq_ignore_ascii_case("application/json"))
-}
-
-/// Does `Accept` name this type, or all of its kind? A weight of nothing is a no.
-fn accepts(headers: &HeaderMap, wanted: &str) -> bool {
-    let kind = wanted.split('/').next().unwrap_or_default();
-    let values = headers.get_all(header::ACCEPT).iter().filter_map(|value| value.to_str().ok());
-    values.flat_map(|value| value.split(',')).any(|range| {
-        let mut parts = range.split(';').map(str::trim);
-        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let refused = parts.any(|part| {
-            let weight = part.strip_prefix("q=").and_then(|weight| weight.parse::<f32>().ok());
-            weight.is_some_and(|weight| weight <= 0.0)
-        });
-        !refused && (name == wanted || name == "*/*" || name.strip_suffix("/*") == Some(kind))
-    })
-}
-
 fn session_id(headers: &HeaderMap) -> Stop<Option<&str>> {
     mirror::only(headers, SESSION).map_err(|wrong| bad(None, wrong))
 }
 
-fn stop(status: StatusCode, id: Option<&Id>, code: i32, message: &str) -> Box<Answer> {
+pub(super) fn stop(status: StatusCode, id: Option<&Id>, code: i32, message: &str) -> Box<Answer> {
     Box::new(answer::error(status, id, code, message))
 }
 
@@ -549,21 +517,6 @@ fn preflight() -> Answer {
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    #[test]
-    fn what_is_accepted() {
-        let with = |value: &str| {
-            let mut headers = HeaderMap::new();
-            headers.insert(header::ACCEPT, value.parse().unwrap());
-            (accepts(&headers, "application/json"), accepts(&headers, "text/event-stream"))
-        };
-        assert_eq!(with("application/json, text/event-stream"), (true, true));
-        assert_eq!(with("Text/Event-Stream;q=0.5"), (false, true));
-        assert_eq!(with("*/*"), (true, true));
-        assert_eq!(with("application/*, text/event-stream;q=0"), (true, false));
-        assert_eq!(with("text/html"), (false, false));
-        assert!(!accepts(&HeaderMap::new(), "application/json"));
-    }
 
     #[test]
     fn codes_have_statuses() {

@@ -145,14 +145,13 @@ impl Place {
         };
         let mut exchange = std::pin::pin!(exchange);
         let mut connection = std::pin::pin!(connection);
+        // A server may end its connection with its document, and not in order: what counts is whether that is whole.
         tokio::select! {
-            document = &mut exchange => document,
-            // The connection is done when the document is, at the earliest.
-            ended = &mut connection => match ended {
-                Ok(()) => exchange.await,
-                Err(error) => Err(FetchError::Http(error)),
-            },
+            biased;
+            document = &mut exchange => return document,
+            _ended = &mut connection => {}
         }
+        exchange.await
     }
 }
 

@@ -29,6 +29,7 @@ mod server;
 mod session;
 mod shared;
 mod tail;
+mod taken;
 pub mod tls;
 mod wire;
 

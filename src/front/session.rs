@@ -262,6 +262,11 @@ impl Session {
         Ok(self.tell(line).await.then_some(held))
     }
 
+    /// There will be no answer to a request: its client has cancelled it.
+    pub(super) fn forget(&self, id: &Id) {
+        self.open.borrow_mut().remove(id);
+    }
+
     /// Opens the stream for what belongs to no request. `None`: there is one.
     pub(super) fn listen(self: &Rc<Self>) -> Option<Held> {
         let (sender, events) = stream();

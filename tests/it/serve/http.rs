@@ -29,6 +29,7 @@ impl Served {
     }
 
     /// The same with all options of the network, or how it ended and what it said.
+    #[expect(clippy::zombie_processes, reason = "where it is not waited for, the test has failed")]
     pub(super) fn of(
         setup: &Setup,
         scratch: &Scratch,
@@ -144,7 +145,8 @@ impl Served {
 impl Drop for Served {
     fn drop(&mut self) {
         if std::thread::panicking() {
-            eprintln!("the front said: {}", self.said.lock().unwrap());
+            let said = self.said.lock().map(|said| said.clone()).unwrap_or_default();
+            drop(writeln!(std::io::stderr(), "the front said: {said}"));
         }
         // Its children end with their input.
         drop(self.child.kill());

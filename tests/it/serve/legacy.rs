@@ -81,11 +81,19 @@ fn errors_are_answers_and_a_request_goes_on_without_its_client() {
     let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":2}}"#;
     assert_eq!(served.post(&headers, cancel).status, 202);
     assert_eq!(served.legacy(&session, 3, "who").status, 200);
+    // It was cancelled, so there is no answer, and an end of the stream.
+    assert_eq!((stream.head().status, stream.event()), (200, None));
+    // What the end of a session leaves without an answer gets an error.
+    let call = request(served.address, "POST", "/mcp", &headers, &legacy_call(4, "silent"));
+    let stream = Stream::open(served.address, &call);
+    while std::fs::read_to_string(&log).unwrap().matches("\"target\":\"silent\"").count() < 3 {
+        std::thread::yield_now();
+    }
     exchange(served.address, &request(served.address, "DELETE", "/mcp", &headers, ""));
-    // It was cancelled, so there is no answer, and its session is over.
-    assert_eq!(stream.head().status, 503);
+    assert_eq!(stream.whole().error(), (200, -32603));
     let book = served.stop(&scratch);
-    assert_eq!(book.status_of("silent"), "cancelled");
+    let first = book.finished.iter().find(|record| record["call"]["target"] == "silent").unwrap();
+    assert_eq!(first["status"]["kind"], "cancelled");
 }
 
 #[test]

@@ -133,18 +133,17 @@ fn what_a_child_had_not_answered_is_lost_and_not_sent_again() {
 #[test]
 fn a_long_answer_passes_and_one_that_is_too_long_is_an_error() {
     let scratch = Scratch::new();
-    let served = Served::start(&Setup { output: "64MiB", ..Setup::default() }, &scratch, &[]);
+    let served = Served::start(&Setup { output: "64MiB", time: "120s", ..Setup::default() }, &scratch, &[]);
     let huge = |name: &str, pieces: u64| {
         served.modern(&json!(9), "tools/call", json!({"name": name, "arguments": {"pieces": pieces}}))
     };
     let reply = huge("huge", 1_000_000);
     assert_eq!((reply.status, reply.json()["id"].clone()), (200, json!(9)));
     assert_eq!(text(&reply.json()).len(), 3_000_000);
-    for name in ["huge", "huge-first"] {
-        let reply = huge(name, 5_000_000);
-        assert_eq!(reply.json()["id"], 9, "{name}");
-        assert!(reply.text().contains("longer than toolcell passes on"), "{name}: {}", reply.text());
-    }
+    // TypeScript's servers write the id last, and so does this one.
+    let reply = huge("huge", 4_300_000);
+    assert_eq!(reply.json()["id"], 9);
+    assert!(reply.text().contains("longer than toolcell passes on"), "{}", reply.text());
     assert_eq!(served.call(1, "who").status, 200);
     served.stop(&scratch);
 }

@@ -26,7 +26,8 @@ fn each_fault_has_its_status() {
 
     let large = format!("{body}{}", " ".repeat(4 * 1024 * 1024));
     let own = format!("http://{}", served.address);
-    let statuses: &[(&str, &[(&str, &str)], &str, u16)] = &[
+    type Fault<'a> = (&'a str, &'a [(&'a str, &'a str)], &'a str, u16);
+    let statuses: &[Fault<'_>] = &[
         ("no JSON", &[], "{", 400),
         ("no message", &[], "[]", 400),
         ("twice", &[], r#"{"jsonrpc":"2.0","id":1,"id":2,"method":"ping"}"#, 400),
