@@ -38,6 +38,11 @@ def once():
     return "root" if os.environ.get("OUTSIDE_AS") and not os.environ.get("OUTSIDE_LONG") else None
 
 
+def long():
+    """`only` for tests that say in another way what shorter ones say: `scripts/conformance` runs them, nobody else."""
+    return None if os.environ.get("OUTSIDE_LONG") else "long"
+
+
 class Case(unittest.TestCase):
     """One test."""
 

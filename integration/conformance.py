@@ -1,12 +1,14 @@
-"""The official conformance suite against a command: it is started behind a bridge, and the verdicts are collected.
+"""The official conformance suite against an address behind which a server is: the verdicts are collected.
 
-Neighbours: `bridge` is what the suite talks to, `test_conformance` compares the verdicts of two commands.
-Never: judges: which verdict is right is the suite's affair, and which difference is allowed the test's.
+Neighbours: `bridge` gives a command on stdio an address, `toolcell serve` gives itself one; `test_conformance` compares
+the verdicts. Never: judges: which verdict is right is the suite's affair, and which difference is allowed the test's.
 """
 
+import contextlib
 import json
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
@@ -21,26 +23,13 @@ class Broken(Exception):
     """The suite did not run."""
 
 
-def verdicts(command, env, revision, scenario=None):
-    """Scenario → [(check, name, status, message)] of one run of the suite against `command`.
-
-    All scenarios of a requirement set, or the one that is named.
-    """
+@contextlib.contextmanager
+def bridged(command, env):
+    """The address of a bridge to a command on stdio."""
     bridge = subprocess.Popen([sys.executable, "-ISE", str(BRIDGE), "--", *map(str, command)], env=env, cwd="/",
                               stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     try:
-        address = bridge.stdout.readline().strip()
-        with tempfile.TemporaryDirectory(dir=env["HOME"]) as out:
-            wanted = (["--requirements", revision] if scenario is None
-                      else ["--scenario", scenario, "--spec-version", revision])
-            suite = subprocess.run(
-                [str(fixtures.PINNED_NODE), str(SUITE / "dist" / "index.js"), "server", "--url", address, *wanted,
-                 "--output-dir", out], env={**env, "NO_COLOR": "1"}, cwd=out, stdin=subprocess.DEVNULL,
-                stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240, check=False)
-            found = collected(pathlib.Path(out))
-            if not found or suite.returncode not in (0, 1):
-                raise Broken(f"the suite ended with status {suite.returncode}:\n{suite.stdout[-4000:]}")
-            return found
+        yield bridge.stdout.readline().strip()
     finally:
         bridge.stdin.close()
         try:
@@ -49,6 +38,43 @@ def verdicts(command, env, revision, scenario=None):
             bridge.kill()
             bridge.wait()
             bridge.stdout.close()
+
+
+@contextlib.contextmanager
+def served(command, env):
+    """The address of `toolcell serve`, from the command line of `toolcell run`."""
+    command = [command[0], "serve", "--http=127.0.0.1:0", *command[2:]]
+    with subprocess.Popen([*map(str, command)], env=env, cwd="/", stdin=subprocess.DEVNULL,
+                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as front:
+        said = []
+        for line in front.stderr:
+            said.append(line)
+            if line.startswith("toolcell serves "):
+                break
+        else:
+            raise Broken("".join(said))
+        try:
+            yield line.split()[-1]
+        finally:
+            front.send_signal(signal.SIGTERM)
+            try:
+                front.wait(20)
+            finally:
+                front.kill()
+
+
+def verdicts(address, env, revision):
+    """Scenario → [(check, name, status, message)] of all scenarios of a requirement set."""
+    with tempfile.TemporaryDirectory(dir=env["HOME"]) as out:
+        suite = subprocess.run(
+            [str(fixtures.PINNED_NODE), str(SUITE / "dist" / "index.js"), "server", "--url", address,
+             "--requirements", revision, "--output-dir", out], env={**env, "NO_COLOR": "1"}, cwd=out,
+            stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True, timeout=240,
+            check=False)
+        found = collected(pathlib.Path(out))
+    if not found or suite.returncode not in (0, 1):
+        raise Broken(f"the suite ended with status {suite.returncode}:\n{suite.stdout[-4000:]}")
+    return found
 
 
 def collected(out):

@@ -161,10 +161,8 @@ def unexplained(outer, cells):
     return unexplained_up(outer, cells) + unexplained_down(outer, cells)
 
 
-class Bytes(case.Case):
+class Recorded(case.Case):
     """Both directions."""
-
-    only = case.once()
 
     def run_recorded(self, make, python=None, typescript=None, mode="legacy", steps=(), roots=False, options=()):
         """Runs a client against `make()` in cells, with both sides recorded, and looks at every line."""
@@ -210,27 +208,39 @@ class Bytes(case.Case):
                     lines[place] = line
                     break
 
-    def test_python1_everything(self):
-        self.run_recorded(fixtures.everything, python=fixtures.SDK1, steps=test_sdk.Sdk.EVERYTHING,
-                          options=("--no-validate",))
 
-    def test_typescript1_everything(self):
-        self.run_recorded(fixtures.everything, typescript=1, steps=test_typescript.TypeScript.EVERYTHING, roots=True,
-                          options=("--no-validate",))
+class Bytes(Recorded):
+    """The modern era, with questions and without."""
 
-    def test_typescript2_legacy_questions(self):
-        self.run_recorded(fixtures.conformance, typescript=2, steps=test_typescript.LEGACY_QUESTIONS)
+    only = case.once()
 
     def test_typescript2_modern_questions(self):
         self.run_recorded(fixtures.conformance, typescript=2, mode=MODERN, roots=True,
                           steps=test_typescript.MODERN_QUESTIONS)
 
-    def test_typescript2_finds_the_modern_era(self):
-        self.run_recorded(fixtures.clock, typescript=2, mode="auto", steps=[["tools"], test_sdk.CONVERT])
-
     def test_python2_modern(self):
         self.run_recorded(fixtures.clock, python=fixtures.SDK2, mode="auto",
                           steps=[["tools"], test_sdk.CONVERT, ["parallel", [test_sdk.CONVERT] * 3]])
+
+
+class MoreBytes(Recorded):
+    """All other servers, SDKs and eras."""
+
+    only = case.long()
+
+    def test_python1_everything(self):
+        self.run_recorded(fixtures.everything, python=fixtures.SDK1, steps=test_sdk.Sdk.EVERYTHING,
+                          options=("--no-validate",))
+
+    def test_typescript1_everything(self):
+        self.run_recorded(fixtures.everything, typescript=1, steps=test_typescript.EVERYTHING, roots=True,
+                          options=("--no-validate",))
+
+    def test_typescript2_legacy_questions(self):
+        self.run_recorded(fixtures.conformance, typescript=2, steps=test_typescript.LEGACY_QUESTIONS)
+
+    def test_typescript2_finds_the_modern_era(self):
+        self.run_recorded(fixtures.clock, typescript=2, mode="auto", steps=[["tools"], test_sdk.CONVERT])
 
     def test_python2_falls_back(self):
         self.run_recorded(lambda: fixtures.memory(self.directory("graph")), python=fixtures.SDK2, mode="auto", steps=[

@@ -12,16 +12,19 @@ import conformance
 import fixtures
 
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
-# Scenarios that the suite runs for show and does not score.
-NOT_PASSED = {
-    "server-sse-polling": "a server on stdio cannot close the stream of an HTTP request",
-}
-TASKS = "tasks-"  # The server has no tasks, so there is nothing to compare.
+# Scenarios that the suite runs for show and does not score: a server on stdio cannot close the stream of an HTTP request,
+# and this one has no tasks.
+NOT_COMPARED = ("server-sse-polling", "tasks-")
 # Where each call has a process of its own, whoever watches a list is in another one than the call that changes it.
 NOT_SEEN = {
     ("server-stateless", "sep-2575-server-sends-prompts-list-changed-on-subscription"): "WARNING",
     ("server-stateless", "sep-2575-server-sends-tools-list-changed-on-subscription"): "WARNING",
 }
+
+
+# What is answered at once is one message and no stream.
+NO_STREAM = {("server-sse-multiple-streams", "server-sse-streams-functional"): "INFO"}
+SERVED = NO_STREAM
 
 
 class Conformance(case.Case):
@@ -30,38 +33,43 @@ class Conformance(case.Case):
     only = case.once()
 
     def run_all(self, revision):
-        """The verdicts of the bare server, and of the same one in cells: one a call, and one a session.
+        """The verdicts of the bare server, and of the same one in cells: one a call, one a session, and served over HTTP.
 
         They share nothing, so they run at once.
         """
         server = fixtures.conformance()
-        commands = [server.bare(), self.wrapped(server), self.wrapped(server, "--state=session")]
+        commands = [(conformance.bridged, server.bare()), (conformance.bridged, self.wrapped(server)),
+                    (conformance.bridged, self.wrapped(server, "--state=session")),
+                    (conformance.served, self.wrapped(server, "--state=session"))]
+
+        def run(behind, command):
+            with behind(command, self.base) as address:
+                return conformance.verdicts(address, self.base, revision)
         with concurrent.futures.ThreadPoolExecutor(len(commands)) as pool:
-            runs = [pool.submit(conformance.verdicts, command, self.base, revision) for command in commands]
-            return [run.result() for run in runs]
+            return [each.result() for each in [pool.submit(run, *command) for command in commands]]
 
     def compare(self, revision):
         """Compares, and looks that the bare server passes."""
         bare, *celled = self.run_all(revision)
+        modes = dict(zip(("call", "session", "serve"), zip(celled, (NOT_SEEN, {}, SERVED))))
         scored = conformance.scored(revision)
         if os.environ.get("OUTSIDE_LONG"):
-            print(f"{revision}  {'':50}{'bare':10}{'call':10}{'session':10}", flush=True)
+            print(f"{revision}  {'':50}{'bare':10}" + "".join(f"{mode:10}" for mode in modes), flush=True)
             for name in sorted(bare, key=lambda name: (name not in scored, name)):
                 verdicts = "".join(f"{conformance.status(found.get(name, [])):10}" for found in (bare, *celled))
                 print(f"{revision}  {name:50}{verdicts}{'' if name in scored else 'not scored'}", flush=True)
-        for mode, found, allowed in zip(("call", "session"), celled, (NOT_SEEN, {})):
+        for mode, (found, allowed) in modes.items():
             different, missing = [], {key for key in allowed if key[0] in bare}
             for scenario, check, name, left, right, message in conformance.differences(bare, found):
                 if right == allowed.get((scenario, check)):
                     missing.discard((scenario, check))
-                elif not scenario.startswith(TASKS):
+                elif not scenario.startswith(NOT_COMPARED):
                     different.append(f"{scenario}: {check} ({name}): bare {left}, {mode} {right}: {message}")
             self.assertEqual([], different)
-            self.assertEqual(set(), missing, "these are seen after all")
+            self.assertEqual(set(), missing, f"{mode}: not different after all")
         self.assertEqual([], [name for name in scored if name not in bare], "the suite did not run everything")
         failed = [f"{name}: {check[0]} ({check[1]}): {check[2]}: {check[3]}" for name, checks in bare.items()
-                  for check in checks if check[2] in ("FAILURE", "WARNING")
-                  and name not in NOT_PASSED and not name.startswith(TASKS)]
+                  for check in checks if check[2] in ("FAILURE", "WARNING") and not name.startswith(NOT_COMPARED)]
         self.assertEqual([], failed, "the bare server does not pass")
 
     def test_2025_11_25(self):

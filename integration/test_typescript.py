@@ -33,10 +33,24 @@ MODERN_QUESTIONS = (
 )
 
 
-class TypeScript(case.Case):
-    """npm sdk 1.x and client 2.x."""
+EVERYTHING = (
+    ["tools"], ["prompts"], ["templates"], ["level", "info"],
+    ["call", "echo", {"message": "héllo 😀"}],
+    ["call", "get-structured-content", {"location": "Chicago"}],
+    ["call", "get-sum", {"a": "one"}],
+    ["call", "no-such-tool", {}],
+    ["prompt", "args-prompt", {"city": "Paris"}],
+    ["resource", "demo://resource/static/document/features.md"],
+    ["resource", "demo://nowhere"],
+    ["complete", "completable-prompt", "department", "E"],
+    ["parallel", [["call", "echo", {"message": str(number)}] for number in range(4)]],
+    ["abandon", "trigger-long-running-operation", {"duration": 20, "steps": 200}],
+    ["call", "echo", {"message": "after"}],
+)
 
-    only = case.once()
+
+class Compared(case.Case):
+    """npm sdk 1.x and client 2.x."""
 
     def run_client(self, sdk, command, env, mode, steps, roots):
         """The decoded results of one run."""
@@ -57,36 +71,33 @@ class TypeScript(case.Case):
         self.assert_all_equal(bare, celled)
         return bare
 
-    EVERYTHING = (
-        ["tools"], ["prompts"], ["templates"], ["level", "info"],
-        ["call", "echo", {"message": "héllo 😀"}],
-        ["call", "get-structured-content", {"location": "Chicago"}],
-        ["call", "get-sum", {"a": "one"}],
-        ["call", "no-such-tool", {}],
-        ["prompt", "args-prompt", {"city": "Paris"}],
-        ["resource", "demo://resource/static/document/features.md"],
-        ["resource", "demo://nowhere"],
-        ["complete", "completable-prompt", "department", "E"],
-        ["parallel", [["call", "echo", {"message": str(number)}] for number in range(4)]],
-        ["abandon", "trigger-long-running-operation", {"duration": 20, "steps": 200}],
-        ["call", "echo", {"message": "after"}],
-    )
+
+class TypeScript(Compared):
+    """Either SDK in its own era."""
+
+    only = case.once()
 
     def test_sdk1_everything(self):
         # What does not fit the server's own schemas reaches the server, so that its errors can be compared.
-        self.same(1, "legacy", fixtures.everything(), *self.EVERYTHING, options=("--no-validate",), roots=True)
+        self.same(1, "legacy", fixtures.everything(), *EVERYTHING, options=("--no-validate",), roots=True)
+
+    def test_sdk2_modern_questions(self):
+        self.same(2, MODERN, fixtures.conformance(), *MODERN_QUESTIONS, roots=True)
+
+
+class MoreTypeScript(Compared):
+    """The other ways to come to an era."""
+
+    only = case.long()
 
     def test_sdk2_falls_back_to_a_legacy_server(self):
-        opened = self.same(2, "auto", fixtures.everything(), *self.EVERYTHING, options=("--no-validate",))[0][1]
+        opened = self.same(2, "auto", fixtures.everything(), *EVERYTHING, options=("--no-validate",))[0][1]
         self.assertEqual(opened["era"], "legacy")
 
     def test_sdk2_finds_the_modern_era(self):
         opened = self.same(2, "auto", fixtures.clock(), ["tools"], CONVERT, ["call", "no-such-tool", {}],
                            options=("--no-validate",))[0][1]
         self.assertEqual(opened["era"], "modern")
-
-    def test_sdk2_modern_questions(self):
-        self.same(2, MODERN, fixtures.conformance(), *MODERN_QUESTIONS, roots=True)
 
     def test_sdk2_legacy_questions(self):
         self.same(2, "legacy", fixtures.conformance(), *LEGACY_QUESTIONS)
