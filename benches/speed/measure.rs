@@ -2,7 +2,7 @@
 //!
 //! Neighbours: every other file of this benchmark. Never: compares numbers of different runs.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Anything may go wrong, and then there is no number.
 pub(crate) type Result<T> = std::result::Result<T, Box<dyn std::error::Error>>;
@@ -57,6 +57,40 @@ pub(crate) fn turns<const N: usize>(rounds: usize, contenders: [Turn<'_>; N]) ->
     Ok(times.map(Times::from))
 }
 
+/// Two contenders that did it side by side, round by round.
+#[derive(Debug)]
+pub(crate) struct Pairs {
+    ours: Times,
+    peer: Times,
+    /// The median of what one round took as against the other's.
+    ratio: f64,
+}
+
+/// Rounds of both, the first of them in turn, until there are as many as wanted or this time is over; a first one only warms up. For
+/// what takes so long that the machine is another one from round to round, and not within one.
+pub(crate) fn pairs(rounds: usize, at_most: Duration, [ours, peer]: [Turn<'_>; 2]) -> Result<Pairs> {
+    let (mut of_ours, mut of_peer) = (Vec::new(), Vec::new());
+    ours()?;
+    peer()?;
+    let start = Instant::now();
+    while of_ours.len() < rounds && start.elapsed() < at_most {
+        let pair = match of_ours.len() % 2 {
+            0 => (ours()?, peer()?),
+            _ => {
+                let peer = peer()?;
+                (ours()?, peer)
+            }
+        };
+        of_ours.push(pair.0);
+        of_peer.push(pair.1);
+    }
+    let mut ratios: Vec<f64> =
+        of_ours.iter().zip(&of_peer).map(|(ours, peer)| ours.as_secs_f64() / peer.as_secs_f64()).collect();
+    ratios.sort_by(f64::total_cmp);
+    let ratio = ratios.get(ratios.len() / 2).copied().ok_or("no round was done")?;
+    Ok(Pairs { ours: of_ours.into(), peer: of_peer.into(), ratio })
+}
+
 /// One line of the table.
 #[derive(Debug)]
 pub(crate) struct Row {
@@ -80,6 +114,15 @@ fn both(times: &Times) -> String {
 /// A ratio of medians; without a limit it is for information.
 pub(crate) fn ratio(what: &str, ours: &Times, peer: &Times, limit: Option<f64>) -> Row {
     let ratio = ours.median().as_secs_f64() / peer.median().as_secs_f64();
+    compared(what, ours, peer, ratio, limit)
+}
+
+/// A median of ratios.
+pub(crate) fn ratio_of_pairs(what: &str, Pairs { ours, peer, ratio }: &Pairs, limit: f64) -> Row {
+    compared(what, ours, peer, *ratio, Some(limit))
+}
+
+fn compared(what: &str, ours: &Times, peer: &Times, ratio: f64, limit: Option<f64>) -> Row {
     Row {
         what: what.to_owned(),
         ours: both(ours),

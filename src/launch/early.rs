@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::idmap::IdMaps;
 use super::spawn::{Origin, Prepared, Stdio, bits, own_pidfd};
 use super::{LaunchError, init};
-use crate::plan::prelude::prelude;
+use crate::plan::prelude::{namespaces, prelude};
 use crate::plan::step::{Namespace, Step};
 use crate::plan::{Plan, written};
 use crate::sys::process::{self, Cloned};
@@ -51,24 +51,24 @@ impl Early {
             return None;
         }
         let (uid, gid) = identity::effective();
-        let beginning = prelude(uid == 0, (uid, gid));
-        let steps = beginning.steps.clone();
-        let Some(Step::Clone { namespaces }) = steps.first() else { return None };
-        let flags = bits(namespaces);
+        let root = uid == 0;
+        // Init and its caller each write down the steps for themselves, because everything waits for the clone.
+        let beginning = || prelude(root, (uid, gid));
+        let flags = bits(&namespaces(root));
         let launcher = own_pidfd().ok()?;
         let (channel, inner) = socket::pair().ok()?;
         match process::clone3(flags & by_clone(), None).ok()? {
             Cloned::Child => {
                 // Only the caller's own, so that init reads the end when the caller lets go of it.
                 drop(channel);
-                init::wait_for_plan(Prepared::unplanned(beginning, launcher), inner, flags & !by_clone())
+                init::wait_for_plan(Prepared::unplanned(beginning(), launcher), inner, flags & !by_clone())
             }
             Cloned::Parent(pid, pidfd) => {
                 // The kernel starts a new process where its parent runs, and may leave it waiting there for as long as
                 // the parent has work. Where the other processor is busy, it may fetch it back when the parent waits.
                 let _here_then = Processors::allowed().and_then(|all| all.send_away(pid)).is_err();
                 heap::back(HEAP);
-                Some(Self { steps, init: Some((pid, pidfd, channel)) })
+                Some(Self { steps: beginning().steps, init: Some((pid, pidfd, channel)) })
             }
         }
     }

@@ -67,8 +67,9 @@ pub fn prelude(root: bool, payload: (u32, u32)) -> Plan {
     Plan { floor: Floor::Full, steps }
 }
 
-/// Started by root, the user namespace comes last and owns none of the others; else it must come first.
-fn namespaces(root: bool) -> Vec<Namespace> {
+/// Those that the clone makes. Started by root, the user namespace comes last and owns none of the others; else it must come first.
+#[must_use]
+pub fn namespaces(root: bool) -> Vec<Namespace> {
     let mut list = vec![
         Namespace::Mount,
         Namespace::Pid,

@@ -12,14 +12,22 @@ pub fn begin() {
     // SAFETY: `standard` is three live pollfds.
     let asked = unsafe { libc::poll(standard.as_mut_ptr(), 3, 0) };
     for place in standard {
-        // Where poll itself is refused, the number is asked for.
-        // SAFETY: fcntl with F_GETFD takes integers.
-        let missing = place.revents & libc::POLLNVAL != 0
-            || asked == -1 && unsafe { libc::fcntl(place.fd, libc::F_GETFD) } == -1;
-        // The lowest number that is free, which is this one, as those below are open by now.
-        // SAFETY: the path is a NUL-terminated text.
-        if missing && unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) } != place.fd {
-            super::process::exit_now(1);
+        let missing = match asked {
+            // Where poll itself is refused, each number is asked for.
+            -1 => {
+                // SAFETY: fcntl with F_GETFD takes integers.
+                let flags = unsafe { libc::fcntl(place.fd, libc::F_GETFD) };
+                flags == -1
+            }
+            _ => place.revents & libc::POLLNVAL != 0,
+        };
+        if missing {
+            // SAFETY: the path is a NUL-terminated text.
+            let opened = unsafe { libc::open(c"/dev/null".as_ptr(), libc::O_RDWR) };
+            // The lowest number that is free, which is this one, as those below are open by now.
+            if opened != place.fd {
+                super::process::exit_now(1);
+            }
         }
     }
     // SAFETY: SIG_IGN is a disposition for every signal but two, of which this is none.

@@ -128,3 +128,21 @@ fn no_signal_is_ignored() {
     let [outside, inside] = masks[..] else { panic!("{said}{}", String::from_utf8_lossy(&output.stderr)) };
     assert_eq!((outside & 0x4203, inside), (0x4203, 0));
 }
+
+/// No file of toolcell's own takes the number of one that its caller left closed, where the cell's output would go into it.
+#[test]
+fn standard_descriptors_that_were_closed_lead_nowhere() {
+    let scene = Scene::new();
+    let report = scene.path("closed.json");
+    let [option, value] = floor();
+    let closing = "exec \"$@\" <&- >&- 2>&-";
+    let mut command = Command::new("sh");
+    command
+        .args(["-c", closing, "sh"])
+        .arg(binary())
+        .args(["exec", option, value, "--report", &report, "--"]);
+    let status = command.args(["sh", "-c", "echo out; echo err >&2; cat; exit 3"]).status().unwrap();
+    assert_eq!(status.code(), Some(3));
+    let told: serde_json::Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    assert_eq!(told["usage"]["bytes_out"], 8, "{told}");
+}
