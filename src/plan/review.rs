@@ -236,7 +236,8 @@ mod tests {
                 path: path.iter().collect(),
                 now,
                 was,
-                same,
+                // What is not there is not the same as before.
+                same: same && now.is_some() && was.is_some(),
                 in_group,
             },
         )
