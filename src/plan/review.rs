@@ -232,13 +232,10 @@ mod tests {
         let was = (kind(), mode, any::<bool>()).prop_map(|(kind, mode, later)| Was { kind, mode, later });
         let (now, was) = (prop::option::of(now), prop::option::of(was));
         (path, now, was, prop::bool::weighted(0.1), any::<bool>()).prop_map(
-            |(path, now, was, same, in_group)| Found {
-                path: path.iter().collect(),
-                now,
-                was,
-                // What is not there is not the same as before.
-                same: same && now.is_some() && was.is_some(),
-                in_group,
+            |(path, now, was, same, in_group)| {
+                // Two that are alike are two.
+                let same = same && now.is_some() && was.is_some();
+                Found { path: path.iter().collect(), now, was, same, in_group }
             },
         )
     }

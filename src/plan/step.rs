@@ -199,35 +199,6 @@ pub enum Step {
         /// Owner on disk that appears as the payload's own user and group (idmapped mount), if it is not that already.
         owner: Option<(u32, u32)>,
     },
-    /// Child: memory that takes what is written to overlays, beside the private root's own objects until they are all made.
-    MountChanges {
-        /// Size in bytes.
-        size: u64,
-        /// Number of inodes.
-        inodes: u64,
-    },
-    /// Child: a directory of the host that the cell cannot change, with what the cell writes laid over it.
-    MountOverlay {
-        /// Path on the host, free of symbolic links when the plan was made; one that appeared since is refused.
-        source: PathBuf,
-        /// Path in the cell.
-        target: PathBuf,
-        /// What it allows.
-        access: Access,
-        /// Owner on disk that appears as the payload's own user and group, if it is not that already.
-        owner: Option<(u32, u32)>,
-        /// Names below the source that the host would run, or that are granted with less.
-        kept: Vec<PathBuf>,
-        /// Names below the source that are denied.
-        denied: Vec<PathBuf>,
-        /// Names below the source that grants of their own leave to the tool.
-        left: Vec<PathBuf>,
-    },
-    /// Child: that memory leaves the private root; the overlays keep it.
-    DetachChanges {
-        /// It is handed out, so that what is in it can be reviewed when the cell has ended.
-        review: bool,
-    },
     /// Child: cover a path inside a bind, so that nothing of it is seen.
     Hide {
         /// Path in the cell.
@@ -322,6 +293,35 @@ pub enum Step {
         env: Vec<(String, String)>,
         /// Working directory in the cell.
         cwd: PathBuf,
+    },
+    /// Child: memory that takes what is written to overlays, beside the private root's own objects until they are all made.
+    MountChanges {
+        /// Size in bytes.
+        size: u64,
+        /// Number of inodes.
+        inodes: u64,
+    },
+    /// Child: a directory of the host that the cell cannot change, with what the cell writes laid over it.
+    MountOverlay {
+        /// Path on the host, free of symbolic links when the plan was made; one that appeared since is refused.
+        source: PathBuf,
+        /// Path in the cell.
+        target: PathBuf,
+        /// What it allows.
+        access: Access,
+        /// Owner on disk that appears as the payload's own user and group, if it is not that already.
+        owner: Option<(u32, u32)>,
+        /// Names below the source that the host would run, or that are granted with less.
+        kept: Vec<PathBuf>,
+        /// Names below the source that are denied.
+        denied: Vec<PathBuf>,
+        /// Names below the source that grants of their own leave to the tool.
+        left: Vec<PathBuf>,
+    },
+    /// Child: that memory leaves the private root; the overlays keep it.
+    DetachChanges {
+        /// It is handed out, so that what is in it can be reviewed when the cell has ended.
+        review: bool,
     },
 }
 
