@@ -58,8 +58,6 @@ class Http(case.Case):
             celled = self.run_client(python, {"url": url, "mode": mode}, steps)
         capabilities = bare[0][1]["capabilities"]
         capabilities.pop("tasks", None)
-        if capabilities.get("resources", {}).get("subscribe") is True:
-            del capabilities["resources"]["subscribe"]
         self.assert_all_equal(bare, celled)
         return bare
 
