@@ -156,8 +156,8 @@ pub fn on_the_way(
     let mut names = path.iter().peekable();
     while let Some(name) = names.next() {
         above.push(name);
-        let known = if std::mem::take(&mut in_git) { REPOSITORY } else { PROJECT };
-        let trap = known.iter().any(|trap| is(name, trap.name));
+        let of_git: &[Trap] = if std::mem::take(&mut in_git) { REPOSITORY } else { &[] };
+        let trap = PROJECT.iter().chain(of_git).any(|trap| is(name, trap.name));
         // What stands in a repository is protected by itself, whoever grants the repository.
         let repository = is(name, GIT) && names.peek().is_some() && has(&above);
         match left.contains(&above) {
