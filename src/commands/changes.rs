@@ -3,9 +3,10 @@
 //! Neighbours: `exec` calls it after success; `launch::changes` looks and does. Never: judges a change.
 
 use std::fmt::Write as _;
-use std::io::{self, Write as _};
+use std::io::{self, IsTerminal as _, Write as _};
 use std::os::fd::{AsFd as _, OwnedFd};
 
+use super::yes;
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
 use crate::launch::changes::{Contents, Review};
@@ -42,8 +43,8 @@ fn not_done(verdict: Verdict, source: Option<LaunchError>) -> Failure {
     Failure::new(Ending::NotApplied, NotDone { verdict, source }).hint(hint)
 }
 
-/// Reviews what a command that has succeeded left in the memory of its cell.
-pub(super) fn review(plan: &Plan, left: Option<(OwnedFd, Kept)>) -> Reviewed {
+/// Reviews what a command that has succeeded left in the memory of its cell. `asks`: a person has to agree.
+pub(super) fn review(plan: &Plan, left: Option<(OwnedFd, Kept)>, asks: bool) -> Reviewed {
     let nothing = |error| Reviewed {
         changes: None,
         violations: vec![],
@@ -58,6 +59,14 @@ pub(super) fn review(plan: &Plan, left: Option<(OwnedFd, Kept)>) -> Reviewed {
     };
     // Who does not read it does without.
     let _closed = io::stderr().write_all(shown(&review).as_bytes()).is_err();
+    let told = review.told(Verdict::Refused);
+    if asks
+        && review.is_allowed()
+        && !told.files.is_empty()
+        && let Err(failure) = agreed()
+    {
+        return Reviewed { changes: Some(told), violations: vec![], failure: Some(failure) };
+    }
     let (changes, failure) = match review.apply() {
         Ok(changes) if changes.verdict == Verdict::Applied => (changes, None),
         Ok(changes) => (changes, Some(not_done(Verdict::Refused, None))),
@@ -67,6 +76,29 @@ pub(super) fn review(plan: &Plan, left: Option<(OwnedFd, Kept)>) -> Reviewed {
         }
     };
     Reviewed { changes: Some(changes), violations: review.violations(), failure }
+}
+
+/// Asks the person at the terminal.
+fn agreed() -> Result<(), Failure> {
+    let no = |why: &str, hint: &str| {
+        let told =
+            format!("the command succeeded, and nothing of what it changed was done to the host: {why}");
+        Failure::new(Ending::NotApplied, told).hint(Some(hint.to_owned()))
+    };
+    let stdin = io::stdin();
+    if !stdin.is_terminal() {
+        return Err(no("nobody can be asked, as stdin is no terminal", "`--writes review` asks nobody"));
+    }
+    // It has been read from without waiting.
+    let waits = crate::sys::descriptor::set_nonblocking(stdin.as_fd(), false);
+    let answer = waits
+        .map_err(|errno| io::Error::from_raw_os_error(errno.0))
+        .and_then(|()| yes("do this to the host?"));
+    match answer {
+        Ok(true) => Ok(()),
+        Ok(false) => Err(no("a person has not agreed", "run it again to be asked again")),
+        Err(error) => Err(no(&error.to_string(), "`--writes review` asks nobody")),
+    }
 }
 
 /// Each file with its lines, or with its size where it is no text.

@@ -239,7 +239,7 @@ impl Run<'_> {
             let changes = passed.changes.take();
             let ending = self.ended(passed, facts, call)?;
             match ending {
-                Ending::Success if self.policy.filesystem.writes == Writes::Review => {
+                Ending::Success if self.policy.filesystem.writes.is_reviewed() => {
                     self.review(prepared.plan(), changes)
                 }
                 ending => Ok(ending),
@@ -253,7 +253,8 @@ impl Run<'_> {
 
     /// The command has succeeded: what it changed is shown, and done to the host if it may be.
     fn review(&mut self, plan: &Plan, left: Option<(OwnedFd, Kept)>) -> Result<Ending, Failure> {
-        let Reviewed { changes, violations, failure } = changes::review(plan, left);
+        let asks = self.policy.filesystem.writes == Writes::Ask;
+        let Reviewed { changes, violations, failure } = changes::review(plan, left, asks);
         self.violations.extend(violations);
         self.changes = changes;
         let Some(failure) = failure else { return Ok(Ending::Success) };

@@ -16,7 +16,7 @@ use std::path::{Path, PathBuf};
 use super::compose::{self, Surroundings};
 use super::run::Served;
 use crate::cli::{ColorChoice, LockArgs, LockDoes, RunArgs, Server as OneServer, WhichServers};
-use crate::diag::{self, Failure};
+use crate::diag::Failure;
 use crate::exit_codes::Ending;
 use crate::lock::{Definition, Flag, Item, Kind, LockFile, RULES, Server, compare, flags, shadowed};
 use crate::policy::mistakes::closest;
@@ -346,12 +346,8 @@ fn review(args: &LockArgs, old: &LockFile, new: &mut LockFile, differing: &[Stri
 const UNASKED: &str = "`--yes` accepts without asking";
 
 fn ask(question: &str) -> Result<bool, Failure> {
-    diag::write_to_stderr(&format!("{question} [y/N] "));
-    let mut answer = String::new();
-    io::stdin().read_line(&mut answer).map_err(|error| {
-        Failure::new(Ending::Other, LockError::Answer(error)).hint(Some(UNASKED.to_owned()))
-    })?;
-    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+    super::yes(question)
+        .map_err(|error| Failure::new(Ending::Other, LockError::Answer(error)).hint(Some(UNASKED.to_owned())))
 }
 
 /// Puts the new file in the old one's place when it is whole.

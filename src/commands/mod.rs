@@ -146,3 +146,11 @@ fn help_or_usage(error: CliError) -> Ending {
         }
     }
 }
+
+/// Does the person at the terminal agree?
+fn yes(question: &str) -> io::Result<bool> {
+    diag::write_to_stderr(&format!("{question} [y/N] "));
+    let mut answer = String::new();
+    io::stdin().read_line(&mut answer)?;
+    Ok(matches!(answer.trim(), "y" | "Y" | "yes"))
+}

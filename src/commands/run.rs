@@ -48,7 +48,7 @@ use crate::policy::config::secrets::Secret;
 use crate::policy::config::state::{IDLE, State};
 use crate::policy::config::{Heeded, Results, Tool, Validate};
 use crate::policy::files::FilesError;
-use crate::policy::{Floor, Policy, Writes, config};
+use crate::policy::{Floor, Policy, config};
 use crate::session::{self, Grant, NoGrant, Options, Profiles};
 use crate::sys::{descriptor, environment, identity, process};
 use crate::text::escape;
@@ -104,7 +104,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
         policies.insert(profile.to_owned(), Arc::new(policy));
     }
     if let Some(policy) = policies.get(&served.profile).filter(|_| served.state == Some(State::Session))
-        && policy.filesystem.writes == Writes::Review
+        && policy.filesystem.writes.is_reviewed()
     {
         let told = format!(
             "what calls write cannot be reviewed in the cell of a session: profile `{}`",

@@ -46,7 +46,8 @@ pub enum Request {
     /// With three: the payload's stdin, stdout, stderr. A held cell is built, and its payload started when init is told.
     Launch { cell: u64, plan: u64, hold: bool },
     /// With one: what a cell of this plan, of which no process is left, wrote to overlays over `kept`.
-    Review { review: u64, plan: u64, kept: Kept },
+    /// It is done if it may be, unless this is to look only.
+    Review { review: u64, plan: u64, kept: Kept, look: bool },
 }
 
 /// To the supervisor.
@@ -177,11 +178,11 @@ impl Launcher {
                 self.plans.remove(&plan);
                 Ok(())
             }
-            Request::Review { review, plan, kept } => {
+            Request::Review { review, plan, kept, look } => {
                 let lost = || LaunchError::new("review", "what the cell wrote", Errno(libc::EMFILE));
                 let reviewed = match (self.plans.get(&plan), descriptors.first()) {
                     (Some(Ok(prepared)), Some(memory)) => {
-                        Reviewed::of(prepared.plan(), memory.as_fd(), &kept)
+                        Reviewed::of(prepared.plan(), memory.as_fd(), &kept, look)
                     }
                     _ => Reviewed::failed(lost()),
                 };

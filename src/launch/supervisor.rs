@@ -161,17 +161,17 @@ impl Launcher {
     }
 
     /// Has the launcher review what a cell of this plan wrote, when it has ended, and do it to the host if it may be done.
-    pub async fn review(&self, plan: &Arc<Plan>, written: Written) -> Reviewed {
+    pub async fn review(&self, plan: &Arc<Plan>, written: &Written, look: bool) -> Reviewed {
         let failed = |errno| Reviewed::failed(LaunchError::new("review", "launcher", errno));
         let (sender, answer) = oneshot::channel();
         let review = self.next_cell();
         let asked = self.plan_number(plan).and_then(|plan| {
-            let Written { memory, kept } = &written;
+            let Written { memory, kept } = written;
             let mut shared = self.lock();
             if shared.gone {
                 return Err(Errno(libc::EPIPE));
             }
-            self.send(&Request::Review { review, plan, kept: kept.clone() }, &[memory.as_fd()])?;
+            self.send(&Request::Review { review, plan, kept: kept.clone(), look }, &[memory.as_fd()])?;
             shared.reviews.insert(review, sender);
             Ok(())
         });

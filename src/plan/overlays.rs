@@ -7,7 +7,7 @@ use std::path::{Path, PathBuf};
 use super::build::Request;
 use super::step::{Access, BENEATH, CHANGES, Step};
 use crate::host::view::Seen;
-use crate::policy::{Policy, Writes, limits};
+use crate::policy::{Policy, limits};
 
 /// Before the first overlay. What is written has as much room as the scratch directory has, and where there is none, as much
 /// as that has by default.
@@ -54,5 +54,5 @@ pub(super) fn step(
 /// After the last, if there is any.
 pub(super) fn end(policy: &Policy, steps: &[Step]) -> Option<Step> {
     let any = steps.iter().any(|step| matches!(step, Step::MountChanges { .. }));
-    any.then_some(Step::DetachChanges { review: policy.filesystem.writes == Writes::Review })
+    any.then_some(Step::DetachChanges { review: policy.filesystem.writes.is_reviewed() })
 }

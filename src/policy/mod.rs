@@ -134,11 +134,13 @@ pub enum Writes {
     Discard,
     /// To memory of the cell; after success, what changed is checked and done to the directory, or not at all.
     Review,
+    /// The same, when a person has agreed to it.
+    Ask,
 }
 
 impl Writes {
     /// Every choice.
-    pub const ALL: [Self; 3] = [Self::Direct, Self::Discard, Self::Review];
+    pub const ALL: [Self; 4] = [Self::Direct, Self::Discard, Self::Review, Self::Ask];
 
     /// The name in a profile and on the command line.
     #[must_use]
@@ -147,7 +149,14 @@ impl Writes {
             Self::Direct => "direct",
             Self::Discard => "discard",
             Self::Review => "review",
+            Self::Ask => "ask",
         }
+    }
+
+    /// Is what changed checked and done after success?
+    #[must_use]
+    pub const fn is_reviewed(self) -> bool {
+        matches!(self, Self::Review | Self::Ask)
     }
 
     /// Is a granted directory one that the cell cannot change itself?

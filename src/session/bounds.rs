@@ -6,19 +6,15 @@
 //!
 //! Only a legacy client that says so in its handshake has roots; a modern one cannot be asked.
 //!
-//! Neighbours: [`super::call`] asks before it takes a grant, [`crate::policy::bounds`] reads the words, [`super::outbound`] makes the
-//! id unique. Never: lets a call go on without what it asked for and did not get.
+//! Neighbours: [`super::call`] asks before it takes a grant, [`crate::policy::bounds`] reads the words, [`super::question`] puts the
+//! question. Never: lets a call go on without what it asked for and did not get.
 
 use std::time::Duration;
 
 use serde_json::Value;
-use tokio::sync::mpsc::unbounded_channel;
-use tokio::time::timeout;
 
-use super::outbound::Back;
-use super::{Ask, Handshake, Session};
-use crate::mcp::envelope::{self, Id, Kind};
-use crate::mcp::{object, reply};
+use super::{Ask, Handshake, Session, question};
+use crate::mcp::object;
 use crate::policy::bounds::{Bounds, CODEX};
 
 /// How long a client may take to say what its roots are.
@@ -88,46 +84,8 @@ async fn roots(session: &Session) -> Result<Bounds, String> {
         Some((known, Ok(bounds))) if *known == now => return Ok(bounds.clone()),
         _ => {}
     }
-    let answer = asked(session).await;
+    let answer = question::put(session, "roots/list", None, PATIENCE).await;
+    let answer = answer.and_then(|result| Bounds::of_roots(&result));
     *told = Some((now, answer.clone()));
     answer
-}
-
-/// Withdraws the question when it is given up.
-struct Question<'s> {
-    session: &'s Session,
-    cell: u64,
-}
-
-impl Drop for Question<'_> {
-    fn drop(&mut self) {
-        for id in self.session.outbound.borrow_mut().close(self.cell) {
-            self.session.reply(reply::cancelled(&id, "nobody waits for the roots any more"));
-        }
-    }
-}
-
-async fn asked(session: &Session) -> Result<Bounds, String> {
-    let own = Id::Text("roots".to_owned());
-    let line = reply::request(&own, "roots/list", None);
-    let line = line.trim_ascii_end();
-    let message = envelope::parse(line).map_err(|refusal| refusal.detail)?;
-    let (sender, mut back) = unbounded_channel();
-    let question = Question { session, cell: session.next_cell() };
-    let line = session.outbound.borrow_mut().open(question.cell, &sender, line, &message, &own);
-    session.reply(line);
-    let answer = loop {
-        match timeout(PATIENCE, back.recv()).await {
-            Ok(Some(Back::Answer(line))) => break line,
-            Ok(Some(Back::Note(_))) => {}
-            Ok(None) | Err(_) => return Err(format!("it has not said them within {} s", PATIENCE.as_secs())),
-        }
-    };
-    let message = envelope::parse(answer.trim_ascii_end()).map_err(|refusal| refusal.detail)?;
-    if matches!(message.kind, Kind::Answer { error: true, .. }) {
-        return Err("it answers with an error".to_owned());
-    }
-    let result = message.body.and_then(|span| answer.get(span)).unwrap_or_default();
-    let result: Value = serde_json::from_slice(result).map_err(|error| error.to_string())?;
-    Bounds::of_roots(&result)
 }

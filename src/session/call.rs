@@ -20,7 +20,9 @@ use std::time::Duration;
 use serde_json::value::RawValue;
 use tokio::time::{Instant, sleep_until, timeout_at};
 
+use super::answer::{annexed, failure, status};
 use super::chain::{self, Leg};
+use super::changes::{Asking, Person};
 use super::link::{End, LONGEST_LINE, Link, STREAM_FROM, Step};
 use super::persist::Persist;
 use super::process::{Process, Remains};
@@ -28,26 +30,23 @@ use super::results::{self, Check};
 use super::rules::Asked;
 use super::secrets::{self, Mask};
 use super::stream::{self, Broken, Passed};
-use super::tally::{Misdeed, excerpt};
+use super::tally::Misdeed;
 use super::{
     Ask, Control, Finished, Grant, NoGrant, Session, Stop, bounds, changes, forgotten, quarantine, spares,
     text,
 };
 use crate::arguments::Fault;
-use crate::audit::{REDACTED, target_in_record, to_line};
+use crate::audit::{REDACTED, target_in_record};
 use crate::call::Call;
 use crate::guard::Verdict;
 use crate::host::probe;
-use crate::mcp::annex::{self, Annex};
 use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, INVALID_PARAMS, Id, Kind, Message};
-use crate::mcp::reply;
-use crate::outcome::{Changes, Granted, Limit, Receipt, SecretUse, Status, Violation};
+use crate::mcp::{annex, reply};
+use crate::outcome::{Granted, Limit, Receipt, SecretUse, Status, Violation};
 use crate::policy::Policy;
 use crate::policy::bounds::Bounds;
 use crate::watch::{reported, usage};
 
-/// Of what a cell was refused, so much stands in its result; the record has more.
-const MOST_ANNEXED: usize = 16;
 /// How long a server may take to leave after its answer.
 const LEAVE: Duration = Duration::from_millis(100);
 /// How long a server that is told of a cancellation may take to leave.
@@ -309,6 +308,7 @@ pub(super) async fn run(
     let mut began = running.began;
     loop {
         let key = session.chains.borrow().key(&ask).map(|(key, _)| key);
+        let person = Person::of(&ask, handshake.as_deref(), key.as_ref());
         let asked = Asked::once(ask.id.clone(), ask.meta.progress.clone(), true);
         running.link.ask(asked, std::mem::take(&mut ask.line));
         let deadline = began + time;
@@ -323,7 +323,7 @@ pub(super) async fn run(
             (Told::Answer(line, _), Some(key)) => (line, key),
             (told, _) => {
                 let (told, wrong) = judged(told, check);
-                conclude(&session, &ask, running, &mut control, told, wrong).await;
+                conclude(&session, &ask, running, &mut control, (told, wrong, person)).await;
                 return drop(slot);
             }
         };
@@ -406,9 +406,9 @@ async fn conclude(
     ask: &Ask,
     running: Running,
     control: &mut Control,
-    told: Told,
-    wrong: Vec<Violation>,
+    (told, wrong, person): (Told, Vec<Violation>, Person),
 ) {
+    let mut repeated = None;
     let Running { call, grant, link, began, .. } = running;
     link.withdraw_all(session);
     let Link { mut process, mut rules, .. } = link;
@@ -426,8 +426,10 @@ async fn conclude(
             session.forget(&ask.id);
             let (refused, mask) = (process.refused(), process.shared_mask());
             let mut remains = process.reap(LEAVE, drop_line).await;
-            let reviewed =
-                changes::review(session, &grant, remains.ended.written.take(), mask.as_deref()).await;
+            let asking = Asking { call: &call, grant: &grant, id: &ask.id, person };
+            let written = remains.ended.written.take();
+            let reviewed;
+            (reviewed, repeated) = changes::review(session, asking, control, written, mask.as_deref()).await;
             if let Some(mask) = &mask {
                 remains.secrets = mask.uses();
             }
@@ -437,8 +439,11 @@ async fn conclude(
             remains.ended.violations.splice(0..0, reviewed.violations);
             match done {
                 true => {
-                    deliver(session, control, annexed(line, &message, &refused, remains.changes.as_ref()))
-                        .await;
+                    let line = annexed(line, &message, &refused, remains.changes.as_ref());
+                    match &mut repeated {
+                        Some(retry) => changes::deliver_again(session, retry, line).await,
+                        None => deliver(session, control, line).await,
+                    }
                     (Status::Completed, remains, None)
                 }
                 false => {
@@ -501,31 +506,15 @@ async fn conclude(
     };
     remains.ended.violations.splice(0..0, wrong);
     if let Some(told) = answer {
+        let (ask, control) = match &mut repeated {
+            Some(retry) => (&retry.0, &mut retry.1),
+            None => (ask, control),
+        };
         session.forget(&ask.id);
         deliver(session, control, failure(ask, &told, &remains.ended.violations)).await;
     }
     let violations = tally.take();
     finish(session, (&call, &grant, began), status, remains, violations);
-}
-
-/// The answer with what its cell was refused before.
-pub(super) fn annexed(
-    line: Vec<u8>,
-    message: &Message,
-    refused: &[Violation],
-    changed: Option<&Changes>,
-) -> Vec<u8> {
-    let changes = changed.and_then(|changed| to_line(changed).ok());
-    let json = to_line(&most(refused)).ok().filter(|_| !refused.is_empty());
-    let text = if json.is_some() && message.tool_error { text::refused(refused) } else { String::new() };
-    let (violations, changes) = (json.as_deref(), changes.as_deref());
-    let [violations, changes] = [violations, changes].map(|json| json.map(<[u8]>::trim_ascii_end));
-    annex::annexed(line, message, Annex { violations, changes }, &text)
-}
-
-/// As many as an answer has room for.
-fn most(refused: &[Violation]) -> &[Violation] {
-    refused.get(..MOST_ANNEXED).unwrap_or(refused)
 }
 
 fn drop_line(_: &[u8]) {}
@@ -568,31 +557,10 @@ pub(super) fn finish(
     session.prepare(grant);
 }
 
-/// The answer to a request that has none: for the model where it can read one, else an error. Its text has told of what was
-/// refused, and of limits.
-pub(super) fn failure(ask: &Ask, told: &str, found: &[Violation]) -> Vec<u8> {
-    if ask.method == "tools/call" {
-        let found = serde_json::to_value(most(found)).ok().filter(|_| !found.is_empty());
-        return reply::tool_error(&ask.id, ask.meta.era, told, found);
-    }
-    reply::error(Some(&ask.id), INTERNAL_ERROR, told)
-}
-
 pub(super) async fn deliver(session: &Session, control: &mut Control, line: Vec<u8>) {
     tokio::select! {
         biased;
         () = session.output.line(line) => {}
         () = control.gone() => {}
     }
-}
-
-pub(super) fn status(line: &[u8], message: &Message) -> Status {
-    if message.tool_error {
-        return Status::Failed { detail: "the tool reported an error".to_owned() };
-    }
-    if !matches!(message.kind, Kind::Answer { error: true, .. }) {
-        return Status::Completed;
-    }
-    let said = message.body.clone().and_then(|body| envelope::text_member(line, body, "message"));
-    Status::Failed { detail: excerpt(said.unwrap_or_default().as_bytes()) }
 }

@@ -58,6 +58,12 @@ pub(super) struct Key {
 }
 
 impl Key {
+    /// The key under which a call waits that toolcell itself has asked about.
+    pub(super) fn with_state(mut self, state: &str) -> Self {
+        self.state = Some(state.as_bytes().to_vec());
+        self
+    }
+
     /// The key under which the call waits, if this answer is a question.
     pub(super) fn of_question(mut self, line: &[u8], message: &Message) -> Option<Self> {
         let result =

@@ -15,6 +15,7 @@
 //! [`crate::mcp::output`].
 
 mod admission;
+mod answer;
 mod arguments;
 mod bounds;
 mod cache;
@@ -31,6 +32,7 @@ mod outbound;
 pub mod persist;
 mod process;
 mod quarantine;
+mod question;
 mod results;
 mod rules;
 mod schemas;
@@ -441,19 +443,6 @@ impl Session {
             Some(gate) => gate.listed(identity.unwrap_or_default(), method, line),
             None => line,
         }
-    }
-
-    /// Lets the next call of the same grant find its cell built, or its server started. As many cells wait as calls can run at once.
-    fn prepare(&self, grant: &Grant) {
-        if grant.once {
-            return;
-        }
-        if self.options.spares > 0 {
-            return spares::restock(self, grant, self.era.get());
-        }
-        let (launcher, Grant { plan, policy, .. }) = (self.options.launcher.clone(), grant.clone());
-        let most = self.options.jobs;
-        self.spawn(async move { launcher.build_ahead(&plan, &policy, most).await });
     }
 
     fn record(&self, call: &Call, policy: Option<&Policy>, finished: &Finished) {

@@ -66,6 +66,11 @@ impl Offers {
         Self { roots: has("roots"), sampling: has("sampling"), elicitation: has("elicitation") }
     }
 
+    /// Can a person be asked?
+    pub(super) const fn elicits(self) -> bool {
+        self.elicitation
+    }
+
     /// Only where the client works.
     pub(super) const fn roots_alone(self) -> Self {
         Self { roots: self.roots, sampling: false, elicitation: false }

@@ -93,6 +93,21 @@ impl Spares {
     }
 }
 
+impl Session {
+    /// Lets the next call of the same grant find its cell built, or its server started. As many cells wait as calls can run at once.
+    pub(super) fn prepare(&self, grant: &Grant) {
+        if grant.once {
+            return;
+        }
+        if self.options.spares > 0 {
+            return restock(self, grant, self.era.get());
+        }
+        let (launcher, Grant { plan, policy, .. }) = (self.options.launcher.clone(), grant.clone());
+        let most = self.options.jobs;
+        self.spawn(async move { launcher.build_ahead(&plan, &policy, most).await });
+    }
+}
+
 /// A started server for a call of this grant, if there is one that fits.
 pub(super) async fn take(session: &Session, grant: &Grant, era: Era) -> Option<Link> {
     let now = Fitting::now(session, era)?;

@@ -100,6 +100,7 @@ pub(super) fn shared() -> Vec<Arg> {
             .value_parser([
                 PossibleValue::new(Writes::Direct.name()).help("To the directories that the cell may write to"),
                 PossibleValue::new(Writes::Discard.name()).help("To memory; gone with the cell"),
+                PossibleValue::new(Writes::Ask.name()).help("As `review`, when a person has agreed"),
                 PossibleValue::new(Writes::Review.name())
                     .help("To memory; after success, what changed is checked and done to the directories, or not at all"),
             ])

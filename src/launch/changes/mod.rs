@@ -226,13 +226,14 @@ pub struct Reviewed {
 }
 
 impl Reviewed {
-    /// Looks, and does it if all may be done.
-    pub(super) fn of(plan: &Plan, memory: BorrowedFd<'_>, kept: &Kept) -> Self {
+    /// Looks, and does it if all may be done and it is not only to be looked at.
+    pub(super) fn of(plan: &Plan, memory: BorrowedFd<'_>, kept: &Kept, look: bool) -> Self {
         let review = match Review::of(plan, memory, kept) {
             Ok(review) => review,
             Err(error) => return Self::failed(error),
         };
-        let (changes, error) = match review.apply() {
+        let done = if look { Ok(review.told(Verdict::Refused)) } else { review.apply() };
+        let (changes, error) = match done {
             Ok(changes) => (changes, None),
             Err((changes, error)) => (changes, Some(error)),
         };

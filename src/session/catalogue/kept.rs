@@ -29,7 +29,7 @@ use crate::session::call::{self, Blame, Refused};
 use crate::session::link::{End, STREAM_FROM};
 use crate::session::results::{self, Check};
 use crate::session::stream::{self, Broken, Passed};
-use crate::session::{Agreed, Ask, Control, Finished, NoGrant, bounds, client, quarantine, text};
+use crate::session::{Agreed, Ask, Control, Finished, NoGrant, answer, bounds, client, quarantine, text};
 
 /// A cell that lived this long has not died of its start.
 const STEADY: Duration = Duration::from_secs(30);
@@ -233,10 +233,10 @@ impl Catalogue {
         let held_back = !faults.is_empty() && !called.streams();
         let (line, status) = if held_back {
             let detail = "the result is not what the tool's `outputSchema` says".to_owned();
-            (call::failure(ask, &text::unfit_result(&faults), &refused), Status::Failed { detail })
+            (answer::failure(ask, &text::unfit_result(&faults), &refused), Status::Failed { detail })
         } else {
-            let status = call::status(&line, &message);
-            (call::annexed(line, &message, &refused, None), status)
+            let status = answer::status(&line, &message);
+            (answer::annexed(line, &message, &refused, None), status)
         };
         self.session.forget(&ask.id);
         let bytes = line.len();
@@ -273,7 +273,7 @@ impl Catalogue {
             running.link.rules.answered(id);
         }
         self.session.forget(&ask.id);
-        let status = call::status(&tail, &message);
+        let status = answer::status(&tail, &message);
         tokio::select! {
             biased;
             _ = control.gone() => {}

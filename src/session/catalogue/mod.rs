@@ -29,7 +29,7 @@ use tokio::time::{Instant, sleep_until};
 use super::call::{self, Refused, Running};
 use super::link::{End, Step};
 use super::rules::{Asked, Offers};
-use super::{Agreed, Ask, Control, Session, Whose, client, text};
+use super::{Agreed, Ask, Control, Session, Whose, answer, client, text};
 use crate::mcp::envelope::{Era, INTERNAL_ERROR, INVALID_REQUEST, Kind as Said, Message};
 use crate::mcp::reply;
 use crate::outcome::{Limit, Status};
@@ -492,7 +492,7 @@ impl Catalogue {
         if ask.method == "initialize" {
             self.session.agreed.send_replace(Agreed::None);
         }
-        call::deliver(&self.session, &mut control, call::failure(&ask, told, &[])).await;
+        call::deliver(&self.session, &mut control, answer::failure(&ask, told, &[])).await;
     }
 
     /// Ends the process, if there is one. Who still waits is told why.

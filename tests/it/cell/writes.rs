@@ -109,6 +109,18 @@ fn what_is_reviewed_is_done_after_success_and_told_file_by_file() {
 }
 
 #[test]
+fn without_a_terminal_nobody_agrees() {
+    let scene = Scene::new();
+    let data = scene.directory("data");
+    let operations = [format!("create,{data}/new")];
+    let executed = writes(&scene, "ask", &data, &operations);
+    let stderr = executed.stderr();
+    assert_eq!((executed.code(), tree(&data).len()), (117, 0), "{stderr}");
+    assert!(stderr.contains("nobody can be asked, as stdin is no terminal"), "{stderr}");
+    assert_eq!(executed.report["changes"]["verdict"], "refused");
+}
+
+#[test]
 fn nothing_is_done_after_a_failure() {
     let scene = Scene::new();
     let data = scene.directory("data");

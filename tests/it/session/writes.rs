@@ -156,3 +156,91 @@ fn what_a_server_writes_until_it_is_ended_is_looked_at_too() {
         client
     });
 }
+
+/// The words of a question about changes.
+fn is_about(question: &Value, path: &str) -> bool {
+    let told = question["message"].as_str().unwrap();
+    told.contains("Is this to be done to the files?") && told.contains(&format!("added {path} (4 bytes)"))
+}
+
+#[test]
+fn a_legacy_client_is_asked_and_the_answer_counts() {
+    for (action, done) in [("accept", true), ("decline", false), ("cancel", false)] {
+        let scratch = Scratch::outside_of_scratch();
+        let data = tree(&scratch);
+        let new = format!("{data}/new");
+        let book = session(&setup(&data, "ask"), |mut client| async move {
+            client.handshake(json!({"elicitation": {}})).await;
+            let params = json!({"name": "leave", "arguments": {"do": [["append", new]]}});
+            let asked = client.request(1, "tools/call", params).await;
+            assert_eq!(asked["method"], "elicitation/create");
+            assert!(is_about(&asked["params"], &new), "{asked}");
+            assert_eq!(names(&data), ["a", "b"], "nothing is done before the answer");
+            let answer = json!({"jsonrpc": "2.0", "id": asked["id"], "result": {"action": action}});
+            client.send(&answer.to_string()).await;
+            let answer = client.read().await;
+            assert_eq!(answer["id"], 1);
+            if done {
+                assert_eq!(
+                    (text(&answer), names(&data)),
+                    ("left", vec!["a".into(), "b".into(), "new".into()])
+                );
+            } else {
+                assert!(text(&answer).contains("a person has not agreed"), "{answer}");
+                assert_eq!(names(&data), ["a", "b"]);
+            }
+            client
+        });
+        let verdict = if done { "applied" } else { "refused" };
+        assert_eq!(book.end_of("leave")["changes"]["verdict"], verdict);
+    }
+}
+
+#[test]
+fn a_modern_client_is_asked_by_its_answer_and_answers_by_repeating_its_request() {
+    for (action, done) in [("accept", true), ("decline", false)] {
+        let scratch = Scratch::outside_of_scratch();
+        let data = tree(&scratch);
+        let new = format!("{data}/new");
+        let book = session(&setup(&data, "ask"), |mut client| async move {
+            let meta = json!({
+                "io.modelcontextprotocol/protocolVersion": "2026-07-28",
+                "io.modelcontextprotocol/clientCapabilities": {"elicitation": {}},
+            });
+            let mut params = json!({"name": "leave", "arguments": {"do": [["append", new]]}, "_meta": meta});
+            let asked = client.request(1, "tools/call", params.clone()).await;
+            let result = &asked["result"];
+            assert_eq!((&asked["id"], &result["resultType"]), (&json!(1), &json!("input_required")));
+            let question = &result["inputRequests"]["dev.toolcell/review"];
+            assert_eq!(question["method"], "elicitation/create");
+            assert!(is_about(&question["params"], &new) && names(&data) == ["a", "b"], "{asked}");
+            params["requestState"] = result["requestState"].clone();
+            params["inputResponses"] = json!({"dev.toolcell/review": {"action": action}});
+            let answer = client.request(2, "tools/call", params).await;
+            assert_eq!((&answer["id"], names(&data).len()), (&json!(2), if done { 3 } else { 2 }));
+            if done {
+                assert_eq!(text(&answer), "left");
+                assert_eq!(answer["result"]["_meta"]["dev.toolcell/changes"]["verdict"], "applied");
+            } else {
+                assert!(text(&answer).contains("a person has not agreed"), "{answer}");
+            }
+            client
+        });
+        assert_eq!((book.started.len(), book.finished.len()), (2, 1), "one call of two requests");
+    }
+}
+
+#[test]
+fn where_nobody_can_be_asked_or_nothing_is_to_be_done_nobody_is() {
+    let scratch = Scratch::outside_of_scratch();
+    let data = tree(&scratch);
+    let new = format!("{data}/new");
+    session(&setup(&data, "ask"), |mut client| async move {
+        let answer = leave(&mut client, json!({"do": [["append", new]]})).await;
+        assert!(text(&answer).contains("the client cannot ask a person"), "{answer}");
+        assert!(text(&answer).contains("writes = \"review\""), "{answer}");
+        assert_eq!(names(&data), ["a", "b"]);
+        assert_eq!(text(&leave(&mut client, json!({"do": []})).await), "left");
+        client
+    });
+}
