@@ -13,13 +13,7 @@ fn setup(more: &str) -> Setup {
 }
 
 async fn handshake(client: &mut Client) -> Value {
-    let params = json!({
-        "protocolVersion": "2025-06-18",
-        "capabilities": {"sampling": {}},
-        "clientInfo": {"name": "tester", "version": "9"},
-    });
-    let answer = client.request(100, "initialize", params).await;
-    client.send(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#).await;
+    let answer = super::kept::handshake(client).await;
     // `fixture` announces this on its start.
     assert_eq!(client.read().await["method"], "notifications/tools/list_changed");
     answer

@@ -15,7 +15,7 @@ fn setup(config: &str) -> Setup {
 const SESSION: &str = "state = \"session\"\n";
 
 /// A legacy handshake with a server that announces nothing by itself.
-async fn handshake(client: &mut Client) -> Value {
+pub(super) async fn handshake(client: &mut Client) -> Value {
     let params = json!({
         "protocolVersion": "2025-11-25",
         "capabilities": {"sampling": {}},
