@@ -96,7 +96,7 @@ const CLIENT_LINE: usize = 64 * 1024 * 1024;
 /// How long after the end of its input a client still gets answers.
 const LAST_ANSWERS: Duration = Duration::from_millis(650);
 /// How long the cells then have to be dead and recorded.
-const LAST_RECORDS: Duration = Duration::from_millis(150);
+const LAST_RECORDS: Duration = Duration::from_millis(250);
 /// Lines of the session's own that may wait for a client that does not read.
 const MOST_REPLIES: usize = 10_000;
 

@@ -113,7 +113,8 @@ fn a_server_that_dies_while_it_waits_is_recorded_and_missed() {
     let book = session(&Setup::default(), |mut client| async move {
         let state = question(&mut client, 1, "ask-and-die", json!({})).await;
         // The end of the cell is in the log as soon as it is seen.
-        while !client.log().contains("finished") {
+        let over = |line: &str| line.contains("\"event\":\"finished\"") && line.contains("ask-and-die");
+        while !client.log().lines().any(over) {
             assert_eq!(text(&client.call(2, "noise").await), "ok");
         }
         is_strange_to_a_fresh_process(&repeat(&mut client, 3, "ask-and-die", json!({}), &state).await);
