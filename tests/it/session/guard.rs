@@ -36,6 +36,11 @@ async fn call(client: &mut Client, ended: &mut usize, bad: bool) -> Value {
     answer
 }
 
+/// Processor time of which half is enough for a start of the server: to be slowed down is a violation, too.
+fn enough() -> Vec<String> {
+    ["--cpu", "4"].map(str::to_owned).to_vec()
+}
+
 fn steps(book: &Book) -> Vec<&str> {
     let steps = book.guarded.iter().filter(|record| record["event"] == "quarantine");
     steps.map(|record| record["step"].as_str().unwrap()).collect()
@@ -201,7 +206,7 @@ fn a_tool_whose_name_no_record_has_is_kept_out_by_its_own() {
     let config = QUARANTINE.replace("\"1h\"", "\"1s\"");
     let filesystem = "[audit]\nredact = [\"/name\"]".to_owned();
     let scratch = Scratch::new();
-    let setup = Setup { config, filesystem, ..Setup::default() };
+    let setup = Setup { config, filesystem, options: enough(), ..Setup::default() };
     let book = session_in(&scratch, &setup, |mut client| async move {
         let mut ended = 0;
         for _ in 0..2 {
@@ -331,9 +336,10 @@ fn after_its_time_a_tool_is_tried_with_less_and_restored_or_kept_out() {
     let config = QUARANTINE.replace("\"1h\"", "\"1s\"");
     let written = std::env::temp_dir().join(format!("toolcell-tried-{}", std::process::id()));
     fs::create_dir(&written).unwrap();
-    let write = [String::from("--write"), written.to_str().unwrap().to_owned()];
+    let write = vec![String::from("--write"), written.to_str().unwrap().to_owned()];
     for bad in [false, true] {
-        let setup = Setup { config: config.clone(), options: write.to_vec(), ..Setup::default() };
+        let options = [write.clone(), enough()].concat();
+        let setup = Setup { config: config.clone(), options, ..Setup::default() };
         let scratch = Scratch::new();
         let book = session_in(&scratch, &setup, |mut client| async move {
             let mut ended = 0;
