@@ -11,8 +11,9 @@ import shutil
 from archive import Archive
 from packages import unpack
 
-# What the disk, the ports and the root file system need; newer kernels have most of it built in.
-MODULES = ["virtio_pci", "virtio_blk", "virtio_console", "virtio_rng", "ext4"]
+# What the disk, the ports, the root file system and reviewed writes need; newer kernels have most of it built in. On a
+# machine with `modprobe` the kernel loads the last one by itself.
+MODULES = ["virtio_pci", "virtio_blk", "virtio_console", "virtio_rng", "ext4", "overlay"]
 
 
 class Kernels:
@@ -26,15 +27,16 @@ class Kernels:
         """A kernel's directory with `vmlinuz` and `initramfs`, made once for each state of the program in it."""
         target = self.base / version
         program = (self.guest / "initramfs").read_bytes()
+        made_with = program + " ".join(MODULES).encode()
         stamp = target / "made-with"
-        if stamp.exists() and stamp.read_bytes() == program:
+        if stamp.exists() and stamp.read_bytes() == made_with:
             return target
         if not (target / "fetched").exists():
             shutil.rmtree(target, ignore_errors=True)
             self.fetch(version, target)
             (target / "fetched").touch()
         (target / "initramfs").write_bytes(self.initramfs(modules(target), program))
-        stamp.write_bytes(program)
+        stamp.write_bytes(made_with)
         return target
 
     def fetch(self, version, target):
