@@ -1,6 +1,6 @@
 """The official conformance suite against an address behind which a server is: the verdicts are collected.
 
-Neighbours: `bridge` gives a command on stdio an address, `toolcell serve` gives itself one; `test_conformance` compares
+Neighbours: `bridge` gives a command on stdio an address, `serving` has `toolcell serve`; `test_conformance` compares
 the verdicts. Never: judges: which verdict is right is the suite's affair, and which difference is allowed the test's.
 """
 
@@ -8,7 +8,6 @@ import contextlib
 import json
 import pathlib
 import re
-import signal
 import subprocess
 import sys
 import tempfile
@@ -38,29 +37,6 @@ def bridged(command, env):
             bridge.kill()
             bridge.wait()
             bridge.stdout.close()
-
-
-@contextlib.contextmanager
-def served(command, env):
-    """The address of `toolcell serve`, from the command line of `toolcell run`."""
-    command = [command[0], "serve", "--http=127.0.0.1:0", *command[2:]]
-    with subprocess.Popen([*map(str, command)], env=env, cwd="/", stdin=subprocess.DEVNULL,
-                          stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True) as front:
-        said = []
-        for line in front.stderr:
-            said.append(line)
-            if line.startswith("toolcell serves "):
-                break
-        else:
-            raise Broken("".join(said))
-        try:
-            yield line.split()[-1]
-        finally:
-            front.send_signal(signal.SIGTERM)
-            try:
-                front.wait(20)
-            finally:
-                front.kill()
 
 
 def verdicts(address, env, revision):

@@ -10,6 +10,7 @@ import os
 import case
 import conformance
 import fixtures
+import serving
 
 LEGACY, MODERN = "2025-11-25", "2026-07-28"
 # Scenarios that the suite runs for show and does not score: a server on stdio cannot close the stream of an HTTP request,
@@ -40,7 +41,7 @@ class Conformance(case.Case):
         server = fixtures.conformance()
         commands = [(conformance.bridged, server.bare()), (conformance.bridged, self.wrapped(server)),
                     (conformance.bridged, self.wrapped(server, "--state=session")),
-                    (conformance.served, self.wrapped(server, "--state=session"))]
+                    (serving.served, self.wrapped(server, "--state=session"))]
 
         def run(behind, command):
             with behind(command, self.base) as address:

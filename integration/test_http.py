@@ -3,13 +3,12 @@
 Neighbours: `clients/sdk` runs inside each SDK's own environment. Never: looks at bytes or statuses; `it::serve` does.
 """
 
-import contextlib
 import json
-import signal
 import subprocess
 
 import case
 import fixtures
+import serving
 
 CONVERT = ["call", "convert_time", {"source_timezone": "Asia/Tokyo", "time": "12:34",
                                     "target_timezone": "Asia/Kolkata"}]
@@ -18,27 +17,6 @@ MODERN = "2026-07-28"
 
 class Http(case.Case):
     """Python SDK 2.3 and 1.x."""
-
-    @contextlib.contextmanager
-    def served(self, server, *options):
-        """The server behind HTTP: its URL."""
-        command = self.wrapped(server, *options)
-        command[1:2] = ["serve", "--http=127.0.0.1:0"]
-        with subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE,
-                              text=True, env=self.base, cwd="/") as front:
-            said = []
-            for line in front.stderr:
-                said.append(line)
-                if line.startswith("toolcell serves "):
-                    break
-            else:
-                self.fail("".join(said))
-            try:
-                yield line.split()[-1]
-            finally:
-                front.send_signal(signal.SIGTERM)
-                rest = front.stderr.read()
-                self.assertEqual(front.wait(), 0, rest)
 
     def run_client(self, python, given, steps):
         """The decoded results of one run."""
@@ -54,7 +32,7 @@ class Http(case.Case):
         server = make()
         bare = {"command": server.bare(), "env": {**self.base, **server.env}, "mode": mode}
         bare = self.run_client(python, bare, steps)
-        with self.served(make(), *options) as url:
+        with serving.served(self.wrapped(make(), *options), self.base) as url:
             celled = self.run_client(python, {"url": url, "mode": mode}, steps)
         capabilities = bare[0][1]["capabilities"]
         capabilities.pop("tasks", None)

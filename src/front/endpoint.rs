@@ -226,7 +226,7 @@ impl Front {
                 StatusCode::CONFLICT,
                 None,
                 INVALID_REQUEST,
-                "this session has a stream open already",
+                "a stream of it is open already, and there is one at most; close that first",
             )),
         }
     }

@@ -9,9 +9,8 @@
 use std::ffi::CString;
 use std::fs::{File, Permissions};
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::OsStringExt;
 use std::os::unix::fs::{MetadataExt, PermissionsExt, fchown};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use super::init::{State, tell};
@@ -120,30 +119,10 @@ pub(crate) fn overlay(
 fn covers_nothing(source: &Path) -> Result<()> {
     let table = std::fs::read_to_string("/proc/self/mountinfo")?;
     let inside = table.lines().filter_map(|line| line.split(' ').nth(4)).any(|point| {
-        let point = plain(point);
+        let point = mount::unescaped(point);
         point != source && point.starts_with(source)
     });
     if inside { Err(Errno(libc::EBUSY)) } else { Ok(()) }
-}
-
-/// A path of the table of mounts, in which what separates its fields is written as octal digits.
-fn plain(field: &str) -> PathBuf {
-    let mut bytes = Vec::with_capacity(field.len());
-    let mut rest = field.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let digits = after.first_chunk::<3>().and_then(|digits| std::str::from_utf8(digits).ok());
-        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(|_| *first == b'\\') {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    std::ffi::OsString::from_vec(bytes).into()
 }
 
 pub(super) fn end(state: &mut State<'_>, review: bool) -> Result<()> {
@@ -155,15 +134,4 @@ pub(super) fn end(state: &mut State<'_>, review: bool) -> Result<()> {
         tell(&state.channel, &Report::Changes(kept), Some(&memory))?;
     }
     mount::detach(memory.as_fd())
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_mount_point_is_read_as_it_is() {
-        assert_eq!(plain(r"/a\040b\134c"), PathBuf::from("/a b\\c"));
-        assert_eq!(plain(r"/a\0"), PathBuf::from(r"/a\0"));
-    }
 }

@@ -4,6 +4,8 @@
 
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
+use std::os::unix::ffi::OsStringExt;
+use std::path::PathBuf;
 use std::ptr;
 
 use super::{Errno, Result, check, check_fd};
@@ -307,6 +309,27 @@ pub struct Space {
     pub inodes_free: u64,
 }
 
+/// A path of a table of mounts (`proc_pid_mountinfo(5)`): white space and backslashes stand there as `\ooo`.
+#[must_use]
+pub fn unescaped(field: &str) -> PathBuf {
+    let mut bytes = Vec::with_capacity(field.len());
+    let mut rest = field.as_bytes();
+    while let Some((first, after)) = rest.split_first() {
+        let digits = after.first_chunk::<3>().and_then(|digits| std::str::from_utf8(digits).ok());
+        match digits.and_then(|digits| u8::from_str_radix(digits, 8).ok()).filter(|_| *first == b'\\') {
+            Some(byte) => {
+                bytes.push(byte);
+                rest = after.get(3..).unwrap_or_default();
+            }
+            None => {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+    }
+    std::ffi::OsString::from_vec(bytes).into()
+}
+
 /// What is mounted at a path (statfs(2), statvfs(3)).
 ///
 /// # Errors
@@ -336,4 +359,15 @@ pub struct Mounted {
     pub cgroup: bool,
     /// Nothing on it can be changed through this mount.
     pub read_only: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_mount_point_is_read_as_it_is() {
+        assert_eq!(unescaped(r"/a\040b\134c"), PathBuf::from("/a b\\c"));
+        assert_eq!(unescaped(r"/a\0"), PathBuf::from(r"/a\0"));
+    }
 }

@@ -5,11 +5,11 @@
 
 use std::ffi::CString;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use crate::sys::descriptor;
-use crate::sys::mount::{Beneath, open_without_links};
+use crate::sys::mount::{self, Beneath, open_without_links};
 
 /// File systems that answer by themselves (`/proc/filesystems`).
 const LOCAL: &[&str] = &[
@@ -53,27 +53,7 @@ fn mount(line: &str) -> Option<(PathBuf, bool)> {
     let (mount, source) = line.split_once(" - ")?;
     let place = mount.split(' ').nth(4)?;
     let kind = source.split(' ').next()?;
-    Some((unescaped(place), LOCAL.contains(&kind)))
-}
-
-/// White space and backslashes stand there as `\ooo`.
-fn unescaped(text: &str) -> PathBuf {
-    let mut bytes = Vec::with_capacity(text.len());
-    let mut rest = text.as_bytes();
-    while let Some((first, after)) = rest.split_first() {
-        let code = after.get(..3).filter(|_| *first == b'\\').and_then(|code| std::str::from_utf8(code).ok());
-        match code.and_then(|code| u8::from_str_radix(code, 8).ok()) {
-            Some(byte) => {
-                bytes.push(byte);
-                rest = after.get(3..).unwrap_or_default();
-            }
-            None => {
-                bytes.push(*first);
-                rest = after;
-            }
-        }
-    }
-    std::ffi::OsString::from_vec(bytes).into()
+    Some((mount::unescaped(place), LOCAL.contains(&kind)))
 }
 
 #[cfg(test)]
@@ -90,7 +70,7 @@ mod tests {
             let host = Host::new(&line(kind));
             assert_eq!(host.has(Path::new("/etc/passwd")), found, "{kind}");
         }
-        assert_eq!(unescaped("/a\\040b\\134c\\"), Path::new("/a b\\c\\"));
+        assert_eq!(mount::unescaped("/a\\040b\\134c\\"), Path::new("/a b\\c\\"));
     }
 
     #[test]

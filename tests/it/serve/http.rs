@@ -15,6 +15,18 @@ use super::super::session::world::{Book, Scratch, Setup, configure, toolcell};
 /// No read waits longer, however busy the machine is.
 const BOUND: Duration = Duration::from_secs(60);
 
+/// With a tool of which an argument stands in a header, too.
+pub(super) fn with_region() -> Setup {
+    let schema = json!([{"name": "request", "inputSchema": {"type": "object", "properties": {
+        "region": {"type": "string", "x-mcp-header": "Region"},
+    }}}]);
+    Setup {
+        config: "env = [\"SCHEMAS\"]".to_owned(),
+        env: vec![("SCHEMAS", schema.to_string())],
+        ..Setup::default()
+    }
+}
+
 /// A running front.
 pub(super) struct Served {
     child: Child,

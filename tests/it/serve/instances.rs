@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use serde_json::json;
 
 use super::super::session::world::{Scratch, Setup, text};
-use super::http::{Served, modern, post};
+use super::http::{Served, modern, post, with_region};
 
 /// Passes each connection on to the next instance in turn.
 struct Balancer {
@@ -52,14 +52,7 @@ impl Drop for Balancer {
 #[test]
 fn any_of_three_instances_answers_any_modern_request() {
     let scratch = Scratch::new();
-    let schema = json!([{"name": "request", "inputSchema": {"type": "object", "properties": {
-        "region": {"type": "string", "x-mcp-header": "Region"},
-    }}}]);
-    let setup = Setup {
-        config: "env = [\"SCHEMAS\"]".to_owned(),
-        env: vec![("SCHEMAS", schema.to_string())],
-        ..Setup::default()
-    };
+    let setup = with_region();
     let instances: Vec<Served> = (0..3).map(|_| Served::start(&setup, &scratch, &[])).collect();
     let balancer = Balancer::start(instances.iter().map(|instance| instance.address).collect());
     let ask = |id: u64, method: &str, params, more: &[(&str, &str)]| {

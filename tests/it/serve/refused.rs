@@ -3,7 +3,7 @@
 use serde_json::json;
 
 use super::super::session::world::{Scratch, Setup};
-use super::http::{Served, exchange, get, modern, request};
+use super::http::{Served, exchange, get, modern, request, with_region};
 
 /// A modern request that is good.
 fn good() -> (Vec<(&'static str, String)>, String) {
@@ -146,14 +146,7 @@ fn each_place_takes_its_methods() {
 #[test]
 fn an_argument_that_its_tool_wants_in_a_header_is_there() {
     let scratch = Scratch::new();
-    let schema = json!([{"name": "request", "inputSchema": {"type": "object", "properties": {
-        "region": {"type": "string", "x-mcp-header": "Region"},
-    }}}]);
-    let setup = Setup {
-        config: "env = [\"SCHEMAS\"]".to_owned(),
-        env: vec![("SCHEMAS", schema.to_string())],
-        ..Setup::default()
-    };
+    let setup = with_region();
     let served = Served::start(&setup, &scratch, &[]);
     let params = json!({"name": "request", "arguments": {"region": "Hello"}});
     let call = |more: &[(&str, &str)]| served.modern_with(more, &json!(1), "tools/call", params.clone());
