@@ -140,7 +140,7 @@ pub fn command() -> Command {
 fn run(command: Command) -> Command {
     let command = command
         .override_usage(
-            "toolcell run [OPTIONS] -- SERVER [ARGS]...\n       toolcell run [OPTIONS] --config FILE [NAME]",
+            "toolcell run [OPTIONS] -- SERVER [ARGS]...\n       toolcell run [OPTIONS] --config FILE [NAME]...",
         )
         .long_about(
             "Run an MCP server over stdio, each call in its own cell.\n\n\

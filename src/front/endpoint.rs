@@ -307,7 +307,7 @@ impl Front {
             Ok(pending) => {
                 // It has no answer to wait for while the front closes.
                 let until = (method == "subscriptions/listen").then(|| self.closing.clone());
-                Ok(respond(Source::Shared(pending), id, true, until).await)
+                Ok(respond(Source::Shared(pending), id, Asked::Modern, until).await)
             }
             Err(unavailable) => Err(unavailable_now(&unavailable, &id)),
         }
@@ -373,7 +373,8 @@ impl Front {
             stop(StatusCode::BAD_REQUEST, None, INVALID_REQUEST, &told)
         })?;
         let Some(held) = held else { return Err(no_session()) };
-        let answer = respond(Source::Session(held), id, false, None).await;
+        let kind = if begins { Asked::Handshake } else { Asked::InSession };
+        let answer = respond(Source::Session(held), id, kind, None).await;
         if !begins {
             return Ok(answer);
         }
@@ -402,8 +403,18 @@ fn cancelled(incoming: &Incoming, method: &str) -> Option<Id> {
 #[derive(Debug, Clone, Copy)]
 struct Failed;
 
+/// What a response answers.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Asked {
+    Modern,
+    Handshake,
+    /// Legacy clients expect a stream, as servers of that era give it for each request; an error is one object with its status.
+    InSession,
+}
+
 /// Waits for the first that is said, which decides what the response is.
-async fn respond(mut source: Source, id: Id, modern: bool, until: Option<watch::Receiver<bool>>) -> Answer {
+async fn respond(mut source: Source, id: Id, asked: Asked, until: Option<watch::Receiver<bool>>) -> Answer {
+    let modern = asked == Asked::Modern;
     let stream = |source, first, id| {
         let events = Events::new(source, first, Some(id));
         answer::events(match until {
@@ -416,6 +427,9 @@ async fn respond(mut source: Source, id: Id, modern: bool, until: Option<watch::
         Ok(first) => first,
     };
     match first {
+        Some(Event::Answer(line, None)) if asked == Asked::InSession => {
+            stream(source, Some(Event::Answer(line, None)), id)
+        }
         Some(Event::Answer(line, code)) => {
             let mut answer = answer::json(status_of(code, modern), line.bytes);
             if code.is_some() {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, sleep_until};
 use super::secrets::{Mask, Masking};
 use crate::launch::cell::{Cell, Ended};
 use crate::mcp::frame::{Frame, Lines, Piece};
-use crate::outcome::{Changes, Receipt, SecretUse, Violation};
+use crate::outcome::{Changes, Layer, Receipt, SecretUse, Violation};
 
 /// Of stderr, this many lines and bytes are kept: the last ones.
 const TAIL_LINES: usize = 20;
@@ -28,19 +28,33 @@ const MOST_QUEUED: usize = 256;
 /// How long after the end of a cell its last bytes may still be on their way.
 const LAST_WORDS: Duration = Duration::from_millis(20);
 
-/// The last bytes of a stream.
+/// The last bytes of stderr.
 #[derive(Debug, Default)]
-struct Tail(VecDeque<u8>);
+struct Tail {
+    last: VecDeque<u8>,
+    /// How much there was, and how much of that is a flood.
+    total: u64,
+    flood: u64,
+}
 
 impl Tail {
     fn push(&mut self, bytes: &[u8]) {
-        self.0.extend(bytes.get(bytes.len().saturating_sub(TAIL_BYTES)..).unwrap_or_default());
-        let over = self.0.len().saturating_sub(TAIL_BYTES);
-        self.0.drain(..over);
+        self.total = self.total.saturating_add(u64::try_from(bytes.len()).unwrap_or(u64::MAX));
+        self.last.extend(bytes.get(bytes.len().saturating_sub(TAIL_BYTES)..).unwrap_or_default());
+        let over = self.last.len().saturating_sub(TAIL_BYTES);
+        self.last.drain(..over);
+    }
+
+    /// As often as it could have filled the output limit, which ends a flood of stdout.
+    fn violation(&self) -> Option<Violation> {
+        let count = self.total / self.flood.max(1);
+        let rule = "the bound on output, which `limits.output` sets".to_owned();
+        let found = || Violation::of_toolcell(Layer::Output, "flood stderr", rule);
+        (count > 0).then(|| Violation { count, value: Some(self.flood), ..found() })
     }
 
     fn lines(&self) -> Vec<String> {
-        let bytes: Vec<u8> = self.0.iter().copied().collect();
+        let bytes: Vec<u8> = self.last.iter().copied().collect();
         let text = String::from_utf8_lossy(&bytes);
         let lines: Vec<&str> = text.lines().collect();
         lines.iter().skip(lines.len().saturating_sub(TAIL_LINES)).map(|line| (*line).to_owned()).collect()
@@ -147,7 +161,7 @@ impl Process {
             closing: false,
             sent: 0,
         };
-        let tail = Rc::new(RefCell::new(Tail::default()));
+        let tail = Rc::new(RefCell::new(Tail { flood: budget, ..Tail::default() }));
         let kept = Rc::clone(&tail);
         let mut masking = mask.as_ref().map(Masking::of_stderr);
         // A task of its own, so that a full stderr never blocks the server while its answer is on its way.
@@ -224,6 +238,7 @@ impl Process {
     /// What the cell was refused so far.
     pub(super) fn refused(&self) -> Vec<Violation> {
         let mut refused = self.cell.refusals();
+        refused.extend(self.tail.borrow().violation());
         if let Some(mask) = &self.mask {
             mask.violations(&mut refused, false);
         }
@@ -318,6 +333,7 @@ impl Process {
         ended.usage.bytes_in = self.feed.sent;
         ended.usage.bytes_out = self.lines.total();
         let stderr = self.tail.borrow().lines();
+        ended.violations.extend(self.tail.borrow().violation());
         let mut secrets = Vec::new();
         if let Some(mask) = &mask {
             mask.violations(&mut ended.violations, true);
@@ -363,6 +379,6 @@ mod tests {
         assert_eq!(tail.lines().len(), TAIL_LINES);
         assert_eq!(tail.lines().last().unwrap(), "line 99");
         tail.push(&vec![b'x'; 3 * TAIL_BYTES]);
-        assert_eq!(tail.0.len(), TAIL_BYTES);
+        assert_eq!(tail.last.len(), TAIL_BYTES);
     }
 }

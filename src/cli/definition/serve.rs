@@ -15,7 +15,7 @@ pub(super) fn serve(command: Command) -> Command {
     let command = command
         .override_usage(
             "toolcell serve [OPTIONS] --http ADDRESS:PORT -- SERVER [ARGS]...\n       \
-             toolcell serve [OPTIONS] --http ADDRESS:PORT --config FILE [NAME]",
+             toolcell serve [OPTIONS] --http ADDRESS:PORT --config FILE [NAME]...",
         )
         .long_about(
             "Serve MCP over HTTP, for clients and gateways that need a network.\n\n\

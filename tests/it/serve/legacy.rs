@@ -18,6 +18,8 @@ fn a_session_begins_and_ends() {
     for session in [&one, &two] {
         let reply = served.legacy(session, 1, "who");
         assert_eq!((reply.status, text(&reply.json()).len()), (200, 16), "{reply:?}");
+        // As servers of that era answer, also when it is there at once.
+        assert_eq!((reply.header("content-type"), reply.events().len()), (Some("text/event-stream"), 1));
     }
     let delete = |session: &str| {
         exchange(
@@ -72,7 +74,7 @@ fn errors_are_answers_and_a_request_goes_on_without_its_client() {
     assert_eq!(reply.error(), (200, -32602));
     let headers = [("mcp-session-id", session.as_str())];
     let call = request(served.address, "POST", "/mcp", &headers, &legacy_call(2, "silent"));
-    let mut stream = Stream::open(served.address, &call);
+    let stream = Stream::open(served.address, &call);
     let log = scratch.0.join("audit.jsonl");
     while !std::fs::read_to_string(&log).unwrap_or_default().contains("\"target\":\"silent\"") {
         std::thread::yield_now();
@@ -82,7 +84,11 @@ fn errors_are_answers_and_a_request_goes_on_without_its_client() {
     assert_eq!(served.post(&headers, cancel).status, 202);
     assert_eq!(served.legacy(&session, 3, "who").status, 200);
     // It was cancelled, so there is no answer, and an end of the stream.
-    assert_eq!((stream.head().status, stream.event()), (200, None));
+    let reply = stream.whole();
+    assert_eq!(
+        (reply.status, reply.header("content-type"), reply.text()),
+        (200, Some("text/event-stream"), "")
+    );
     // What the end of a session leaves without an answer gets an error.
     let call = request(served.address, "POST", "/mcp", &headers, &legacy_call(4, "silent"));
     let stream = Stream::open(served.address, &call);

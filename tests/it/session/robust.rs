@@ -29,7 +29,8 @@ fn what_a_server_nests_or_dribbles_is_held_by_a_limit_and_recorded() {
 
 #[test]
 fn gigabytes_of_stderr_are_read_and_forgotten() {
-    let book = session(&Setup { time: "1m", ..Setup::default() }, |mut client| async move {
+    let setup = Setup { time: "1m", output: "4MiB", ..Setup::default() };
+    let book = session(&setup, |mut client| async move {
         assert_eq!(text(&client.call(1, "who").await).len(), 16);
         let before = resident(client.supervisor());
         assert_eq!(text(&client.call(2, "flood-stderr-of-gigabytes").await), "ok");
@@ -38,6 +39,12 @@ fn gigabytes_of_stderr_are_read_and_forgotten() {
         client
     });
     assert_eq!(book.status_of("flood-stderr-of-gigabytes"), "completed");
+    let violations = |tool: &str| book.end_of(tool)["violations"].clone();
+    assert_eq!(violations("who"), json!([]));
+    // 1.3 GB are 312 times the 4 MiB that may be written to stdout.
+    let flood = &violations("flood-stderr-of-gigabytes")[0];
+    assert_eq!((&flood["layer"], &flood["operation"]), (&json!("output"), &json!("flood stderr")));
+    assert_eq!((&flood["count"], &flood["value"]), (&json!(312), &json!(4 << 20)));
 }
 
 #[test]
