@@ -28,7 +28,7 @@ struct Held {
 }
 
 /// A process and all below it.
-fn family(pid: u32) -> Vec<u32> {
+pub(crate) fn family(pid: u32) -> Vec<u32> {
     let mut all = vec![pid];
     let mut at = 0;
     while let Some(pid) = all.get(at).copied() {

@@ -12,6 +12,7 @@ mod leaks;
 mod measure;
 mod record;
 mod relay;
+mod spares;
 mod whole;
 
 use std::path::PathBuf;
@@ -24,7 +25,7 @@ const ROUNDS: usize = 200;
 
 /// What is measured, in this order; `TOOLCELL_BENCH_ONLY` names some of them.
 const PARTS: &[&str] =
-    &["processes", "compiler", "launches", "arguments", "records", "answers", "results", "leaks"];
+    &["processes", "compiler", "launches", "arguments", "records", "answers", "spares", "results", "leaks"];
 
 fn rows() -> Result<Vec<Row>> {
     let files = std::env::var_os("TOOLCELL_BENCH_FILES")
@@ -53,6 +54,7 @@ fn rows() -> Result<Vec<Row>> {
             "arguments" => rows.push(arguments::row()?),
             "records" => rows.push(record::row()?),
             "answers" => rows.push(relay::answers(&toolcell, &files, rounds)?),
+            "spares" => rows.extend(spares::rows(&toolcell, &files, rounds)?),
             "results" => rows.extend(relay::large(&toolcell, &files)?),
             _ => rows.extend(leaks::rows(&toolcell, &files)?),
         }

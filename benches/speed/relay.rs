@@ -89,7 +89,12 @@ impl Session {
 
     /// Calls a tool; the length of the answer.
     pub(crate) fn call(&mut self, tool: &str) -> Result<usize> {
-        self.ask("tools/call", &format!(r#"{{"name":"{tool}","arguments":{{}}}}"#))
+        self.call_with(tool, "{}")
+    }
+
+    /// The same with arguments.
+    pub(crate) fn call_with(&mut self, tool: &str, arguments: &str) -> Result<usize> {
+        self.ask("tools/call", &format!(r#"{{"name":"{tool}","arguments":{arguments}}}"#))
     }
 
     /// Hangs up and waits.
@@ -109,9 +114,16 @@ impl Drop for Session {
 
 /// `run` in front of the server, with a profile that lets the large result through.
 pub(crate) fn behind(toolcell: &Path, files: &Path) -> Command {
+    let mut command = run(toolcell);
+    command.arg("--spares=0").arg("--profile").arg(files.join("large-output.toml"));
+    command.arg("--").arg(files.join("server"));
+    command
+}
+
+/// `run`, to be told its options and server.
+pub(crate) fn run(toolcell: &Path) -> Command {
     let mut command = Command::new(toolcell);
-    command.arg("run").arg("--profile").arg(files.join("large-output.toml"));
-    command.arg("--audit").arg(audit_log()).arg("--").arg(files.join("server"));
+    command.arg("run").arg("--audit").arg(audit_log());
     command
 }
 

@@ -408,7 +408,6 @@ struct Failed;
 enum Asked {
     Modern,
     Handshake,
-    /// Legacy clients expect a stream, as servers of that era give it for each request; an error is one object with its status.
     InSession,
 }
 
@@ -427,7 +426,8 @@ async fn respond(mut source: Source, id: Id, asked: Asked, until: Option<watch::
         Ok(first) => first,
     };
     match first {
-        Some(Event::Answer(line, None)) if asked == Asked::InSession => {
+        // As servers of both eras give it, so that what is behind a server that gives nothing else finds the same here.
+        Some(Event::Answer(line, None)) if asked != Asked::Handshake => {
             stream(source, Some(Event::Answer(line, None)), id)
         }
         Some(Event::Answer(line, code)) => {

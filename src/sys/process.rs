@@ -243,7 +243,8 @@ extern "C" fn pause_or_resume(signal: libc::c_int) {
     unsafe { libc::kill(-1, told) };
 }
 
-/// Makes a process that has noticed [`notice_termination`] stop all others,
+/// Makes a process that has noticed [`notice_termination`] stop all others. The lower number of the two: where both are pending, this was
+/// told first, because nothing is stopped again before it has gone on.
 pub const PAUSE: libc::c_int = libc::SIGUSR1;
 /// and let them go on.
 pub const RESUME: libc::c_int = libc::SIGUSR2;
@@ -260,6 +261,12 @@ pub fn notice_termination(alone: bool) -> Result<()> {
         // SAFETY: sigaction is a plain C struct for which all zeroes is a value: no flags, hence no restart, empty mask.
         let mut action: libc::sigaction = unsafe { std::mem::zeroed() };
         action.sa_sigaction = handler as *const () as usize;
+        // Of two that are pending the kernel begins with the lower number; unless that keeps the other away, it is
+        // interrupted by it before its first instruction, and what was told last is done first (signal(7)).
+        for other in [PAUSE, RESUME] {
+            // SAFETY: the mask is live, and both are numbers of signals.
+            unsafe { libc::sigaddset(&raw mut action.sa_mask, other) };
+        }
         // SAFETY: `action` is live; what the handlers do is safe at any point; no old action is asked for.
         check(libc::c_long::from(unsafe { libc::sigaction(signal, &raw const action, ptr::null_mut()) }))
     };

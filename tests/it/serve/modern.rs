@@ -11,11 +11,11 @@ fn an_answers_bytes_are_not_touched() {
     let served = Served::start(&Setup::default(), &scratch, &[]);
     for (id, written) in [(json!(7), "7"), (json!("a\"b"), "\"a\\\"b\"")] {
         let reply = served.modern(&id, "tools/call", json!({"name": "verbatim"}));
-        assert_eq!((reply.status, reply.header("content-type")), (200, Some("application/json")));
+        assert_eq!((reply.status, reply.header("content-type")), (200, Some("text/event-stream")));
         assert_eq!(
             reply.text(),
             format!(
-                "{{ \"result\":{{\"content\":[],\"odd\":1.0,\"z\":1e2,\"a\":\"\\u0061\"}} ,\"id\":{written},\"jsonrpc\":\"2.0\",\"extra\":[]}}"
+                "event: message\ndata: {{ \"result\":{{\"content\":[],\"odd\":1.0,\"z\":1e2,\"a\":\"\\u0061\"}} ,\"id\":{written},\"jsonrpc\":\"2.0\",\"extra\":[]}}\n\n"
             )
         );
     }

@@ -1,9 +1,11 @@
 //! Servers that are started before their call. Never: waits for time where there is an event.
 
 use std::fs;
+use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use toolcell::sys::process;
 
 use super::ahead::{children, launcher, wait_for_end};
 use super::world::{Book, Client, Setup, session, text};
@@ -84,6 +86,71 @@ fn one_that_does_not_fit_any_more_is_ended_and_the_call_has_another() {
         .map(|record| &record["status"]["kind"])
         .collect();
     assert!(ends.contains(&&json!("cancelled")), "{ends:?}");
+}
+
+/// Signals that wait for a process.
+fn pending(pid: u32) -> u64 {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap_or_default();
+    let mask = status.lines().find_map(|line| line.strip_prefix("ShdPnd:"));
+    mask.map_or(0, |mask| u64::from_str_radix(mask.trim(), 16).unwrap())
+}
+
+#[test]
+fn a_call_that_comes_while_it_is_being_stopped_finds_it_going_on() {
+    let signal = |pid: u32, signal| {
+        // One that is over has no use for it.
+        let Ok(pidfd) = process::pidfd_open(pid.cast_signed()) else { return };
+        let _gone = process::pidfd_send_signal(pidfd.as_fd(), signal).is_err();
+    };
+    let of = |number: libc::c_int| 1_u64 << (number - 1);
+    let setup = Setup { time: "1m", ..setup() };
+    session(&setup, |mut client| async move {
+        client.handshake(json!({})).await;
+        for id in 1.. {
+            client.legacy(id, "who").await;
+            let init = loop {
+                let waits = |init: &u32| {
+                    fs::read_to_string(format!("/proc/{init}/comm"))
+                        .is_ok_and(|name| name != "toolcell-ready\n")
+                };
+                if let Some(init) = children(launcher(&client))
+                    .into_iter()
+                    .find(|init| waits(init) && !children(*init).is_empty())
+                {
+                    break init;
+                }
+                tokio::task::yield_now().await;
+            };
+            // What it is told from here on waits.
+            signal(init, libc::SIGSTOP);
+            let too_late = loop {
+                if pending(init) & of(process::PAUSE) != 0 {
+                    break false;
+                }
+                // It was the last call's, which is over.
+                let Some(server) = children(init).first().copied() else { break true };
+                let stat = fs::read_to_string(format!("/proc/{server}/stat")).unwrap_or_default();
+                if stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')) {
+                    break true;
+                }
+                tokio::task::yield_now().await;
+            };
+            if too_late {
+                signal(init, libc::SIGCONT);
+                continue;
+            }
+            let call =
+                json!({"jsonrpc": "2.0", "id": 1000, "method": "tools/call", "params": {"name": "who"}});
+            client.send(&call.to_string()).await;
+            while pending(init) & of(process::RESUME) == 0 {
+                tokio::task::yield_now().await;
+            }
+            signal(init, libc::SIGCONT);
+            assert_eq!(text(&client.read().await).len(), 16);
+            break;
+        }
+        client
+    });
 }
 
 #[test]

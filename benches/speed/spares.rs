@@ -1,0 +1,95 @@
+//! A call that finds its server started, against the same call to a bare server that runs already.
+//!
+//! Neighbours: `relay` holds the sessions; `scripts/bench` puts the filesystem server of npm below `node/`. Never: counts the time in
+//! which the next server is started as the call's.
+
+use std::fs;
+use std::path::Path;
+use std::process::Command;
+use std::time::{Duration, Instant};
+
+use crate::leaks::family;
+use crate::measure::{self, Result, Row, Times, turns};
+use crate::relay::{Session, run};
+
+/// What it may add for a server of Node: at the median, and for all but one of a hundred.
+const NODE: (Duration, Duration) = (Duration::from_micros(1500), Duration::from_millis(5));
+/// The same for one whose own work is next to nothing.
+const NATIVE: Duration = Duration::from_millis(1);
+/// How long a started server may take to be stopped, which is when it waits for a call.
+const READY: Duration = Duration::from_secs(20);
+
+/// Returns when a started server waits.
+fn ready(session: &Session) -> Result<()> {
+    let end = Instant::now() + READY;
+    let stopped = |pid: u32| {
+        let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    };
+    while !family(session.pid()).into_iter().any(stopped) {
+        if Instant::now() > end {
+            return Err("no started server waits".into());
+        }
+        measure::rest(Duration::from_millis(2));
+    }
+    Ok(())
+}
+
+/// Times of the call behind `run` and at the bare server.
+fn compare(
+    (mut ours, mut bare): (Command, Command),
+    (tool, arguments): (&str, &str),
+    rounds: usize,
+) -> Result<[Times; 2]> {
+    let (mut ours, mut bare) = (Session::start(&mut ours)?, Session::start(&mut bare)?);
+    // The first call has nobody before it who would have had a server started.
+    ours.call_with(tool, arguments)?;
+    let mut celled = || {
+        ready(&ours)?;
+        let start = Instant::now();
+        ours.call_with(tool, arguments)?;
+        Ok(start.elapsed())
+    };
+    let mut alone = || {
+        let start = Instant::now();
+        bare.call_with(tool, arguments)?;
+        Ok(start.elapsed())
+    };
+    let times = turns(rounds, [&mut celled, &mut alone])?;
+    ours.end()?;
+    bare.end()?;
+    Ok(times)
+}
+
+pub(crate) fn rows(toolcell: &Path, files: &Path, rounds: usize) -> Result<Vec<Row>> {
+    let native = files.join("server");
+    let mut ours = run(toolcell);
+    ours.arg("--spares=2");
+    ours.arg("--").arg(&native);
+    let [fresh, warm] = compare((ours, Command::new(&native)), ("small", "{}"), rounds)?;
+    let mut rows = vec![measure::difference(
+        "a call with its server started against a running one",
+        &fresh,
+        &warm,
+        NATIVE,
+    )];
+
+    // One that a server of Node can read, and nobody else's.
+    let folder = std::env::temp_dir().join(format!("toolcell-bench-{}-files", std::process::id()));
+    fs::create_dir_all(&folder)?;
+    let file = folder.join("file");
+    fs::write(&file, "what is read\n")?;
+    let server = files.join("node/node_modules/.bin/mcp-server-filesystem");
+    let mut ours = run(toolcell);
+    ours.arg("--spares=2");
+    ours.arg("--read").arg(&folder).arg("--").arg(&server).arg(&folder);
+    let mut bare = Command::new(&server);
+    bare.arg(&folder);
+    let arguments = format!(r#"{{"path":"{}"}}"#, file.display());
+    let measured = compare((ours, bare), ("read_text_file", &arguments), rounds);
+    fs::remove_dir_all(&folder)?;
+    let [fresh, warm] = measured?;
+    rows.push(measure::difference("the same for the filesystem server of npm", &fresh, &warm, NODE.0));
+    rows.push(measure::difference_of_slow("that, all but one call of a hundred", &fresh, &warm, NODE.1));
+    Ok(rows)
+}
