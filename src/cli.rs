@@ -124,6 +124,8 @@ pub struct RunArgs {
     pub jobs: Option<Typed>,
     /// `--spares`
     pub spares: Option<Typed>,
+    /// `--spares-memory`
+    pub spares_memory: Option<Typed>,
     /// `--state`
     pub state: Option<State>,
     /// `--no-validate`
@@ -431,6 +433,7 @@ fn run(matches: &mut ArgMatches) -> Result<RunArgs, CliError> {
         server,
         jobs: typed(matches, "jobs", "--jobs"),
         spares: typed(matches, "spares", "--spares"),
+        spares_memory: typed(matches, "spares-memory", "--spares-memory"),
         state: matches.remove_one::<String>("state").and_then(|state| state.parse().ok()),
         no_validate: matches.get_flag("no-validate"),
         lock: matches.remove_one("lock"),

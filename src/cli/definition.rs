@@ -187,7 +187,15 @@ fn supervised(command: Command) -> Command {
         )
         .arg(
             value("spares", Takes::Text, "NUMBER")
-                .help("Servers that are started before their call, and stopped until it comes [default: 0]"),
+                .help("Servers that are started before their call, and stopped until it comes, at most [default: as --jobs]")
+                .long_help(
+                    "Servers that are started before their call, and stopped until it comes, at most. How many wait is learnt from \
+                     the calls; none with 0. [default: as --jobs]",
+                ),
+        )
+        .arg(
+            value("spares-memory", Takes::Text, "SIZE")
+                .help("Memory that servers hold that wait for a call [default: 1GiB]"),
         )
         .arg(options::state())
         .arg(

@@ -30,6 +30,7 @@ fn a_servers_own_options_are_left_alone() {
             server: Server::Command(words(&["srv", "--profile", "x", "--", "-h"])),
             jobs: Some(Typed { option: "--jobs", text: "3".to_owned() }),
             spares: None,
+            spares_memory: None,
             state: None,
             no_validate: false,
             lock: None,

@@ -19,7 +19,7 @@ impl RunArgs {
             word.push(value);
             all.push(word);
         };
-        let Self { server, jobs, spares, state, no_validate, lock, lists_only, shared } = self;
+        let Self { server, jobs, spares, spares_memory, state, no_validate, lock, lists_only, shared } = self;
         let SharedArgs {
             profile,
             read,
@@ -34,8 +34,10 @@ impl RunArgs {
             writes,
             audit,
         } = shared;
-        for typed in
-            [profile, memory, cpu, tasks, timeout, scratch, jobs, spares].into_iter().flatten().chain(env)
+        for typed in [profile, memory, cpu, tasks, timeout, scratch, jobs, spares, spares_memory]
+            .into_iter()
+            .flatten()
+            .chain(env)
         {
             add(typed.option, typed.text.clone().into());
         }
@@ -89,7 +91,7 @@ mod tests {
     #[test]
     fn a_child_is_told_what_was_typed() {
         for typed in [
-            "--jobs 3 --spares 1 --profile p --memory 1GiB --cpu 2 --tasks 9 --timeout 3s --scratch 0 --env A --env B=--c --lock l --audit a \
+            "--jobs 3 --spares 1 --spares-memory 1MiB --profile p --memory 1GiB --cpu 2 --tasks 9 --timeout 3s --scratch 0 --env A --env B=--c --lock l --audit a \
              --read r1 --read=-r2 --write w --floor no-cgroup --writes discard --no-validate --config f one two",
             "--config f --all",
             "--config f one",

@@ -22,9 +22,13 @@ use crate::plan::build::{Request, build};
 use crate::plan::{Plan, Refusal, seccomp};
 use crate::policy::add::{Additions, parse_env};
 use crate::policy::files::{Library, Listed, user_directory};
+use crate::policy::units::parse_size;
 use crate::policy::{PathRule, Policy, limits, profile};
+use crate::session::MOST_SPARES;
 use crate::sys::{Errno, environment, identity, landlock};
 
+/// What servers may hold that wait for a call.
+const SPARES_MEMORY: u64 = 1 << 30;
 /// The profile of a command or server for which none was named.
 pub(super) const DEFAULT_PROFILE: &str = "default";
 
@@ -338,16 +342,24 @@ pub(super) fn texts(command: &[OsString]) -> Result<Vec<String>, Failure> {
         .collect()
 }
 
-/// The number of a `--spares`.
-pub(super) fn spares(typed: Option<&Typed>) -> Result<usize, Failure> {
-    let Some(typed) = typed else { return Ok(0) };
+/// The number of a `--spares`; without one, as many as calls run side by side.
+pub(super) fn spares(typed: Option<&Typed>, jobs: usize) -> Result<usize, Failure> {
+    let Some(typed) = typed else { return Ok(jobs.min(MOST_SPARES)) };
     match typed.text.parse() {
-        Ok(spares @ 0..=64) => Ok(spares),
+        Ok(spares @ 0..=MOST_SPARES) => Ok(spares),
         _ => {
             Err(Failure::new(Ending::Usage, format!("`{}` is not a value of `{}`", typed.text, typed.option))
-                .hint(Some("write a number from 0 to 64".to_owned())))
+                .hint(Some(format!("write a number from 0 to {MOST_SPARES}"))))
         }
     }
+}
+
+/// The bytes of a `--spares-memory`.
+pub(super) fn spares_memory(typed: Option<&Typed>) -> Result<u64, Failure> {
+    typed.map_or(Ok(SPARES_MEMORY), |typed| {
+        parse_size(&typed.text)
+            .map_err(|error| bad(typed, error, Some("write a size, e.g. `512MiB`".to_owned())))
+    })
 }
 
 /// The number of a `--jobs`, and nothing else than a number of at least 1.

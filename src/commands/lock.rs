@@ -148,6 +148,7 @@ fn look(
         server,
         jobs: None,
         spares: None,
+        spares_memory: None,
         state: None,
         no_validate: false,
         lock: None,

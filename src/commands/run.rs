@@ -136,6 +136,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     if all().any(|policy| policy.floor == Floor::Landlock) {
         facts.try_namespaces();
     }
+    let program = runtime.files();
     let profiles =
         Granting { surroundings, runtime, facts, served, policies, less, made: RefCell::default() };
     // What cannot work is refused now, not at the first call.
@@ -151,7 +152,8 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
         }
     }
     let jobs = compose::jobs(args.jobs.as_ref())?;
-    let spares = compose::spares(args.spares.as_ref())?;
+    let spares = compose::spares(args.spares.as_ref(), jobs)?;
+    let spares_memory = compose::spares_memory(args.spares_memory.as_ref())?;
     // For hints to come, before they can no longer be read.
     Clues::of_process();
     // While this process has one thread.
@@ -188,6 +190,8 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
             run: ids.prefix().to_owned(),
             jobs,
             spares,
+            spares_memory,
+            program,
             launcher,
             profiles: Box::new(profiles),
             gate,

@@ -58,6 +58,20 @@ pub struct Runtime {
     pub hints: Vec<String>,
 }
 
+impl Runtime {
+    /// What is read when it starts and is not the system's: the program, by the name that it is started with and as it is, and
+    /// what it has for itself.
+    #[must_use]
+    pub fn files(&self) -> Vec<PathBuf> {
+        let real = self.program.canonicalize().ok();
+        let mut files: Vec<PathBuf> =
+            self.own.iter().cloned().chain([self.program.clone()]).chain(real).collect();
+        files.sort();
+        files.dedup();
+        files
+    }
+}
+
 /// One path and why it is needed, or hidden.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Needed {

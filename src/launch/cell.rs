@@ -37,6 +37,7 @@ pub struct Cell {
     pub stderr: Option<pipe::Receiver>,
     /// What was enforced.
     pub receipt: Receipt,
+    pub(super) number: u64,
     pub(super) pidfd: AsyncFd<OwnedFd>,
     pub(super) channel: AsyncFd<OwnedFd>,
     pub(super) traces: Traces,
@@ -119,6 +120,12 @@ impl Cell {
     /// Lets them go on.
     pub fn resume(&self) {
         self.signal(process::RESUME);
+    }
+
+    /// What it holds now, in bytes; `None` where no cgroup counts that.
+    #[must_use]
+    pub fn memory(&self) -> Option<u64> {
+        self.traces.cgroup.as_ref()?.memory()
     }
 
     /// What the filter, the private root and Landlock have refused so far, as far as it was told.

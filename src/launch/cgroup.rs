@@ -13,6 +13,7 @@ use std::time::Duration;
 use serde::{Deserialize, Serialize};
 
 use super::LaunchError;
+use super::launcher::Weight;
 use crate::plan::step::CgroupDirectory;
 use crate::sys::{Errno, descriptor, kernel_file, process};
 
@@ -104,6 +105,33 @@ impl CellCgroup {
     pub fn read(&self, controller: &str, file: &str) -> Option<String> {
         let (path, _) = self.directories.iter().find(|(_, list)| list.iter().any(|c| c == controller))?;
         kernel_file::read(path.join(file)).ok()
+    }
+
+    /// What its processes hold now, in bytes, the cache of files that they read first included.
+    #[must_use]
+    pub fn memory(&self) -> Option<u64> {
+        let file = if self.unified { "memory.current" } else { "memory.usage_in_bytes" };
+        self.read("memory", file)?.trim().parse().ok()
+    }
+
+    /// Sets its share of the processors against its neighbours'.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub(super) fn weigh(&self, weight: Weight) -> Result<(), Errno> {
+        let Some((path, _)) = self.directories.iter().find(|(_, list)| list.iter().any(|c| c == "cpu"))
+        else {
+            return Ok(());
+        };
+        // The usual values are the kernel's (Documentation/admin-guide/cgroup-v2.rst, scheduler/sched-design-CFS.rst).
+        let (file, value) = match (self.unified, weight) {
+            (true, Weight::Tenth) => ("cpu.weight", "10"),
+            (true, Weight::Usual) => ("cpu.weight", "100"),
+            (false, Weight::Tenth) => ("cpu.shares", "102"),
+            (false, Weight::Usual) => ("cpu.shares", "1024"),
+        };
+        let file = OpenOptions::new().write(true).open(path.join(file))?;
+        Ok(write_once(&file, value)?)
     }
 
     /// Kills what is in them, where no pid namespace has done so.

@@ -7,6 +7,7 @@
 //! poll ── Prepare ──► lay out
 //!   │ ─── Forget ───► drop what was laid out
 //!   │ ─── Launch ───► spawn, answer Launched (init's pidfd and channel) or Refused
+//!   │ ─── Weigh ────► give a cell another share of the processors
 //!   │ ─── Review ───► look at what an ended cell wrote, do it or not, answer Reviewed
 //!   │ ─── a question about memory ──► read it, answer
 //!   │ ─── a cell's init is gone ──► wait, answer Ended
@@ -45,9 +46,21 @@ pub enum Request {
     Forget { plan: u64 },
     /// With three: the payload's stdin, stdout, stderr. A held cell is built, and its payload started when init is told.
     Launch { cell: u64, plan: u64, hold: bool },
+    /// Sets a cell's share of the processors.
+    Weigh { cell: u64, weight: Weight },
     /// With one: what a cell of this plan, of which no process is left, wrote to overlays over `kept`.
     /// It is done if it may be, unless this is to look only.
     Review { review: u64, plan: u64, kept: Kept, look: bool },
+}
+
+/// A cell's share of the processors against those of its neighbours; no limit.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Weight {
+    /// Of what is usual.
+    Tenth,
+    /// What every cell has.
+    Usual,
 }
 
 /// To the supervisor.
@@ -176,6 +189,16 @@ impl Launcher {
             }
             Request::Forget { plan } => {
                 self.plans.remove(&plan);
+                Ok(())
+            }
+            Request::Weigh { cell, weight } => {
+                let started = self.cells.get(&cell);
+                let weighed =
+                    started.and_then(|started| started.cgroup.as_ref()).map(|made| made.weigh(weight));
+                // One that cannot have what every cell has is nobody's. Its supervisor hears of its end.
+                if let (Some(Err(_)), Some(started), Weight::Usual) = (weighed, started, weight) {
+                    let _gone = process::pidfd_send_signal(started.pidfd.as_fd(), libc::SIGTERM).is_err();
+                }
                 Ok(())
             }
             Request::Review { review, plan, kept, look } => {

@@ -17,7 +17,7 @@ use tokio::time::{Instant, timeout};
 use super::cell::{Cell, End, Written, error_of};
 use super::changes::Reviewed;
 use super::handover::Handover;
-use super::launcher::{Answer, Handle, MESSAGE_LIMIT, Request};
+use super::launcher::{Answer, Handle, MESSAGE_LIMIT, Request, Weight};
 use super::memory::Memory;
 use super::ready::{self, Mounts, Shelf, Sources};
 use super::traces::{Traces, clear};
@@ -181,6 +181,12 @@ impl Launcher {
         }
     }
 
+    /// Has a cell's share of the processors set, in a moment.
+    pub fn weigh(&self, cell: &Cell, weight: Weight) {
+        // A launcher that is gone has taken the cell with it.
+        let _gone = self.send(&Request::Weigh { cell: cell.number, weight }, &[]).is_err();
+    }
+
     /// Ends every cell that waits for a call, and builds none ahead any more.
     pub async fn end_ready(&self) {
         let places = self.lock().ready.close();
@@ -287,6 +293,7 @@ impl Launcher {
                 coverage: BTreeMap::new(),
                 reasons: BTreeMap::new(),
             },
+            number: cell,
             pidfd,
             channel,
             traces: made.traces,

@@ -143,6 +143,7 @@ pub(super) async fn start(
     })?;
     // Who gets a secret is started with it.
     if session.options.spares > 0
+        && !grant.once
         && fetched.is_none()
         && method == ask.method
         && let Some(link) = spares::take(session, &grant, ask.meta.era).await

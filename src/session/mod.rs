@@ -67,6 +67,7 @@ use schemas::Schemas;
 use secrets::Secrets;
 use serde_json::Value;
 use serde_json::value::RawValue;
+pub use spares::MOST as MOST_SPARES;
 use spares::Spares;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
@@ -236,8 +237,12 @@ pub struct Options {
     pub run: String,
     /// Calls that run at once.
     pub jobs: usize,
-    /// Servers that are started before their call.
+    /// Servers that are started before their call, at most,
     pub spares: usize,
+    /// and the memory that these may hold, in bytes.
+    pub spares_memory: u64,
+    /// What the server is started from: files, and directories with all that is below.
+    pub program: Vec<PathBuf>,
     /// Starts cells.
     pub launcher: Launcher,
     /// Gives grants.

@@ -16,6 +16,8 @@ use tokio::time::{Instant, sleep_until};
 
 use super::secrets::{Mask, Masking};
 use crate::launch::cell::{Cell, Ended};
+use crate::launch::launcher::Weight;
+use crate::launch::supervisor::Launcher;
 use crate::mcp::frame::{Frame, Lines, Piece};
 use crate::outcome::{Changes, Layer, Receipt, SecretUse, Violation};
 
@@ -260,10 +262,21 @@ impl Process {
         &self.cell.receipt
     }
 
-    /// Its call begins.
+    /// What was started before its call goes on, for that or to its end, as fast as any other.
+    pub(super) fn prefer(&self, launcher: &Launcher) {
+        launcher.weigh(&self.cell, Weight::Usual);
+        self.cell.resume();
+    }
+
+    /// The call of a server that was started before begins.
     pub(super) fn begin(&mut self, budget: u64) {
         self.cell.begin();
         self.refill(budget);
+    }
+
+    /// What the cell holds now, in bytes, if a cgroup counts that.
+    pub(super) fn memory(&self) -> Option<u64> {
+        self.cell.memory()
     }
 
     /// From here on it may write this much.

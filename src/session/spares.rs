@@ -5,29 +5,39 @@
 //!                               └───────────┴────────────┴─────────┴──► died, out of date, idle, gone ──► recorded
 //! ```
 //!
+//! How many wait is learnt ([`demand`]), and bounded by number and memory. Until its call a spare has a tenth of a cell's share of the processors.
+//!
 //! A spare has had no call and gets one. It is of one plan, era, handshake, log level and set of roots; a call that finds it otherwise has a cell of its own, and
 //! what does not fit any more is ended. What the cell shows of the host is looked at again, as for any cell that was built ahead. A call can take a spare
 //! at any moment after its record: what is still missing of its start goes on.
 //!
 //! Neighbours: [`super::call`] takes one, and restocks behind each call. Never: gives a spare to two calls, or to one whose tool gets a secret.
 
+mod demand;
+mod source;
+
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::sync::oneshot;
+use demand::{COUNTS, Demand};
+use source::Source;
+use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::link::{End, Link, STREAM_FROM, Step};
 use super::process::Process;
 use super::{Agreed, Finished, Grant, Handshake, Session, gone};
 use crate::call::Call;
+use crate::launch::launcher::Weight;
 use crate::launch::ready::Sources;
 use crate::mcp::envelope::{Era, Id};
 use crate::outcome::{Status, Usage};
 use crate::plan::Plan;
 
+/// More are never started, whatever is asked for.
+pub const MOST: usize = 64;
 /// The method in the records of these processes.
 pub(super) const METHOD: &str = "spare";
 /// How long a server goes on when it has answered the handshake.
@@ -35,7 +45,11 @@ const CALM: Duration = Duration::from_millis(200);
 /// How long one starts that is asked nothing.
 const START: Duration = Duration::from_secs(2);
 /// One that no call takes is ended.
-const IDLE: Duration = Duration::from_secs(10 * 60);
+const IDLE: Duration = COUNTS;
+/// A call that has one and takes longer does not keep the next from being started.
+const BESIDE: Duration = Duration::from_millis(100);
+/// Grants whose calls are remembered.
+const REMEMBERED: usize = 64;
 /// How long one that is not needed may take to leave.
 const LEAVE: Duration = Duration::from_millis(100);
 
@@ -74,14 +88,29 @@ struct Spare {
     plan: Arc<Plan>,
     profile: String,
     fitting: Fitting,
+    /// What it holds, as far as that is known.
+    memory: Rc<Cell<u64>>,
     /// Dropped, it ends the spare.
     call: oneshot::Sender<oneshot::Sender<Box<Link>>>,
+}
+
+/// What is known of the calls of one plan, and of its servers.
+struct Kind {
+    plan: Arc<Plan>,
+    demand: Demand,
+    /// What one that waited held.
+    memory: Option<u64>,
 }
 
 /// The spares of a session.
 #[derive(Default)]
 pub(super) struct Spares {
     shelf: RefCell<Vec<Spare>>,
+    kinds: RefCell<Vec<Kind>>,
+    /// What they were started from; nothing before the first.
+    source: Mutex<Option<Source>>,
+    /// It cannot be looked after, so none is started.
+    blind: Cell<bool>,
     closed: Cell<bool>,
 }
 
@@ -91,16 +120,44 @@ impl Spares {
         self.closed.set(true);
         self.shelf.take();
     }
+
+    /// What they hold, in bytes.
+    fn held(&self) -> u64 {
+        self.shelf.borrow().iter().map(|spare| spare.memory.get()).sum()
+    }
+
+    fn kind<T>(&self, plan: &Arc<Plan>, tell: impl FnOnce(&mut Kind) -> T) -> T {
+        let mut kinds = self.kinds.borrow_mut();
+        // The last one is the one that was called last.
+        let found = kinds.iter().position(|kind| kind.plan == *plan);
+        let mut kind = match found {
+            Some(at) => kinds.remove(at),
+            None => Kind { plan: Arc::clone(plan), demand: Demand::default(), memory: None },
+        };
+        let told = tell(&mut kind);
+        if kinds.len() == REMEMBERED {
+            kinds.remove(0);
+        }
+        kinds.push(kind);
+        told
+    }
+
+    /// Ends those that were started from what is not there any more.
+    fn drop_outdated(&self) {
+        // Whoever holds it looks after what is there now, and has started nothing yet.
+        let Ok(mut source) = self.source.try_lock() else { return };
+        if source.as_ref().is_some_and(Source::has_changed) {
+            *source = None;
+            self.shelf.take();
+        }
+    }
 }
 
 impl Session {
-    /// Lets the next call of the same grant find its cell built, or its server started. As many cells wait as calls can run at once.
+    /// Lets the next call of the same grant find its server started, or its cell built. As many cells wait as calls can run at once.
     pub(super) fn prepare(&self, grant: &Grant) {
-        if grant.once {
+        if grant.once || restock(self, grant, self.era.get()) {
             return;
-        }
-        if self.options.spares > 0 {
-            return restock(self, grant, self.era.get());
         }
         let (launcher, Grant { plan, policy, .. }) = (self.options.launcher.clone(), grant.clone());
         let most = self.options.jobs;
@@ -110,7 +167,9 @@ impl Session {
 
 /// A started server for a call of this grant, if there is one that fits.
 pub(super) async fn take(session: &Session, grant: &Grant, era: Era) -> Option<Link> {
+    session.spares.kind(&grant.plan, |kind| kind.demand.called(Instant::now()));
     let now = Fitting::now(session, era)?;
+    session.spares.drop_outdated();
     loop {
         let spare = {
             let mut shelf = session.spares.shelf.borrow_mut();
@@ -127,30 +186,63 @@ pub(super) async fn take(session: &Session, grant: &Grant, era: Era) -> Option<L
         if spare.call.send(taken).is_ok()
             && let Ok(link) = link.await
         {
+            restock_beside(session, grant, era);
             return Some(*link);
         }
     }
 }
 
-/// Has servers started for the next calls of this grant, as many as are wanted in all.
-pub(super) fn restock(session: &Session, grant: &Grant, era: Era) {
+/// The same as behind a call, for those that come while it runs.
+fn restock_beside(session: &Session, grant: &Grant, era: Era) {
+    let (Some(strong), grant) = (session.itself.upgrade(), grant.clone()) else { return };
+    session.spawn(async move {
+        let mut over = strong.gone.subscribe();
+        tokio::select! {
+            biased;
+            () = gone(&mut over) => {}
+            () = sleep_until(Instant::now() + BESIDE) => drop(restock(&strong, &grant, era)),
+        }
+    });
+}
+
+/// Has servers started for the next calls of this grant, as many as are wanted and may be; are there any?
+fn restock(session: &Session, grant: &Grant, era: Era) -> bool {
     let (Some(fitting), Some(strong)) = (Fitting::now(session, era), session.itself.upgrade()) else {
-        return;
+        return false;
     };
-    if grant.once || session.spares.closed.get() {
-        return;
+    let spares = &session.spares;
+    let (most, budget) = (session.options.spares, session.options.spares_memory);
+    if most == 0 || spares.blind.get() || spares.closed.get() {
+        return false;
     }
-    let mut shelf = session.spares.shelf.borrow_mut();
+    let (wanted, each) = spares.kind(&grant.plan, |kind| (kind.demand.wanted(Instant::now()), kind.memory));
+    let mut shelf = spares.shelf.borrow_mut();
     shelf.retain(|spare| !spare.call.is_closed());
-    if shelf.len() >= session.options.spares && !shelf.iter().any(|spare| spare.plan == grant.plan) {
-        // The oldest makes room for what is called now.
-        shelf.remove(0);
-    }
-    while shelf.len() < session.options.spares {
+    loop {
+        let there = shelf.iter().filter(|spare| spare.plan == grant.plan).count();
+        // What one takes is known when the first waits.
+        if there >= wanted.min(most) || (there > 0 && each.is_none()) {
+            return there > 0;
+        }
+        let held: u64 = shelf.iter().map(|spare| spare.memory.get()).sum();
+        if shelf.len() >= most || held.saturating_add(each.unwrap_or(0)) > budget {
+            // The oldest makes room for what is called now.
+            match shelf.iter().position(|spare| spare.plan != grant.plan) {
+                Some(oldest) => drop(shelf.remove(oldest)),
+                None => return there > 0,
+            }
+            continue;
+        }
         let (call, asked) = oneshot::channel();
-        let (plan, profile) = (Arc::clone(&grant.plan), grant.policy.name.clone());
-        shelf.push(Spare { plan, profile, fitting: fitting.clone(), call });
-        session.spawn(keep(Rc::clone(&strong), grant.clone(), fitting.clone(), asked));
+        let memory = Rc::new(Cell::new(each.unwrap_or(0)));
+        shelf.push(Spare {
+            plan: Arc::clone(&grant.plan),
+            profile: grant.policy.name.clone(),
+            fitting: fitting.clone(),
+            memory: Rc::clone(&memory),
+            call,
+        });
+        session.spawn(keep(Rc::clone(&strong), grant.clone(), fitting.clone(), memory, asked));
     }
 }
 
@@ -168,8 +260,12 @@ async fn keep(
     session: Rc<Session>,
     grant: Grant,
     fitting: Fitting,
+    memory: Rc<Cell<u64>>,
     mut asked: oneshot::Receiver<oneshot::Sender<Box<Link>>>,
 ) {
+    if !looked_after(&session).await {
+        return;
+    }
     let began = Instant::now();
     let launcher = &session.options.launcher;
     let Some(sources) = launcher.look(&grant.plan) else { return };
@@ -196,6 +292,7 @@ async fn keep(
             return finish(Finished::refused(Status::Refused { detail }, Vec::new()));
         }
     };
+    launcher.weigh(&cell, Weight::Tenth);
     let Some(process) = Process::new(cell, STREAM_FROM, grant.policy.limits.output, None) else { return };
     let mut link = Link::new(process, session.next_cell(), fitting.era, true);
     if let Some(handshake) = &fitting.handshake {
@@ -203,11 +300,11 @@ async fn keep(
         // Nobody has called it, so there is nothing to be asked but where it works.
         link.rules.offers = handshake.offers.roots_alone();
     }
-    let over = wait(&session, &mut link, began, &mut asked).await;
+    let over = wait(&session, &mut link, &grant, (began, &memory), &mut asked).await;
     let receipt = Some(link.process.receipt().clone());
     match over {
         Over::Asked(taken) if is_true(&session, &grant, &sources, &link) => {
-            link.process.resume();
+            link.process.prefer(launcher);
             link.process.begin(grant.policy.limits.output);
             if let Some(handshake) = &fitting.handshake {
                 link.rules.offers = handshake.offers;
@@ -218,7 +315,7 @@ async fn keep(
         }
         over => {
             link.withdraw_all(&session);
-            link.process.resume();
+            link.process.prefer(launcher);
             let grace = if matches!(over, Over::Gone | Over::Asked(_)) { Duration::ZERO } else { LEAVE };
             let mut violations = link.rules.tally.take();
             let remains = link.process.reap(grace, |_| {}).await;
@@ -240,10 +337,28 @@ fn is_true(session: &Session, grant: &Grant, sources: &Sources, link: &Link) -> 
     quiet && session.options.launcher.look(&grant.plan).as_ref() == Some(sources)
 }
 
+/// Has what servers are started from looked after, from before the first of them; false where it cannot be, which is said once.
+async fn looked_after(session: &Session) -> bool {
+    let mut source = session.spares.source.lock().await;
+    if source.is_none() && !session.spares.blind.get() {
+        match Source::new(&session.options.program).await {
+            Ok(found) => *source = Some(found),
+            Err(errno) => {
+                session.spares.blind.set(true);
+                (session.options.notice)(&format!(
+                    "no server is started before its call, because it cannot be noticed when its files change: {errno}; `--spares 0` says so from the start"
+                ));
+            }
+        }
+    }
+    source.is_some()
+}
+
 async fn wait(
     session: &Session,
     link: &mut Link,
-    began: Instant,
+    grant: &Grant,
+    (began, memory): (Instant, &Cell<u64>),
     asked: &mut oneshot::Receiver<oneshot::Sender<Box<Link>>>,
 ) -> Over {
     let mut over = session.gone.subscribe();
@@ -262,11 +377,21 @@ async fn wait(
                 // Nothing was asked.
                 Step::Answer(..) | Step::Long => {}
             },
-            () = ready.notified() => calm = Instant::now() + CALM,
+            () = ready.notified() => {
+                calm = Instant::now() + CALM;
+                session.spares.kind(&grant.plan, |kind| kind.demand.started(began.elapsed()));
+            }
             () = sleep_until(calm), if !paused => {
                 if link.is_open() {
                     link.process.pause();
                     paused = true;
+                    // What no cgroup counts is held to be as much as it may be.
+                    memory.set(link.process.memory().unwrap_or(grant.policy.limits.memory));
+                    session.spares.kind(&grant.plan, |kind| kind.memory = Some(memory.get()));
+                    if session.spares.held() > session.options.spares_memory {
+                        return Over::Unwanted;
+                    }
+                    restock(session, grant, session.era.get());
                 } else {
                     calm = Instant::now() + CALM;
                 }

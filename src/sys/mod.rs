@@ -27,6 +27,7 @@ pub mod socket;
 pub mod start;
 pub mod surface;
 pub mod tree;
+pub mod watcher;
 pub mod wiped;
 
 use std::fmt;

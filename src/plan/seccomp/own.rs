@@ -25,6 +25,7 @@ pub(super) const SUPERVISOR: &[Group] = &[
         "open", "openat", "openat2", "stat", "fstat", "lstat", "newfstatat", "statx", "readlink", "readlinkat", "access", "faccessat", "faccessat2",
         "getcwd", "getdents64", "statfs", "fstatfs",
     ] },
+    Group { why: "being told that a server's files have changed", entry: ALLOW, names: &["inotify_init1", "inotify_add_watch"] },
     Group { why: "what a cell left, where Landlock grants its removal", entry: ALLOW, names: &["rmdir", "unlink", "unlinkat"] },
     Group { why: "no set-user-ID file", entry: Entry::Arguments(&rules::MODE_SECOND), names: &["chmod", "fchmod"] },
     Group { why: "no set-user-ID file", entry: Entry::Arguments(&rules::MODE_THIRD), names: &["fchmodat", "fchmodat2"] },

@@ -300,11 +300,15 @@ pub(crate) fn configure(setup: &Setup, scratch: &Scratch) {
 /// A command of toolcell's that starts servers of the configuration.
 pub(crate) fn toolcell(setup: &Setup, scratch: &Scratch, name: &str) -> Command {
     let mut command = Command::new(crate::binary());
+    // A call starts one process, and no other for the next.
+    let serves = matches!(name, "run" | "serve") && !setup.options.iter().any(|option| option == "--spares");
+    let alone: &[&str] = if serves { &["--spares", "0"] } else { &[] };
     command
         .arg(name)
         .args([&PathBuf::from("--profile"), &scratch.0.join("test.toml")])
         .args([&PathBuf::from("--audit"), &scratch.0.join("audit.jsonl")])
         .args(["--floor", crate::cell::floor()])
+        .args(alone)
         .args(&setup.options)
         .args([Path::new("--config"), &scratch.0.join("servers.toml")])
         .env("XDG_STATE_HOME", scratch.0.join("state"))
