@@ -64,7 +64,6 @@ fn compare(
 pub(crate) fn rows(toolcell: &Path, files: &Path, rounds: usize) -> Result<Vec<Row>> {
     let native = files.join("server");
     let mut ours = run(toolcell);
-    ours.arg("--spares=2");
     ours.arg("--").arg(&native);
     let [fresh, warm] = compare((ours, Command::new(&native)), ("small", "{}"), rounds)?;
     let mut rows = vec![measure::difference(
@@ -81,7 +80,6 @@ pub(crate) fn rows(toolcell: &Path, files: &Path, rounds: usize) -> Result<Vec<R
     fs::write(&file, "what is read\n")?;
     let server = files.join("node/node_modules/.bin/mcp-server-filesystem");
     let mut ours = run(toolcell);
-    ours.arg("--spares=2");
     ours.arg("--read").arg(&folder).arg("--").arg(&server).arg(&folder);
     let mut bare = Command::new(&server);
     bare.arg(&folder);

@@ -364,7 +364,7 @@ async fn wait(
     let mut over = session.gone.subscribe();
     let ready = Rc::clone(&link.ready);
     let mut calm = began + START;
-    let mut paused = false;
+    let (mut paused, mut start) = (false, None);
     loop {
         tokio::select! {
             biased;
@@ -379,7 +379,7 @@ async fn wait(
             },
             () = ready.notified() => {
                 calm = Instant::now() + CALM;
-                session.spares.kind(&grant.plan, |kind| kind.demand.started(began.elapsed()));
+                start = Some(began.elapsed());
             }
             () = sleep_until(calm), if !paused => {
                 if link.is_open() {
@@ -387,7 +387,11 @@ async fn wait(
                     paused = true;
                     // What no cgroup counts is held to be as much as it may be.
                     memory.set(link.process.memory().unwrap_or(grant.policy.limits.memory));
-                    session.spares.kind(&grant.plan, |kind| kind.memory = Some(memory.get()));
+                    session.spares.kind(&grant.plan, |kind| {
+                        kind.memory = Some(memory.get());
+                        // One that is asked nothing may have needed all of the time.
+                        kind.demand.started(start.unwrap_or(START));
+                    });
                     if session.spares.held() > session.options.spares_memory {
                         return Over::Unwanted;
                     }

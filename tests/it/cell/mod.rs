@@ -26,7 +26,7 @@ mod traps;
 mod why;
 mod writes;
 
-pub(crate) use scene::{has_cgroup, needs_root, note};
+pub(crate) use scene::{has_cgroup, needs_cgroup, needs_root, note};
 
 /// The highest floor of this host.
 pub(crate) fn floor() -> &'static str {

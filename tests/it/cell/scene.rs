@@ -207,7 +207,7 @@ pub(super) fn skip(why: &str) {
 /// Does this test need a cgroup that there is none for? Then it says so; where the host is expected to have one, that is
 /// a failure.
 #[track_caller]
-pub(super) fn needs_cgroup() -> bool {
+pub(crate) fn needs_cgroup() -> bool {
     let lacks = !has_cgroup();
     if lacks {
         assert!(host::expected().is_none_or(|expected| expected != "full"), "skipped: no cgroup");

@@ -5,6 +5,7 @@ use std::os::fd::AsFd as _;
 use std::time::Duration;
 
 use serde_json::{Value, json};
+use toolcell::host::cgroups;
 use toolcell::sys::process;
 
 use super::ahead::{children, launcher, wait_for_end};
@@ -17,12 +18,8 @@ fn setup() -> Setup {
 /// The process of the spare's server, once it is stopped.
 async fn stopped(client: &Client) -> u32 {
     loop {
-        let servers = children(launcher(client)).into_iter().flat_map(children);
-        for server in servers {
-            let stat = fs::read_to_string(format!("/proc/{server}/stat")).unwrap_or_default();
-            if stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T')) {
-                return server;
-            }
+        if let Some(server) = all_stopped(client).first() {
+            return *server;
         }
         tokio::task::yield_now().await;
     }
@@ -108,6 +105,10 @@ fn a_call_that_comes_while_it_is_being_stopped_finds_it_going_on() {
         client.handshake(json!({})).await;
         for id in 1.. {
             client.legacy(id, "who").await;
+            let done = |line: &&str| line.contains("\"finished\"") && line.contains("\"tools/call\"");
+            while (client.log().lines().filter(done).count() as u64) < id {
+                tokio::task::yield_now().await;
+            }
             let init = loop {
                 let waits = |init: &u32| {
                     fs::read_to_string(format!("/proc/{init}/comm"))
@@ -189,6 +190,111 @@ fn a_changed_grant_leads_to_another_cell() {
         assert_eq!(text(&client.read().await), "new");
         client
     });
+}
+
+fn options(all: &[&str]) -> Setup {
+    Setup { options: all.iter().map(|option| (*option).to_owned()).collect(), ..Setup::default() }
+}
+
+/// The servers that are stopped now.
+fn all_stopped(client: &Client) -> Vec<u32> {
+    let servers = children(launcher(client)).into_iter().flat_map(children);
+    let is_stopped = |server: &u32| {
+        let stat = fs::read_to_string(format!("/proc/{server}/stat")).unwrap_or_default();
+        stat.rsplit_once(") ").is_some_and(|(_, rest)| rest.starts_with('T'))
+    };
+    servers.filter(is_stopped).collect()
+}
+
+#[test]
+fn as_many_wait_as_calls_came_within_a_start() {
+    session(&options(&["--spares", "3"]), |mut client| async move {
+        client.handshake(json!({})).await;
+        client.legacy(1, "who").await;
+        stopped(&client).await;
+        let call =
+            |id: u64| json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": "who"}});
+        for id in [2, 3] {
+            client.send(&call(id).to_string()).await;
+        }
+        let mut whos = [client.read().await, client.read().await].map(|answer| text(&answer).to_owned());
+        whos.sort();
+        assert_ne!(whos[0], whos[1]);
+        while all_stopped(&client).len() < 2 {
+            tokio::task::yield_now().await;
+        }
+        client
+    });
+}
+
+#[test]
+fn one_that_holds_more_than_all_may_is_ended() {
+    let book = session(&options(&["--spares", "3", "--spares-memory", "1MiB"]), |mut client| async move {
+        client.call(1, "who").await;
+        while !client.log().contains("\"status\":{\"kind\":\"cancelled\"}") {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(text(&client.call(2, "who").await).len(), 16);
+        client
+    });
+    let cells = built(&book, "tools/call");
+    assert!(!cells.contains(&"spare".to_owned()), "{cells:?}");
+}
+
+#[test]
+fn one_has_a_small_share_of_the_processors_until_its_call() {
+    if crate::cell::needs_cgroup() {
+        return;
+    }
+    let share = |server: u32| {
+        let lines = fs::read_to_string(format!("/proc/{server}/cgroup")).unwrap();
+        let own = lines.lines().filter_map(|line| line.split_once(':')?.1.split_once(':'));
+        let places = crate::facts().cgroup.iter().flat_map(cgroups::parents);
+        let cells = own.filter_map(|(_, path)| path.rsplit_once('/').map(|(_, name)| name.to_owned()));
+        let cells: Vec<String> = cells.filter(|name| name.starts_with("toolcell-")).collect();
+        let files =
+            places.flat_map(|place| cells.iter().map(move |cell| place.join(cell)).collect::<Vec<_>>());
+        let weights = files.flat_map(|cell| ["cpu.weight", "cpu.shares"].map(|name| cell.join(name)));
+        weights.into_iter().find_map(|file| fs::read_to_string(file).ok()).unwrap().trim().to_owned()
+    };
+    session(&setup(), |mut client| async move {
+        client.call(1, "who").await;
+        let waiting = share(stopped(&client).await);
+        assert!(["10", "102"].contains(&waiting.as_str()), "{waiting}");
+        client.start_call(2, "silent", json!({})).await;
+        let called = loop {
+            let servers: Vec<u32> = children(launcher(&client)).into_iter().flat_map(children).collect();
+            if let Some(called) = servers.into_iter().find(|server| !all_stopped(&client).contains(server))
+                && client.log().contains("silent")
+            {
+                break called;
+            }
+            tokio::task::yield_now().await;
+        };
+        while !["100", "1024"].contains(&share(called).as_str()) {
+            tokio::task::yield_now().await;
+        }
+        client
+    });
+}
+
+#[test]
+fn a_changed_program_leads_to_another_cell() {
+    let scratch = super::world::Scratch::outside_of_scratch();
+    let server = scratch.0.join("server.py");
+    fs::copy(crate::project().join("tests/it/session/server.py"), &server).unwrap();
+    let book = session(&Setup { server: Some(server.clone()), ..setup() }, |mut client| async move {
+        client.call(1, "who").await;
+        let old = stopped(&client).await;
+        let text = fs::read_to_string(&server).unwrap();
+        fs::write(&server, text + "\n# changed\n").unwrap();
+        client.call(2, "who").await;
+        wait_for_end(old);
+        client.call(3, "ping").await;
+        client
+    });
+    let cells = built(&book, "tools/call");
+    assert!(!cells[..2].contains(&"spare".to_owned()), "{cells:?}");
 }
 
 #[test]
