@@ -59,14 +59,22 @@ def descendants(pid=None, spare=()):
     return found
 
 
+def stopped(pid):
+    """Whether there is something below an init, and all of it is stopped: a server that waits for its call."""
+    table = processes()
+    states = [table[below][1] for below in descendants(pid) if below in table]
+    return bool(states) and set(states) == {"T"}
+
+
 def at_work(launcher):
-    """The inits of cells that serve a call or the catalogue; others are built, and wait for a call."""
-    return sorted(pid for pid in children(launcher) if descendants(pid))
+    """The inits of cells that serve a call or the catalogue; others wait for a call: they are built, or their server is stopped."""
+    return sorted(pid for pid in children(launcher) if descendants(pid) and not stopped(pid))
 
 
 def at_rest(launcher):
-    """Whether nothing is below a launcher but the cell that waits for the next call."""
-    return set(descendants(launcher).values()) <= {"toolcell-ready"}
+    """Whether nothing is below a launcher but cells that wait for a call."""
+    table = processes()
+    return all(table[pid][2] == "toolcell-ready" or stopped(pid) for pid in children(launcher, table))
 
 
 def reap(known=()):

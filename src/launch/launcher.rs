@@ -232,10 +232,19 @@ impl Launcher {
                             reserved: started.reserved.paths(),
                             private: started.private.as_ref().map(|made| made.path().to_owned()),
                         };
-                        let sent = send(socket, &answer, &[started.pidfd.as_fd(), started.channel.as_fd()]);
-                        // Also when nobody was told: then it is ended with all others.
-                        self.cells.insert(cell, started);
-                        sent
+                        match send(socket, &answer, &[started.pidfd.as_fd(), started.channel.as_fd()]) {
+                            // This user has more descriptors under way than this process may have (unix(7)).
+                            Err(errno @ Errno(libc::ETOOMANYREFS)) => {
+                                self.end(started);
+                                let error = LaunchError::new("clone", "the descriptors of the cell", errno);
+                                send(socket, &Answer::Refused { cell, error }, &[])
+                            }
+                            // Also when nobody was told: then it is ended with all others.
+                            sent => {
+                                self.cells.insert(cell, started);
+                                sent
+                            }
+                        }
                     }
                     Err(error) => send(socket, &Answer::Refused { cell, error }, &[]),
                 }
@@ -271,12 +280,17 @@ impl Launcher {
             let _gone = process::pidfd_send_signal(started.pidfd.as_fd(), signal).is_err();
         }
         while let Some((_, started)) = self.cells.pop_first() {
-            let _gone = started.end().is_err();
-            let _reaped = process::wait(started.pid).is_ok();
-            started.end_the_rest(&self.inits());
-            if let Some(cgroup) = started.cgroup {
-                cgroup.remove();
-            }
+            self.end(started);
+        }
+    }
+
+    /// Ends a cell of which nobody will hear, and leaves nothing of it.
+    fn end(&self, started: Started) {
+        let _gone = started.end().is_err();
+        let _reaped = process::wait(started.pid).is_ok();
+        started.end_the_rest(&self.inits());
+        if let Some(cgroup) = started.cgroup {
+            cgroup.remove();
         }
     }
 }
