@@ -14,6 +14,7 @@ mod record;
 mod relay;
 mod spares;
 mod whole;
+mod work;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
@@ -24,8 +25,18 @@ use measure::{Result, Row};
 const ROUNDS: usize = 200;
 
 /// What is measured, in this order; `TOOLCELL_BENCH_ONLY` names some of them.
-const PARTS: &[&str] =
-    &["processes", "compiler", "launches", "arguments", "records", "answers", "spares", "results", "leaks"];
+const PARTS: &[&str] = &[
+    "processes",
+    "compiler",
+    "launches",
+    "arguments",
+    "records",
+    "answers",
+    "spares",
+    "results",
+    "work",
+    "leaks",
+];
 
 fn rows() -> Result<Vec<Row>> {
     let files = std::env::var_os("TOOLCELL_BENCH_FILES")
@@ -55,6 +66,7 @@ fn rows() -> Result<Vec<Row>> {
             "records" => rows.push(record::row()?),
             "answers" => rows.push(relay::answers(&toolcell, &files, rounds)?),
             "spares" => rows.extend(spares::rows(&toolcell, &files, rounds)?),
+            "work" => rows.extend(work::rows(&toolcell, &files, rounds)?),
             "results" => rows.extend(relay::large(&toolcell, &files)?),
             _ => rows.extend(leaks::rows(&toolcell, &files)?),
         }
