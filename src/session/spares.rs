@@ -154,6 +154,11 @@ impl Spares {
 }
 
 impl Session {
+    /// Who asks what there is to be called is about to call it.
+    pub(super) fn expect(&self, grant: &Grant) {
+        self.spares.kind(&grant.plan, |kind| kind.demand.called(Instant::now()));
+    }
+
     /// Lets the next call of the same grant find its server started, or its cell built. As many cells wait as calls can run at once.
     pub(super) fn prepare(&self, grant: &Grant) {
         if grant.once || restock(self, grant, self.era.get()) {

@@ -422,6 +422,9 @@ impl Catalogue {
             }
         }
         if let Some(running) = self.running.as_ref().filter(|_| !self.kept()) {
+            if ask.method == "tools/list" {
+                self.session.expect(&running.grant);
+            }
             self.session.prepare(&running.grant);
         }
         if error && ask.method == "server/discover" {

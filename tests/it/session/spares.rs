@@ -228,6 +228,18 @@ fn as_many_wait_as_calls_came_within_a_start() {
 }
 
 #[test]
+fn who_lists_the_tools_finds_the_first_call_s_server_started() {
+    let book = session(&setup(), |mut client| async move {
+        client.handshake(json!({})).await;
+        client.request(1, "tools/list", json!({})).await;
+        stopped(&client).await;
+        client.legacy(2, "who").await;
+        client
+    });
+    assert_eq!(built(&book, "tools/call"), ["spare"]);
+}
+
+#[test]
 fn one_that_holds_more_than_all_may_is_ended() {
     let book = session(&options(&["--spares", "3", "--spares-memory", "1MiB"]), |mut client| async move {
         client.call(1, "who").await;
