@@ -94,6 +94,15 @@ const TOOLS: &[Tool] = &[
         processes::daemonise,
     ),
     tool("call_home_tcp", "Connects to a listener", &[text("address")], network::call_home_tcp),
+    tool("call_home_by_mptcp", "Connects by several paths", &[text("address")], network::call_home_by_mptcp),
+    tool("call_home_by_sendto", "Connects by sendto(2)", &[text("address")], network::call_home_by_sendto),
+    tool("call_home_by_sendmsg", "Connects by sendmsg(2)", &[text("address")], network::call_home_by_sendmsg),
+    tool(
+        "call_home_by_sendmmsg",
+        "Connects by sendmmsg(2)",
+        &[text("address")],
+        network::call_home_by_sendmmsg,
+    ),
     tool("call_home_udp", "Sends a datagram", &[text("address")], network::call_home_udp),
     tool("call_home_by_dns", "Sends a question for a name", &[text("address")], resolver::call_home_by_dns),
     tool(

@@ -2,9 +2,9 @@
 //!
 //! Neighbours: `demo::run` makes one call for each, `judge` reads the sign. Never: does anything itself.
 
+mod bounds;
 mod list;
 
-pub(super) use list::ATTACKS;
 use serde_json::Value;
 
 use super::stage::Stage;
@@ -114,6 +114,11 @@ pub(super) struct Attack {
     pub(super) wall: Wall,
 }
 
+/// All attacks.
+pub(super) fn all() -> impl Iterator<Item = &'static Attack> {
+    list::ATTACKS.iter().chain(bounds::ATTACKS)
+}
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -122,8 +127,8 @@ mod tests {
 
     #[test]
     fn titles_tell_attacks_apart_and_fit_into_the_table() {
-        let titles: BTreeSet<&str> = ATTACKS.iter().map(|attack| attack.title).collect();
-        assert_eq!(titles.len(), ATTACKS.len());
+        let titles: BTreeSet<&str> = all().map(|attack| attack.title).collect();
+        assert_eq!(titles.len(), all().count());
         assert!(titles.iter().all(|title| title.chars().count() <= 29), "{titles:?}");
     }
 }

@@ -282,9 +282,10 @@ fn inferred(wall: Wall, word: &Word) -> (&'static str, String) {
         // What is mounted on itself cannot be moved or replaced, and a directory keeps the place of what is not there.
         (Wall::View, "EBUSY" | "EISDIR") => (Layer::Root, "protected"),
         (Wall::View, "EPERM") => (Layer::Seccomp, "not allowed"),
-        (Wall::View | Wall::Call | Wall::Network, "EAFNOSUPPORT" | "ESOCKTNOSUPPORT") => {
+        (Wall::View | Wall::Call | Wall::Network, "EAFNOSUPPORT" | "ESOCKTNOSUPPORT" | "EPROTONOSUPPORT") => {
             (Layer::Seccomp, "socket family")
         }
+        (Wall::Network, "EOPNOTSUPP") => (Layer::Seccomp, "no Fast Open"),
         (Wall::View, _) => (Layer::Root, "not granted"),
         (Wall::Execute, "EACCES") => (Layer::Root, "scratch is noexec"),
         (Wall::Execute, _) => (Layer::Landlock, "no execute"),
@@ -343,7 +344,7 @@ fn seen(attack: &Attack, word: &Word, exchange: &Exchange) -> String {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::attacks::ATTACKS;
+    use super::super::attacks;
     use super::*;
 
     fn word_of(structured: &Value) -> Word {
@@ -409,7 +410,7 @@ mod tests {
     #[test]
     fn what_the_filter_has_not_told_of_was_not_the_filter() {
         let refused = report("blocked", Some("EPERM"));
-        let attack = ATTACKS.iter().find(|attack| attack.tool == "bpf").unwrap();
+        let attack = attacks::all().find(|attack| attack.tool == "bpf").unwrap();
         let told = |coverage: &str, errno: &str| {
             let violation = json!({"layer": "seccomp", "limit": null, "operation": "bpf", "object": "", "errno": errno,
                 "count": 1, "value": null, "peak": null, "rule": "", "allow": null, "evidence": "kernel"});
@@ -450,7 +451,7 @@ mod tests {
     fn without_a_record_only_the_limits_own_answer_stops() {
         let on = plain(&json!({"seccomp": "filter"}));
         let verdict = |wall, errno| limited(wall, &report("blocked", Some(errno)), true, Some(&on), None);
-        for attack in ATTACKS.iter().filter(|attack| attack.sign == Sign::Limit) {
+        for attack in attacks::all().filter(|attack| attack.sign == Sign::Limit) {
             assert_eq!(verdict(attack.wall, "EIO"), Verdict::Unclear, "{}", attack.title);
             for errno in given_by(attack.wall) {
                 assert_eq!(verdict(attack.wall, errno), Verdict::Stopped, "{}", attack.title);

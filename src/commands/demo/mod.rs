@@ -17,7 +17,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use attacks::{ATTACKS, Attack, Sign};
+use attacks::{Attack, Sign};
 use client::{Beside, Client, Exchange};
 use look::Left;
 use record::Record;
@@ -215,7 +215,7 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
         Around::EveryCell { .. } => vec![Some(Built::OnDemand), Some(Built::Ahead)],
     };
     let mut rows: Vec<Row> = Vec::new();
-    for attack in ATTACKS {
+    for attack in attacks::all() {
         let mut calls = Vec::new();
         for way in &ways {
             // Its plan keeps places for names, and no cell of such a plan waits.
