@@ -42,6 +42,7 @@ const BY_HOST: &[(&str, &str)] = &[
 const BY_ROOT: &[&str] = &[
     "open the password hashes",
     "make a device node",
+    "leave a device",
     "write the core_pattern",
     "write the kernel's settings",
     "leave its cgroup",

@@ -4,7 +4,7 @@
 
 use serde_json::json;
 
-use super::list::{SCRATCH, attack, mark, none};
+use super::list::{attack, mark, none};
 use super::{Attack, Sign, Wall};
 use crate::outcome::Limit;
 
@@ -39,7 +39,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         RESOURCES,
         "fill the scratch disk",
         "fill_scratch",
-        |_, bare| json!({"directory": SCRATCH, "limit": bound(bare, 1 << 20, 64 << 20)}),
+        |_, bare| json!({"limit": bound(bare, 1 << 20, 64 << 20)}),
         Sign::Limit,
         Wall::Limit(Limit::Scratch),
     ),
@@ -79,7 +79,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         RESOURCES,
         "make files without end",
         "fill_names",
-        |_, bare| json!({"directory": SCRATCH, "limit": bound(bare, 16, 200_000)}),
+        |_, bare| json!({"limit": bound(bare, 16, 600)}),
         Sign::Limit,
         Wall::Limit(Limit::Scratch),
     ),
@@ -87,7 +87,7 @@ pub(super) const ATTACKS: &[Attack] = &[
         RESOURCES,
         "grow one file",
         "grow_file",
-        |_, bare| json!({"directory": SCRATCH, "limit": bound(bare, 1 << 20, 1 << 40)}),
+        |_, bare| json!({"limit": bound(bare, 1 << 20, 1 << 40)}),
         Sign::Limit,
         Wall::Limit(Limit::FileSize),
     ),

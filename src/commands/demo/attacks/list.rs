@@ -80,13 +80,8 @@ fn workspace(stage: &Stage, _bare: bool) -> Value {
 }
 
 /// The granted directory in which the host trusts some names.
-fn project(stage: &Stage, _bare: bool) -> Value {
+pub(super) fn project(stage: &Stage, _bare: bool) -> Value {
     json!({"directory": stage.path(PROJECT)})
-}
-
-/// The directory for temporary files.
-fn scratch(_stage: &Stage, _bare: bool) -> Value {
-    json!({"directory": SCRATCH})
 }
 
 /// The marker process.
@@ -113,9 +108,6 @@ fn agent(stage: &Stage, _bare: bool) -> Value {
 pub(super) fn mark(stage: &Stage, _bare: bool) -> Value {
     json!({"mark": stage.secret(), "id": stage.victim()})
 }
-
-/// The directory of a cell for temporary files.
-pub(super) const SCRATCH: &str = "/tmp";
 
 const FILES: &str = "Files";
 const PROGRAMS: &str = "Programs and privileges";
@@ -168,14 +160,14 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack(FILES, "change a file's flags", "change_flags", rc, Sign::Word, Wall::View),
     attack(FILES, "leave a set-user-id file", "leave_setuid", workspace, Sign::NoSetuid, Wall::Call),
     attack(FILES, "leave file capabilities", "leave_capabilities", workspace, Sign::Word, Wall::Privilege),
-    attack(FILES, "make a device node", "make_device", scratch, Sign::Word, Wall::Call),
+    attack(FILES, "make a device node", "make_device", none, Sign::Word, Wall::Call),
     attack(FILES, "open a directory by handle", "open_by_handle", none, Sign::Word, Wall::Call),
     attack(FILES, "write the core_pattern", "write_core_pattern", none, Sign::Word, Wall::View),
     attack(FILES, "write the kernel's settings", "write_kernel_settings", none, Sign::Word, Wall::View),
     attack(FILES, "leave its cgroup", "write_cgroup", none, Sign::Word, Wall::View),
-    attack(PROGRAMS, "run a program it dropped", "run_dropped_program", scratch, Sign::Word, Wall::Execute),
+    attack(PROGRAMS, "run a program it dropped", "run_dropped_program", none, Sign::Word, Wall::Execute),
     attack(PROGRAMS, "run one in its workspace", "run_dropped_program", workspace, Sign::Word, Wall::Execute),
-    attack(PROGRAMS, "map what it dropped as code", "map_dropped_code", scratch, Sign::Word, Wall::Execute),
+    attack(PROGRAMS, "map what it dropped as code", "map_dropped_code", none, Sign::Word, Wall::Execute),
     attack(PROGRAMS, "change its own program", "change_itself", none, Sign::Word, Wall::View),
     attack(PROGRAMS, "become root", "become_root", none, Sign::Word, Wall::Privilege),
     attack(PROGRAMS, "call by the 32-bit entry", "i386_call", none, Sign::Word, Wall::Call),
