@@ -345,3 +345,24 @@ fn the_selftest_says_of_each_attack_what_is_true_there() {
     assert_eq!(document["not_tried"], "Changes under review");
     assert_eq!(document["left"], json!({"processes": [], "mounts": [], "cgroups": [], "files": []}));
 }
+
+#[test]
+fn what_is_not_granted_tells_what_security_says_and_no_more() {
+    if impossible() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.file("others/file", 0o644);
+    std::os::unix::fs::symlink("/where/it/leads", scene.path("others/link")).unwrap();
+    let answer = |words: &[&str]| {
+        let output = exec(&scene, &[]).args(words).output().unwrap();
+        (output.status.success(), text(&output))
+    };
+    let (link, file) = (scene.path("others/link"), scene.path("others/file"));
+    assert_eq!(answer(&["readlink", &link]), (true, "/where/it/leads\n".to_owned()));
+    assert_eq!(answer(&["stat", "-c", "%s", &file]), (true, "8\n".to_owned()));
+    for refused in [["cat", &file], ["ls", &scene.path("others")]] {
+        let (done, said) = answer(&refused);
+        assert!(!done && said.contains("Permission denied"), "{said}");
+    }
+}
