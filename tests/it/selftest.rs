@@ -67,7 +67,7 @@ fn no_attack_escapes_on_this_host() {
     let known = escapes(&floor, cell::has_cgroup());
     assert!(as_expected(&escaped, &known), "{escaped:?}, not {known:?}: {document:#}");
     // What no wall in the cell refuses is refused by the review, and where there is none it is not tried.
-    let reviewed = attacks.iter().filter(|row| row["class"] == REVIEW);
+    let reviewed = attacks.iter().filter(|row| row["class"] == REVIEW && row["verdict"] == "BLOCKED");
     let by_review: BTreeSet<&str> = reviewed
         .filter(|row| row["stopped_by"]["layer"] == "review" && row["stopped_by"]["known"] == "record")
         .map(|row| row["attempt"].as_str().unwrap())
