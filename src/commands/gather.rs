@@ -10,6 +10,7 @@ use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
 use crate::front::child::Start;
 use crate::front::gather::{self, LONGEST, Options};
+use crate::launch::own;
 use crate::mcp::stdio;
 use crate::policy::files::FilesError;
 
@@ -20,6 +21,7 @@ pub(super) fn run(
     names: &[String],
     color: ColorChoice,
 ) -> Result<Ending, Failure> {
+    own::confine_front().map_err(|errno| Failure::new(Ending::Other, errno))?;
     let names = chosen(config, names)?;
     if let Some((one, other)) = gather::clash(&names) {
         let hint = format!("rename one of them, e.g. `[servers.{}]`", other.replace('_', "-"));

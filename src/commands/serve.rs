@@ -18,10 +18,11 @@ use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
 use crate::front::child::Start;
 use crate::front::{self, Auth, Hosts, Jwt, Options, PATH, is_name, is_origin};
+use crate::launch::own;
 use crate::policy::config::access::{Access, Mode};
 use crate::policy::tokens::to_hex;
 use crate::policy::units::parse_duration;
-use crate::sys::{environment, process, readiness, signals};
+use crate::sys::{environment, readiness, signals};
 use crate::text::escape;
 
 const SESSIONS: usize = 32;
@@ -58,11 +59,8 @@ pub(super) fn run(args: &ServeArgs, color: ColorChoice) -> Result<Ending, Failur
     if let Some(token) = environment::take(TOKEN_VARIABLE) {
         environment::forget(token);
     }
-    // Keys are in this process's memory, and strangers' bytes come to it: nobody looks at it, and nothing it starts gains
-    // privileges. What it starts is dumpable until it says otherwise itself.
-    for (option, value) in [(libc::PR_SET_NO_NEW_PRIVS, 1), (libc::PR_SET_DUMPABLE, 0)] {
-        process::prctl(option, value).map_err(|errno| Failure::new(Ending::Other, errno))?;
-    }
+    // Keys are in this process's memory.
+    own::confine_front().map_err(|errno| Failure::new(Ending::Other, errno))?;
     let config = match &args.run.server {
         Server::Command(_) => None,
         Server::Configured { config, .. } | Server::Several { config, .. } => Some(config.as_path()),

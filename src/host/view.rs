@@ -203,14 +203,13 @@ pub fn of_policy(files: &Files, filesystem: &Filesystem, around: Around<'_>) -> 
         let Ok(directory) = files.resolve(&grant.path) else { continue };
         let is_git = directory.real.file_name().is_some_and(|name| name == traps::GIT);
         let has = |names: &[&str]| names.iter().all(|name| files.resolve(&directory.real.join(name)).is_ok());
-        // The parts by which git knows either (gitrepository-layout(5)).
-        let names = if is_git || has(&["HEAD", "objects", "refs"]) {
-            traps::in_repository(&grant.path)
+        let mut names = traps::in_grant(&grant.path, around.home);
+        // The parts by which git knows either (gitrepository-layout(5)). A tool can make them: they add names, and take none away.
+        if is_git || has(&["HEAD", "objects", "refs"]) {
+            names.extend(traps::in_repository(&grant.path));
         } else if has(&["HEAD", "commondir", "gitdir"]) {
-            traps::in_linked(&grant.path)
-        } else {
-            traps::in_grant(&grant.path, around.home)
-        };
+            names.extend(traps::in_linked(&grant.path));
+        }
         for name in names {
             protect(files, filesystem, name, &mut view)?;
         }
@@ -241,7 +240,8 @@ fn protect(files: &Files, filesystem: &Filesystem, name: Protected, view: &mut V
                     protect(files, filesystem, inner, view)?;
                 }
             } else {
-                view.protected.push(seen);
+                // It is its owner's as what lies around it: git asks whose the file is that leads to a repository.
+                view.protected.push(Seen { public: false, ..seen });
             }
         }
         // Where toolcell may not make a place for the name, neither may the tool make the name: it is the same user.

@@ -3,13 +3,12 @@
 //! Neighbours: `hostile::tools` lists them. Never: repeats what it read unless it is a planted secret.
 
 use std::ffi::CString;
-use std::fs::{self, File, FileTimes, OpenOptions, Permissions};
+use std::fs::{self, File, OpenOptions, Permissions};
 use std::io::{self, Read, Write};
 use std::os::fd::AsFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::fs::{PermissionsExt, chown};
 use std::path::{Path, PathBuf};
-use std::time::SystemTime;
 
 use super::files::{LINE, first_of, read};
 use super::report::{CANARY, Call, Probed, errno, reveal};
@@ -211,11 +210,11 @@ pub(super) fn change_owner(call: &mut Call<'_>) -> Probed {
     Ok(told(call, "chown", path, "changed", chown(path, Some(user), Some(group))))
 }
 
-/// Sets the times of a file.
+/// Sets the times of a file by its name, which takes no open file.
 pub(super) fn change_times(call: &mut Call<'_>) -> Probed {
     let path = call.path("path")?;
-    let times = FileTimes::new().set_modified(SystemTime::now());
-    Ok(told(call, "utimensat", path, "changed", File::open(path).and_then(|file| file.set_times(times))))
+    let changed = surface::set_modified_now(&name_of(path)).map(|()| "changed".to_owned());
+    Ok(call.tried("utimensat", path.to_string_lossy(), changed))
 }
 
 /// Sets an extended attribute of a file.
@@ -259,7 +258,7 @@ pub(super) fn change_itself(call: &mut Call<'_>) -> Probed {
 
 /// Maps a file that it has written as code.
 pub(super) fn map_dropped_code(call: &mut Call<'_>) -> Probed {
-    let path = call.path("directory")?.join("toolcell-code");
+    let path = call.directory().join("toolcell-code");
     let mapped = File::create(&path)
         .and_then(|mut file| file.write_all(&[0; 4096]))
         .and_then(|()| File::open(&path))

@@ -33,6 +33,8 @@ pub(super) fn first_of(call: &Call<'_>, object: &str, routes: impl Iterator<Item
     for route in routes {
         match read(&route) {
             Ok(saw) => return Ok(call.tried("open", route.to_string_lossy(), Ok(saw))),
+            // A refusal says more than that there is no such file.
+            Err(Errno(libc::ENOENT)) => {}
             Err(errno) => refusal = errno,
         }
     }
@@ -126,7 +128,7 @@ pub(super) fn leave_setuid(call: &mut Call<'_>) -> Probed {
 
 /// Makes a device node, and removes it.
 pub(super) fn make_device(call: &mut Call<'_>) -> Probed {
-    let path = call.path("directory")?.join("toolcell-device");
+    let path = call.directory().join("toolcell-device");
     let name = CString::new(path.as_os_str().as_bytes()).unwrap_or_default();
     let made = attack::make_device(&name);
     if made.is_ok() {
@@ -137,12 +139,12 @@ pub(super) fn make_device(call: &mut Call<'_>) -> Probed {
 
 /// Opens a directory by its number in the file system, past every path.
 pub(super) fn open_by_handle(call: &mut Call<'_>) -> Probed {
-    let directory = Path::new("/tmp");
-    let opened = File::open(directory)
+    let directory = std::env::temp_dir();
+    let opened = File::open(&directory)
         .map_err(|error| errno(&error))
         .and_then(|root| attack::open_by_handle(root.as_fd()))
         .map(|()| "opened".to_owned());
-    Ok(call.tried("open_by_handle_at", "/tmp", opened))
+    Ok(call.tried("open_by_handle_at", directory.to_string_lossy(), opened))
 }
 
 /// Opens the first of some files for writing, and writes nothing. A refusal says more than that there is no such file, which a

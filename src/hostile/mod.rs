@@ -14,6 +14,7 @@ mod programs;
 mod report;
 mod resolver;
 mod resources;
+mod review;
 mod tools;
 mod traps;
 

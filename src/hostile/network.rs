@@ -4,12 +4,13 @@
 
 use std::ffi::CString;
 use std::io::Write;
-use std::net::{SocketAddr, TcpListener, TcpStream, UdpSocket};
+use std::net::{SocketAddr, SocketAddrV4, TcpListener, TcpStream, UdpSocket};
 use std::os::linux::net::SocketAddrExt;
 use std::os::unix::net::{self, UnixStream};
 use std::time::Duration;
 
 use super::report::{Call, Probed, Refusal, errno};
+use crate::sys::connection::{self, Send};
 use crate::sys::{Errno, attack, surface};
 
 /// What is sent when a connection is there.
@@ -31,6 +32,40 @@ pub(super) fn call_home_tcp(call: &mut Call<'_>) -> Probed {
         format!("tcp {address}"),
         sent.map(|()| "connected".to_owned()).map_err(|error| errno(&error)),
     ))
+}
+
+/// Connects by several paths at once, which Landlock's rules on TCP did not know for long.
+pub(super) fn call_home_by_mptcp(call: &mut Call<'_>) -> Probed {
+    let address = internet(call)?;
+    let sent = connection::connect(libc::IPPROTO_MPTCP, address, PATIENCE, WORD);
+    Ok(call.tried("socket", format!("mptcp {address}"), sent.map(|()| "connected".to_owned())))
+}
+
+/// Connects by sendto(2) alone.
+pub(super) fn call_home_by_sendto(call: &mut Call<'_>) -> Probed {
+    send_unconnected(call, "sendto", Send::To)
+}
+
+/// Connects by sendmsg(2) alone.
+pub(super) fn call_home_by_sendmsg(call: &mut Call<'_>) -> Probed {
+    send_unconnected(call, "sendmsg", Send::Message)
+}
+
+/// Connects by sendmmsg(2) alone.
+pub(super) fn call_home_by_sendmmsg(call: &mut Call<'_>) -> Probed {
+    send_unconnected(call, "sendmmsg", Send::Messages)
+}
+
+/// Connects while it sends, where who guards connect(2) does not look.
+fn send_unconnected(call: &Call<'_>, operation: &str, by: Send) -> Probed {
+    let address = internet(call)?;
+    let sent = connection::send_unconnected(by, address, PATIENCE, WORD);
+    Ok(call.tried(operation, format!("tcp {address}"), sent.map(|()| "sent".to_owned())))
+}
+
+/// The address argument, of IPv4.
+fn internet(call: &Call<'_>) -> Result<SocketAddrV4, Refusal> {
+    call.text("address")?.parse().map_err(|_malformed| Refusal("address"))
 }
 
 /// Sends a datagram.

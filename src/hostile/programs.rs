@@ -2,9 +2,9 @@
 //!
 //! Neighbours: `hostile::tools` lists them. Never: runs anything but a program of twelve bytes that exits.
 
-use std::fs::{self, File, Permissions};
+use std::fs::{self, OpenOptions, Permissions};
 use std::io::{self, Write};
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{OpenOptionsExt, PermissionsExt};
 use std::path::Path;
 use std::process::Command;
 
@@ -40,17 +40,19 @@ fn program() -> Vec<u8> {
 
 /// Writes a program where it may write, and runs it.
 pub(super) fn run_dropped_program(call: &mut Call<'_>) -> Probed {
-    let path = call.path("directory")?.join("toolcell-dropped");
+    let path = call.directory().join("toolcell-dropped");
     let ran = drop_and_run(&path).map(|()| "ran".to_owned());
     fs::remove_file(&path).unwrap_or_default();
     Ok(call.tried("execve", path.to_string_lossy(), ran.map_err(|error| errno(&error))))
 }
 
-/// Writes the program, makes it executable, runs it to its end.
+/// Writes the program, which is executable from the start and by chmod(2) if it has to be, and runs it to its end.
 fn drop_and_run(path: &Path) -> io::Result<()> {
-    let mut file = File::create(path)?;
+    let mut file = OpenOptions::new().write(true).create(true).truncate(true).mode(0o755).open(path)?;
     file.write_all(&program())?;
-    file.set_permissions(Permissions::from_mode(0o755))?;
+    if file.metadata()?.permissions().mode() & 0o100 == 0 {
+        file.set_permissions(Permissions::from_mode(0o755))?;
+    }
     drop(file);
     match Command::new(path).status()?.success() {
         true => Ok(()),

@@ -4,7 +4,7 @@
 
 use std::fmt;
 use std::io::{self, Write};
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 use serde::{Deserialize, Serialize};
 use serde_json::{Map, Value};
@@ -64,6 +64,11 @@ impl<'a> Call<'a> {
     /// A path argument.
     pub(super) fn path(&self, name: &'static str) -> Result<&'a Path, Refusal> {
         self.text(name).map(Path::new)
+    }
+
+    /// The directory argument, or the directory for temporary files, which is a cell's own wherever that lies.
+    pub(super) fn directory(&self) -> PathBuf {
+        self.path("directory").map_or_else(|_none| std::env::temp_dir(), Path::to_path_buf)
     }
 
     /// A process id argument.

@@ -86,7 +86,7 @@ pub(super) fn spin(call: &mut Call<'_>) -> Probed {
 
 /// Fills the directory it may write to, in files small enough for every limit on one file.
 pub(super) fn fill_scratch(call: &mut Call<'_>) -> Probed {
-    let directory = call.path("directory")?;
+    let directory = call.directory();
     let limit = call.number("limit", 1 << 30)?;
     let mut paths = Vec::new();
     let mut written = 0;
@@ -191,7 +191,7 @@ pub(super) fn fill_memory_files(call: &mut Call<'_>) -> Probed {
 
 /// Makes empty files.
 pub(super) fn fill_names(call: &mut Call<'_>) -> Probed {
-    let directory = call.path("directory")?.join(format!("toolcell-names-{}", std::process::id()));
+    let directory = call.directory().join(format!("toolcell-names-{}", std::process::id()));
     let limit = call.number("limit", 100_000)?;
     let mut refusal = fs::create_dir(&directory).err().map(|error| errno(&error));
     let mut made = 0;
@@ -224,7 +224,7 @@ pub(super) fn fill_pipes(call: &mut Call<'_>) -> Probed {
 
 /// Makes one file as large as it gets, without writing to it.
 pub(super) fn grow_file(call: &mut Call<'_>) -> Probed {
-    let path = call.path("directory")?.join(format!("toolcell-grown-{}", std::process::id()));
+    let path = call.directory().join(format!("toolcell-grown-{}", std::process::id()));
     let limit = call.number("limit", 1 << 40)?;
     let grown = attack::in_child(|| {
         File::create(&path).and_then(|file| file.set_len(limit)).map_err(|error| errno(&error))

@@ -5,7 +5,9 @@
 use serde_json::{Map, Value, json};
 
 use super::report::{Call, Probed};
-use super::{answers, detours, files, kernel, network, processes, programs, resolver, resources, traps};
+use super::{
+    answers, detours, files, kernel, network, processes, programs, resolver, resources, review, traps,
+};
 
 /// One tool.
 pub(super) struct Tool {
@@ -22,6 +24,9 @@ type Argument = (&'static str, &'static str, bool);
 const fn text(name: &'static str) -> Argument {
     (name, "string", true)
 }
+
+/// The directory that may be given; else it is the one for temporary files.
+const SCRATCH: Argument = ("directory", "string", false);
 
 /// A number that may be given.
 const fn number(name: &'static str) -> Argument {
@@ -61,7 +66,7 @@ const TOOLS: &[Tool] = &[
         files::write_through_link,
     ),
     tool("leave_setuid", "Leaves a set-user-id file behind", &[text("directory")], files::leave_setuid),
-    tool("make_device", "Makes a device node", &[text("directory")], files::make_device),
+    tool("make_device", "Makes a device node", &[SCRATCH], files::make_device),
     tool("open_by_handle", "Opens a directory by number", &[], files::open_by_handle),
     tool(
         "write_core_pattern",
@@ -73,7 +78,7 @@ const TOOLS: &[Tool] = &[
     tool(
         "run_dropped_program",
         "Runs a program it has just written",
-        &[text("directory")],
+        &[SCRATCH],
         programs::run_dropped_program,
     ),
     tool("run_from_memory", "Runs a program that is in no file system", &[], programs::run_from_memory),
@@ -94,6 +99,15 @@ const TOOLS: &[Tool] = &[
         processes::daemonise,
     ),
     tool("call_home_tcp", "Connects to a listener", &[text("address")], network::call_home_tcp),
+    tool("call_home_by_mptcp", "Connects by several paths", &[text("address")], network::call_home_by_mptcp),
+    tool("call_home_by_sendto", "Connects by sendto(2)", &[text("address")], network::call_home_by_sendto),
+    tool("call_home_by_sendmsg", "Connects by sendmsg(2)", &[text("address")], network::call_home_by_sendmsg),
+    tool(
+        "call_home_by_sendmmsg",
+        "Connects by sendmmsg(2)",
+        &[text("address")],
+        network::call_home_by_sendmmsg,
+    ),
     tool("call_home_udp", "Sends a datagram", &[text("address")], network::call_home_udp),
     tool("call_home_by_dns", "Sends a question for a name", &[text("address")], resolver::call_home_by_dns),
     tool(
@@ -162,7 +176,7 @@ const TOOLS: &[Tool] = &[
     tool(
         "fill_scratch",
         "Fills the directory it may write to",
-        &[text("directory"), number("limit")],
+        &[SCRATCH, number("limit")],
         resources::fill_scratch,
     ),
     tool("fill_descriptors", "Opens files and closes none", &[number("limit")], resources::fill_descriptors),
@@ -208,6 +222,21 @@ const TOOLS: &[Tool] = &[
     tool("replace_traps", "Moves what a host trusts away", &[text("directory")], traps::replace_traps),
     tool("rename_to_traps", "Renames to what a host trusts", &[text("directory")], traps::rename_to_traps),
     tool("link_traps", "Links what a host trusts elsewhere", &[text("directory")], traps::link_traps),
+    tool(
+        "leave_deep_traps",
+        "Leaves what a host trusts deeper down",
+        &[text("directory")],
+        review::leave_deep_traps,
+    ),
+    tool("leave_link", "Leaves a link", &[text("directory"), text("path")], review::leave_link),
+    tool("leave_pipe", "Leaves a named pipe", &[text("directory")], review::leave_pipe),
+    tool("leave_device", "Leaves a device node", &[text("directory")], review::leave_device),
+    tool(
+        "leave_deceiving_name",
+        "Leaves a name that shows as another",
+        &[text("directory")],
+        review::leave_deceiving_name,
+    ),
     tool("append", "Adds to a file", &[text("path")], detours::append),
     tool("empty_file", "Empties a file by opening it", &[text("path")], detours::empty_file),
     tool("truncate_file", "Empties a file", &[text("path")], detours::truncate_file),
@@ -224,12 +253,7 @@ const TOOLS: &[Tool] = &[
         detours::leave_capabilities,
     ),
     tool("change_itself", "Changes the program that it is", &[], detours::change_itself),
-    tool(
-        "map_dropped_code",
-        "Maps a file it has written as code",
-        &[text("directory")],
-        detours::map_dropped_code,
-    ),
+    tool("map_dropped_code", "Maps a file it has written as code", &[SCRATCH], detours::map_dropped_code),
     tool("write_kernel_settings", "Opens settings of the kernel", &[], files::write_kernel_settings),
     tool("read_machine_id", "Opens what tells one machine from another", &[], files::read_machine_id),
     tool("call_kernel", "Makes a call for administrators", &[text("name")], kernel::call_kernel),
@@ -259,14 +283,9 @@ const TOOLS: &[Tool] = &[
     tool("stop_itself", "Stops itself", &[number("milliseconds")], resources::stop_itself),
     tool("lock_memory", "Locks memory", &[number("limit")], resources::lock_memory),
     tool("fill_memory_files", "Fills files without a name", &[number("limit")], resources::fill_memory_files),
-    tool("fill_names", "Makes empty files", &[text("directory"), number("limit")], resources::fill_names),
+    tool("fill_names", "Makes empty files", &[SCRATCH, number("limit")], resources::fill_names),
     tool("fill_pipes", "Fills pipes", &[number("limit")], resources::fill_pipes),
-    tool(
-        "grow_file",
-        "Makes one file very large",
-        &[text("directory"), number("limit")],
-        resources::grow_file,
-    ),
+    tool("grow_file", "Makes one file very large", &[SCRATCH, number("limit")], resources::grow_file),
     tool("flood_messages", "Writes messages without end", &[number("limit")], resources::flood_messages),
     tool("flood_errors", "Writes to standard error", &[number("limit")], resources::flood_errors),
     tool("ask_client", "Asks the client", &[text("mark")], answers::ask_client),

@@ -92,8 +92,8 @@ pub(super) fn rename_to_traps(call: &mut Call<'_>) -> Probed {
     let own = directory.join("toolcell-own");
     each(call, "rename", |name| {
         let trap = directory.join(guarded(name));
-        let file = add(&own).and_then(|()| fs::rename(&own, &trap));
-        file.or_else(|_refused| {
+        add(&own)?;
+        fs::rename(&own, &trap).or_else(|_refused| {
             fs::remove_file(&own)?;
             let renamed = fs::create_dir(&own).and_then(|()| fs::rename(&own, &trap));
             renamed.inspect_err(|_refused| fs::remove_dir(&own).unwrap_or_default())

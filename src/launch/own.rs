@@ -7,11 +7,13 @@
 //! | seccomp | what it needs, and nothing else | all but what no cell may | as the launcher, from its start |
 //! | Landlock | counters and remains of cells | – | – |
 //!
+//! A front (`serve`, or one client of several servers) has the first line alone.
+//!
 //! What a launcher clones inherits both. In a Landlock domain nothing can be mounted; and of what a filter above the cell's
 //! refuses with an error, the cell's does not tell (seccomp(2): an error wins over a notification). So a launcher's filter
 //! answers with `SECCOMP_RET_TRACE`, which is `ENOSYS` and gives way to every refusal of the cell's.
 //!
-//! Neighbours: `commands::run` and `commands::exec` call it, and `launch::launcher` for itself. Never: is called with a
+//! Neighbours: `commands` call it, and `launch::launcher` for itself. Never: is called with a
 //! second thread running.
 
 use std::fs::{File, OpenOptions};
@@ -69,6 +71,16 @@ pub fn filter_launcher() -> Result<()> {
 /// The kernel's errno.
 pub fn confine_launcher() -> Result<()> {
     close_up(OF_LAUNCHER)
+}
+
+/// For a process in front of supervisors, which has none of root's work to do: strangers' bytes come to it, nobody looks at it, and
+/// nothing that it starts gains privileges. What it starts is dumpable until it says otherwise itself.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn confine_front() -> Result<()> {
+    process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1)?;
+    process::prctl(libc::PR_SET_DUMPABLE, 0).map(drop)
 }
 
 /// For the guard, which may open files and start the program that is told of alerts; that gains no privileges either.

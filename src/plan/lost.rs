@@ -57,10 +57,21 @@ const NAMESPACES: [Part; 5] = [
 /// namespaces, where that was asked.
 #[must_use]
 pub fn losses(policy: &Policy, parts: &[(Part, State)], refused: Option<&str>) -> Losses {
-    let lacks = |part: &Part| parts.iter().any(|(p, s)| p == part && matches!(s, State::Missing { .. }));
+    // What a policy has no use for, it does not lose.
+    let needed = |part: &Part| *part != Part::Overlay || policy.filesystem.writes.overlays();
+    let lacks = |part: &Part| {
+        needed(part) && parts.iter().any(|(p, s)| p == part && matches!(s, State::Missing { .. }))
+    };
     let bare = NAMESPACES.iter().any(lacks);
-    let never =
-        [Part::Capabilities, Part::Landlock, Part::Seccomp, Part::Openat2, Part::CloseRange, Part::Pidfd];
+    let never = [
+        Part::Capabilities,
+        Part::Overlay,
+        Part::Landlock,
+        Part::Seccomp,
+        Part::Openat2,
+        Part::CloseRange,
+        Part::Pidfd,
+    ];
     let reaches = if never.iter().any(lacks) || (bare && refused.is_some()) {
         None
     } else if bare {
@@ -73,6 +84,9 @@ pub fn losses(policy: &Policy, parts: &[(Part, State)], refused: Option<&str>) -
     let mut told = false;
     let missing = parts.iter().filter_map(|(part, state)| {
         let State::Missing { failed, cause, fix } = state else { return None };
+        if !needed(part) {
+            return None;
+        }
         let lost = match part {
             Part::Cgroup => together(policy, bare),
             Part::IdmappedMounts => vec![lost(
@@ -80,7 +94,6 @@ pub fn losses(policy: &Policy, parts: &[(Part, State)], refused: Option<&str>) -
                 None,
                 "a grant that is not for everybody, or is to be written, fails at the step `bind`",
             )],
-            Part::Overlay if !policy.filesystem.writes.overlays() => vec![],
             Part::Overlay => vec![lost(
                 "what a tool writes can be taken back",
                 Some(format!("filesystem.writes = \"{}\"", policy.filesystem.writes.name())),
@@ -154,8 +167,8 @@ mod tests {
     use super::*;
     use crate::policy::add::Additions;
     use crate::policy::files::Library;
-    use crate::policy::profile;
     use crate::policy::syscalls::SyscallName;
+    use crate::policy::{Writes, profile};
 
     fn policy() -> Policy {
         let world = profile::World { home: None, workspace: std::path::Path::new("/w") };
@@ -171,7 +184,15 @@ mod tests {
     }
 
     fn of(lacking: &[Part], refused: Option<&str>) -> (Option<Floor>, Vec<(&'static str, usize)>) {
-        let found = losses(&policy(), &host(lacking), refused);
+        of_policy(&policy(), lacking, refused)
+    }
+
+    fn of_policy(
+        policy: &Policy,
+        lacking: &[Part],
+        refused: Option<&str>,
+    ) -> (Option<Floor>, Vec<(&'static str, usize)>) {
+        let found = losses(policy, &host(lacking), refused);
         (found.reaches, found.missing.iter().map(|missing| (missing.layer, missing.lost.len())).collect())
     }
 
@@ -183,7 +204,11 @@ mod tests {
         let told = vec![("user-namespace", 4), ("net-namespace", 0), ("cgroup", 4)];
         assert_eq!(of(&both, None), (Some(Floor::Landlock), told));
         assert_eq!(of(&[Part::MountNamespace], Some("a denied name")), (None, vec![("mount-namespace", 5)]));
-        assert_eq!(of(&[Part::Overlay], None), (Some(Floor::Full), vec![("overlay", 0)]));
+        assert_eq!(of(&[Part::Overlay], None), (Some(Floor::Full), vec![]));
+        let mut reviewed = policy();
+        reviewed.filesystem.writes = Writes::Review;
+        assert_eq!(of_policy(&reviewed, &[Part::Overlay], None), (None, vec![("overlay", 1)]));
+        assert_eq!(of_policy(&reviewed, &[Part::Cgroup], None), of(&[Part::Cgroup], None));
         assert_eq!(of(&[Part::Landlock], None), (None, vec![("landlock", 1)]));
     }
 

@@ -122,7 +122,7 @@ pub fn in_linked(directory: &Path) -> Vec<Protected> {
     rules(directory, LINKED)
 }
 
-/// The names to protect in a directory that is granted for writing and is no repository.
+/// The names to protect in a directory that is granted for writing, whatever it is besides.
 #[must_use]
 pub fn in_grant(grant: &Path, home: Option<&Path>) -> Vec<Protected> {
     let in_git = grant.parent().is_some_and(|parent| parent.ends_with(GIT));

@@ -376,6 +376,15 @@ pub fn make_device(path: &CStr) -> Result<()> {
     check(unsafe { libc::mknod(path.as_ptr(), libc::S_IFCHR | 0o600, null) }.into()).map(drop)
 }
 
+/// mknod(2): a named pipe at `path`.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn make_pipe(path: &CStr) -> Result<()> {
+    // SAFETY: mknod wants a NUL-terminated path, which `path` is.
+    check(unsafe { libc::mknod(path.as_ptr(), libc::S_IFIFO | 0o600, 0) }.into()).map(drop)
+}
+
 /// socket(2), closed again.
 ///
 /// # Errors

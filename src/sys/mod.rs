@@ -6,6 +6,7 @@ pub mod attack;
 pub mod attribute;
 pub mod audit;
 pub mod capability;
+pub mod connection;
 pub mod descriptor;
 pub mod environment;
 pub mod filter;
@@ -83,6 +84,7 @@ const NAMES: &[(i32, &str, &str)] = &[
     (libc::ETIMEDOUT, "ETIMEDOUT", "timed out"),
     (libc::EDQUOT, "EDQUOT", "quota exceeded"),
     (libc::EPROTO, "EPROTO", "protocol error"),
+    (libc::EINPROGRESS, "EINPROGRESS", "in progress"),
 ];
 
 impl Errno {

@@ -219,6 +219,19 @@ pub fn compare_process(pid: i32) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_kcmp, pid, pid, VM, 0_usize, 0_usize) }).map(drop)
 }
 
+/// utimensat(2): the file was modified now.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn set_modified_now(path: &CStr) -> Result<()> {
+    let times = [
+        libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_OMIT },
+        libc::timespec { tv_sec: 0, tv_nsec: libc::UTIME_NOW },
+    ];
+    // SAFETY: utimensat wants a NUL-terminated path, which `path` is, and two times, which `times` has.
+    check(unsafe { libc::utimensat(libc::AT_FDCWD, path.as_ptr(), times.as_ptr(), 0) }.into()).map(drop)
+}
+
 /// truncate(2).
 ///
 /// # Errors

@@ -6,6 +6,7 @@
 pub mod attendant;
 pub mod audited;
 pub mod denials;
+mod destination;
 mod files;
 pub mod listening;
 mod notes;

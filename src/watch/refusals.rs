@@ -16,12 +16,13 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::destination;
 use super::files::Files;
 use super::notes::{Note, Notes};
 use crate::launch::memory::{Memory, Question};
 use crate::outcome::{Coverage, Evidence, Layer, Receipt, Violation};
 use crate::plan::Plan;
-use crate::plan::seccomp::{self, Attempt};
+use crate::plan::seccomp::{self, Attempt, Destination};
 use crate::plan::step::Step;
 use crate::policy::Policy;
 use crate::sys::notify::{self, Notification, Waiting};
@@ -196,30 +197,50 @@ impl Refusals {
     /// Adds what the registers point to. A text counts only if the call waited all the while: else the thread id may have
     /// been another's by then.
     fn read_texts(&mut self, listener: BorrowedFd<'_>, call: &Notification, attempt: &mut Attempt) {
-        let mut unread = false;
         let texts: Vec<String> = attempt
             .texts
             .iter()
             .filter_map(|at| {
-                let address = *call.arguments.get(*at)?;
-                let question = Question { pid: call.pid, address, directory: None };
-                let read = match question.look_by(self.memory.as_deref()) {
-                    Ok(found) => found.bytes,
-                    Err(errno) => {
-                        // Else there is no text, or nobody any more whose it was.
-                        unread |= !matches!(errno, Errno(libc::EFAULT | libc::ESRCH));
-                        return None;
-                    }
-                };
+                let read = self.read(call.pid, *call.arguments.get(*at)?)?;
                 let read = read.get(..TEXT).unwrap_or(&read);
                 let end = read.iter().position(|byte| *byte == 0).unwrap_or(read.len());
                 let text = String::from_utf8_lossy(read.get(..end)?).into_owned();
                 Some(text).filter(|text| !text.is_empty())
             })
             .collect();
-        self.unread |= unread;
-        if !texts.is_empty() && notify::still_waits(listener, call.id) {
+        let destination = attempt.destination.and_then(|at| self.read_destination(call, at));
+        if (texts.is_empty() && destination.is_none()) || !notify::still_waits(listener, call.id) {
+            return;
+        }
+        if !texts.is_empty() {
             attempt.object = texts.join(" → ");
+        }
+        if let Some(destination) = destination {
+            let how = std::mem::take(&mut attempt.object);
+            attempt.object = if how.is_empty() { destination } else { format!("{how} to {destination}") };
+        }
+    }
+
+    /// The address that a call was to go to.
+    fn read_destination(&mut self, call: &Notification, at: Destination) -> Option<String> {
+        let (Destination::Register(number) | Destination::Header(number)) = at;
+        let pointer = *call.arguments.get(number)?;
+        let address = match at {
+            Destination::Register(_) => pointer,
+            Destination::Header(_) => destination::of_header(&self.read(call.pid, pointer)?)?,
+        };
+        destination::words(&self.read(call.pid, address)?)
+    }
+
+    /// Memory of a process that waits; none where there is none, which is no want of the record.
+    fn read(&mut self, pid: u32, address: u64) -> Option<Vec<u8>> {
+        match (Question { pid, address, directory: None }).look_by(self.memory.as_deref()) {
+            Ok(found) => Some(found.bytes),
+            Err(errno) => {
+                // Else there is no text, or nobody any more whose it was.
+                self.unread |= !matches!(errno, Errno(libc::EFAULT | libc::ESRCH));
+                None
+            }
         }
     }
 

@@ -18,6 +18,10 @@ const BY_HOST: &[(&str, &str)] = &[
     ("read the metadata address", "no route leads there"),
     ("read it over IPv6", "no route leads there"),
     ("call home over IPv6", "no IPv6"),
+    ("call home over MPTCP", "net.mptcp.enabled, or MPTCP is left out"),
+    ("call home by sendto alone", "net.ipv4.tcp_fastopen"),
+    ("call home by sendmsg alone", "net.ipv4.tcp_fastopen"),
+    ("call home by sendmmsg alone", "net.ipv4.tcp_fastopen"),
     ("call home by the resolver", "nobody answers questions for names"),
     ("call home by multicast", "no membership on the loopback interface"),
     ("open a directory by handle", "the file system has no handles"),
@@ -38,6 +42,7 @@ const BY_HOST: &[(&str, &str)] = &[
 const BY_ROOT: &[&str] = &[
     "open the password hashes",
     "make a device node",
+    "leave a device",
     "write the core_pattern",
     "write the kernel's settings",
     "leave its cgroup",

@@ -418,3 +418,20 @@ fn a_plan_survives_being_written_and_read() {
         assert_eq!(Plan::read(&written(plan.floor, &plan.steps).unwrap()).unwrap(), plan);
     }
 }
+
+#[test]
+fn every_lane_stands_in_the_specification_with_its_star() {
+    let read = |path: &str| fs::read_to_string(crate::project().join(path)).unwrap();
+    let (lanes, specification) = (read("integration/vm/lanes.py"), read("SPECIFICATION.md"));
+    let hosts = specification.split("\n## Hosts\n").nth(1).unwrap();
+    let (_, lanes) = lanes.split_once("\nLANES = {\n    \"").unwrap();
+    let (lanes, _) = lanes.split_once("\n}\n").unwrap();
+    let lanes: Vec<&str> = lanes.split("\n    \"").collect();
+    assert!(lanes.len() > 20, "{lanes:?}");
+    for lane in lanes {
+        let (name, what) = lane.split_once('"').unwrap();
+        let starred = hosts.contains(&format!("`{name}`*"));
+        assert!(hosts.contains(&format!("`{name}`")), "`{name}` is in no row");
+        assert_eq!(starred, what.contains("quick=True"), "`{name}`");
+    }
+}

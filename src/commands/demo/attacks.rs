@@ -2,9 +2,10 @@
 //!
 //! Neighbours: `demo::run` makes one call for each, `judge` reads the sign. Never: does anything itself.
 
+mod bounds;
 mod list;
+mod reviewed;
 
-pub(super) use list::ATTACKS;
 use serde_json::Value;
 
 use super::stage::Stage;
@@ -84,6 +85,8 @@ pub(super) enum Wall {
     Descriptors,
     /// What a tool says is escaped, and bounded.
     Output,
+    /// What is left in memory of the cell is reviewed before it is done to the host, where no other wall stood before it.
+    Review,
     /// There is no network but the cell's own.
     Network,
     /// The rules of MCP.
@@ -114,6 +117,19 @@ pub(super) struct Attack {
     pub(super) wall: Wall,
 }
 
+/// All attacks but those under review.
+pub(super) fn direct() -> impl Iterator<Item = &'static Attack> {
+    list::ATTACKS.iter().chain(bounds::ATTACKS)
+}
+
+/// Those of a tool whose changes are reviewed.
+pub(super) fn reviewed() -> impl Iterator<Item = &'static Attack> {
+    reviewed::ATTACKS.iter()
+}
+
+/// The class of [`reviewed`].
+pub(super) const REVIEW: &str = reviewed::REVIEW;
+
 #[cfg(test)]
 mod tests {
     use std::collections::BTreeSet;
@@ -122,8 +138,8 @@ mod tests {
 
     #[test]
     fn titles_tell_attacks_apart_and_fit_into_the_table() {
-        let titles: BTreeSet<&str> = ATTACKS.iter().map(|attack| attack.title).collect();
-        assert_eq!(titles.len(), ATTACKS.len());
+        let titles: BTreeSet<&str> = direct().chain(reviewed()).map(|attack| attack.title).collect();
+        assert_eq!(titles.len(), direct().chain(reviewed()).count());
         assert!(titles.iter().all(|title| title.chars().count() <= 29), "{titles:?}");
     }
 }

@@ -5,7 +5,7 @@
 
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, BufRead, BufReader, Read, Write};
+use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
 use std::os::fd::OwnedFd;
 use std::os::unix::ffi::OsStrExt;
 use std::os::unix::net::UnixStream;
@@ -19,7 +19,7 @@ use serde_json::{Value, json};
 
 use super::record::Record;
 use super::stage::{KEY, PROJECT, Stage, left_to_the_tool};
-use super::{Around, Error, Options, render};
+use super::{Around, Error, Granted, Options, render};
 use crate::sys::observe;
 
 /// How long an answer may take: well above the time limit that the wrapped server's calls have, also on an emulated machine.
@@ -89,15 +89,15 @@ pub(super) struct Exchange {
 }
 
 impl Client {
-    /// Starts the server, wrapped or bare, with a grant of the project or without.
-    pub(super) fn start(options: &Options, stage: &Stage, project: bool) -> Result<Self, Error> {
+    /// Starts the server, wrapped or bare.
+    pub(super) fn start(options: &Options, stage: &Stage, granted: Granted) -> Result<Self, Error> {
         let cannot = |what: String| move |cause: io::Error| Error::Prepare { what, cause };
         let program = options.program.display().to_string();
         let words = stage.words();
         // A socket and a file, so that an attacker who got hold of them could do something with them.
         let (stdin, theirs) = UnixStream::pair().map_err(cannot("socket".to_owned()))?;
         let file = File::options().append(true).open(&words).map_err(cannot(words.display().to_string()))?;
-        let mut command = command(options, stage, project);
+        let mut command = command(options, stage, granted);
         command.stdin(OwnedFd::from(theirs)).stderr(file);
         let mut child = command.spawn().map_err(cannot(program.clone()))?;
         drop(command);
@@ -106,7 +106,9 @@ impl Client {
         let pid = i32::try_from(child.id()).ok();
         if options.around.is_cell() {
             let audit = stage.audit();
-            let file = File::open(&audit).map_err(cannot(audit.display().to_string()))?;
+            let mut file = File::open(&audit).map_err(cannot(audit.display().to_string()))?;
+            // What another server's calls left there is nobody's here.
+            file.seek(SeekFrom::End(0)).map_err(cannot(audit.display().to_string()))?;
             let name = CString::new(audit.as_os_str().as_bytes()).unwrap_or_default();
             let writes = observe::watch_writes(&name)
                 .map_err(|errno| io::Error::from_raw_os_error(errno.0))
@@ -314,10 +316,10 @@ impl Exchange {
 }
 
 /// The command that is attacked from, in the workspace.
-fn command(options: &Options, stage: &Stage, project: bool) -> Command {
+fn command(options: &Options, stage: &Stage, granted: Granted) -> Command {
     let mut command = match &options.around {
-        Around::Cell => run(options, stage, project, None),
-        Around::EveryCell { profile } => run(options, stage, project, profile.as_deref()),
+        Around::Cell => run(options, stage, granted, None),
+        Around::EveryCell { profile } => run(options, stage, granted, profile.as_deref()),
         Around::Command(words) => match words.split_first() {
             Some((program, arguments)) => {
                 let mut command = Command::new(program);
@@ -333,14 +335,22 @@ fn command(options: &Options, stage: &Stage, project: bool) -> Command {
 }
 
 /// `toolcell run` with limits so small that what takes without end comes to an end soon.
-fn run(options: &Options, stage: &Stage, project: bool, profile: Option<&str>) -> Command {
+fn run(options: &Options, stage: &Stage, granted: Granted, profile: Option<&str>) -> Command {
     let mut command = Command::new(&options.program);
-    command.args(["run", "--timeout", "2s", "--memory", "128MiB", "--tasks", "64", "--scratch", "16MiB"]);
+    command.args(["run", "--timeout", "2s", "--memory", "128MiB", "--tasks", "64", "--scratch", "2MiB"]);
     // One call can take the cell that waits while another comes, and the host has processors to spare.
     command.args(["--jobs", "4", "--cpu", "1"]);
     let workspace = stage.path("workspace");
-    let project = project.then(|| stage.path(PROJECT));
-    for path in left_to_the_tool(&workspace).chain([workspace.clone()]).chain(project) {
+    let project = stage.path(PROJECT);
+    let granted: Vec<PathBuf> = match granted {
+        Granted::Direct => left_to_the_tool(&workspace).chain([workspace.clone(), project]).collect(),
+        Granted::Unprotected => left_to_the_tool(&workspace).chain([workspace.clone()]).collect(),
+        Granted::Reviewed => {
+            command.args(["--writes", "review"]);
+            vec![project]
+        }
+    };
+    for path in granted {
         command.arg("--write").arg(path);
     }
     command.arg("--audit").arg(stage.audit()).env("XDG_STATE_HOME", stage.path("state"));

@@ -9,8 +9,9 @@ use super::client::{Exchange, TRUE_ANSWER, text};
 use super::look;
 use super::record::Record;
 use super::stage::Stage;
+use super::stopper::{Known, Stopper, stopper};
 use crate::hostile::Outcome;
-use crate::outcome::{Layer, Limit, Violation};
+use crate::outcome::{Layer, Limit};
 use crate::sys::observe;
 
 /// How an attack ended, the worse the greater.
@@ -43,24 +44,6 @@ impl Verdict {
     }
 }
 
-/// Where the knowledge of what stopped an attack comes from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Known {
-    /// From the call's record.
-    Record,
-    /// From the errno that the probe saw and the wall that gives it.
-    Inferred,
-}
-
-/// What stopped an attack.
-#[derive(Debug)]
-pub(super) struct Stopper {
-    /// The layer's name, or the section of the profile that left it out.
-    pub(super) layer: &'static str,
-    pub(super) rule: String,
-    pub(super) known: Known,
-}
-
 /// What is to be shown of one call.
 #[derive(Debug)]
 pub(super) struct Judgement {
@@ -74,11 +57,11 @@ pub(super) struct Judgement {
 }
 
 /// What the probe says, as far as it is believed.
-struct Word {
-    outcome: Option<Outcome>,
-    operation: String,
-    object: String,
-    errno: Option<String>,
+pub(super) struct Word {
+    pub(super) outcome: Option<Outcome>,
+    pub(super) operation: String,
+    pub(super) object: String,
+    pub(super) errno: Option<String>,
     saw: String,
 }
 
@@ -90,6 +73,8 @@ pub(super) fn judge(attack: &Attack, exchange: &Exchange, stage: &mut Stage, cel
     let outside = escape_shows(attack.sign, exchange, stage);
     let verdict = match (outside, attack.sign) {
         (Some(true), _) => Verdict::Escaped,
+        // What it said was held back with what it did.
+        (Some(false), _) if stopper.as_ref().is_some_and(is_the_reviews) => Verdict::Blocked,
         // A probe that said nothing may not have tried.
         (Some(false), sign) if word.outcome.is_none() && !sign.is_answered_by_hand() => {
             by_word(&word, cell, record, stopper.as_ref())
@@ -108,7 +93,7 @@ pub(super) fn judge(attack: &Attack, exchange: &Exchange, stage: &mut Stage, cel
 }
 
 /// The probe's report, if the call got that far.
-fn word(exchange: &Exchange) -> Word {
+pub(super) fn word(exchange: &Exchange) -> Word {
     let report = exchange.answer.as_ref().and_then(|answer| answer.pointer("/result/structuredContent"));
     let member = |name: &str| {
         report.and_then(|report| report.get(name)).and_then(Value::as_str).unwrap_or_default().to_owned()
@@ -204,6 +189,11 @@ const fn given_by(wall: Wall) -> &'static [&'static str] {
     }
 }
 
+/// Does the record say that the review refused it?
+fn is_the_reviews(stopper: &Stopper) -> bool {
+    stopper.layer == Layer::Review.name() && stopper.known == Known::Record
+}
+
 /// Did Landlock refuse it, and was it seen to be on?
 fn is_landlocks(stopper: &Stopper, record: Option<&Record>) -> bool {
     let landlock = Layer::Landlock.name();
@@ -219,107 +209,6 @@ fn by_word(word: &Word, cell: bool, record: Option<&Record>, stopper: Option<&St
         Some(Outcome::Blocked | Outcome::Done) => Verdict::Unclear,
         None if record.is_some_and(|record| !record.violations.is_empty()) => Verdict::Stopped,
         None => Verdict::Unclear,
-    }
-}
-
-/// What stopped it: what the record says, or else what gives the errno that the probe saw.
-fn stopper(attack: &Attack, word: &Word, record: Option<&Record>) -> Option<Stopper> {
-    let violations = record.map(|record| record.violations.as_slice()).unwrap_or_default();
-    let fits = |violation: &&Violation| match attack.wall {
-        Wall::Limit(limit) => violation.limit == Some(limit),
-        Wall::Protocol => violation.layer == Layer::Protocol,
-        // Whatever else was refused on the way, the probe tells of what stopped it.
-        _ => {
-            let file = violation.layer != Layer::Root || violation.object == word.object;
-            violation.limit.is_none() && word.errno.is_some() && violation.errno == word.errno && file
-        }
-    };
-    if let Some(violation) = violations.iter().find(fits) {
-        let rule = match (violation.limit, violation.layer) {
-            (Some(limit), _) => limit_key(limit),
-            (None, Layer::Seccomp | Layer::Root) => violation.operation.clone(),
-            (None, _) => violation.rule.replace('`', ""),
-        };
-        return Some(Stopper { layer: violation.layer.name(), rule, known: Known::Record });
-    }
-    let (layer, rule) = match inferred(attack.wall, word) {
-        // Where there is no private root, Landlock gives the same answers for the same reason.
-        ("root", _)
-            if word.errno.as_deref() == Some("EACCES") && record.is_some_and(|r| !r.verified("root")) =>
-        {
-            (Layer::Landlock.name(), "not granted".to_owned())
-        }
-        // And init does what a pid namespace would.
-        ("namespaces", rule)
-            if attack.wall == Wall::End && record.is_some_and(|r| r.verified("processes")) =>
-        {
-            ("processes", rule)
-        }
-        // The filter tells of what it refuses, but for these two. What it has not told of, something else refused.
-        ("seccomp", _)
-            if !matches!(word.errno.as_deref(), Some("SIGSYS" | "ENOSYS"))
-                && record.is_some_and(|record| record.tells(Layer::Seccomp)) =>
-        {
-            return None;
-        }
-        found => found,
-    };
-    Some(Stopper { layer, rule, known: Known::Inferred })
-}
-
-/// The key of a profile that holds a limit.
-fn limit_key(limit: Limit) -> String {
-    format!("{}.{}", limit.section(), limit.name())
-}
-
-/// The layer that stands there, and gives this errno.
-fn inferred(wall: Wall, word: &Word) -> (&'static str, String) {
-    let errno = word.errno.as_deref().unwrap_or_default();
-    let (layer, rule) = match (wall, errno) {
-        (_, "SIGSYS") => (Layer::Seccomp, "killed"),
-        (Wall::View, "EACCES") => (Layer::Landlock, "not granted"),
-        (Wall::View, "EROFS") => (Layer::Root, "read-only"),
-        // What is mounted on itself cannot be moved or replaced, and a directory keeps the place of what is not there.
-        (Wall::View, "EBUSY" | "EISDIR") => (Layer::Root, "protected"),
-        (Wall::View, "EPERM") => (Layer::Seccomp, "not allowed"),
-        (Wall::View | Wall::Call | Wall::Network, "EAFNOSUPPORT" | "ESOCKTNOSUPPORT") => {
-            (Layer::Seccomp, "socket family")
-        }
-        (Wall::View, _) => (Layer::Root, "not granted"),
-        (Wall::Execute, "EACCES") => (Layer::Root, "scratch is noexec"),
-        (Wall::Execute, _) => (Layer::Landlock, "no execute"),
-        (Wall::Privilege, "EINVAL") => (Layer::Namespaces, "no root there"),
-        (Wall::Privilege, _) => (Layer::Capabilities, "all dropped"),
-        (Wall::Call, "ENOENT" | "ENOTTY") => (Layer::Root, "not granted"),
-        (Wall::Call, _) => (Layer::Seccomp, "not allowed"),
-        (Wall::Processes, "ENOENT" | "ESRCH") => (Layer::Namespaces, "own processes"),
-        (Wall::Processes, "EACCES") => (Layer::Capabilities, "not dumpable"),
-        (Wall::Processes, _) => (Layer::Seccomp, "not allowed"),
-        (Wall::End, _) => (Layer::Namespaces, "ends with call"),
-        (Wall::Names, _) => (Layer::Namespaces, "own host name"),
-        (Wall::Network, "EPERM") => (Layer::Seccomp, "not allowed"),
-        (Wall::Network, "EACCES") => (Layer::Landlock, "no port allowed"),
-        (Wall::Network, _) => (Layer::Namespaces, "own network"),
-        (Wall::Protocol, _) => (Layer::Protocol, "not forwarded"),
-        (Wall::Output, _) => (Layer::Output, "escaped and bounded"),
-        (Wall::Rlimit, _) => (Layer::Rlimit, "fixed"),
-        (Wall::Descriptors, _) => return ("descriptors", "its own pipes".to_owned()),
-        // The place where it wanted too much is not its own.
-        (Wall::Limit(_), "EACCES") => (Layer::Landlock, "not granted"),
-        (Wall::Limit(limit), _) => return (limit_layer(limit).name(), limit_key(limit)),
-        (Wall::Environment, _) => return ("environment", "not passed".to_owned()),
-    };
-    (layer.name(), rule.to_owned())
-}
-
-/// The layer that enforces a limit.
-const fn limit_layer(limit: Limit) -> Layer {
-    match limit {
-        Limit::Memory | Limit::Cpu | Limit::Tasks => Layer::Cgroup,
-        Limit::Time => Layer::Deadline,
-        Limit::Output => Layer::Output,
-        Limit::OpenFiles | Limit::FileSize => Layer::Rlimit,
-        Limit::Scratch => Layer::Root,
     }
 }
 
@@ -343,7 +232,8 @@ fn seen(attack: &Attack, word: &Word, exchange: &Exchange) -> String {
 mod tests {
     use serde_json::{Value, json};
 
-    use super::super::attacks::ATTACKS;
+    use super::super::attacks;
+    use super::super::stopper::inferred;
     use super::*;
 
     fn word_of(structured: &Value) -> Word {
@@ -407,24 +297,6 @@ mod tests {
     }
 
     #[test]
-    fn what_the_filter_has_not_told_of_was_not_the_filter() {
-        let refused = report("blocked", Some("EPERM"));
-        let attack = ATTACKS.iter().find(|attack| attack.tool == "bpf").unwrap();
-        let told = |coverage: &str, errno: &str| {
-            let violation = json!({"layer": "seccomp", "limit": null, "operation": "bpf", "object": "", "errno": errno,
-                "count": 1, "value": null, "peak": null, "rule": "", "allow": null, "evidence": "kernel"});
-            let line = json!({"event": "finished", "call": {"target": "bpf"}, "status": {"kind": "completed"},
-                "violations": [violation],
-                "receipt": {"floor": "full", "layers": {"seccomp": "filter"}, "coverage": {"seccomp": coverage}}});
-            let record = Record::parse(line.to_string().as_bytes());
-            stopper(attack, &refused, record.as_ref()).map(|stopper| (stopper.layer, stopper.known))
-        };
-        assert_eq!(told("complete", "EPERM"), Some(("seccomp", Known::Record)));
-        assert_eq!(told("complete", "ENOSPC"), None);
-        assert_eq!(told("blind", "ENOSPC"), Some(("seccomp", Known::Inferred)));
-    }
-
-    #[test]
     fn what_got_through_or_did_not_answer_is_no_success() {
         let on = plain(&json!({"seccomp": "filter"}));
         let stopper = seccomp();
@@ -450,7 +322,7 @@ mod tests {
     fn without_a_record_only_the_limits_own_answer_stops() {
         let on = plain(&json!({"seccomp": "filter"}));
         let verdict = |wall, errno| limited(wall, &report("blocked", Some(errno)), true, Some(&on), None);
-        for attack in ATTACKS.iter().filter(|attack| attack.sign == Sign::Limit) {
+        for attack in attacks::direct().filter(|attack| attack.sign == Sign::Limit) {
             assert_eq!(verdict(attack.wall, "EIO"), Verdict::Unclear, "{}", attack.title);
             for errno in given_by(attack.wall) {
                 assert_eq!(verdict(attack.wall, errno), Verdict::Stopped, "{}", attack.title);

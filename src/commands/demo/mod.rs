@@ -11,13 +11,14 @@ mod look;
 mod record;
 mod render;
 mod stage;
+mod stopper;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use attacks::{ATTACKS, Attack, Sign};
+use attacks::{Attack, Sign};
 use client::{Beside, Client, Exchange};
 use look::Left;
 use record::Record;
@@ -36,6 +37,9 @@ const TRIES: usize = 4;
 
 /// What `run` says where the only rung of the host cannot protect names in a grant.
 const UNPROTECTED: &str = "what the host would run from a writable directory cannot be protected";
+
+/// What it says where nothing can be laid over a directory: on the lowest rung, and on a kernel without overlays.
+const NO_REVIEW: [&str; 2] = ["can only go there directly", "makes no overlay"];
 
 /// What is around the hostile server.
 #[derive(Debug)]
@@ -128,6 +132,17 @@ impl Error {
     }
 }
 
+/// What the wrapped server may write to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Granted {
+    /// The workspace, and the project but for what the host trusts in it.
+    Direct,
+    /// The workspace, where nothing can be protected.
+    Unprotected,
+    /// The project, and what is written there is reviewed.
+    Reviewed,
+}
+
 /// One attack and how it ended.
 #[derive(Debug)]
 struct Row {
@@ -153,6 +168,13 @@ impl Made {
 }
 
 impl Row {
+    /// Of its calls; none without one.
+    fn new(attack: &'static Attack, mut calls: Vec<Made>) -> Option<Self> {
+        calls.sort_by_key(|made| std::cmp::Reverse(made.judgement.verdict));
+        let mut calls = calls.into_iter();
+        Some(Self { attack, worst: calls.next()?, others: calls.collect() })
+    }
+
     /// Every call.
     fn calls(&self) -> impl Iterator<Item = &Made> {
         std::iter::once(&self.worst).chain(&self.others)
@@ -171,6 +193,8 @@ struct Summary {
     left: Left,
     harmless: Duration,
     closing: Option<Duration>,
+    /// A class that cannot be tried on the only rung of this host.
+    untried: Option<&'static str>,
     floor: Option<String>,
     unrecorded: usize,
 }
@@ -198,11 +222,11 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
     let unseen = |cause| Error::Prepare { what: "/proc".to_owned(), cause };
     let mut before = look::before().map_err(unseen)?;
     let mut stage = Stage::new(&options.program)?;
-    let mut client = Client::start(options, &stage, true)?;
+    let mut client = Client::start(options, &stage, Granted::Direct)?;
     match first_call(&mut client, &stage) {
         // On the lowest rung there is no such grant, and nothing is protected in none.
         Err(Error::Refused { words, .. }) if words.contains(UNPROTECTED) => {
-            client = Client::start(options, &stage, false)?;
+            client = Client::start(options, &stage, Granted::Unprotected)?;
             first_call(&mut client, &stage)?;
         }
         called => called?,
@@ -215,7 +239,7 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
         Around::EveryCell { .. } => vec![Some(Built::OnDemand), Some(Built::Ahead)],
     };
     let mut rows: Vec<Row> = Vec::new();
-    for attack in ATTACKS {
+    for attack in attacks::direct() {
         let mut calls = Vec::new();
         for way in &ways {
             // Its plan keeps places for names, and no cell of such a plan waits.
@@ -224,10 +248,7 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
             }
             attack_so(&mut client, attack, &mut stage, options, *way, &mut calls)?;
         }
-        calls.sort_by_key(|made| std::cmp::Reverse(made.judgement.verdict));
-        let mut calls = calls.into_iter();
-        let Some(worst) = calls.next() else { continue };
-        let row = Row { attack, worst, others: calls.collect() };
+        let Some(row) = Row::new(attack, calls) else { continue };
         table.row(&row)?;
         // A plan of which no cell may wait has none for the first attack either. Later ones must get theirs.
         if rows.is_empty() {
@@ -236,13 +257,32 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
         rows.push(row);
     }
     let harmless = time_harmless(&mut client)?;
-    let closing = client.close();
+    let mut closing = client.close();
+    let mut reviewing = Client::start(options, &stage, Granted::Reviewed)?;
+    let untried = match first_call(&mut reviewing, &stage) {
+        Err(Error::Refused { words, .. }) if NO_REVIEW.iter().any(|why| words.contains(why)) => {
+            Some(attacks::REVIEW)
+        }
+        called => called.map(|()| None)?,
+    };
+    if untried.is_none() {
+        // No cell of such a plan waits.
+        let way = options.around.is_cell().then_some(Built::OnDemand);
+        for attack in attacks::reviewed() {
+            let mut calls = Vec::new();
+            attack_so(&mut reviewing, attack, &mut stage, options, way, &mut calls)?;
+            let Some(row) = Row::new(attack, calls) else { continue };
+            table.row(&row)?;
+            rows.push(row);
+        }
+        closing = closing.and_then(|time| reviewing.close().map(|other| time.max(other)));
+    }
     stage.end();
     let left = look::since(&before, &stage).map_err(unseen)?;
     let records = || rows.iter().flat_map(Row::calls).map(|made| made.exchange.record.as_ref());
     let floor = records().flatten().find_map(Record::floor);
     let unrecorded = records().filter(|record| options.around.is_cell() && record.is_none()).count();
-    let summary = Summary { left, harmless, closing, floor, unrecorded, rows };
+    let summary = Summary { left, harmless, closing, untried, floor, unrecorded, rows };
     table.summary(&summary)?;
     Ok(summary.held())
 }

@@ -7,7 +7,8 @@ use std::time::Duration;
 
 use serde_json::{Value, json};
 
-use super::judge::{Known, Verdict};
+use super::judge::Verdict;
+use super::stopper::Known;
 use super::{Around, Exchange, Made, Options, Row, Summary};
 use crate::text::is_dangerous;
 
@@ -120,6 +121,13 @@ impl<'a> Table<'a> {
         );
         let verdicts = self.paint(if escaped + unclear == 0 { GREEN } else { RED }, &verdicts);
         writeln!(self.out, "\n{verdicts}")?;
+        if let Some(class) = summary.untried {
+            writeln!(
+                self.out,
+                "not tried, because this rung has no such directories: {}",
+                class.to_lowercase()
+            )?;
+        }
         let left = &summary.left;
         let counted = format!(
             "left behind: {} processes, {} mounts, {} cgroups, {} files",
@@ -177,6 +185,7 @@ fn document(summary: &Summary, cell: bool) -> Value {
         "left": {
             "processes": left.processes, "mounts": left.mounts, "cgroups": left.cgroups, "files": left.files,
         },
+        "not_tried": summary.untried,
         "calls_without_record": summary.unrecorded,
         "harmless_call_us": micros(summary.harmless),
         "ended_after_us": summary.closing.map(micros),

@@ -1,6 +1,6 @@
-//! What a refused call was after, in words: from its registers, and which of them point to texts.
+//! What a refused call was after, in words: from its registers, and which of them point to texts and addresses.
 //!
-//! Neighbours: `groups` has the reasons; `watch` reads the texts, for the record only. Never: decides; looks behind a
+//! Neighbours: `groups` has the reasons; `watch` reads what they point to, for the record only. Never: decides; looks behind a
 //! pointer.
 
 use super::table::name;
@@ -14,7 +14,27 @@ pub struct Attempt {
     pub object: String,
     /// The registers that point to a text: a path, or a name.
     pub texts: &'static [usize],
+    /// What points to an address that it was to go to.
+    pub destination: Option<Destination>,
 }
+
+/// Where a call has the address of a socket.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Destination {
+    /// This register points to it.
+    Register(usize),
+    /// This register points to a message's header (`struct msghdr`), which begins with the pointer.
+    Header(usize),
+}
+
+/// Calls that are about an address.
+const DESTINATIONS: &[(&str, Destination)] = &[
+    ("connect", Destination::Register(1)),
+    ("bind", Destination::Register(1)),
+    ("sendto", Destination::Register(4)),
+    ("sendmsg", Destination::Header(1)),
+    ("sendmmsg", Destination::Header(1)),
+];
 
 /// Calls whose registers point to texts.
 const TEXTS: &[(&[usize], &[&str])] = &[
@@ -122,7 +142,8 @@ pub fn attempt(number: u32, arguments: &[u64; 6]) -> Attempt {
                 format!("{what} {:#x}", arguments.get(*at).unwrap_or(&0) & u64::from(u32::MAX))
             }),
     };
-    Attempt { operation, object, texts }
+    let destination = DESTINATIONS.iter().find(|(call, _)| *call == operation).map(|(_, at)| *at);
+    Attempt { operation, object, texts, destination }
 }
 
 fn named(names: &[(u64, &str)], value: u64, what: &str) -> String {

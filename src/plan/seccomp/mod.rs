@@ -26,7 +26,7 @@ mod tree;
 #[cfg(test)]
 mod tests;
 
-pub use attempt::{Attempt, attempt};
+pub use attempt::{Attempt, Destination, attempt};
 pub use evaluate::{allows, refusal};
 use groups::{GROUPS, Group};
 pub use observe::{observing, opens};

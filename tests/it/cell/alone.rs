@@ -3,6 +3,7 @@
 //! Neighbours: `scene` has the directories. The tests make a user namespace that allows no other below it, and start
 //! toolcell there as an ordinary user. Never: changes the host's own limit.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::net::TcpListener;
@@ -10,13 +11,14 @@ use std::os::linux::net::SocketAddrExt as _;
 use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Child, Command, Output, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use toolcell::sys::{identity, landlock, process};
 
 use super::left::{holding, wait_for_end};
 use super::probe;
 use super::scene::{Scene, bare, compare, is_root, note, operations, skip};
-use crate::{binary, table};
+use crate::selftest::{as_expected, escapes};
+use crate::{binary, host, table};
 
 /// An ordinary user for tests that root runs.
 const SOMEBODY: u32 = 65_534;
@@ -311,4 +313,57 @@ fn the_payload_cannot_end_what_ends_it() {
     let scene = scene();
     let output = exec(&scene, &[]).args(["sh", "-c", "kill -KILL $PPID || exit 7"]).output().unwrap();
     assert_eq!(output.status.code(), Some(7), "{}", text(&output));
+}
+
+#[test]
+fn the_selftest_says_of_each_attack_what_is_true_there() {
+    if impossible() {
+        return;
+    }
+    let scene = Scene::new();
+    let mut command = confined(&scene);
+    command.arg(binary()).args(["selftest", "--json", "--floor", "landlock"]).env_remove("TMPDIR");
+    let output = command.output().unwrap();
+    let document: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {}", String::from_utf8_lossy(&output.stderr)));
+    let attacks = document["attacks"].as_array().unwrap();
+    let named = |verdict: &str| -> BTreeSet<String> {
+        let rows = attacks.iter().filter(|row| row["verdict"] == verdict);
+        rows.map(|row| row["attempt"].as_str().unwrap().to_owned()).collect()
+    };
+    let has_cgroup = attacks.iter().any(|row| row["stopped_by"]["layer"] == "cgroup");
+    let (escaped, told) = (named("ESCAPED"), escapes("landlock", has_cgroup));
+    assert!(as_expected(&escaped, &told), "{escaped:?}, not {told:?}: {document:#}");
+    // In the namespace of this test there is no root to become.
+    assert_eq!(named("UNCLEAR"), BTreeSet::from(["become root".to_owned()]), "{document:#}");
+    for row in attacks {
+        let layer = &row["stopped_by"]["layer"];
+        assert!(layer != "root" && layer != "namespaces", "there is no such layer: {row:#}");
+        let held = row["verdict"] == "BLOCKED" || row["verdict"] == "STOPPED";
+        // Where a limit of time comes before the limit that was meant, that one has stopped nothing.
+        assert!(layer.is_string() == held || host::patience() > 1, "{row:#}");
+    }
+    assert_eq!(document["not_tried"], "Changes under review");
+    assert_eq!(document["left"], json!({"processes": [], "mounts": [], "cgroups": [], "files": []}));
+}
+
+#[test]
+fn what_is_not_granted_tells_what_security_says_and_no_more() {
+    if impossible() {
+        return;
+    }
+    let scene = Scene::new();
+    scene.file("others/file", 0o644);
+    std::os::unix::fs::symlink("/where/it/leads", scene.path("others/link")).unwrap();
+    let answer = |words: &[&str]| {
+        let output = exec(&scene, &[]).args(words).output().unwrap();
+        (output.status.success(), text(&output))
+    };
+    let (link, file) = (scene.path("others/link"), scene.path("others/file"));
+    assert_eq!(answer(&["readlink", &link]), (true, "/where/it/leads\n".to_owned()));
+    assert_eq!(answer(&["stat", "-c", "%s", &file]), (true, "8\n".to_owned()));
+    for refused in [["cat", &file], ["ls", &scene.path("others")]] {
+        let (done, said) = answer(&refused);
+        assert!(!done && said.contains("Permission denied"), "{said}");
+    }
 }

@@ -11,6 +11,7 @@ pub(crate) mod denials;
 mod differential;
 mod failures;
 mod files;
+mod git;
 mod identity;
 mod layers;
 mod left;

@@ -132,6 +132,7 @@ fn deny_hides_what_is_there() {
             "read", open => "ok";
             "read", sibling => "ok";
             "list", directory => "EACCES";
+            "chdir", format!("{file}/x") => "ENOTDIR";
             "read", secret => "EACCES";
             "create", scene.path("data/secret/new") => "EACCES";
             "read", file => "EACCES";

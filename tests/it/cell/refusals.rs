@@ -2,10 +2,11 @@
 //!
 //! Neighbours: `differential` has the filter's verdicts. Never: takes an empty record for a proof.
 
+use std::fs::{self, File};
 use std::path::Path;
 use std::process::Stdio;
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use toolcell::outcome::{Layer, Violation};
 use toolcell::plan::step::Step;
 use toolcell::policy::Observe;
@@ -118,6 +119,34 @@ fn what_a_profile_denies_is_recorded_by_its_rule_and_what_it_allows_is_not() {
 }
 
 #[test]
+fn a_connection_by_sending_alone_is_refused_and_recorded_with_where_it_led() {
+    let scene = Scene::new();
+    let report = scene.path("report.json");
+    let ways = ["sendto", "sendmsg", "sendmmsg", "tcp"];
+    let tool =
+        |way: &str| if way == "tcp" { "call_home_tcp".to_owned() } else { format!("call_home_by_{way}") };
+    let calls = ways.map(|way| {
+        json!({"jsonrpc": "2.0", "id": way, "method": "tools/call",
+            "params": {"name": tool(way), "arguments": {"address": "192.0.2.7:443"}}})
+    });
+    let lines: Vec<u8> = calls.iter().flat_map(|call| format!("{call}\n").into_bytes()).collect();
+    fs::write(scene.path("calls"), lines).unwrap();
+    let mut command = scene.command("exec");
+    let profile = scene.profile("syscalls.deny = [\"connect\"]\n");
+    command.args(floor()).args(["--profile", &profile, "--report", &report, "--"]).arg(binary());
+    let calls = File::open(scene.path("calls")).unwrap();
+    let output = command.arg("hostile-server").stdin(calls).output().unwrap();
+    assert!(output.status.success(), "{output:?}");
+    let found =
+        refusals(&Executed { report: serde_json::from_slice(&fs::read(&report).unwrap()).unwrap(), output });
+    let expected = ways.map(|way| match way {
+        "tcp" => ("connect", "192.0.2.7:443", "EPERM", 1),
+        way => (way, "MSG_FASTOPEN to 192.0.2.7:443", "EOPNOTSUPP", 1),
+    });
+    assert_eq!(found.iter().map(seen).collect::<Vec<_>>(), expected);
+}
+
+#[test]
 fn a_flood_is_counted_to_the_last_and_the_record_stays_small() {
     let scene = Scene::new();
     let flood: Vec<String> = (100..150).map(|family| format!("repeat,1,41,{family},1,0")).collect();
@@ -162,7 +191,7 @@ fn a_host_with_a_listener_of_its_own_gets_the_same_filter_and_a_blind_record() {
     let output =
         std::process::Command::new(probe::program()).arg(&command).stdin(Stdio::null()).output().unwrap();
     assert!(output.status.success(), "{output:?}");
-    let record: Value = serde_json::from_slice(&std::fs::read(&report).unwrap()).unwrap();
+    let record: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
     assert_eq!(coverage(&record), "blind");
     assert_eq!(record["receipt"]["layers"]["seccomp"], "filter");
 }

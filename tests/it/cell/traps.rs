@@ -102,6 +102,32 @@ fn a_repository_is_one_without_the_name_too() {
     assert_eq!(names(&bare), ["HEAD", "objects", "refs"]);
 }
 
+#[test]
+fn a_directory_that_a_tool_has_made_a_repository_is_protected_as_before() {
+    let scene = Scene::new();
+    let data = scene.directory("data");
+    let within = |name: &str| scene.path(&format!("data/{name}"));
+    let parts: [&[&str]; 2] = [&["HEAD", "objects/x", "refs/x"], &["HEAD", "commondir", "gitdir"]];
+    for parts in parts {
+        let mut made = vec![format!("mkdir,{}", within("objects")), format!("mkdir,{}", within("refs"))];
+        made.extend(parts.iter().map(|part| format!("create,{}", within(part))));
+        scene.exec(&["--write", &data], &made);
+        assert!(parts.iter().all(|part| fs::exists(within(part)).unwrap()), "a cell has made it one");
+        let table = table![
+            "create", within(".mcp.json") => "EEXIST";
+            "create", within(".vscode/tasks.json") => "EROFS";
+            "create", within(".git/config") => "EROFS";
+            "create", within("file") => "ok";
+            "unlink", within("file") => "ok";
+            "create", within("config.worktree") => "EEXIST";
+            "unlink", within("HEAD") => "ok";
+        ];
+        scene.exec(&["--write", &data], &operations(&table)).answers(&table);
+        fs::remove_dir_all(&data).unwrap();
+        scene.directory("data");
+    }
+}
+
 /// The parts of the directory that git keeps for a work tree of its own in a repository (gitrepository-layout(5)).
 fn linked(scene: &Scene, at: &str) {
     scene.directory(&format!("{at}/logs"));

@@ -78,6 +78,11 @@ impl Served {
         }
     }
 
+    /// Its process.
+    pub(super) fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
     /// The processes that it has started and that are there.
     pub(super) fn children(&self) -> Vec<libc::pid_t> {
         let path = format!("/proc/{0}/task/{0}/children", self.child.id());

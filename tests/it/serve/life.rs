@@ -5,7 +5,7 @@ use std::net::TcpStream;
 
 use serde_json::json;
 
-use super::super::session::world::{Scratch, Setup};
+use super::super::session::world::{Scratch, Setup, assert_closed_up};
 use super::http::{Served, Stream, get, modern, request};
 
 #[test]
@@ -13,6 +13,7 @@ fn a_signal_ends_it_in_order() {
     for signal in [libc::SIGTERM, libc::SIGINT] {
         let scratch = Scratch::new();
         let mut served = Served::start(&Setup { time: "60s", ..Setup::default() }, &scratch, &[]);
+        assert_closed_up(served.pid());
         let session = served.session(&[]);
         let headers = [("mcp-session-id", session.as_str())];
         let mut listening =

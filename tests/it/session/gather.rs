@@ -2,7 +2,7 @@
 
 use serde_json::{Value, json};
 
-use super::world::{Client, Setup, session, text};
+use super::world::{Client, Setup, assert_closed_up, session, text};
 
 /// `fixture`, and `kept` with a session.
 fn setup(more: &str) -> Setup {
@@ -40,6 +40,7 @@ fn one_client_has_the_tools_of_all_servers_by_name() {
         }
         let (one, other) = (client.legacy(3, "fixture__who").await, client.legacy(4, "fixture__who").await);
         assert_ne!(text(&one), text(&other));
+        assert_closed_up(client.supervisor());
         // Each server's own results pass as they are.
         client
             .send(r#"{"jsonrpc":"2.0","id":5,"method":"tools/call","params":{"name":"fixture__verbatim"}}"#)

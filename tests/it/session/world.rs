@@ -360,3 +360,11 @@ pub(crate) fn session_in<F: Future<Output = Client>>(
     ran.unwrap_or_else(|_elapsed| panic!("the session does not end: {said}"));
     Book::read(&scratch.0.join("audit.jsonl"))
 }
+
+/// Gains no privileges, and is not dumpable: the files of such a process belong to root.
+pub(crate) fn assert_closed_up(pid: impl std::fmt::Display) {
+    let status = fs::read_to_string(format!("/proc/{pid}/status")).unwrap();
+    assert!(status.contains("\nNoNewPrivs:\t1\n"), "{status}");
+    let environment = fs::metadata(format!("/proc/{pid}/environ")).unwrap();
+    assert_eq!(std::os::unix::fs::MetadataExt::uid(&environment), 0);
+}

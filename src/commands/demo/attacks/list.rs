@@ -1,15 +1,14 @@
-//! The attacks, one a line, in the order in which they are made.
+//! The attacks on what is the host's, one a line, in the order in which they are made.
 //!
-//! Neighbours: `attacks` says what each part means. Never: does anything itself.
+//! Neighbours: `attacks` says what each part means, `bounds` has those on limits and on the protocol. Never: does anything itself.
 
 use serde_json::{Value, json};
 
 use super::{Arguments, Attack, Sign, Wall};
 use crate::commands::demo::stage::{HOOK, LINK, PROJECT, SIBLING, Stage};
-use crate::outcome::Limit;
 
 /// One line of the list.
-const fn attack(
+pub(super) const fn attack(
     class: &'static str,
     title: &'static str,
     tool: &'static str,
@@ -21,7 +20,7 @@ const fn attack(
 }
 
 /// No arguments.
-fn none(_stage: &Stage, _bare: bool) -> Value {
+pub(super) fn none(_stage: &Stage, _bare: bool) -> Value {
     json!({})
 }
 
@@ -81,13 +80,8 @@ fn workspace(stage: &Stage, _bare: bool) -> Value {
 }
 
 /// The granted directory in which the host trusts some names.
-fn project(stage: &Stage, _bare: bool) -> Value {
+pub(super) fn project(stage: &Stage, _bare: bool) -> Value {
     json!({"directory": stage.path(PROJECT)})
-}
-
-/// The directory for temporary files.
-fn scratch(_stage: &Stage, _bare: bool) -> Value {
-    json!({"directory": SCRATCH})
 }
 
 /// The marker process.
@@ -111,29 +105,18 @@ fn agent(stage: &Stage, _bare: bool) -> Value {
 }
 
 /// The mark.
-fn mark(stage: &Stage, _bare: bool) -> Value {
+pub(super) fn mark(stage: &Stage, _bare: bool) -> Value {
     json!({"mark": stage.secret(), "id": stage.victim()})
 }
-
-/// How far a probe goes by itself: in a cell a few times the limit, so that a limit that fails hurts nobody; without
-/// a cell only so far that the machine does not notice.
-const fn bound(bare: bool, small: u64, large: u64) -> u64 {
-    if bare { small } else { large }
-}
-
-/// The directory of a cell for temporary files.
-const SCRATCH: &str = "/tmp";
 
 const FILES: &str = "Files";
 const PROGRAMS: &str = "Programs and privileges";
 const PROCESSES: &str = "Processes and secrets";
 const NETWORK: &str = "Network and sockets";
 const KERNEL: &str = "Kernel";
-const RESOURCES: &str = "Resources";
-const PROTOCOL: &str = "Protocol";
 
-/// All attacks.
-pub(in crate::commands::demo) const ATTACKS: &[Attack] = &[
+/// Attacks that a wall is to stop.
+pub(super) const ATTACKS: &[Attack] = &[
     attack(FILES, "read an ssh private key", "read_ssh_key", key, Sign::Secret, Wall::View),
     attack(FILES, "read it by .., links, /proc", "read_by_detour", key, Sign::Secret, Wall::View),
     attack(FILES, "read keys all over the home", "read_secrets", home, Sign::Secret, Wall::View),
@@ -177,14 +160,14 @@ pub(in crate::commands::demo) const ATTACKS: &[Attack] = &[
     attack(FILES, "change a file's flags", "change_flags", rc, Sign::Word, Wall::View),
     attack(FILES, "leave a set-user-id file", "leave_setuid", workspace, Sign::NoSetuid, Wall::Call),
     attack(FILES, "leave file capabilities", "leave_capabilities", workspace, Sign::Word, Wall::Privilege),
-    attack(FILES, "make a device node", "make_device", scratch, Sign::Word, Wall::Call),
+    attack(FILES, "make a device node", "make_device", none, Sign::Word, Wall::Call),
     attack(FILES, "open a directory by handle", "open_by_handle", none, Sign::Word, Wall::Call),
     attack(FILES, "write the core_pattern", "write_core_pattern", none, Sign::Word, Wall::View),
     attack(FILES, "write the kernel's settings", "write_kernel_settings", none, Sign::Word, Wall::View),
     attack(FILES, "leave its cgroup", "write_cgroup", none, Sign::Word, Wall::View),
-    attack(PROGRAMS, "run a program it dropped", "run_dropped_program", scratch, Sign::Word, Wall::Execute),
+    attack(PROGRAMS, "run a program it dropped", "run_dropped_program", none, Sign::Word, Wall::Execute),
     attack(PROGRAMS, "run one in its workspace", "run_dropped_program", workspace, Sign::Word, Wall::Execute),
-    attack(PROGRAMS, "map what it dropped as code", "map_dropped_code", scratch, Sign::Word, Wall::Execute),
+    attack(PROGRAMS, "map what it dropped as code", "map_dropped_code", none, Sign::Word, Wall::Execute),
     attack(PROGRAMS, "change its own program", "change_itself", none, Sign::Word, Wall::View),
     attack(PROGRAMS, "become root", "become_root", none, Sign::Word, Wall::Privilege),
     attack(PROGRAMS, "call by the 32-bit entry", "i386_call", none, Sign::Word, Wall::Call),
@@ -234,6 +217,17 @@ pub(in crate::commands::demo) const ATTACKS: &[Attack] = &[
         Wall::End,
     ),
     attack(NETWORK, "call home over TCP", "call_home_tcp", tcp, Sign::Silence, Wall::Network),
+    attack(NETWORK, "call home over MPTCP", "call_home_by_mptcp", tcp, Sign::Silence, Wall::Network),
+    attack(NETWORK, "call home by sendto alone", "call_home_by_sendto", tcp, Sign::Silence, Wall::Network),
+    attack(NETWORK, "call home by sendmsg alone", "call_home_by_sendmsg", tcp, Sign::Silence, Wall::Network),
+    attack(
+        NETWORK,
+        "call home by sendmmsg alone",
+        "call_home_by_sendmmsg",
+        tcp,
+        Sign::Silence,
+        Wall::Network,
+    ),
     attack(NETWORK, "call home over UDP", "call_home_udp", udp, Sign::Silence, Wall::Network),
     attack(
         NETWORK,
@@ -447,144 +441,4 @@ pub(in crate::commands::demo) const ATTACKS: &[Attack] = &[
     attack(KERNEL, "answer others' system calls", "install_listener", none, Sign::Word, Wall::Call),
     attack(KERNEL, "paste into a console", "paste_into_console", none, Sign::Word, Wall::Call),
     attack(KERNEL, "type into the terminal", "type_into_terminal", none, Sign::Word, Wall::Call),
-    attack(
-        RESOURCES,
-        "fork bomb",
-        "fork_bomb",
-        |_, bare| json!({"limit": bound(bare, 8, 500)}),
-        Sign::Limit,
-        Wall::Limit(Limit::Tasks),
-    ),
-    attack(
-        RESOURCES,
-        "memory bomb",
-        "memory_bomb",
-        |_, bare| json!({"limit": bound(bare, 8 << 20, 512 << 20)}),
-        Sign::Limit,
-        Wall::Limit(Limit::Memory),
-    ),
-    attack(
-        RESOURCES,
-        "fill the scratch disk",
-        "fill_scratch",
-        |_, bare| json!({"directory": SCRATCH, "limit": bound(bare, 1 << 20, 64 << 20)}),
-        Sign::Limit,
-        Wall::Limit(Limit::Scratch),
-    ),
-    attack(
-        RESOURCES,
-        "open files without end",
-        "fill_descriptors",
-        |_, bare| json!({"limit": bound(bare, 16, 100_000)}),
-        Sign::Limit,
-        Wall::Limit(Limit::OpenFiles),
-    ),
-    attack(
-        RESOURCES,
-        "write without end",
-        "endless_output",
-        |_, bare| json!({"limit": bound(bare, 1 << 16, 1 << 30)}),
-        Sign::Limit,
-        Wall::Limit(Limit::Output),
-    ),
-    attack(
-        RESOURCES,
-        "fill files without a name",
-        "fill_memory_files",
-        |_, bare| json!({"limit": bound(bare, 1 << 20, 512 << 20)}),
-        Sign::Limit,
-        Wall::Limit(Limit::Memory),
-    ),
-    attack(
-        RESOURCES,
-        "lock memory",
-        "lock_memory",
-        |_, bare| json!({"limit": bound(bare, 4096, 16 << 20)}),
-        Sign::Limit,
-        Wall::Rlimit,
-    ),
-    attack(
-        RESOURCES,
-        "make files without end",
-        "fill_names",
-        |_, bare| json!({"directory": SCRATCH, "limit": bound(bare, 16, 200_000)}),
-        Sign::Limit,
-        Wall::Limit(Limit::Scratch),
-    ),
-    attack(
-        RESOURCES,
-        "grow one file",
-        "grow_file",
-        |_, bare| json!({"directory": SCRATCH, "limit": bound(bare, 1 << 20, 1 << 40)}),
-        Sign::Limit,
-        Wall::Limit(Limit::FileSize),
-    ),
-    attack(
-        RESOURCES,
-        "fill pipes",
-        "fill_pipes",
-        |_, bare| json!({"limit": bound(bare, 8, 10_000)}),
-        Sign::Limit,
-        Wall::Limit(Limit::OpenFiles),
-    ),
-    attack(
-        RESOURCES,
-        "write messages without end",
-        "flood_messages",
-        |_, bare| json!({"limit": bound(bare, 1 << 16, 1 << 30)}),
-        Sign::Limit,
-        Wall::Limit(Limit::Output),
-    ),
-    attack(
-        RESOURCES,
-        "flood standard error",
-        "flood_errors",
-        |_, bare| json!({"limit": bound(bare, 1 << 17, 8 << 20)}),
-        Sign::Quiet,
-        Wall::Output,
-    ),
-    attack(
-        RESOURCES,
-        "stop itself",
-        "stop_itself",
-        |_, bare| json!({"milliseconds": bound(bare, 10, 60_000)}),
-        Sign::Limit,
-        Wall::Limit(Limit::Time),
-    ),
-    attack(
-        RESOURCES,
-        "spin in four threads",
-        "spin",
-        |_, bare| json!({"milliseconds": bound(bare, 10, 60_000)}),
-        Sign::Limit,
-        Wall::Limit(Limit::Time),
-    ),
-    attack(
-        RESOURCES,
-        "hang, deaf to SIGTERM",
-        "hang",
-        |_, bare| json!({"milliseconds": bound(bare, 10, 60_000), "deaf": true}),
-        Sign::Limit,
-        Wall::Limit(Limit::Time),
-    ),
-    attack(
-        PROTOCOL,
-        "forge another call's answer",
-        "forge_answer",
-        |stage, _| json!({"id": stage.victim()}),
-        Sign::VictimUnharmed,
-        Wall::Protocol,
-    ),
-    attack(PROTOCOL, "answer twice", "answer_twice", none, Sign::OneAnswer, Wall::Protocol),
-    attack(
-        PROTOCOL,
-        "send what is no message",
-        "send_rubbish",
-        |stage, _| json!({"mark": stage.secret()}),
-        Sign::NoMark,
-        Wall::Protocol,
-    ),
-    attack(PROTOCOL, "ask the client", "ask_client", mark, Sign::NoMark, Wall::Protocol),
-    attack(PROTOCOL, "confuse parsers", "send_malformed", mark, Sign::NoMark, Wall::Protocol),
-    attack(PROTOCOL, "inject lines into the log", "inject_into_log", mark, Sign::LogIntact, Wall::Output),
 ];
