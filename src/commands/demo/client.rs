@@ -114,7 +114,8 @@ impl Client {
                 .map_err(|errno| io::Error::from_raw_os_error(errno.0))
                 .map_err(cannot(audit.display().to_string()))?;
             let sender = sender.clone();
-            thread::spawn(move || follow(file, File::from(writes), &sender));
+            let supervisor = child.id();
+            thread::spawn(move || follow(file, File::from(writes), supervisor, &sender));
         }
         thread::spawn(move || read(child, stdout, &sender));
         Ok(Self {
@@ -342,8 +343,11 @@ fn run(options: &Options, stage: &Stage, granted: Granted, profile: Option<&str>
     command.args(["--jobs", "4", "--cpu", "1"]);
     let workspace = stage.path("workspace");
     let project = stage.path(PROJECT);
+    command.args(["--spares", if granted == Granted::Spared { "4" } else { "0" }]);
     let granted: Vec<PathBuf> = match granted {
-        Granted::Direct => left_to_the_tool(&workspace).chain([workspace.clone(), project]).collect(),
+        Granted::Direct | Granted::Spared => {
+            left_to_the_tool(&workspace).chain([workspace.clone(), project]).collect()
+        }
         Granted::Unprotected => left_to_the_tool(&workspace).chain([workspace.clone()]).collect(),
         Granted::Reviewed => {
             command.args(["--writes", "review"]);
@@ -391,8 +395,8 @@ fn read(mut child: Child, stdout: Option<ChildStdout>, events: &Sender<Event>) {
     events.send(Event::Exited(status)).unwrap_or_default();
 }
 
-/// Turns lines that are added to the audit log into events, each time the kernel says that it was written to.
-fn follow(mut log: File, mut writes: File, events: &Sender<Event>) {
+/// Turns records of this session's calls that are added to the audit log into events, each time the kernel says that it was written to.
+fn follow(mut log: File, mut writes: File, supervisor: u32, events: &Sender<Event>) {
     let mut rest = Vec::new();
     let mut notice = [0; 4096];
     loop {
@@ -401,7 +405,7 @@ fn follow(mut log: File, mut writes: File, events: &Sender<Event>) {
         }
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = rest.drain(..=end).collect();
-            if let Some(record) = Record::parse(&line)
+            if let Some(record) = Record::parse(&line).filter(|record| record.is_of_call_in(supervisor))
                 && events.send(Event::Record(Box::new(record))).is_err()
             {
                 return;

@@ -246,7 +246,7 @@ mod tests {
     }
 
     fn record(status: &Value, violations: &Value, layers: &Value) -> Record {
-        let line = json!({"event": "finished", "call": {"target": "bpf"}, "status": status, "violations": violations,
+        let line = json!({"event": "finished", "call": {"id": "r-1-2", "target": "bpf"}, "status": status, "violations": violations,
             "receipt": {"floor": "full", "layers": layers}});
         assert!(Record::parse(b"{\"event\":\"started\"}").is_none());
         Record::parse(line.to_string().as_bytes()).unwrap()

@@ -137,6 +137,8 @@ impl Error {
 enum Granted {
     /// The workspace, and the project but for what the host trusts in it.
     Direct,
+    /// The same, and servers are started before their calls.
+    Spared,
     /// The workspace, where nothing can be protected.
     Unprotected,
     /// The project, and what is written there is reviewed.
@@ -200,9 +202,10 @@ struct Summary {
 }
 
 impl Summary {
-    /// How many cells were built for their call, and how many ahead of it.
-    fn cells(&self) -> [usize; 2] {
-        [Built::OnDemand, Built::Ahead].map(|way| self.rows.iter().map(|row| row.built(way)).sum())
+    /// How many cells were built for their call, how many ahead of it, and how many with their server.
+    fn cells(&self) -> [usize; 3] {
+        [Built::OnDemand, Built::Ahead, Built::Spare]
+            .map(|way| self.rows.iter().map(|row| row.built(way)).sum())
     }
 
     /// Nothing escaped, nothing is unclear, nothing is left, and every call has its record.
@@ -231,33 +234,48 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
         }
         called => called?,
     }
+    let mut sparing = match options.around {
+        Around::EveryCell { .. } => {
+            let mut sparing = Client::start(options, &stage, Granted::Spared)?;
+            // Where there is no such grant, there is no such cell.
+            first_call(&mut sparing, &stage).is_ok().then_some(sparing)
+        }
+        Around::Cell | Around::Command(_) => None,
+    };
     before.makers().map_err(unseen)?;
     let mut table = render::Table::new(options, out);
     table.header()?;
     let mut ways = match options.around {
         Around::Cell | Around::Command(_) => vec![None],
-        Around::EveryCell { .. } => vec![Some(Built::OnDemand), Some(Built::Ahead)],
+        Around::EveryCell { .. } => [Built::OnDemand, Built::Ahead, Built::Spare].map(Some).to_vec(),
     };
     let mut rows: Vec<Row> = Vec::new();
     for attack in attacks::direct() {
         let mut calls = Vec::new();
         for way in &ways {
             // Its plan keeps places for names, and no cell of such a plan waits.
-            if *way == Some(Built::Ahead) && attack.sign == Sign::NoTraps {
+            if waits(*way) && attack.sign == Sign::NoTraps {
                 continue;
             }
-            attack_so(&mut client, attack, &mut stage, options, *way, &mut calls)?;
+            let client = match &mut sparing {
+                Some(sparing) if *way == Some(Built::Spare) => sparing,
+                _ => &mut client,
+            };
+            attack_so(client, attack, &mut stage, options, *way, &mut calls)?;
         }
         let Some(row) = Row::new(attack, calls) else { continue };
         table.row(&row)?;
         // A plan of which no cell may wait has none for the first attack either. Later ones must get theirs.
         if rows.is_empty() {
-            ways.retain(|way| *way != Some(Built::Ahead) || row.built(Built::Ahead) > 0);
+            ways.retain(|way| !waits(*way) || way.is_some_and(|way| row.built(way) > 0));
         }
         rows.push(row);
     }
     let harmless = time_harmless(&mut client)?;
     let mut closing = client.close();
+    if let Some(mut sparing) = sparing {
+        closing = closing.and_then(|time| sparing.close().map(|other| time.max(other)));
+    }
     let mut reviewing = Client::start(options, &stage, Granted::Reviewed)?;
     let untried = match first_call(&mut reviewing, &stage) {
         Err(Error::Refused { words, .. }) if NO_REVIEW.iter().any(|why| words.contains(why)) => {
@@ -285,6 +303,11 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
     let summary = Summary { left, harmless, closing, untried, floor, unrecorded, rows };
     table.summary(&summary)?;
     Ok(summary.held())
+}
+
+/// Is a cell that is built so there before its call?
+const fn waits(way: Option<Built>) -> bool {
+    matches!(way, Some(Built::Ahead | Built::Spare))
 }
 
 /// The handshake and one harmless call: whether the wrapped server works at all.

@@ -20,6 +20,7 @@ pub(super) struct Record {
 /// The call that a record is about.
 #[derive(Debug, Deserialize)]
 struct Called {
+    id: String,
     target: Option<String>,
 }
 
@@ -27,6 +28,13 @@ impl Record {
     /// A line of the log, if it is the record of a call that ended.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         serde_json::from_slice(line).ok().filter(|record: &Self| record.event == "finished")
+    }
+
+    /// Is it about a call of a tool in the session of this supervisor?
+    pub(super) fn is_of_call_in(&self, supervisor: u32) -> bool {
+        // The id ends with the supervisor's process id and a number.
+        let made_by = self.call.id.rsplit('-').nth(1).and_then(|pid| pid.parse().ok());
+        self.call.target.is_some() && made_by == Some(supervisor)
     }
 
     /// Is it about a call of this tool?

@@ -53,7 +53,7 @@ impl<'a> Table<'a> {
             }
             Around::EveryCell { .. } => {
                 "A hostile MCP server behind `toolcell run`. Each line is one attack, in a cell that was built for its \
-                 call\nand in one that was built ahead of it."
+                 call,\nin one that was built ahead of it, and in one whose server was started ahead of it."
             }
             Around::Command(_) => {
                 "The same hostile server with no cell around it. What escapes here is what a cell must stop."
@@ -165,8 +165,11 @@ impl<'a> Table<'a> {
             writeln!(self.out, "{}", self.paint(DIM, &legend))?;
         }
         if self.looks_at_records() {
-            let [on_demand, ahead] = summary.cells();
-            writeln!(self.out, "cells: {on_demand} built for their call, {ahead} built ahead of it")?;
+            let [on_demand, ahead, spare] = summary.cells();
+            writeln!(
+                self.out,
+                "cells: {on_demand} built for their call, {ahead} built ahead of it, {spare} with their server started"
+            )?;
         }
         self.out.flush()
     }
@@ -175,11 +178,11 @@ impl<'a> Table<'a> {
 /// Everything as one value.
 fn document(summary: &Summary, cell: bool) -> Value {
     let left = &summary.left;
-    let [on_demand, ahead] = summary.cells();
+    let [on_demand, ahead, spare] = summary.cells();
     json!({
         "cell": cell,
         "held": summary.held(),
-        "cells": {"on-demand": on_demand, "ahead": ahead},
+        "cells": {"on-demand": on_demand, "ahead": ahead, "spare": spare},
         "floor": summary.floor,
         "attacks": summary.rows.iter().map(row_document).collect::<Vec<_>>(),
         "left": {

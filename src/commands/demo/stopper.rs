@@ -160,7 +160,7 @@ mod tests {
     }
 
     fn record(violations: &Value, layers: &Value, coverage: &str) -> Record {
-        let line = json!({"event": "finished", "call": {"target": "bpf"}, "status": {"kind": "completed"},
+        let line = json!({"event": "finished", "call": {"id": "r-1-2", "target": "bpf"}, "status": {"kind": "completed"},
             "violations": violations,
             "receipt": {"floor": "full", "layers": layers, "coverage": {"seccomp": coverage}}});
         Record::parse(line.to_string().as_bytes()).unwrap()
