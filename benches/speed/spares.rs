@@ -1,4 +1,4 @@
-//! A call that finds its server started, against the same call to a bare server that runs already.
+//! A call that finds its server started, against the same call to a bare server that runs already, and to one that has had none.
 //!
 //! Neighbours: `relay` holds the sessions; `scripts/bench` puts the filesystem server of npm below `node/`. Never: counts the time in
 //! which the next server is started as the call's.
@@ -12,10 +12,13 @@ use crate::leaks::family;
 use crate::measure::{self, Result, Row, Times, turns};
 use crate::relay::{Session, run};
 
-/// What it may add for a server of Node: at the median, and for all but one of a hundred.
-const NODE: (Duration, Duration) = (Duration::from_micros(1500), Duration::from_millis(5));
-/// The same for one whose own work is next to nothing.
+/// What it may add for one whose own work is next to nothing.
 const NATIVE: Duration = Duration::from_millis(1);
+/// What it may add to the first call of a server of Node, which compiles then what the call needs: at the median, and for all but one of a
+/// hundred.
+const NODE: (Duration, Duration) = (Duration::from_micros(1500), Duration::from_millis(5));
+/// How long a bare server rests before its first call, as a started one does.
+const CALM: Duration = Duration::from_millis(200);
 /// How long a started server may take to be stopped, which is when it waits for a call.
 const READY: Duration = Duration::from_secs(20);
 
@@ -35,13 +38,13 @@ fn ready(session: &Session) -> Result<()> {
     Ok(())
 }
 
-/// Times of the call behind `run` and at the bare server.
+/// Times of the call behind `run`, at the bare server, and as the first call of one.
 fn compare(
     (mut ours, mut bare): (Command, Command),
     (tool, arguments): (&str, &str),
     rounds: usize,
-) -> Result<[Times; 2]> {
-    let (mut ours, mut bare) = (Session::start(&mut ours)?, Session::start(&mut bare)?);
+) -> Result<[Times; 3]> {
+    let (mut ours, mut running) = (Session::start(&mut ours)?, Session::start(&mut bare)?);
     // The first call has nobody before it who would have had a server started.
     ours.call_with(tool, arguments)?;
     let mut celled = || {
@@ -52,12 +55,21 @@ fn compare(
     };
     let mut alone = || {
         let start = Instant::now();
-        bare.call_with(tool, arguments)?;
+        running.call_with(tool, arguments)?;
         Ok(start.elapsed())
     };
-    let times = turns(rounds, [&mut celled, &mut alone])?;
+    let mut first = || {
+        let mut fresh = Session::start(&mut bare)?;
+        measure::rest(CALM);
+        let start = Instant::now();
+        fresh.call_with(tool, arguments)?;
+        let time = start.elapsed();
+        fresh.end()?;
+        Ok(time)
+    };
+    let times = turns(rounds, [&mut celled, &mut alone, &mut first])?;
     ours.end()?;
-    bare.end()?;
+    running.end()?;
     Ok(times)
 }
 
@@ -65,7 +77,7 @@ pub(crate) fn rows(toolcell: &Path, files: &Path, rounds: usize) -> Result<Vec<R
     let native = files.join("server");
     let mut ours = run(toolcell);
     ours.arg("--").arg(&native);
-    let [fresh, warm] = compare((ours, Command::new(&native)), ("small", "{}"), rounds)?;
+    let [fresh, warm, _] = compare((ours, Command::new(&native)), ("small", "{}"), rounds)?;
     let mut rows = vec![measure::difference(
         "a call with its server started against a running one",
         &fresh,
@@ -86,8 +98,9 @@ pub(crate) fn rows(toolcell: &Path, files: &Path, rounds: usize) -> Result<Vec<R
     let arguments = format!(r#"{{"path":"{}"}}"#, file.display());
     let measured = compare((ours, bare), ("read_text_file", &arguments), rounds);
     fs::remove_dir_all(&folder)?;
-    let [fresh, warm] = measured?;
-    rows.push(measure::difference("the same for the filesystem server of npm", &fresh, &warm, NODE.0));
-    rows.push(measure::difference_of_slow("that, all but one call of a hundred", &fresh, &warm, NODE.1));
+    let [fresh, warm, first] = measured?;
+    rows.push(measure::ratio("the same for the filesystem server of npm", &fresh, &warm, None));
+    rows.push(measure::difference("against the first call of that server, bare", &fresh, &first, NODE.0));
+    rows.push(measure::difference_of_slow("that, all but one of a hundred", &fresh, &first, NODE.1));
     Ok(rows)
 }
