@@ -29,7 +29,7 @@ use crate::sys::landlock::{self, access};
 use crate::sys::{Errno, Result, filter, process};
 
 /// What making a cell takes: mounts, namespaces, ids and their maps (`SETFCAP` for the one of root), other users' files and
-/// processes, limits.
+/// processes, limits, and in its network namespace addresses and any port.
 const OF_LAUNCHER: u64 = cap::CHOWN
     | cap::DAC_OVERRIDE
     | cap::DAC_READ_SEARCH
@@ -40,6 +40,7 @@ const OF_LAUNCHER: u64 = cap::CHOWN
     | cap::SETUID
     | cap::SETPCAP
     | cap::NET_ADMIN
+    | cap::NET_BIND_SERVICE
     | cap::SYS_PTRACE
     | cap::SYS_ADMIN
     | cap::SYS_RESOURCE
@@ -79,6 +80,33 @@ pub fn confine_guard() -> Result<()> {
     filter_launcher()?;
     close_up(OF_SUPERVISOR)
 }
+
+/// For the porter, which reads what resolving names takes, and has no privilege at all.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn confine_porter() -> Result<()> {
+    close_up(0)?;
+    let abi = landlock::version()?;
+    let ruleset = landlock::create_ruleset_with_network(abi)?;
+    for path in OF_RESOLVING {
+        match open_path(Path::new(path)) {
+            Ok(place) => landlock::add_path(
+                ruleset.as_fd(),
+                place.as_fd(),
+                (access::READ_FILE | access::READ_DIR) & access::handled(abi),
+            )?,
+            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
+            Err(error) => return Err(Errno::from(error)),
+        }
+    }
+    landlock::restrict_self(ruleset.as_fd())?;
+    filter::install(&filter::assemble(&own::porter()))
+}
+
+/// What names are resolved by: configuration, and libraries of libc's own.
+const OF_RESOLVING: [&str; 6] =
+    ["/etc", "/run/systemd/resolve", "/run/resolvconf", "/lib", "/lib64", "/usr/lib"];
 
 /// No program that this process starts gains privileges, and nobody but root reads its memory or traces it.
 fn close_up(capabilities: u64) -> Result<()> {

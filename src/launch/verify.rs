@@ -14,6 +14,7 @@ use super::root::text;
 use super::spawn::Origin;
 use super::{LaunchError, private};
 use crate::outcome::{Built, Coverage, Layer, Receipt};
+use crate::plan::doors::DNS;
 use crate::plan::step::{CANARY, EMPTY_DIRECTORY, EMPTY_FILE, Observe, Step};
 use crate::sys::{Errno, descriptor, kernel_file, mount, network, process};
 
@@ -64,6 +65,7 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
                 .map(|_count| "filter".to_owned()),
             Layer::Capabilities => capabilities(&status, state),
             Layer::Cgroup => cgroup(state, origin),
+            Layer::Network => doors(&state.prepared.plan.steps),
             Layer::Rlimit
             | Layer::Deadline
             | Layer::Output
@@ -109,6 +111,8 @@ fn coverage(layers: &[Layer], observed: Option<Observe>) -> BTreeMap<String, Cov
     let told = |layer: &Layer| match layer {
         Layer::Seccomp if observed.is_some() => Coverage::Complete,
         Layer::Root if observed == Some(Observe::Files) => Coverage::Sampled,
+        // An address in memory may be another when it is read.
+        Layer::Network => Coverage::Sampled,
         Layer::Cgroup
         | Layer::Deadline
         | Layer::Output
@@ -247,13 +251,15 @@ fn landlock(state: &State<'_>) -> Result<(String, u32), (String, Errno)> {
         _ => None,
     });
     let abi = abi.unwrap_or(0);
+    // A port to which no door leads.
+    let closed = (9..).find(|port| !ports(&state.prepared.plan.steps).contains(port)).unwrap_or(9);
     let protocols = [
         (4, network::Protocol::Tcp, ["TCP connect", "TCP bind"]),
         (10, network::Protocol::Udp, ["UDP connect", "UDP bind"]),
     ];
     let mut refused = vec!["files"];
     for (since, protocol, names) in protocols.into_iter().filter(|(since, ..)| abi >= *since) {
-        for (name, answer) in names.into_iter().zip(network::connect_and_bind(protocol)) {
+        for (name, answer) in names.into_iter().zip(network::connect_and_bind(protocol, closed)) {
             match answer {
                 // Nothing else in a cell gives this answer.
                 Err(Errno(libc::EACCES)) => refused.push(name),
@@ -266,6 +272,35 @@ fn landlock(state: &State<'_>) -> Result<(String, u32), (String, Errno)> {
     }
     let count = u32::try_from(refused.len()).unwrap_or(u32::MAX);
     Ok((format!("abi {abi}; refused: {}", refused.join(", ")), count))
+}
+
+/// Those that Landlock lets be connected to.
+fn ports(steps: &[Step]) -> &[u16] {
+    let found = steps.iter().find_map(|step| match step {
+        Step::Landlock { ports, .. } => Some(ports.as_slice()),
+        _ => None,
+    });
+    found.unwrap_or_default()
+}
+
+/// What listens in the cell is what the plan opened, and nothing else.
+fn doors(steps: &[Step]) -> Check {
+    let found = steps.iter().find_map(|step| match step {
+        Step::OpenDoors { doors } => Some(doors),
+        _ => None,
+    });
+    let doors = found.ok_or_else(|| ("no doors in the plan".to_owned(), Errno(libc::EPROTO)))?;
+    let mut wanted = doors.ports.clone();
+    if !wanted.contains(&DNS) {
+        wanted.push(DNS);
+    }
+    wanted.sort_unstable();
+    let listening =
+        super::doors::listening().map_err(|error| ("/proc/self/net/tcp".to_owned(), Errno::from(error)))?;
+    if listening != wanted {
+        return Err((format!("ports {listening:?} listen, not {wanted:?}"), Errno(libc::EPROTO)));
+    }
+    Ok(format!("doors: {}", doors.words()))
 }
 
 /// Namespaces of these kinds that are not the launcher's.

@@ -2,7 +2,9 @@
 //!
 //! Neighbours: `commands` print them. Never: refuses anything.
 
+use super::address::special;
 use super::limits::print;
+use super::network::{Host, Network, Sni};
 use super::{Floor, PathRule, Policy};
 use crate::outcome::Limit;
 
@@ -51,6 +53,41 @@ pub fn warnings(policy: &Policy) -> Vec<String> {
     }
     if filesystem.scratch_execute && filesystem.scratch == 0 {
         warnings.push("`execute` names the scratch directory, but `scratch` is 0".to_owned());
+    }
+    warnings.extend(network(&policy.network));
+    if policy.floor == Floor::Landlock && policy.network.is_open() {
+        warnings.push(
+            "a host that reaches only `landlock` has no doors, and will refuse this profile".to_owned(),
+        );
+    }
+    warnings
+}
+
+fn network(network: &Network) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for allowed in &network.allow {
+        let destination = &allowed.destination;
+        if !network.doors().any(|door| door.destination == *destination) {
+            warnings.push(format!("`{destination}` is allowed and denied: it stays denied"));
+        }
+        match &destination.host {
+            Host::Below(above) if !above.contains('.') => {
+                warnings.push(format!("`{destination}` lets a tool reach whoever has a name below `{above}`"))
+            }
+            Host::Address(address) => {
+                if let Some(what) = special(*address).filter(|what| *what != "private" && *what != "loopback")
+                {
+                    warnings.push(format!("`{destination}` is an address that is {what}"));
+                }
+            }
+            Host::Below(_) | Host::Name(_) => {}
+        }
+    }
+    for name in network.hosts.keys().filter(|name| !network.knows_name(name)) {
+        warnings.push(format!("`hosts` has addresses of `{name}`, which `allow` does not name"));
+    }
+    if network.sni == Sni::Any && network.is_open() {
+        warnings.push("`sni = \"any\"` lets a tool ask the server behind a door for another name".to_owned());
     }
     warnings
 }

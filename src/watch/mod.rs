@@ -5,6 +5,7 @@
 
 pub mod attendant;
 pub mod audited;
+mod connects;
 pub mod denials;
 mod files;
 pub mod listening;
@@ -13,4 +14,5 @@ pub mod passthrough;
 mod presence;
 pub mod refusals;
 pub mod reported;
+pub mod traffic;
 pub mod usage;

@@ -249,7 +249,7 @@ fn landlocked() -> Found {
 fn filtered() -> Found {
     let program = seccomp::compile(&Syscalls::default()).map_err(|_unknown| Errno(libc::EINVAL));
     let program = program.map_err(failed("seccomp", "the default filter"))?;
-    let observing = filter::assemble(&seccomp::observing(&program, Observe::Calls));
+    let observing = filter::assemble(&seccomp::observing(&program, Observe::Calls, false));
     let program = filter::assemble(&program);
     let no_privileges =
         || process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(failed("prctl", "PR_SET_NO_NEW_PRIVS"));
