@@ -79,6 +79,18 @@ impl Target {
     }
 }
 
+/// What came of the other end.
+enum Opened {
+    /// It is there; what the cell has said already.
+    To(TcpStream, Vec<u8>),
+    /// Nobody is.
+    Unreachable,
+    /// The cell has hung up meanwhile.
+    GivenUp,
+    /// It may not be.
+    Refused(Box<Violation>),
+}
+
 /// Keeps them until the holder says that the cell is over, and tells what is still open then.
 pub(super) async fn keep(doors: Doors, channel: AsyncFd<OwnedFd>) {
     let connections = usize::try_from(doors.network.connections).unwrap_or(1);
@@ -211,7 +223,7 @@ impl Cell {
         self.tell(&Event::Refused(violation)).await;
     }
 
-    async fn serve(&self, stream: TcpStream) {
+    async fn serve(&self, mut stream: TcpStream) {
         let Ok(local) = stream.local_addr() else { return };
         let (address, port) = (plain(local.ip()), local.port());
         if (address, port) == (IpAddr::V4(RESOLVER), DNS) {
@@ -222,15 +234,15 @@ impl Cell {
             return;
         }
         let Some(target) = self.target(address, port) else {
-            reset(stream);
             let object = SocketAddr::new(address, port).to_string();
             let allow = Some(allow_line(&object));
             let rule = "the doors: none leads there".to_owned();
-            return self.refuse(Violation { allow, ..refused("connect", object, rule) }).await;
+            self.refuse(Violation { allow, ..refused("connect", object, rule) }).await;
+            return reset(stream);
         };
         let began = Instant::now();
         let opened = tokio::select! {
-            opened = self.open(&target, stream) => opened,
+            opened = self.open(&target, &mut stream) => opened,
             () = self.ended() => return,
         };
         let mut connection = Connection {
@@ -242,10 +254,10 @@ impl Cell {
             closed_by: ClosedBy::Unreachable,
         };
         match opened {
-            Ok(Some((inner, outer, first))) => {
+            Opened::To(outer, first) => {
                 connection.address =
                     outer.peer_addr().ok().map(|peer| SocketAddr::new(plain(peer.ip()), port).to_string());
-                let passed = relay::pass(self, inner, outer, first).await;
+                let passed = relay::pass(self, stream, outer, first).await;
                 connection.up = passed.up;
                 connection.down = passed.down;
                 connection.closed_by = passed.closed_by;
@@ -253,8 +265,13 @@ impl Cell {
                     self.refuse(violation).await;
                 }
             }
-            Ok(None) => {}
-            Err(violation) => return self.refuse(*violation).await,
+            Opened::Unreachable => reset(stream),
+            Opened::GivenUp => connection.closed_by = ClosedBy::Cell,
+            // Told first: whoever learns by the reset that it was refused finds it recorded.
+            Opened::Refused(violation) => {
+                self.refuse(*violation).await;
+                return reset(stream);
+            }
         }
         connection.duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.tell(&Event::Closed(connection)).await;
@@ -262,53 +279,31 @@ impl Cell {
 
     /// The door at this place.
     fn target(&self, address: IpAddr, port: u16) -> Option<Target> {
-        let host = match self.doors.host_at(address) {
-            Some(host) => host.clone(),
-            None => {
-                Host::Name(self.names.lock().unwrap_or_else(PoisonError::into_inner).at(address)?.to_owned())
-            }
-        };
-        let network = &self.doors.network;
-        let allowed = match &host {
-            Host::Name(name) => network.allows_name(name, port),
-            Host::Address(address) => network.allows_address(*address, port),
-            Host::Below(_) => None,
-        };
-        allowed.map(|_| Target { host, port })
+        if let Some(host) = self.doors.host_at(address, port) {
+            return Some(Target { host: host.clone(), port });
+        }
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = names.at(address)?.to_owned();
+        let allowed = self.doors.network.allows_name(&name, port).is_some();
+        allowed.then_some(Target { host: Host::Name(name), port })
     }
 
-    /// Both ends and what the cell has said already; nothing when nobody is there.
-    async fn open(
-        &self,
-        target: &Target,
-        mut stream: TcpStream,
-    ) -> Result<Option<(TcpStream, TcpStream, Vec<u8>)>, Box<Violation>> {
+    /// Where it leads, if it may.
+    async fn open(&self, target: &Target, stream: &mut TcpStream) -> Opened {
         let mut first = Vec::new();
         if let Some(name) =
             target.name().filter(|_| target.port == HTTPS && self.doors.network.sni == Sni::Door)
         {
-            match relay::greeting(&mut stream, name, &mut first).await {
+            match relay::greeting(stream, name, &mut first).await {
                 Greeting::Right => {}
-                Greeting::GivenUp => return Ok(None),
-                Greeting::Wrong(why, asked) => {
-                    reset(stream);
-                    return Err(Box::new(misnamed(name, why, asked)));
-                }
+                Greeting::GivenUp => return Opened::GivenUp,
+                Greeting::Wrong(why, asked) => return Opened::Refused(Box::new(misnamed(name, why, asked))),
             }
         }
-        let outer = match self.connect(target).await {
-            Ok(outer) => outer,
-            Err(violation) => {
-                reset(stream);
-                return Err(violation);
-            }
-        };
-        match outer {
-            Some(outer) => Ok(Some((stream, outer, first))),
-            None => {
-                reset(stream);
-                Ok(None)
-            }
+        match self.connect(target).await {
+            Ok(Some(outer)) => Opened::To(outer, first),
+            Ok(None) => Opened::Unreachable,
+            Err(violation) => Opened::Refused(violation),
         }
     }
 

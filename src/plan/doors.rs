@@ -15,7 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
-use crate::policy::network::{Destination, Host, Network};
+use crate::policy::network::{Allowed, Destination, Host, Network};
 
 /// Where the resolver of a cell is, over UDP and TCP.
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
@@ -101,10 +101,15 @@ impl Doors {
         }
     }
 
-    /// The host whose place this is.
+    /// The host whose door this place is: `localhost` and 127.0.0.1 share one, with ports of their own.
     #[must_use]
-    pub fn host_at(&self, address: IpAddr) -> Option<&Host> {
-        self.places.iter().find(|place| place.addresses.contains(&address)).map(|place| &place.host)
+    pub fn host_at(&self, address: IpAddr, port: u16) -> Option<&Host> {
+        let here = self.places.iter().filter(|place| place.addresses.contains(&address));
+        here.map(|place| &place.host).find(|host| {
+            self.network
+                .doors()
+                .any(|Allowed { destination, .. }| destination.port == port && destination.host == **host)
+        })
     }
 
     /// May a program connect to this address and port? One that the resolver gave out may be a door.
@@ -122,11 +127,7 @@ impl Doors {
                 matches!(allowed.destination.host, Host::Below(_)) && allowed.destination.port == port
             });
         }
-        self.host_at(address).is_some_and(|host| {
-            self.network
-                .doors()
-                .any(|allowed| allowed.destination == Destination { host: host.clone(), port })
-        })
+        self.host_at(address, port).is_some()
     }
 
     /// The cell's `/etc/hosts`.
@@ -172,7 +173,6 @@ impl Doors {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::policy::network::Allowed;
 
     fn doors(allow: &[&str], six: bool) -> Option<Doors> {
         let allowed = |text: &&str| Allowed { destination: text.parse().unwrap(), origin: String::new() };
@@ -189,6 +189,7 @@ mod tests {
                 "10.0.0.5:5432",
                 "[2001:db8::1]:1",
                 "*.b.example:443",
+                "127.0.0.1:9",
             ],
             true,
         )
@@ -199,13 +200,15 @@ mod tests {
         );
         let put: Vec<String> = doors.put.iter().map(ToString::to_string).collect();
         assert_eq!(put, ["fd74:5ce1:1d00::1", "10.0.0.5", "2001:db8::1"]);
-        assert_eq!(doors.ports, [1, 80, 443, 5432, 8080]);
+        assert_eq!(doors.ports, [1, 9, 80, 443, 5432, 8080]);
         for (address, port, door) in [
             ("127.64.0.1", 443, true),
             ("fd74:5ce1:1d00::1", 80, true),
             ("127.64.0.1", 8080, false),
             ("127.64.0.2", 443, false),
             ("127.0.0.1", 8080, true),
+            ("127.0.0.1", 9, true),
+            ("::1", 9, false),
             ("::1", 8080, true),
             ("127.0.0.1", 443, false),
             ("10.0.0.5", 5432, true),

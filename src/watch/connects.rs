@@ -27,8 +27,10 @@ use crate::policy::network::allow_line;
 use crate::sys::notify::{self, Notification};
 use crate::sys::{Errno, Result};
 
-/// Attempts of one cell whose addresses are read.
-const MOST_READ: u64 = 1024;
+/// Calls of one cell whose addresses are read.
+const MOST_READ: u64 = 1 << 18;
+/// Refusals of one cell that are answered at once.
+const AT_ONCE: u64 = 1024;
 
 /// Somebody whom a cell tried to reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -44,6 +46,7 @@ pub(super) struct Connects {
     doors: Doors,
     notes: Notes<Reached>,
     read: u64,
+    refused: u64,
 }
 
 impl Connects {
@@ -53,7 +56,7 @@ impl Connects {
         plan.steps.iter().find(|step| told(step))?;
         plan.steps.iter().find_map(|step| match step {
             Step::OpenDoors { doors } => {
-                Some(Self { doors: Doors::clone(doors), notes: Notes::new(), read: 0 })
+                Some(Self { doors: Doors::clone(doors), notes: Notes::new(), read: 0, refused: 0 })
             }
             _ => None,
         })
@@ -75,6 +78,7 @@ impl Connects {
             return notify::proceed(listener, call.id);
         };
         let errno = reached.errno;
+        self.refused = self.refused.saturating_add(1);
         self.notes.add(reached, now);
         notify::refuse(listener, call.id, errno)
     }
@@ -86,7 +90,7 @@ impl Connects {
 
     /// Many were told: who goes on like that waits now and then.
     pub(super) const fn is_flood(&self) -> bool {
-        self.read >= MOST_READ
+        self.refused > AT_ONCE || self.read >= MOST_READ
     }
 
     /// Whom this call would reach, if no door leads there.

@@ -275,10 +275,12 @@ impl Attended {
         self.lock().confess(receipt);
     }
 
-    /// What was refused so far.
+    /// What was refused so far. Of what a program has learned by an answer or a reset it was told before, and may still wait.
     #[must_use]
     pub fn violations(&self) -> Vec<Violation> {
-        self.lock().violations()
+        let mut ledger = self.lock();
+        let _more_later = ledger.read(self.channel.get_ref().as_fd());
+        ledger.violations()
     }
 
     /// What went through so far; from here on, counting begins anew.

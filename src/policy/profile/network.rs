@@ -153,3 +153,98 @@ fn range_hint(error: &RangeError) -> Option<String> {
         RangeError::Rest { .. } => "write 0 for all bits that do not count: `10.0.0.0/8`".to_owned(),
     })
 }
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::policy::add::Additions;
+    use crate::policy::print::to_toml;
+    use crate::policy::profile::World;
+    use crate::policy::resolve::resolve;
+    use crate::policy::syscalls::SyscallName;
+    use crate::policy::{Policy, Source};
+
+    fn read(text: &str, parent: &str) -> Result<Policy, String> {
+        let source =
+            |name: &str, text: &str| Source { name: name.to_owned(), path: None, text: text.to_owned() };
+        let parents = [("parent".to_owned(), source("parent", parent))].into();
+        let world = World { home: None, workspace: Path::new("/w") };
+        resolve(&source("p", text), &parents, world, &|_| SyscallName::Known)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_mistake_says_what_to_write() {
+        let text = r#"
+[network]
+allow = ["a.example", "https://b.example/x", 443]
+deny = ["*:443"]
+private = ["10.0.0.1/8"]
+sni = "all"
+connections = 0
+up = "many"
+hosts = { "c.example:443" = "10.0.0.1", d = "e.example", f = [] }
+listen = ["g:1"]
+"#;
+        let told = read(text, "").unwrap_err();
+        for part in [
+            "write the port too: `a.example:443` for HTTPS",
+            "write `b.example:443`",
+            "an item of `allow` must be a string",
+            "a `*` stands for what comes before a name",
+            "write 0 for all bits that do not count",
+            "unknown sni `all`",
+            "`connections` of `0` is out of range",
+            "`many` is not a number",
+            "`c.example:443` cannot be a host's name",
+            "`e.example` is no address of a host",
+            "`f` must have from 1 to 16 addresses",
+            "unknown key `listen` in `[network]`",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    }
+
+    #[test]
+    fn profiles_add_destinations_and_what_is_printed_resolves_to_the_same() {
+        let parent =
+            "[network]\nallow = [\"a.example:443\", \"b.example:443\"]\nup = \"1MiB\"\nsni = \"any\"";
+        let child = r#"
+extends = "parent"
+[network]
+allow = ["A.example:443", "*.c.example:80", "[::1]:1"]
+deny = ["b.example:*"]
+hosts = { "a.example" = ["10.0.0.1", "::ffff:10.0.0.2"], "x.y" = "fd00::1" }
+private = ["10.0.0.0/8"]
+connections = 7
+down = "2kB"
+sni = "door"
+"#;
+        let policy = read(child, parent).unwrap();
+        let doors: Vec<String> = policy.network.doors().map(|door| door.destination.to_string()).collect();
+        assert_eq!(doors, ["a.example:443", "*.c.example:80", "[::1]:1"]);
+        assert_eq!(policy.network.allow[0].origin, "profile `parent`");
+        assert_eq!((policy.network.up, policy.network.sni), (Some(1 << 20), Sni::Door));
+        let again = read(&to_toml(&policy), "").unwrap();
+        let origins = |network: &Network| Network {
+            allow: network.allow.iter().map(|one| Allowed { origin: String::new(), ..one.clone() }).collect(),
+            ..network.clone()
+        };
+        assert_eq!(origins(&again.network), origins(&policy.network));
+        assert!(!to_toml(&read("", "").unwrap()).contains("network"));
+    }
+
+    #[test]
+    fn an_option_adds_a_destination_that_is_not_denied() {
+        let policy = read("[network]\ndeny = [\"b.example:*\"]", "").unwrap();
+        let with = |text: &str| {
+            let additions = Additions { net: vec![text.parse().unwrap()], ..Additions::default() };
+            policy.clone().with(&additions)
+        };
+        let added = with("a.example:443").unwrap();
+        assert_eq!(added.network.allow[0].origin, "`--net`");
+        assert!(with("b.example:1").unwrap_err().to_string().contains("is denied by `deny` in `[network]`"));
+    }
+}
