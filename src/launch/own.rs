@@ -241,6 +241,27 @@ mod tests {
     }
 
     #[test]
+    fn a_porter_connects_and_reads_what_resolves_names_and_nothing_else() {
+        let place = env::temp_dir().join(format!("toolcell-porter-{}", process::pid()));
+        fs::write(&place, "data").unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let confined = || {
+            confine_porter().unwrap();
+            assert!(fs::read("/etc/passwd").is_ok() && std::net::TcpStream::connect(address).is_ok());
+            let (refused, no_rights) = (Some(libc::EPERM), Some(libc::EACCES));
+            assert_eq!(errno(fs::read(&place)), no_rights);
+            assert_eq!(errno(fs::write("/etc/toolcell-porter", "")), no_rights);
+            assert_eq!(errno(fs::remove_file(&place)), refused);
+            assert_eq!(errno(std::net::TcpListener::bind("127.0.0.1:0").map(drop)), refused);
+            assert_eq!(errno::<()>(Err(Command::new("/bin/true").exec())), refused);
+            assert_eq!(attack::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0), Err(Errno(libc::EAFNOSUPPORT)));
+        };
+        thread::scope(|scope| scope.spawn(confined).join().unwrap());
+        fs::remove_file(&place).unwrap();
+    }
+
+    #[test]
     fn a_supervisor_opens_and_removes_only_what_cells_leave() {
         let place = env::temp_dir().join(format!("toolcell-own-{}", process::pid()));
         let (parent, denied) = (place.join("parent"), place.join("grant"));

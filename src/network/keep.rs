@@ -120,6 +120,7 @@ pub(super) async fn keep(doors: Doors, channel: AsyncFd<OwnedFd>) {
     cell.over.send_replace(true);
     drop(at_work);
     let _nobody_left = all_gone.recv().await;
+    cell.tell(&Event::Over).await;
 }
 
 async fn listen(

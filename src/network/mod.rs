@@ -30,6 +30,8 @@ pub enum Event {
     Closed(Connection),
     /// Something was refused.
     Refused(Violation),
+    /// The cell is over, and all was told.
+    Over,
 }
 
 /// The longest message of either side.

@@ -79,13 +79,7 @@ impl Ledger {
                     found = Read::Idle;
                     break;
                 }
-                // Reset: it ended with something unread, and not by itself.
-                Ok(None) => {
-                    self.complete = true;
-                    found = Read::End;
-                    break;
-                }
-                Err(_) => {
+                Ok(None) | Err(_) => {
                     found = Read::End;
                     break;
                 }
@@ -97,6 +91,7 @@ impl Ledger {
 
     fn note(&mut self, event: Event) {
         match event {
+            Event::Over => self.complete = true,
             Event::Refused(violation) => self.notes.add(violation, self.began.elapsed()),
             Event::Closed(connection) => {
                 let traffic = &mut self.traffic;

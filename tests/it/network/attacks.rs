@@ -94,7 +94,6 @@ attempt('udp broadcast', udp('255.255.255.255', 53))
     assert_eq!(connections.len(), 1, "{connections:?}");
 }
 
-/// Landlock (ABI 4) is a wall of its own: without the filter's listener it refuses other ports.
 #[test]
 fn a_question_carries_nothing_out_and_is_recorded() {
     let world = World::new();

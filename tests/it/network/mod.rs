@@ -3,6 +3,8 @@
 mod attacks;
 mod bounds;
 mod clients;
+mod names;
+mod porter;
 mod served;
 mod tls;
 mod world;

@@ -3,7 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::{Shutdown, SocketAddr, TcpListener, TcpStream};
 use std::path::PathBuf;
-use std::process::{Command, Stdio};
+use std::process::{Command, Output, Stdio};
 use std::{fs, thread};
 
 use serde_json::Value;
@@ -69,12 +69,23 @@ impl World {
 
     /// A command in a cell with this in `[network]` and these options.
     pub(super) fn exec(&self, network: &str, options: &[&str], command: &[&str]) -> Executed {
+        let mut toolcell = self.command(network, options, command);
+        self.finished(&toolcell.stdin(Stdio::null()).output().unwrap())
+    }
+
+    /// The same, not started yet.
+    pub(super) fn command(&self, network: &str, options: &[&str], command: &[&str]) -> Command {
         let report = self.0.0.join("report");
         drop(fs::remove_file(&report));
         let mut toolcell = Command::new(crate::binary());
         toolcell.args(["exec", "--floor", crate::cell::floor(), "--profile"]).arg(self.profile(network));
         toolcell.arg("--report").arg(&report).args(options).arg("--").args(command).current_dir(&self.0.0);
-        let output = toolcell.stdin(Stdio::null()).output().unwrap();
+        toolcell
+    }
+
+    /// What came of a command, with its report.
+    pub(super) fn finished(&self, output: &Output) -> Executed {
+        let report = self.0.0.join("report");
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         let stderr = text(&output.stderr);
         let report = fs::read(&report).ok().and_then(|bytes| serde_json::from_slice(&bytes).ok());
