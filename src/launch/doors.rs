@@ -6,14 +6,14 @@
 //! Neighbours: `launch::init` runs it while it still may bind to every port; `network` has the sockets in the end. Never:
 //! keeps one: the payload could get at it.
 
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, UdpSocket};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener, TcpStream, UdpSocket};
 use std::os::fd::OwnedFd;
 
 use super::init::{State, tell};
 use super::{LaunchError, Report};
-use crate::plan::doors::{DNS, Doors, Listens, RESOLVER};
-use crate::sys::Result;
+use crate::plan::doors::{DNS, Doors, Listens, RESOLVER, TRIED};
 use crate::sys::netlink::Routes;
+use crate::sys::{Errno, Result};
 
 pub(super) fn open(doors: &Doors, state: &State<'_>) -> std::result::Result<(), LaunchError> {
     let failed = |object: String| move |errno| LaunchError::new("open-doors", object, errno);
@@ -46,26 +46,13 @@ fn listen(at: SocketAddr) -> Result<OwnedFd> {
     Ok(OwnedFd::from(TcpListener::bind(at)?))
 }
 
-/// The sockets at which something listens in this network namespace, by port, as the kernel has them.
-pub(super) fn listening() -> std::io::Result<Vec<u16>> {
-    const LISTEN: &str = "0A";
-    let mut ports = Vec::new();
-    for file in ["/proc/self/net/tcp", "/proc/self/net/tcp6"] {
-        let table = match std::fs::read_to_string(file) {
-            Ok(table) => table,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => continue,
-            Err(error) => return Err(error),
-        };
-        for line in table.lines().skip(1) {
-            let mut fields = line.split_whitespace().skip(1);
-            let (Some(local), Some(_remote), Some(state)) = (fields.next(), fields.next(), fields.next())
-            else {
-                continue;
-            };
-            let port = local.rsplit(':').next().and_then(|port| u16::from_str_radix(port, 16).ok());
-            ports.extend(port.filter(|_| state == LISTEN));
-        }
+/// Something listens at each port of the doors, and a connection to it may be made: tried at an address that is no door, by which
+/// who accepts outside knows what it is.
+pub(super) fn try_each(doors: &Doors) -> std::result::Result<(), (String, Errno)> {
+    let resolver = SocketAddr::new(IpAddr::V4(RESOLVER), DNS);
+    let ports = doors.ports.iter().map(|port| SocketAddr::new(IpAddr::V4(TRIED), *port));
+    for at in ports.chain([resolver]) {
+        TcpStream::connect(at).map_err(|error| (format!("nothing listens at {at}"), Errno::from(error)))?;
     }
-    ports.sort_unstable();
-    Ok(ports)
+    Ok(())
 }

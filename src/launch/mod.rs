@@ -146,6 +146,9 @@ impl LaunchError {
                 "the file of a secret must be one that can be made in the tool's scratch directory; see `into` in \
                  `[secrets.NAME]`"
             }
+            ("open-doors", EPIPE | libc::ECONNRESET) => {
+                "the process that keeps the doors was ended, and no other takes its place: start toolcell again"
+            }
             ("open-doors", EPERM | EACCES) => {
                 "the cell's own network namespace takes no address or port from its init: in a container, its seccomp or AppArmor \
                  profile refuses that; see `toolcell doctor`"

@@ -7,6 +7,9 @@
 //! | seccomp | what it needs, and nothing else | all but what no cell may | as the launcher, from its start |
 //! | Landlock | counters and remains of cells | – | – |
 //!
+//! The guard is confined like a launcher. The process that keeps doors has no capability, a filter of its own and the files by
+//! which names are resolved.
+//!
 //! What a launcher clones inherits both. In a Landlock domain nothing can be mounted; and of what a filter above the cell's
 //! refuses with an error, the cell's does not tell (seccomp(2): an error wins over a notification). So a launcher's filter
 //! answers with `SECCOMP_RET_TRACE`, which is `ENOSYS` and gives way to every refusal of the cell's.

@@ -29,7 +29,7 @@ use super::relay::{self, Greeting};
 use super::resolver::{self, Names};
 use super::{Event, MESSAGE_LIMIT, refused};
 use crate::outcome::{ClosedBy, Connection, Violation};
-use crate::plan::doors::{DNS, Doors, Listens, RESOLVER};
+use crate::plan::doors::{DNS, Doors, Listens, RESOLVER, TRIED};
 use crate::policy::address::{plain, special};
 use crate::policy::network::{Host, Sni, allow_line};
 use crate::policy::print::quote;
@@ -143,27 +143,10 @@ async fn listen(
     }
 }
 
-/// While there is no room for another connection, who connects waits in the kernel, of which it has a bounded place.
+/// While there is no room for another connection, who connects waits in the kernel, of which it has a bounded place; but for one
+/// at each port, which is here.
 async fn accept(cell: &Arc<Cell>, listener: &TcpListener, at_work: &mpsc::Sender<()>) -> io::Result<()> {
     loop {
-        let slot = match Arc::clone(&cell.slots).try_acquire_owned() {
-            Ok(slot) => slot,
-            Err(_full) => {
-                let free = Arc::clone(&cell.slots).acquire_owned();
-                // Nobody may be waiting.
-                let slot = free.await.map_err(io::Error::other)?;
-                let connections = cell.doors.network.connections;
-                let mut violation = refused(
-                    "connect",
-                    String::new(),
-                    "`connections` in `[network]`: the next one waited".to_owned(),
-                );
-                violation.value = Some(connections.into());
-                violation.allow = Some(format!("[network]\nconnections = {}", connections.saturating_mul(2)));
-                cell.refuse(violation).await;
-                slot
-            }
-        };
         let stream = match listener.accept().await {
             Ok((stream, _peer)) => stream,
             Err(error)
@@ -179,11 +162,28 @@ async fn accept(cell: &Arc<Cell>, listener: &TcpListener, at_work: &mpsc::Sender
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => return Err(error),
         };
+        let slot = match Arc::clone(&cell.slots).try_acquire_owned() {
+            Ok(slot) => slot,
+            Err(_full) => {
+                cell.refuse(crowded(cell.doors.network.connections)).await;
+                Arc::clone(&cell.slots).acquire_owned().await.map_err(io::Error::other)?
+            }
+        };
         let (cell, at_work) = (Arc::clone(cell), at_work.clone());
         tokio::spawn(async move {
             cell.serve(stream).await;
             drop((slot, at_work));
         });
+    }
+}
+
+/// Somebody had to wait.
+fn crowded(connections: u32) -> Violation {
+    let rule = "`connections` in `[network]`: the next one waited".to_owned();
+    Violation {
+        value: Some(connections.into()),
+        allow: Some(format!("[network]\nconnections = {}", connections.saturating_mul(2))),
+        ..refused("connect", String::new(), rule)
     }
 }
 
@@ -232,6 +232,9 @@ impl Cell {
                 _given_up = resolver::answer_tcp(self, stream) => {}
                 () = self.ended() => {}
             }
+            return;
+        }
+        if address == IpAddr::V4(TRIED) && self.doors.host_at(address, port).is_none() {
             return;
         }
         let Some(target) = self.target(address, port) else {

@@ -18,6 +18,8 @@ use crate::policy::units::print_size;
 
 /// How long a client may take for its greeting.
 const GREETING: Duration = Duration::from_secs(10);
+/// Bytes of a name that stand in a record: a name of DNS has no more.
+const NAME_MOST: usize = 255;
 /// Bytes that are on their way at once, each way.
 const BUFFER: usize = 16 * 1024;
 
@@ -53,7 +55,10 @@ pub(super) async fn greeting(stream: &mut TcpStream, name: &str, first: &mut Vec
 }
 
 fn judge(hello: &Hello, name: &str) -> Greeting {
-    let asked = hello.name.as_ref().map(|asked| String::from_utf8_lossy(asked).into_owned());
+    let asked = hello.name.as_ref().map(|asked| {
+        let start = asked.get(..NAME_MOST).unwrap_or(asked);
+        String::from_utf8_lossy(start).into_owned()
+    });
     match &hello.name {
         _ if hello.encrypted => Greeting::Wrong("the greeting hides the name that is meant (ECH)", None),
         None => Greeting::Wrong("the greeting names no server", None),

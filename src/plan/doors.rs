@@ -21,6 +21,8 @@ use crate::policy::network::{Allowed, Destination, Host, Network};
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
 /// Its port.
 pub const DNS: u16 = 53;
+/// Where init tries whether something listens: an address that is no door's.
+pub const TRIED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 254);
 /// The first of the addresses that names get: `127.64.0.1`, and as many as there are names.
 const NAMES: u32 = 0x7f40_0000;
 /// The same of IPv6: an address that belongs to nobody, of a prefix drawn by lot (RFC 4193).

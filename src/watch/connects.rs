@@ -23,7 +23,7 @@ use crate::plan::doors::Doors;
 use crate::plan::step::Step;
 use crate::plan::{Plan, seccomp};
 use crate::policy::address::plain;
-use crate::policy::network::allow_line;
+use crate::policy::network::{Destination, allow_line};
 use crate::sys::notify::{self, Notification};
 use crate::sys::{Errno, Result};
 
@@ -130,7 +130,7 @@ fn violation(note: &Note<Reached>) -> Violation {
     let Reached { at, operation, errno } = &note.what;
     let Violation { layer, rule, .. } = of_network();
     let object = at.to_string();
-    let allow = at.to_string().parse::<crate::policy::network::Destination>().is_ok();
+    let allow = object.parse::<Destination>().is_ok();
     Violation {
         layer,
         rule,

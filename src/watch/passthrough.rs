@@ -44,6 +44,8 @@ pub struct Passed {
     pub denied: Vec<Violation>,
     /// What was told of doors, if there are any.
     pub doors: Option<Doorway>,
+    /// Doors at which nobody is, of a cell that is only looked at.
+    unattended: Vec<OwnedFd>,
     /// When the cell was ready, and how often Landlock had refused something to init by then.
     ready: Option<(Instant, u32)>,
     /// When the last process of the cell was gone.
@@ -174,6 +176,7 @@ pub fn pass(
     passed.gone = Some(Instant::now());
     passed.cpu_us = Some(reaped.cpu_us);
     passed.listener = None;
+    passed.unattended.clear();
     drain_channel(started, &mut passed)?;
     if let (Some(refusals), Some(receipt)) = (&passed.refusals, &mut passed.receipt) {
         refusals.confess(receipt);
@@ -337,9 +340,10 @@ fn drain_channel(started: &Started, passed: &mut Passed) -> Result<bool> {
                         passed.scratch = descriptors.into_iter().next();
                     }
                     Report::Door(listens) => {
-                        // Who only looks at a cell has nobody at its doors: then nothing listens there.
-                        if let Some(doors) = &passed.doors {
-                            doors.hand_over(listens, descriptors.first().ok_or(Errno(libc::EPROTO))?)?;
+                        let socket = descriptors.into_iter().next().ok_or(Errno(libc::EPROTO))?;
+                        match &passed.doors {
+                            Some(doors) => doors.hand_over(listens, &socket)?,
+                            None => passed.unattended.push(socket),
                         }
                     }
                     Report::Changes(kept) => {

@@ -41,6 +41,20 @@ print(len(done), set(done))"
     assert_eq!(done.connections().len(), 40);
 }
 
+/// A port at which nobody is takes no place.
+#[test]
+fn there_can_be_more_doors_than_connections() {
+    let world = World::new();
+    let ports = [host(echo), host(echo), host(echo)];
+    let allow: Vec<String> = ports.iter().map(|port| format!("\"localhost:{port}\"")).collect();
+    let script = format!(
+        "for port in {ports:?}:
+    s = socket.create_connection(('127.0.0.1', port), timeout=50); s.sendall(b'hello'); print(s.recv(5)); s.close()"
+    );
+    let done = world.python(&format!("allow = [{}]\nconnections = 1", allow.join(", ")), &script);
+    assert_eq!(done.stdout, "b'hello'\n".repeat(3), "{done:#?}");
+}
+
 #[test]
 fn bytes_are_bounded_each_way() {
     let world = World::new();
