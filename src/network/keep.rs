@@ -87,6 +87,8 @@ enum Opened {
     Unreachable,
     /// The cell has hung up meanwhile.
     GivenUp,
+    /// The cell is over.
+    Over,
     /// It may not be.
     Refused(Box<Violation>),
 }
@@ -247,7 +249,7 @@ impl Cell {
         let began = Instant::now();
         let opened = tokio::select! {
             opened = self.open(&target, &mut stream) => opened,
-            () = self.ended() => return,
+            () = self.ended() => Opened::Over,
         };
         let mut connection = Connection {
             to: format!("{}:{port}", target.host),
@@ -271,6 +273,7 @@ impl Cell {
             }
             Opened::Unreachable => reset(stream),
             Opened::GivenUp => connection.closed_by = ClosedBy::Cell,
+            Opened::Over => connection.closed_by = ClosedBy::End,
             // Told first: whoever learns by the reset that it was refused finds it recorded.
             Opened::Refused(violation) => {
                 self.refuse(*violation).await;

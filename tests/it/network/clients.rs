@@ -133,4 +133,6 @@ fn an_address_of_any_kind_is_in_the_cell_what_it_is_outside() {
     let done = world.python(&format!("allow = [{allow}]"), &script);
     let wanted = if six { "('10.9.8.7', 5432)\n('2001:db8::7', 443)\n" } else { "('10.9.8.7', 5432)\n" };
     assert_eq!(done.stdout, wanted, "{done:#?}");
+    let to: Vec<String> = done.connections().into_iter().map(|(to, ..)| to).collect();
+    assert!(to.contains(&"10.9.8.7:5432".to_owned()), "{to:?}");
 }
