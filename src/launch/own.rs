@@ -84,7 +84,8 @@ pub fn confine_guard() -> Result<()> {
     close_up(OF_SUPERVISOR)
 }
 
-/// For the porter, which reads what resolving names takes, and has no privilege at all.
+/// For the porter, which reads what resolving names takes, and has no privilege at all. Modules by which libc would resolve names in
+/// other ways are libraries of the host, and not loaded.
 ///
 /// # Errors
 /// The kernel's errno.
@@ -92,24 +93,16 @@ pub fn confine_porter() -> Result<()> {
     close_up(0)?;
     let abi = landlock::version()?;
     let ruleset = landlock::create_ruleset_with_network(abi)?;
-    for path in OF_RESOLVING {
-        match open_path(Path::new(path)) {
-            Ok(place) => landlock::add_path(
-                ruleset.as_fd(),
-                place.as_fd(),
-                (access::READ_FILE | access::READ_DIR) & access::handled(abi),
-            )?,
-            Err(error) if error.kind() == io::ErrorKind::NotFound => {}
-            Err(error) => return Err(Errno::from(error)),
-        }
+    // It is often a link to what a service of the host writes anew.
+    let led = std::fs::canonicalize("/etc/resolv.conf").ok();
+    let led = led.as_deref().and_then(Path::parent).filter(|above| above.parent().is_some());
+    for path in [Path::new("/etc")].into_iter().chain(led) {
+        let rights = (access::READ_FILE | access::READ_DIR) & access::handled(abi);
+        landlock::add_path(ruleset.as_fd(), open_path(path)?.as_fd(), rights)?;
     }
     landlock::restrict_self(ruleset.as_fd())?;
     filter::install(&filter::assemble(&own::porter()))
 }
-
-/// What names are resolved by: configuration, and libraries of libc's own.
-const OF_RESOLVING: [&str; 6] =
-    ["/etc", "/run/systemd/resolve", "/run/resolvconf", "/lib", "/lib64", "/usr/lib"];
 
 /// No program that this process starts gains privileges, and nobody but root reads its memory or traces it.
 fn close_up(capabilities: u64) -> Result<()> {

@@ -66,7 +66,8 @@ pub(super) const PORTER: &[Group] = &[
         "poll", "ppoll", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd2", "futex", "sched_yield", "nanosleep",
         "clock_nanosleep", "restart_syscall", "clock_gettime", "gettimeofday", "getrandom",
     ] },
-    Group { why: "memory", entry: ALLOW, names: &["mmap", "mprotect", "munmap", "mremap", "madvise", "brk"] },
+    Group { why: "memory that is not executable: no library is loaded", entry: Entry::Arguments(&rules::NOT_EXECUTABLE), names: &["mmap", "mprotect"] },
+    Group { why: "memory", entry: ALLOW, names: &["munmap", "mremap", "madvise", "brk"] },
     Group { why: "threads that resolve names", entry: Entry::Arguments(&rules::THREAD), names: &["clone"] },
     Group { why: "its flags lie behind a pointer; libc falls back to `clone`", entry: NOSYS, names: &["clone3"] },
     Group { why: "a thread's beginning and end", entry: ALLOW, names: &[

@@ -111,6 +111,8 @@ fn a_porters_filter_lets_it_connect_and_start_or_change_nothing() {
     ] {
         assert_eq!(verdict(&porter, call, [0; 6]), EPERM, "{call}");
     }
+    assert_eq!(verdict(&porter, "mmap", [0, 0, 5, 0, 0, 0]), EPERM);
+    assert_eq!(verdict(&porter, "mmap", [0, 0, 3, 0, 0, 0]), ALLOW);
     for (family, kind, expected) in [
         (2, 1, ALLOW),
         (10, 1, ALLOW),
