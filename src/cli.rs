@@ -219,6 +219,8 @@ pub struct SharedArgs {
     pub floor: Option<Floor>,
     /// `--writes`
     pub writes: Option<Writes>,
+    /// `--net`, in the order typed.
+    pub net: Vec<Typed>,
     /// `--audit`
     pub audit: Option<PathBuf>,
 }
@@ -455,6 +457,7 @@ fn shared(matches: &mut ArgMatches) -> SharedArgs {
         scratch: typed(matches, "scratch", "--scratch"),
         floor: floor(matches),
         writes: writes(matches),
+        net: many(matches, "net").into_iter().map(|text| Typed { option: "--net", text }).collect(),
         audit: matches.remove_one("audit"),
     }
 }

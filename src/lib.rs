@@ -17,6 +17,7 @@ pub mod hostile;
 pub mod launch;
 pub mod lock;
 pub mod mcp;
+pub mod network;
 pub mod outcome;
 pub mod plan;
 pub mod policy;

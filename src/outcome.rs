@@ -113,6 +113,52 @@ pub struct Usage {
     pub wall_us: u64,
 }
 
+/// What went through the doors of a call's cell.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Traffic {
+    /// Each connection that is over, the first of them.
+    pub connections: Vec<Connection>,
+    /// How many more there were.
+    pub left_out: u64,
+    /// Bytes that all of them sent.
+    pub up: u64,
+    /// Bytes that all of them were sent.
+    pub down: u64,
+}
+
+/// One connection through a door.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Connection {
+    /// The door: `HOST:PORT`, the host as it was asked for.
+    pub to: String,
+    /// The address and port that it led to; `null` when nobody was there.
+    pub address: Option<String>,
+    /// Bytes from the cell.
+    pub up: u64,
+    /// Bytes to the cell.
+    pub down: u64,
+    /// How long it took, from the cell's connect on, in microseconds.
+    pub duration_us: u64,
+    /// Who ended it.
+    pub closed_by: ClosedBy,
+}
+
+/// Who ended a connection.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum ClosedBy {
+    /// The cell was the first to end it.
+    Cell,
+    /// The other side was.
+    Destination,
+    /// It had passed as many bytes as the policy lets through.
+    Limit,
+    /// The cell was over.
+    End,
+    /// It never led anywhere: the name was not found, or nobody answered.
+    Unreachable,
+}
+
 /// What a call that is narrowed has of what its profile grants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Granted {
@@ -215,6 +261,8 @@ pub enum Layer {
     Lock,
     /// What of a call's changes may be done to the host.
     Review,
+    /// The doors: the only ways out of the cell's network namespace.
+    Network,
 }
 
 impl Layer {
@@ -237,6 +285,7 @@ impl Layer {
             Self::Quarantine => "quarantine",
             Self::Lock => "lock",
             Self::Review => "review",
+            Self::Network => "network",
         }
     }
 }

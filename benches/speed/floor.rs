@@ -50,6 +50,7 @@ fn plan(nothing: &Path) -> Result<Plan> {
         runtime_environment: &found.environment,
         environment: &BTreeMap::new(),
         persist: None,
+        six: false,
         cwd: Path::new("/tmp"),
     })?)
 }

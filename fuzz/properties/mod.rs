@@ -5,6 +5,7 @@
 //! Never: touches the host, or holds what it checks against the code that it checks.
 
 pub mod audited;
+pub mod doors;
 pub mod filters;
 pub mod frames;
 pub mod locks;

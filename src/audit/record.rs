@@ -16,7 +16,8 @@ use super::parameters::{Parameters, REDACTED, touches};
 use super::stamp::rfc3339;
 use crate::call::Call;
 use crate::outcome::{
-    Change, Changes, Evidence, Granted, Layer, Receipt, Redaction, SecretUse, Status, Usage, Violation,
+    Change, Changes, Connection, Evidence, Granted, Layer, Receipt, Redaction, SecretUse, Status, Traffic,
+    Usage, Violation,
 };
 use crate::policy::tokens::to_hex;
 use crate::text::{from_bytes, start_of};
@@ -36,6 +37,8 @@ const LAYERS_MOST: usize = 32;
 const SECRETS_MOST: usize = 64;
 /// Changed files that a record keeps.
 const CHANGES_MOST: usize = 64;
+/// Connections that a record keeps.
+const CONNECTIONS_MOST: usize = 64;
 /// Lines that are kept of the end of stderr.
 const STDERR_MOST: usize = 20;
 
@@ -180,6 +183,8 @@ pub struct Ended {
     pub secrets: Vec<SecretUse>,
     /// What it changed, if that was reviewed.
     pub changes: Option<Changes>,
+    /// What went through its doors, if it has any.
+    pub traffic: Option<Traffic>,
 }
 
 /// Written when the last process of the call's cell is gone.
@@ -213,6 +218,9 @@ pub struct Finished {
     /// What the call changed, and what became of it; absent where its changes are not reviewed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub changes: Option<Changes>,
+    /// What went through the doors of the cell; absent where it had none.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub traffic: Option<Traffic>,
 }
 
 impl Finished {
@@ -220,7 +228,18 @@ impl Finished {
     /// is left out, because it may repeat what is redacted.
     #[must_use]
     pub fn new(call: &Call, redact: &[String], ended: Ended) -> Self {
-        let Ended { now, duration, status, usage, mut violations, receipt, stderr, secrets, changes } = ended;
+        let Ended {
+            now,
+            duration,
+            status,
+            usage,
+            mut violations,
+            receipt,
+            stderr,
+            secrets,
+            changes,
+            traffic,
+        } = ended;
         let left_out = violations.len().saturating_sub(VIOLATIONS_MOST);
         violations.truncate(VIOLATIONS_MOST);
         let hush = !redact.is_empty();
@@ -242,6 +261,7 @@ impl Finished {
             stderr: if hush && !stderr.is_empty() { vec![REDACTED.to_owned()] } else { last_lines(&stderr) },
             secrets: secrets.into_iter().take(SECRETS_MOST).map(bounded_secret).collect(),
             changes: changes.map(|changes| bounded_changes(changes, hush)),
+            traffic: traffic.map(|traffic| bounded_traffic(traffic, hush)),
         }
     }
 }
@@ -335,6 +355,18 @@ fn bounded_changes(changes: Changes, hush: bool) -> Changes {
     let bounded = |change: Change| Change { path: said(&change.path, hush), ..change };
     let files = files.into_iter().take(CHANGES_MOST).map(bounded).collect();
     Changes { verdict, files, left_out: left_out.saturating_add(more) }
+}
+
+/// A name below a pattern can be of the payload's choice.
+fn bounded_traffic(traffic: Traffic, hush: bool) -> Traffic {
+    let more = u64::try_from(traffic.connections.len().saturating_sub(CONNECTIONS_MOST)).unwrap_or(u64::MAX);
+    let bounded = |connection: Connection| Connection {
+        to: said(&connection.to, hush),
+        address: connection.address.as_deref().map(bounded),
+        ..connection
+    };
+    let connections = traffic.connections.into_iter().take(CONNECTIONS_MOST).map(bounded).collect();
+    Traffic { connections, left_out: traffic.left_out.saturating_add(more), ..traffic }
 }
 
 fn said(text: &str, hush: bool) -> String {

@@ -322,6 +322,7 @@ mod tests {
             stderr: vec![],
             secrets: vec![],
             changes: None,
+            traffic: None,
         };
         Finished::new(&call, &[], ended)
     }

@@ -22,6 +22,7 @@ use crate::plan::build::{Request, build};
 use crate::plan::{Plan, Refusal, seccomp};
 use crate::policy::add::{Additions, parse_env};
 use crate::policy::files::{Library, Listed, user_directory};
+use crate::policy::network::Destination;
 use crate::policy::units::parse_size;
 use crate::policy::{PathRule, Policy, limits, profile};
 use crate::session::MOST_SPARES;
@@ -192,6 +193,7 @@ impl Surroundings {
             environment: &self.environment,
             cwd: &cwd,
             persist: self.persist.as_ref(),
+            six: policy.network.is_open() && has_six(),
         };
         let plan = build(&request).map_err(refused)?;
         let visible: Vec<PathBuf> =
@@ -216,6 +218,11 @@ impl Surroundings {
             None => PathBuf::from("/"),
         }
     }
+}
+
+/// Has an interface of this host an address of IPv6? Then a cell's loopback has one too.
+fn has_six() -> bool {
+    std::fs::read_to_string("/proc/net/if_inet6").is_ok_and(|addresses| !addresses.is_empty())
 }
 
 /// The path with the links resolved in as much of it as exists.
@@ -244,10 +251,13 @@ fn refused(error: Refusal) -> Failure {
         | Refusal::NeedsRoot { .. }
         | Refusal::NoOverlay { .. }
         | Refusal::NoPersist { .. }
+        | Refusal::NoDoors { .. }
+        | Refusal::NoIpv6 { .. }
         | Refusal::Unprotected { .. } => Ending::Floor,
-        Refusal::Syscall(_) | Refusal::GrantedAndDenied { .. } | Refusal::FileDirect { .. } => {
-            Ending::Configuration
-        }
+        Refusal::Syscall(_)
+        | Refusal::GrantedAndDenied { .. }
+        | Refusal::FileDirect { .. }
+        | Refusal::TooManyDoors { .. } => Ending::Configuration,
     };
     if let (Refusal::NoLandlock, Err(errno)) = (&error, landlock::version()) {
         let failed = Failed::new("landlock_create_ruleset", "version", errno);
@@ -315,6 +325,14 @@ pub(super) fn additions(shared: &SharedArgs, cwd: &Path) -> Result<Additions, Fa
     for typed in &shared.env {
         env.push(parse_env(&typed.text).map_err(|error| bad(typed, error, None))?);
     }
+    let mut net = Vec::new();
+    for typed in &shared.net {
+        let parsed: Result<Destination, _> = typed.text.parse();
+        net.push(parsed.map_err(|error| {
+            let hint = error.hint();
+            bad(typed, error, hint)
+        })?);
+    }
     Ok(Additions {
         read: absolute(&shared.read),
         write: absolute(&shared.write),
@@ -326,6 +344,7 @@ pub(super) fn additions(shared: &SharedArgs, cwd: &Path) -> Result<Additions, Fa
         scratch: amount(&shared.scratch, Limit::Scratch)?,
         floor: shared.floor,
         writes: shared.writes,
+        net,
     })
 }
 

@@ -20,14 +20,16 @@ use crate::host::{Facts, probe};
 use crate::launch::early::Early;
 use crate::launch::spawn::{self, Init, Prepared, Started, Stdio};
 use crate::launch::{Kept, LaunchError, own};
-use crate::outcome::{Changes, Layer, Limit, Receipt, Status, Usage, Violation};
+use crate::network::porter::Porter;
+use crate::outcome::{Changes, Layer, Limit, Receipt, Status, Traffic, Usage, Violation};
 use crate::plan::Plan;
 use crate::policy::{Floor, Policy, Writes, limits};
 use crate::sys::process::Exit;
 use crate::sys::{Errno, descriptor, identity, process};
 use crate::text::escape;
 use crate::watch::denials::Following;
-use crate::watch::passthrough::{self, Ends, Passed};
+use crate::watch::passthrough::{self, Ends, Passed, Told};
+use crate::watch::traffic::Doorway;
 use crate::watch::{reported, usage};
 
 /// What came of the beginning: an init that waits for its plan, where there can be one.
@@ -84,6 +86,9 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> 
         identity: None,
         trace: None,
     };
+    // Only what has doors: a process for nothing would be the better part of a launch.
+    let porter = policy.network.is_open().then(|| Porter::start(own::confine_porter)).transpose();
+    let porter = porter.map_err(|errno| Failure::new(Ending::Cell, errno))?;
     own::confine_launcher().map_err(|errno| Failure::new(Ending::Cell, errno))?;
     let prepared = Prepared::new(composed.plan).map_err(|error| cell_failed(&error, &call))?;
     if let Some(log) = &log {
@@ -102,6 +107,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> 
         stderr: vec![],
         gone: None,
         changes: None,
+        traffic: None,
     };
     let launched = Instant::now();
     // While init builds the cell, this process has nothing else to do.
@@ -109,7 +115,9 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> 
         compose::sweep(&facts);
         drop((surroundings, runtime));
     };
-    let ending = run.cell(&prepared, init, &facts, denials.as_mut(), &call, meanwhile);
+    let told = Told { denials: denials.as_mut(), doors: None };
+    let ending = run.cell((&prepared, init, porter.as_ref()), &facts, told, &call, meanwhile);
+    drop(porter);
     let wall = run.gone.unwrap_or_else(Instant::now).saturating_duration_since(launched);
     run.usage.wall_us = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
     if log.is_some() || report.is_some() {
@@ -126,6 +134,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> 
                 stderr: run.stderr.clone(),
                 secrets: vec![],
                 changes: run.changes.clone(),
+                traffic: run.traffic.clone(),
             },
         );
         if let Some(log) = &log {
@@ -181,19 +190,27 @@ struct Run<'a> {
     gone: Option<Instant>,
     /// What it changed, if that was reviewed.
     changes: Option<Changes>,
+    /// What went through its doors, if it has any.
+    traffic: Option<Traffic>,
 }
 
 impl Run<'_> {
     fn cell(
         &mut self,
-        prepared: &Prepared,
-        init: Init,
+        (prepared, init, porter): (&Prepared, Init, Option<&Porter>),
         facts: &Facts,
-        denials: Option<&mut Following>,
+        mut told: Told<'_>,
         call: &Call,
         meanwhile: impl FnOnce(),
     ) -> Result<Ending, Failure> {
         let broken = |errno: Errno| Failure::new(Ending::Cell, errno);
+        match Doorway::open(porter, prepared.plan()) {
+            Ok(doors) => told.doors = doors,
+            Err(errno) => {
+                let error = LaunchError::new("open-doors", "the process that keeps the doors", errno);
+                return self.refused(&error, call);
+            }
+        }
         let (stdin, into) = descriptor::pipe().map_err(broken)?;
         let (out, stdout) = descriptor::pipe().map_err(broken)?;
         let (err, stderr) = descriptor::pipe().map_err(broken)?;
@@ -217,15 +234,10 @@ impl Run<'_> {
             )
         };
         let mut early = None;
-        let passed = passthrough::pass(
-            &started,
-            prepared.plan(),
-            ends,
-            limits.time,
-            limits.output,
-            denials,
-            |passed| early = Some(counters(passed)),
-        );
+        let passed =
+            passthrough::pass(&started, prepared.plan(), ends, limits.time, limits.output, told, |passed| {
+                early = Some(counters(passed))
+            });
         let counted = passed.map(|passed| {
             let (mut usage, violations) = early.unwrap_or_else(|| counters(&passed));
             usage.cpu_us = usage.cpu_us.or(passed.cpu_us);
@@ -277,6 +289,8 @@ impl Run<'_> {
         }
         self.violations.extend(passed.refusals.iter().flat_map(|refusals| refusals.violations(self.policy)));
         self.violations.extend(passed.denied);
+        self.violations.extend(passed.doors.iter().flat_map(Doorway::violations));
+        self.traffic = passed.doors.as_ref().map(Doorway::traffic);
         self.stderr = passed.stderr;
         let words = String::from_utf8_lossy(&self.stderr);
         self.violations.extend(reported::limits(words.lines(), self.policy, &self.violations));

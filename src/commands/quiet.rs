@@ -11,7 +11,7 @@ use crate::launch::LaunchError;
 use crate::launch::spawn::{self, Prepared, Started, Stdio};
 use crate::plan::Plan;
 use crate::sys::{Errno, descriptor};
-use crate::watch::passthrough::{self, Ends, Passed};
+use crate::watch::passthrough::{self, Ends, Passed, Told};
 
 /// Launches the plan and waits until its cell is gone.
 ///
@@ -30,7 +30,7 @@ pub(super) fn run(plan: Plan, time: Duration) -> Result<Passed, LaunchError> {
     let prepared = Prepared::new(plan)?;
     let started = spawn::spawn(&prepared, Stdio { stdin, stdout, stderr }, 0)?;
     let ends = Ends { stdin: into, stdout: out, stderr: err };
-    let passed = passthrough::pass(&started, prepared.plan(), ends, time, 1 << 20, None, |_| {});
+    let passed = passthrough::pass(&started, prepared.plan(), ends, time, 1 << 20, Told::default(), |_| {});
     let Started { cgroup, reserved, private, .. } = started;
     drop((reserved, private));
     if let Some(cgroup) = cgroup {

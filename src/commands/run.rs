@@ -39,6 +39,7 @@ use crate::host::view::View;
 use crate::launch::supervisor::Launcher;
 use crate::launch::{launcher, own};
 use crate::mcp::stdio;
+use crate::network::porter::Porter;
 use crate::outcome::Granted;
 use crate::policy::bounds::Bounds;
 use crate::policy::config::access::{Access, Mode};
@@ -157,6 +158,9 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     // For hints to come, before they can no longer be read.
     Clues::of_process();
     // While this process has one thread.
+    let open = profiles.policies.values().any(|policy| policy.network.is_open());
+    let porter = open.then(|| Porter::start(own::confine_porter)).transpose();
+    let porter = porter.map_err(|errno| Failure::new(Ending::Cell, errno))?;
     let guard = guard::start(duty).map_err(|errno| Failure::new(Ending::Cell, errno))?;
     let unusual = std::path::absolute(&path).ok();
     let unusual = unusual.filter(|path| super::audit::default_log().map_or(true, |usual| usual != *path));
@@ -166,7 +170,8 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
         .build()
         .map_err(|error| Failure::new(Ending::Cell, error))?;
     let served = runtime.block_on(async {
-        let launcher = Launcher::new(handle, denials).map_err(|errno| Failure::new(Ending::Cell, errno))?;
+        let launcher =
+            Launcher::new(handle, denials, porter).map_err(|errno| Failure::new(Ending::Cell, errno))?;
         // From here on strangers' bytes are read.
         own::confine_supervisor(plans.iter().map(|plan| &**plan)).map_err(|error| {
             let hint = error.hint();

@@ -139,6 +139,7 @@ impl Event {
             | Layer::Deadline
             | Layer::Output
             | Layer::Review
+            | Layer::Network
             | Layer::Protocol => true,
         });
         own.map(|(_, count)| count).sum()
@@ -236,6 +237,7 @@ mod tests {
             stderr: long.clone().into_bytes(),
             secrets: Vec::new(),
             changes: None,
+            traffic: None,
         };
         let record = Finished::new(&call, &[], ended);
         let event = Event::of(&call, &record, SystemTime::UNIX_EPOCH, Some(long));

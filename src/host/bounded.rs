@@ -69,12 +69,18 @@ impl List {
 /// A policy within bounds; `whole` is how the policy is seen without them.
 #[must_use]
 pub fn bounded(files: &Files, policy: &Policy, whole: &View, bounds: &Bounds) -> Policy {
+    let mut left = policy.clone();
+    if bounds.offline {
+        left.network.allow.clear();
+    }
+    if bounds.rules().is_empty() && bounds.otherwise == Level::Write {
+        return left;
+    }
     // What is not there yet is where it would come to be.
     let absent =
         |path: &Path| files.nearest(path).map_or_else(|| path.to_owned(), |(above, rest)| above.join(rest));
     let real = |path: &Path| files.resolve(path).map_or_else(|_| absent(path), |found| found.real);
     let bounds = bounds.led(real);
-    let mut left = policy.clone();
     let mut hidden = Vec::new();
     for list in List::ALL {
         list.of_mut(&mut left.filesystem).clear();

@@ -31,6 +31,8 @@ pub enum Part {
     PidNamespace,
     /// A network namespace whose loopback is up.
     NetNamespace,
+    /// Addresses and ports of one's own in it (only for profiles with `[network]`).
+    Doors,
     /// IPC, UTS, time and cgroup namespaces.
     OtherNamespaces,
     /// Giving up every capability for good.
@@ -51,13 +53,14 @@ pub enum Part {
 
 impl Part {
     /// All, in the order of the table.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::UserNamespace,
         Self::MountNamespace,
         Self::IdmappedMounts,
         Self::Overlay,
         Self::PidNamespace,
         Self::NetNamespace,
+        Self::Doors,
         Self::OtherNamespaces,
         Self::Capabilities,
         Self::Landlock,
@@ -78,6 +81,7 @@ impl Part {
             Self::Overlay => "overlay",
             Self::PidNamespace => "pid-namespace",
             Self::NetNamespace => "net-namespace",
+            Self::Doors => "doors",
             Self::OtherNamespaces => "other-namespaces",
             Self::Capabilities => "capabilities",
             Self::Landlock => "landlock",
@@ -98,6 +102,7 @@ impl Part {
             "mount-changes" | "mount-overlay" | "detach-changes" => Self::Overlay,
             "mount-proc" => Self::PidNamespace,
             "loopback-up" => Self::NetNamespace,
+            "open-doors" => Self::Doors,
             "set-hostname" => Self::OtherNamespaces,
             "drop-capabilities" => Self::Capabilities,
             "landlock" => Self::Landlock,
@@ -192,6 +197,7 @@ fn try_part(caller: kernel::Caller, part: Part, clues: &clues::Clues, found: &[(
             | Part::Overlay
             | Part::PidNamespace
             | Part::NetNamespace
+            | Part::Doors
             | Part::OtherNamespaces
             | Part::Capabilities
     );

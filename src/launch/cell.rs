@@ -15,12 +15,13 @@ use super::handover::Handover;
 use super::spawn::Started;
 use super::traces::{Traces, clear};
 use super::{Kept, LaunchError, REPORT_LIMIT, Report};
-use crate::outcome::{Built, Receipt, Usage, Violation};
+use crate::outcome::{Built, Receipt, Traffic, Usage, Violation};
 use crate::policy::Policy;
 use crate::sys::process::{self, Exit};
 use crate::sys::{Errno, Result, socket};
 use crate::watch::attendant::Attendant;
 use crate::watch::listening::Listened;
+use crate::watch::traffic::Attended;
 use crate::watch::usage;
 
 /// How the launcher saw a cell end: exit of init and CPU time; nothing when the launcher itself is gone.
@@ -46,6 +47,7 @@ pub struct Cell {
     pub(super) written: Option<Written>,
     pub(super) attendant: Attendant,
     pub(super) denials: Listened,
+    pub(super) doors: Option<Attended>,
     pub(super) policy: Arc<Policy>,
     pub(super) ended: Option<oneshot::Receiver<End>>,
     pub(super) end: End,
@@ -133,6 +135,7 @@ impl Cell {
     pub fn refusals(&self) -> Vec<Violation> {
         let mut found = self.attendant.refusals().violations(&self.policy);
         found.extend(self.denials.violations());
+        found.extend(self.doors.iter().flat_map(Attended::violations));
         found
     }
 
@@ -140,6 +143,7 @@ impl Cell {
     pub(super) fn go_on(&mut self, secrets: &Handover) -> Result<()> {
         self.attendant.refusals().begin();
         self.denials.begin();
+        self.doors.iter().for_each(Attended::begin);
         secrets.send(self.channel.get_ref().as_fd())
     }
 
@@ -204,7 +208,7 @@ impl Cell {
             match report {
                 Report::Exited { exit: status, .. } => exit = Some(status),
                 Report::Failed(error) => failed = Some(error),
-                Report::Ready { .. } | Report::Listener | Report::Changes(_) => {}
+                Report::Ready { .. } | Report::Listener | Report::Changes(_) | Report::Door(_) => {}
             }
         }
         let mut traces = std::mem::take(&mut self.traces);
@@ -218,6 +222,10 @@ impl Cell {
         let (mut usage, mut violations) = usage::collect(&ended, &self.policy);
         self.attendant.refusals().confess(&mut self.receipt);
         violations.extend(self.attendant.refusals().violations(&self.policy));
+        if let Some(doors) = &mut self.doors {
+            doors.conclude(&mut self.receipt).await;
+            violations.extend(doors.violations());
+        }
         usage.wall_us =
             u64::try_from(gone.saturating_duration_since(self.began).as_micros()).unwrap_or(u64::MAX);
         if end.is_some() {
@@ -233,6 +241,12 @@ impl Cell {
             gone,
             written: self.written.take(),
         }
+    }
+
+    /// What went through the doors since it was last asked, if there are any.
+    #[must_use]
+    pub fn traffic(&self) -> Option<Traffic> {
+        self.doors.as_ref().map(Attended::take_traffic)
     }
 
     /// What Landlock refused to a cell that has ended, as far as that is told within a short time.

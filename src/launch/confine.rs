@@ -8,6 +8,7 @@ use std::path::Path;
 
 use super::init::{State, tie_to_launcher};
 use super::{LaunchError, root};
+use crate::plan::doors::DNS;
 use crate::plan::step::{Kind, LandlockRule, Resource, Step};
 use crate::sys::landlock::{self, access};
 use crate::sys::mount::{self, Beneath};
@@ -144,7 +145,7 @@ pub(super) const fn resource(resource: Resource) -> libc::__rlimit_resource_t {
 /// Every rule must hold; a path that is missing fails the launch instead of dropping a rule.
 pub(super) fn landlock(
     abi: u32,
-    rules: &[LandlockRule],
+    (rules, ports): (&[LandlockRule], &[u16]),
     logged: bool,
     state: &State<'_>,
 ) -> std::result::Result<(), LaunchError> {
@@ -160,6 +161,12 @@ pub(super) fn landlock(
         });
         let path = path.map_err(fail(&object))?;
         landlock::add_path(ruleset.as_fd(), path.as_fd(), rights(abi, rule)).map_err(fail(&object))?;
+    }
+    for port in ports {
+        landlock::add_door(ruleset.as_fd(), abi, *port).map_err(fail(&format!("port {port}")))?;
+    }
+    if !ports.is_empty() {
+        landlock::add_resolver(ruleset.as_fd(), abi, DNS).map_err(fail("the resolver's port"))?;
     }
     let restrict = match abi {
         _ if logged => landlock::restrict_self_logging,

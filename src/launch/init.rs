@@ -24,7 +24,7 @@ use super::confine::Alone;
 use super::handover::{self, Given};
 use super::root::Root;
 use super::spawn::{Prepared, Stdio};
-use super::{LaunchError, Report, confine, early, overlay, private, root, verify};
+use super::{LaunchError, Report, confine, doors, early, overlay, private, root, verify};
 use crate::outcome::Receipt;
 use crate::plan::step::{self, Observe, Step};
 use crate::sys::descriptor::{self, Interest};
@@ -253,6 +253,7 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
         | Step::MountRoot
         | Step::MakeDirectory { .. }
         | Step::MakeFile { .. }
+        | Step::RewriteFile { .. }
         | Step::MakeSymlink { .. }
         | Step::Bind { .. }
         | Step::MountChanges { .. }
@@ -262,6 +263,7 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
         | Step::MountScratch { .. }
         | Step::MountProc
         | Step::PivotRoot => root::run(step, state),
+        Step::OpenDoors { doors } => doors::open(doors, state),
         Step::LoopbackUp => crate::sys::network::loopback_up().map_err(fail("lo")),
         Step::SetHostname { name: host } => process::sethostname(host).map_err(fail(host)),
         Step::SetRlimit { resource, value } => {
@@ -286,7 +288,9 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
             state.alone = Some(Alone::new(state).map_err(fail("init"))?);
             Ok(())
         }
-        Step::Landlock { abi, rules, logged } => confine::landlock(*abi, rules, *logged, state),
+        Step::Landlock { abi, rules, logged, ports } => {
+            confine::landlock(*abi, (rules, ports), *logged, state)
+        }
         Step::Seccomp { observe, .. } => seccomp(state, *observe).map_err(fail("filter")),
         Step::Verify { layers } => {
             know_origin(state).map_err(fail("what the launcher is"))?;

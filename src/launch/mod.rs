@@ -12,6 +12,7 @@ pub mod cell;
 pub mod cgroup;
 pub mod changes;
 mod confine;
+mod doors;
 pub mod early;
 pub mod handover;
 pub(crate) mod idmap;
@@ -35,6 +36,7 @@ mod verify;
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::Receipt;
+use crate::plan::doors::Listens;
 use crate::sys::Errno;
 use crate::sys::process::Exit;
 
@@ -65,8 +67,8 @@ impl LaunchError {
     #[must_use]
     pub fn hint(&self) -> Option<String> {
         use libc::{
-            EACCES, EAGAIN, EBUSY, EEXIST, EINVAL, EISDIR, ELOOP, EMSGSIZE, ENODEV, ENOENT, ENOSPC, ENOSYS,
-            ENOTDIR, EOPNOTSUPP, EPERM, EPIPE, EPROTO, EROFS, ESTALE,
+            EACCES, EADDRNOTAVAIL, EAFNOSUPPORT, EAGAIN, EBUSY, EEXIST, EINVAL, EISDIR, ELOOP, EMSGSIZE,
+            ENODEV, ENOENT, ENOSPC, ENOSYS, ENOTDIR, EOPNOTSUPP, EPERM, EPIPE, EPROTO, EROFS, ESTALE,
         };
         let text = match (self.step.as_str(), self.errno.0) {
             ("clone" | "unshare-user", ENOSPC) => {
@@ -144,6 +146,16 @@ impl LaunchError {
                 "the file of a secret must be one that can be made in the tool's scratch directory; see `into` in \
                  `[secrets.NAME]`"
             }
+            ("open-doors", EPIPE | libc::ECONNRESET) => {
+                "the process that keeps the doors was ended, and no other takes its place: start toolcell again"
+            }
+            ("open-doors", EPERM | EACCES) => {
+                "the cell's own network namespace takes no address or port from its init: in a container, its seccomp or AppArmor \
+                 profile refuses that; see `toolcell doctor`"
+            }
+            ("open-doors", EADDRNOTAVAIL | EAFNOSUPPORT | EOPNOTSUPP) => {
+                "this kernel lets no address of that family be put on a loopback; allow the host by its name"
+            }
             ("exec", ENOENT) => {
                 "the program, or the interpreter or loader it names, is not visible in the cell; `toolcell profile explain \
                  PROFILE -- COMMAND` shows what is"
@@ -168,6 +180,8 @@ pub enum Report {
     Changes(Kept),
     /// The filter is on. Carries the descriptor by which it tells of what it refuses; from here on somebody must answer.
     Listener,
+    /// Carries a socket that listens in the cell's network namespace. These come before any other report.
+    Door(Listens),
     /// Every layer was verified; exec is next. Carries a descriptor of the scratch directory if there is one.
     Ready {
         /// What was seen.

@@ -8,6 +8,8 @@
 //! | Landlock | counters and remains of cells | – | – |
 //!
 //! A front (`serve`, or one client of several servers) has the first line alone.
+//! The guard is confined like a launcher. The process that keeps doors has no capability, a filter of its own and the files by
+//! which names are resolved.
 //!
 //! What a launcher clones inherits both. In a Landlock domain nothing can be mounted; and of what a filter above the cell's
 //! refuses with an error, the cell's does not tell (seccomp(2): an error wins over a notification). So a launcher's filter
@@ -31,7 +33,7 @@ use crate::sys::landlock::{self, access};
 use crate::sys::{Errno, Result, filter, process};
 
 /// What making a cell takes: mounts, namespaces, ids and their maps (`SETFCAP` for the one of root), other users' files and
-/// processes, limits.
+/// processes, limits, and in its network namespace addresses and any port.
 const OF_LAUNCHER: u64 = cap::CHOWN
     | cap::DAC_OVERRIDE
     | cap::DAC_READ_SEARCH
@@ -42,6 +44,7 @@ const OF_LAUNCHER: u64 = cap::CHOWN
     | cap::SETUID
     | cap::SETPCAP
     | cap::NET_ADMIN
+    | cap::NET_BIND_SERVICE
     | cap::SYS_PTRACE
     | cap::SYS_ADMIN
     | cap::SYS_RESOURCE
@@ -90,6 +93,26 @@ pub fn confine_front() -> Result<()> {
 pub fn confine_guard() -> Result<()> {
     filter_launcher()?;
     close_up(OF_SUPERVISOR)
+}
+
+/// For the porter, which reads what resolving names takes, and has no privilege at all. Modules by which libc would resolve names in
+/// other ways are libraries of the host, and not loaded.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn confine_porter() -> Result<()> {
+    close_up(0)?;
+    let abi = landlock::version()?;
+    let ruleset = landlock::create_ruleset_with_network(abi)?;
+    // It is often a link to what a service of the host writes anew.
+    let led = std::fs::canonicalize("/etc/resolv.conf").ok();
+    let led = led.as_deref().and_then(Path::parent).filter(|above| above.parent().is_some());
+    for path in [Path::new("/etc")].into_iter().chain(led) {
+        let rights = (access::READ_FILE | access::READ_DIR) & access::handled(abi);
+        landlock::add_path(ruleset.as_fd(), open_path(path)?.as_fd(), rights)?;
+    }
+    landlock::restrict_self(ruleset.as_fd())?;
+    filter::install(&filter::assemble(&own::porter()))
 }
 
 /// No program that this process starts gains privileges, and nobody but root reads its memory or traces it.
@@ -222,6 +245,27 @@ mod tests {
             thread::Builder::new().spawn(|| ()).unwrap().join().unwrap();
             assert!(descriptor::pipe().is_ok() && descriptor::anonymous_file().is_ok());
         });
+    }
+
+    #[test]
+    fn a_porter_connects_and_reads_what_resolves_names_and_nothing_else() {
+        let place = env::temp_dir().join(format!("toolcell-porter-{}", process::pid()));
+        fs::write(&place, "data").unwrap();
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let address = listener.local_addr().unwrap();
+        let confined = || {
+            confine_porter().unwrap();
+            assert!(fs::read("/etc/passwd").is_ok() && std::net::TcpStream::connect(address).is_ok());
+            let (refused, no_rights) = (Some(libc::EPERM), Some(libc::EACCES));
+            assert_eq!(errno(fs::read(&place)), no_rights);
+            assert_eq!(errno(fs::write("/etc/toolcell-porter", "")), no_rights);
+            assert_eq!(errno(fs::remove_file(&place)), refused);
+            assert_eq!(errno(std::net::TcpListener::bind("127.0.0.1:0").map(drop)), refused);
+            assert_eq!(errno::<()>(Err(Command::new("/bin/true").exec())), refused);
+            assert_eq!(attack::socket(libc::AF_UNIX, libc::SOCK_STREAM, 0), Err(Errno(libc::EAFNOSUPPORT)));
+        };
+        thread::scope(|scope| scope.spawn(confined).join().unwrap());
+        fs::remove_file(&place).unwrap();
     }
 
     #[test]

@@ -51,6 +51,7 @@ pub(super) fn run(step: &Step, state: &mut State<'_>) -> std::result::Result<(),
     let object = match step {
         Step::MakeDirectory { path, .. }
         | Step::MakeFile { path, .. }
+        | Step::RewriteFile { path, .. }
         | Step::MakeSymlink { path, .. }
         | Step::Hide { path, .. }
         | Step::MountScratch { path, .. } => path.to_string_lossy().into_owned(),
@@ -80,6 +81,7 @@ fn mount_step(step: &Step, state: &mut State<'_>) -> Result<()> {
             mount::make_directory(root.directory.as_fd(), &relative(path)?, *mode)
         }
         Step::MakeFile { path, content, mode } => root.make_file(path, content, *mode),
+        Step::RewriteFile { path, content } => root.rewrite_file(path, content),
         Step::MakeSymlink { path, target } => {
             mount::make_symlink(&text(target)?, root.directory.as_fd(), &relative(path)?)
         }
@@ -183,15 +185,28 @@ impl Root {
             mode,
             Beneath::InRoot,
         )?;
-        let mut rest = content.as_bytes();
-        while !rest.is_empty() {
-            let written = descriptor::write(file.as_fd(), rest)?;
-            rest = rest.get(written..).unwrap_or_default();
-        }
+        write_all(&file, content)?;
         debug_assert!(file.as_raw_fd() > 2, "the child still has its three pipes");
         if content.is_empty() {
             self.made = Some((path.to_owned(), file));
         }
         Ok(())
     }
+
+    /// The root is still writable, and the file this process's own.
+    fn rewrite_file(&self, path: &Path, content: &str) -> Result<()> {
+        let flags = libc::O_WRONLY | libc::O_TRUNC | libc::O_NOFOLLOW;
+        let file =
+            mount::open_without_links(self.directory.as_fd(), &relative(path)?, flags, 0, Beneath::InRoot)?;
+        write_all(&file, content)
+    }
+}
+
+fn write_all(file: &OwnedFd, content: &str) -> Result<()> {
+    let mut rest = content.as_bytes();
+    while !rest.is_empty() {
+        let written = descriptor::write(file.as_fd(), rest)?;
+        rest = rest.get(written..).unwrap_or_default();
+    }
+    Ok(())
 }

@@ -160,13 +160,13 @@ impl Prepared {
     fn lay_out(&mut self) -> Result<(), LaunchError> {
         for step in &self.plan.steps {
             match step {
-                Step::Seccomp { program, observe } => {
+                Step::Seccomp { program, observe, connects } => {
                     self.filter = filter::assemble(program);
                     self.may_let_go = may(program, "madvise");
                     if let Some(observe) = observe
                         && may(program, "sendmsg")
                     {
-                        self.observing = filter::assemble(&seccomp::observing(program, *observe));
+                        self.observing = filter::assemble(&seccomp::observing(program, *observe, *connects));
                     }
                 }
                 Step::Exec { program, argv, env, .. } => {

@@ -22,6 +22,7 @@ use super::memory::Memory;
 use super::ready::{self, Mounts, Shelf, Sources};
 use super::traces::{Traces, clear};
 use super::{LaunchError, Report};
+use crate::network::porter::Porter;
 use crate::outcome::{Built, Receipt};
 use crate::plan::{self, Plan};
 use crate::policy::Policy;
@@ -29,6 +30,7 @@ use crate::sys::{Errno, Result, descriptor, process, readiness, socket};
 use crate::watch::attendant::Attendant;
 use crate::watch::listening::Listening;
 use crate::watch::refusals::Refusals;
+use crate::watch::traffic::Attended;
 
 /// A cell that the launcher has made: init's descriptors and the cell's cgroup.
 #[derive(Debug)]
@@ -84,21 +86,28 @@ pub struct Launcher {
     memory: Arc<Memory>,
     /// What tells of Landlock's refusals, or why nothing does.
     denials: Listening,
+    /// Who keeps the doors of cells that have some.
+    porter: Option<Arc<Porter>>,
     pid: libc::pid_t,
     shared: Arc<Mutex<Shared>>,
 }
 
 impl Launcher {
-    /// Takes over a launcher that was started before the runtime. `denials` is `sys::audit::follow`'s, or why there is none.
+    /// Takes over a launcher that was started before the runtime. `denials` is `sys::audit::follow`'s, or why there is none;
+    /// `porter` keeps the doors of cells that have some.
     ///
     /// # Errors
     /// The kernel's errno.
-    pub fn new(handle: Handle, denials: std::result::Result<OwnedFd, String>) -> Result<Self> {
+    pub fn new(
+        handle: Handle,
+        denials: std::result::Result<OwnedFd, String>,
+        porter: Option<Porter>,
+    ) -> Result<Self> {
         let denials = Listening::start(denials)?;
         let (socket, pid) = (Arc::new(readiness::readable(handle.socket)?), handle.pid);
         let shared = Shared { mounts: Mounts::of_host().ok(), ..Shared::default() };
         let (memory, shared) = (Arc::new(handle.memory), Arc::new(Mutex::new(shared)));
-        let launcher = Self { socket, memory, denials, pid, shared };
+        let launcher = Self { socket, memory, denials, porter: porter.map(Arc::new), pid, shared };
         let listener = launcher.clone();
         tokio::spawn(async move {
             listener.listen().await;
@@ -250,6 +259,8 @@ impl Launcher {
         let (launched, waiting) = oneshot::channel();
         let (ended, end) = oneshot::channel();
         let number = self.plan_number(plan).map_err(failed)?;
+        let no_porter = |errno| LaunchError::new("open-doors", "the process that keeps the doors", errno);
+        let doors = Attended::open(self.porter.as_deref(), plan).map_err(no_porter)?;
         let (payload_in, stdin) = descriptor::pipe().map_err(failed)?;
         let (stdout, payload_out) = descriptor::pipe().map_err(failed)?;
         let (stderr, payload_err) = descriptor::pipe().map_err(failed)?;
@@ -301,6 +312,7 @@ impl Launcher {
             written: None,
             attendant: Attendant::new(Refusals::new(plan, made.init, Some(Arc::clone(&self.memory)))),
             denials: self.denials.of(made.init),
+            doors,
             policy: Arc::clone(policy),
             ended: Some(end),
             end: None,
@@ -311,6 +323,14 @@ impl Launcher {
         let mut report = cell.report().await.map_err(failed)?;
         if let Some((Report::Changes(kept), memory)) = report {
             cell.written = memory.map(|memory| Written { memory, kept });
+            report = cell.report().await.map_err(failed)?;
+        }
+        while let Some((Report::Door(listens), socket)) = report {
+            let handed_over = match (&cell.doors, &socket) {
+                (Some(doors), Some(socket)) => doors.hand_over(listens, socket),
+                _ => Err(Errno(libc::EPROTO)),
+            };
+            handed_over.map_err(no_porter)?;
             report = cell.report().await.map_err(failed)?;
         }
         if let Some((Report::Listener, listener)) = report {
@@ -331,7 +351,8 @@ impl Launcher {
                 Err(error)
             }
             // Init was killed, or said what it may not say.
-            Some((Report::Exited { .. } | Report::Listener | Report::Changes(_), _)) | None => {
+            Some((Report::Exited { .. } | Report::Listener | Report::Changes(_) | Report::Door(_), _))
+            | None => {
                 cell.signal(libc::SIGKILL);
                 cell.gone().await;
                 Err(LaunchError::unfinished())

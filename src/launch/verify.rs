@@ -64,6 +64,7 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
                 .map(|_count| "filter".to_owned()),
             Layer::Capabilities => capabilities(&status, state),
             Layer::Cgroup => cgroup(state, origin),
+            Layer::Network => doors(&state.prepared.plan.steps),
             Layer::Rlimit
             | Layer::Deadline
             | Layer::Output
@@ -109,6 +110,8 @@ fn coverage(layers: &[Layer], observed: Option<Observe>) -> BTreeMap<String, Cov
     let told = |layer: &Layer| match layer {
         Layer::Seccomp if observed.is_some() => Coverage::Complete,
         Layer::Root if observed == Some(Observe::Files) => Coverage::Sampled,
+        // An address in memory may be another when it is read.
+        Layer::Network => Coverage::Sampled,
         Layer::Cgroup
         | Layer::Deadline
         | Layer::Output
@@ -247,13 +250,15 @@ fn landlock(state: &State<'_>) -> Result<(String, u32), (String, Errno)> {
         _ => None,
     });
     let abi = abi.unwrap_or(0);
+    // A port to which no door leads.
+    let closed = (9..).find(|port| !ports(&state.prepared.plan.steps).contains(port)).unwrap_or(9);
     let protocols = [
         (4, network::Protocol::Tcp, ["TCP connect", "TCP bind"]),
         (10, network::Protocol::Udp, ["UDP connect", "UDP bind"]),
     ];
     let mut refused = vec!["files"];
     for (since, protocol, names) in protocols.into_iter().filter(|(since, ..)| abi >= *since) {
-        for (name, answer) in names.into_iter().zip(network::connect_and_bind(protocol)) {
+        for (name, answer) in names.into_iter().zip(network::connect_and_bind(protocol, closed)) {
             match answer {
                 // Nothing else in a cell gives this answer.
                 Err(Errno(libc::EACCES)) => refused.push(name),
@@ -266,6 +271,26 @@ fn landlock(state: &State<'_>) -> Result<(String, u32), (String, Errno)> {
     }
     let count = u32::try_from(refused.len()).unwrap_or(u32::MAX);
     Ok((format!("abi {abi}; refused: {}", refused.join(", ")), count))
+}
+
+/// Those that Landlock lets be connected to.
+fn ports(steps: &[Step]) -> &[u16] {
+    let found = steps.iter().find_map(|step| match step {
+        Step::Landlock { ports, .. } => Some(ports.as_slice()),
+        _ => None,
+    });
+    found.unwrap_or_default()
+}
+
+/// What the plan opened listens in this cell, and Landlock lets it be reached.
+fn doors(steps: &[Step]) -> Check {
+    let found = steps.iter().find_map(|step| match step {
+        Step::OpenDoors { doors } => Some(doors),
+        _ => None,
+    });
+    let doors = found.ok_or_else(|| ("no doors in the plan".to_owned(), Errno(libc::EPROTO)))?;
+    super::doors::try_each(doors)?;
+    Ok(format!("doors: {}", doors.words()))
 }
 
 /// Namespaces of these kinds that are not the launcher's.

@@ -3,8 +3,10 @@
 //! Neighbours: takes a policy and what `host` saw, gives the [`Plan`] that `launch` runs. Never: looks anything up.
 
 use std::collections::{BTreeMap, BTreeSet};
+use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
+use super::doors::Doors;
 use super::limited::create_cgroup;
 use super::prelude::{DEVICES, file, prelude};
 use super::step::{Access, Kind, LandlockRule, PERSIST, Resource, SCRATCH, Step};
@@ -13,6 +15,7 @@ use crate::host::Facts;
 use crate::host::probe::Failed;
 use crate::host::view::{Seen, View};
 use crate::outcome::Layer;
+use crate::policy::network::{Allowed, Host, MOST_DESTINATIONS};
 use crate::policy::path::is_within;
 use crate::policy::{Floor, Limits, Observe, Policy};
 
@@ -48,6 +51,8 @@ pub struct Request<'a> {
     pub cwd: &'a Path,
     /// The directory on the host that this server keeps from call to call, if it has one.
     pub persist: Option<&'a Seen>,
+    /// This host has IPv6; asked only of a policy that lets something out.
+    pub six: bool,
 }
 
 /// Makes the plan.
@@ -64,6 +69,7 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     if let (Floor::Landlock, Some(failed)) = (floor, &request.facts.no_namespaces) {
         return without_root(request, &tree, failed);
     }
+    let doors = doors(request)?;
     let program = seccomp::compile(&policy.syscalls).map_err(Refusal::Syscall)?;
     let root = request.facts.uid == 0;
     let mut steps = Vec::new();
@@ -72,10 +78,15 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     steps.extend(tree.reserved.iter().cloned());
     let (uid, gid) = request.facts.payload;
     steps.extend(prelude(root, (uid, gid)).steps);
+    let files = doors.iter().flat_map(Doors::files);
+    steps.extend(files.map(|(path, content)| Step::RewriteFile { path: PathBuf::from(path), content }));
     tree.steps(request, &mut steps);
     steps.extend(create_cgroup(cgroup, &policy.limits, false));
     if cgroup.is_some() {
         steps.push(Step::JoinCgroup { namespace: true });
+    }
+    if let Some(doors) = &doors {
+        steps.push(Step::OpenDoors { doors: Box::new(doors.clone()) });
     }
     steps.push(Step::CloseDescriptors);
     // After it, because the child of a launcher with many cells may hold more descriptors than the payload may.
@@ -87,12 +98,17 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     }
     steps.push(Step::DropCapabilities { bounding: true });
     steps.push(Step::NoNewPrivileges);
-    steps.push(landlock(request.facts, tree.landlock(policy)));
-    steps.push(Step::Seccomp { program, observe: Some(policy.observe) });
+    let ports = doors.as_ref().map_or_else(Vec::new, |doors| doors.ports.clone());
+    steps.push(landlock(request.facts, tree.landlock(policy), ports));
+    let connects = doors.is_some();
+    steps.push(Step::Seccomp { program, observe: Some(policy.observe), connects });
     let mut layers =
         vec![Layer::Namespaces, Layer::Root, Layer::Landlock, Layer::Seccomp, Layer::Capabilities];
     if floor == Floor::Full {
         layers.push(Layer::Cgroup);
+    }
+    if connects {
+        layers.push(Layer::Network);
     }
     steps.push(Step::Verify { layers });
     steps.push(exec(request));
@@ -111,8 +127,23 @@ fn exec(request: &Request<'_>) -> Step {
 /// The first ABI that keeps signals inside: an older one leaves nothing between the payload and the user's processes.
 const SIGNALS_SCOPED: u32 = 6;
 
-fn landlock(facts: &Facts, rules: Vec<LandlockRule>) -> Step {
-    Step::Landlock { abi: facts.landlock_abi, rules, logged: facts.denials.is_ok() }
+fn landlock(facts: &Facts, rules: Vec<LandlockRule>, ports: Vec<u16>) -> Step {
+    Step::Landlock { abi: facts.landlock_abi, rules, logged: facts.denials.is_ok(), ports }
+}
+
+/// The doors of the policy, if this host can have them.
+fn doors(request: &Request<'_>) -> Result<Option<Doors>, Refusal> {
+    let network = &request.policy.network;
+    let count = network.doors().count();
+    if count > MOST_DESTINATIONS {
+        return Err(Refusal::TooManyDoors { count, most: MOST_DESTINATIONS });
+    }
+    let doors = Doors::of(network, request.six);
+    let six = |allowed: &&Allowed| matches!(allowed.destination.host, Host::Address(IpAddr::V6(_)));
+    match network.doors().find(six).filter(|_| !request.six) {
+        Some(allowed) => Err(Refusal::NoIpv6 { destination: allowed.destination.to_string() }),
+        None => Ok(doors),
+    }
 }
 
 /// The plan of the lowest rung: no namespace and no private root. Landlock is the only wall around files, so what it
@@ -121,6 +152,10 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     let (policy, facts) = (request.policy, request.facts);
     if facts.landlock_abi < SIGNALS_SCOPED {
         return Err(Refusal::OldLandlock { abi: facts.landlock_abi });
+    }
+    if let Some(allowed) = policy.network.doors().next() {
+        let destination = allowed.destination.to_string();
+        return Err(Refusal::NoDoors { destination, failed: failed.clone() });
     }
     let view = request.view;
     let vacant = view.vacant.iter().map(|(stand_in, _)| stand_in);
@@ -168,9 +203,9 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     steps.push(Step::DropCapabilities { bounding: false });
     steps.push(Step::NoNewPrivileges);
     steps.push(Step::HoldProcesses);
-    steps.push(landlock(facts, tree.landlock_on_host(policy)));
+    steps.push(landlock(facts, tree.landlock_on_host(policy), Vec::new()));
     // What a file is called there says nothing about what is granted: a rule is on where a path leads.
-    steps.push(Step::Seccomp { program, observe: Some(Observe::Calls) });
+    steps.push(Step::Seccomp { program, observe: Some(Observe::Calls), connects: false });
     steps.push(Step::Verify { layers });
     steps.push(exec(request));
     Ok(Plan { floor: Floor::Landlock, steps })

@@ -68,6 +68,7 @@ fn words(step: &Step) -> String {
             format!("{inside} inside is user {outside_uid}, group {outside_gid} outside")
         }
         Step::MakeDirectory { path, mode } | Step::MakeFile { path, mode, .. } => place(path, *mode),
+        Step::RewriteFile { path, .. } => format!("{}, for the doors", path.display()),
         Step::MakeSymlink { path, target } => format!("{} -> {}", path.display(), target.display()),
         Step::Bind { source, target, access: allowed, owner, .. } => {
             let from = if source == target { String::new() } else { format!(" from {}", source.display()) };
@@ -91,22 +92,32 @@ fn words(step: &Step) -> String {
             let execute = if *execute { ", execute" } else { "" };
             format!("{} ({size} bytes, {inodes} inodes{execute})", path.display())
         }
+        Step::OpenDoors { doors } => doors.words(),
         Step::SetHostname { name } => name.clone(),
         Step::SetRlimit { resource, value } => {
             format!("{} = {value}", format!("{resource:?}").to_uppercase())
         }
         Step::SetIds { uid, gid } => format!("user {uid}, group {gid}, no supplementary groups"),
         Step::UnshareUser { inside } => format!("{inside} inside"),
-        Step::Landlock { abi, rules, logged } => {
-            format!("abi {abi}{}: {}", if *logged { ", refusals logged" } else { "" }, list(rules, rule))
+        Step::Landlock { abi, rules, logged, ports } => {
+            let ports = match ports.is_empty() {
+                true => String::new(),
+                false => format!(", ports {}", list(ports, ToString::to_string)),
+            };
+            format!(
+                "abi {abi}{}{ports}: {}",
+                if *logged { ", refusals logged" } else { "" },
+                list(rules, rule)
+            )
         }
-        Step::Seccomp { program, observe } => {
+        Step::Seccomp { program, observe, connects } => {
             let told = match observe {
                 None => "",
                 Some(Observe::Calls) => ", refusals told to the supervisor",
                 Some(Observe::Files) => ", refusals and every open told to the supervisor",
             };
-            format!("{} instructions{told}", program.len())
+            let connects = if *connects { ", every connection too" } else { "" };
+            format!("{} instructions{told}{connects}", program.len())
         }
         Step::Verify { layers } => list(layers, |layer| layer.name().to_owned()),
         Step::Exec { program, argv, env, cwd } => {

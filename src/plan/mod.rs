@@ -4,6 +4,7 @@
 //! Never: reads clock, files, environment or kernel.
 
 pub mod build;
+pub mod doors;
 pub mod explain;
 mod limited;
 pub mod lost;
@@ -110,6 +111,28 @@ pub enum Refusal {
         /// Why there is no private root.
         failed: Failed,
     },
+    /// The only rung that this host reaches has no doors.
+    #[error("without a network namespace, `{destination}` cannot be the only way out")]
+    NoDoors {
+        /// The first destination.
+        destination: String,
+        /// Why there is no such namespace.
+        failed: Failed,
+    },
+    /// More destinations than a cell can have doors.
+    #[error("the policy has {count} destinations, and a cell can have {most}")]
+    TooManyDoors {
+        /// How many there are.
+        count: usize,
+        /// How many there can be.
+        most: usize,
+    },
+    /// An address of a kind that this host does not have.
+    #[error("this host has no IPv6, and so no cell can have a door at `{destination}`")]
+    NoIpv6 {
+        /// Which.
+        destination: String,
+    },
     /// A file is granted for writing where writes do not go to the host.
     #[error("`{}` is a file, and what is written to a single file can only go there directly", path.display())]
     FileDirect {
@@ -167,6 +190,15 @@ impl Refusal {
                 "let this host make namespaces ({} failed: {}): see `toolcell doctor`; or take `persist` out of the configuration",
                 failed.call, failed.errno
             )),
+            Self::NoDoors { failed, .. } => Some(format!(
+                "let this host make namespaces ({} failed: {}): see `toolcell doctor`; or take `allow` out of `[network]`",
+                failed.call, failed.errno
+            )),
+            Self::TooManyDoors { .. } => Some(
+                "split the tools over several profiles, or write a pattern such as `*.example.com:443`"
+                    .to_owned(),
+            ),
+            Self::NoIpv6 { .. } => Some("allow the host by its name".to_owned()),
             Self::FileDirect { .. } => Some(
                 "grant the directory that it is in, or set `writes = \"direct\"` in `[filesystem]`"
                     .to_owned(),

@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde::{Deserialize, Serialize};
 
+use super::doors::Doors;
 use crate::outcome::Layer;
 pub use crate::policy::Observe;
 
@@ -177,6 +178,13 @@ pub enum Step {
         /// Permission bits.
         mode: u32,
     },
+    /// Child: another content for a file that every cell has.
+    RewriteFile {
+        /// Absolute path in the cell.
+        path: PathBuf,
+        /// Content.
+        content: String,
+    },
     /// Child: a symbolic link in the private root.
     MakeSymlink {
         /// Absolute path in the cell.
@@ -221,6 +229,11 @@ pub enum Step {
     PivotRoot,
     /// Child: bring up the cell's own loopback interface.
     LoopbackUp,
+    /// Child: the addresses at which something can be reached, and sockets that listen there, handed over to who connects outside.
+    OpenDoors {
+        /// Which.
+        doors: Box<Doors>,
+    },
     /// Child: host name.
     SetHostname {
         /// The name.
@@ -269,6 +282,8 @@ pub enum Step {
         rules: Vec<LandlockRule>,
         /// What is refused to the payload is logged by the kernel, because toolcell reads it (ABI 7).
         logged: bool,
+        /// TCP ports to which a connection may be made (ABI 4), and the resolver's over UDP (ABI 10).
+        ports: Vec<u16>,
     },
     /// Child: the system call filter, as instructions of `struct sock_filter` (code, jt, jf, k).
     Seccomp {
@@ -277,6 +292,8 @@ pub enum Step {
         /// What is told to the supervisor: refusals but for `ENOSYS`, which it answers with the program's error, and on
         /// demand each file that is opened.
         observe: Option<Observe>,
+        /// Each connection that is tried is told as well.
+        connects: bool,
     },
     /// Child: look at each layer from inside; refuse to go on when one is not on.
     Verify {
@@ -340,6 +357,7 @@ impl Step {
             Self::MountRoot => "mount-root",
             Self::MakeDirectory { .. } => "make-directory",
             Self::MakeFile { .. } => "make-file",
+            Self::RewriteFile { .. } => "rewrite-file",
             Self::MakeSymlink { .. } => "make-symlink",
             Self::Bind { .. } => "bind",
             Self::MountChanges { .. } => "mount-changes",
@@ -350,6 +368,7 @@ impl Step {
             Self::MountProc => "mount-proc",
             Self::PivotRoot => "pivot-root",
             Self::LoopbackUp => "loopback-up",
+            Self::OpenDoors { .. } => "open-doors",
             Self::SetHostname { .. } => "set-hostname",
             Self::SetRlimit { .. } => "set-rlimit",
             Self::NewSession => "new-session",

@@ -12,6 +12,7 @@ use super::seccomp::{self, BadSyscall, Verdict};
 use super::step::{Access, Step};
 use crate::host::reach::{Place, Reach};
 use crate::host::view::View;
+use crate::policy::network::{Destination, DestinationError, Host, allow_line};
 use crate::policy::path::{PathError, grantable};
 use crate::policy::syscalls::SyscallName;
 use crate::policy::{PathRule, Policy};
@@ -376,16 +377,48 @@ pub fn syscall(policy: &Policy, name: &str) -> Result<Answer, BadSyscall> {
     })
 }
 
-/// What becomes of a connection: a cell has a network namespace in which there is nothing but its own loopback.
-#[must_use]
-pub fn connect() -> Answer {
-    Answer {
-        decision: Decision::Refused,
-        by: of_the_cell(
-            "the cell's network namespace",
-            "it has a loopback interface of its own and nothing else; Landlock refuses TCP as well from ABI 4 on",
-        ),
-        allow: None,
-        note: Some("no line allows it: this version has no way to allow a destination".to_owned()),
+/// What becomes of a connection: a cell has a network namespace in which there is nothing but its own loopback, and its doors.
+///
+/// # Errors
+/// It is no destination.
+pub fn connect(policy: &Policy, destination: &str) -> Result<Answer, DestinationError> {
+    let network = &policy.network;
+    let asked: Destination = destination.parse()?;
+    let found = match &asked.host {
+        Host::Name(name) => network.allows_name(name, asked.port),
+        Host::Address(address) => network.allows_address(*address, asked.port),
+        Host::Below(_) => network.doors().find(|allowed| allowed.destination == asked),
+    };
+    if let Some(allowed) = found {
+        let by = By {
+            rule: format!("`network.allow` of `{}`", allowed.destination),
+            origin: allowed.origin.clone(),
+            why: String::new(),
+        };
+        let note = match &asked.host {
+            Host::Name(name) if network.hosts.contains_key(name) => {
+                Some("`network.hosts` says where it leads".to_owned())
+            }
+            Host::Name(_) | Host::Below(_) => Some(
+                "it leads to the open network only: an address that is private or this host's own is refused when the name is \
+                 resolved, unless `network.hosts`, `network.private` or `network.allow` names it"
+                    .to_owned(),
+            ),
+            Host::Address(_) => None,
+        };
+        return Ok(Answer { decision: Decision::Allowed, by, allow: None, note });
     }
+    let denied = network.deny.iter().find(|denied| denied.voids(&asked));
+    let (by, allow) = match denied {
+        Some(denied) => (of_the_cell(&format!("`network.deny` of `{denied}`"), ""), None),
+        None => (
+            of_the_cell(
+                "the cell's network namespace",
+                "it has a loopback interface of its own, doors to what is allowed, and nothing else",
+            ),
+            Some(allow_line(&asked.to_string())),
+        ),
+    };
+    let note = denied.map(|_| "no line allows it: `deny` is above `allow`".to_owned());
+    Ok(Answer { decision: Decision::Refused, by, allow, note })
 }

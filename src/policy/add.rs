@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::limits::OutOfBounds;
+use super::network::{Allowed, Destination};
 use super::path::{PathError, grantable, normal};
 use super::profile::is_variable;
 use super::resolve::made_void;
@@ -37,6 +38,8 @@ pub struct Additions {
     pub floor: Option<Floor>,
     /// `--writes`
     pub writes: Option<Writes>,
+    /// `--net`
+    pub net: Vec<Destination>,
 }
 
 /// Why an option cannot be added.
@@ -106,7 +109,7 @@ impl Policy {
     /// # Errors
     /// The first option that cannot be added.
     pub fn with(mut self, additions: &Additions) -> Result<Self, AddError> {
-        let Additions { read, write, env, memory, cpu, tasks, time, scratch, floor, writes } = additions;
+        let Additions { read, write, env, memory, cpu, tasks, time, scratch, floor, writes, net } = additions;
         for (option, paths) in [("--read", read), ("--write", write)] {
             for path in paths {
                 let rule = self.rule(option, path)?;
@@ -137,6 +140,13 @@ impl Policy {
         }
         self.floor = floor.unwrap_or(self.floor);
         self.filesystem.writes = writes.unwrap_or(self.filesystem.writes);
+        for destination in net {
+            let allowed = Allowed { destination: destination.clone(), origin: "`--net`".to_owned() };
+            self.network.add(&allowed);
+            if !self.network.doors().any(|door| door.destination == *destination) {
+                return Err(AddError::Denied(format!("`{destination}` is denied by `deny` in `[network]`")));
+            }
+        }
         Ok(self)
     }
 

@@ -3,8 +3,7 @@
 //! Of paths the longest rule decides, as in a profile. Whatever is not understood is an error and stops the call: a member that is
 //! not known may be the one that forbids something.
 //!
-//! Neighbours: `session` has the messages, `host::bounded` applies the bounds to a policy. Never: looks at the file system, or
-//! says anything of a network: a cell has none.
+//! Neighbours: `session` has the messages, `host::bounded` applies the bounds to a policy. Never: looks at the file system.
 
 use std::path::{Path, PathBuf};
 
@@ -39,6 +38,8 @@ pub struct Bounds {
     rules: Vec<(PathBuf, Level)>,
     /// What holds elsewhere.
     pub otherwise: Level,
+    /// Nothing may be reached over the network.
+    pub offline: bool,
 }
 
 impl Bounds {
@@ -47,7 +48,7 @@ impl Bounds {
         if all.len() > MOST {
             return Err(format!("there are {} paths; a client can name {MOST}", all.len()));
         }
-        let mut bounds = Self { by, rules: Vec::new(), otherwise };
+        let mut bounds = Self { by, rules: Vec::new(), otherwise, offline: false };
         for (path, level) in all {
             match bounds.rules.iter_mut().find(|(known, _)| *known == path) {
                 Some((_, known)) if *known == Level::None || level == Level::None => *known = Level::None,
@@ -89,6 +90,15 @@ impl Bounds {
         if state.permission_profile.is_none() && state.sandbox_policy.is_none() {
             return Err("it has neither `permissionProfile` nor `sandboxPolicy`".to_owned());
         }
+        let offline = match &state.permission_profile {
+            Some(Profile::Managed { network, .. } | Profile::External { network }) => {
+                *network == Network::Restricted
+            }
+            Some(Profile::Disabled {}) | None => false,
+        };
+        if offline {
+            all.push(Self::without_network());
+        }
         if let Some(Profile::Managed { file_system: FileSystem::Restricted { entries, .. }, .. }) =
             &state.permission_profile
         {
@@ -99,9 +109,16 @@ impl Bounds {
             all.push(Self::new("the client's policy", Level::None, rules)?);
         }
         if let Some(policy) = &state.sandbox_policy {
+            all.extend(policy.is_offline().then(Self::without_network));
             all.extend(policy.bounds(cwd.as_deref())?);
         }
         Ok(all)
+    }
+
+    /// Everything but the network.
+    const fn without_network() -> Self {
+        let by = "the client's policy";
+        Self { by, rules: Vec::new(), otherwise: Level::Write, offline: true }
     }
 
     /// The rules; none is for `/`.
@@ -152,19 +169,12 @@ struct State {
 #[derive(Debug, Deserialize)]
 #[serde(tag = "type", rename_all = "snake_case", deny_unknown_fields)]
 enum Profile {
-    Managed {
-        file_system: FileSystem,
-        #[expect(dead_code, reason = "a cell has no network")]
-        network: Network,
-    },
+    Managed { file_system: FileSystem, network: Network },
     Disabled {},
-    External {
-        #[expect(dead_code, reason = "a cell has no network")]
-        network: Network,
-    },
+    External { network: Network },
 }
 
-#[derive(Debug, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum Network {
     Restricted,
@@ -264,14 +274,12 @@ enum Sandbox {
     DangerFullAccess {},
     ReadOnly {
         access: Option<Readable>,
-        #[expect(dead_code, reason = "a cell has no network")]
         network_access: Option<bool>,
     },
     WorkspaceWrite {
         #[serde(default)]
         writable_roots: Vec<String>,
         read_only_access: Option<Readable>,
-        #[expect(dead_code, reason = "a cell has no network")]
         network_access: Option<bool>,
         #[expect(dead_code, reason = "the client's `TMPDIR` is not known here, and counts as excluded")]
         exclude_tmpdir_env_var: Option<bool>,
@@ -280,7 +288,6 @@ enum Sandbox {
     },
     #[serde(rename = "external-sandbox")]
     External {
-        #[expect(dead_code, reason = "a cell has no network")]
         network_access: Option<Network>,
     },
 }
@@ -298,6 +305,17 @@ enum Readable {
 }
 
 impl Sandbox {
+    /// Codex lets nothing out unless the policy says so.
+    fn is_offline(&self) -> bool {
+        match self {
+            Self::DangerFullAccess {} => false,
+            Self::ReadOnly { network_access, .. } | Self::WorkspaceWrite { network_access, .. } => {
+                *network_access != Some(true)
+            }
+            Self::External { network_access } => *network_access != Some(Network::Enabled),
+        }
+    }
+
     fn bounds(&self, cwd: Option<&Path>) -> Result<Option<Bounds>, String> {
         let (readable, mut rules) = match self {
             Self::DangerFullAccess {} | Self::External { .. } => return Ok(None),

@@ -2,7 +2,11 @@
 //!
 //! Neighbours: `commands` print them. Never: refuses anything.
 
+use std::path::Path;
+
+use super::address::special;
 use super::limits::print;
+use super::network::{Host, Network, Sni};
 use super::{Floor, PathRule, Policy};
 use crate::outcome::Limit;
 
@@ -52,9 +56,91 @@ pub fn warnings(policy: &Policy) -> Vec<String> {
     if filesystem.scratch_execute && filesystem.scratch == 0 {
         warnings.push("`execute` names the scratch directory, but `scratch` is 0".to_owned());
     }
+    warnings.extend(network(&policy.network));
+    let own = ["/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf"];
+    let shown = |grant: &&PathRule| own.iter().any(|own| Path::new(own).starts_with(&grant.path));
+    for grant in policy.grants().filter(|_| policy.network.is_open()).filter(shown) {
+        warnings.push(format!(
+            "`{}` shows the host's own files in place of those by which names of doors are found",
+            grant.path.display()
+        ));
+    }
+    if policy.floor == Floor::Landlock && policy.network.is_open() {
+        warnings.push(
+            "a host that reaches only `landlock` has no doors, and will refuse this profile".to_owned(),
+        );
+    }
+    warnings
+}
+
+fn network(network: &Network) -> Vec<String> {
+    let mut warnings = Vec::new();
+    for allowed in &network.allow {
+        let destination = &allowed.destination;
+        if !network.doors().any(|door| door.destination == *destination) {
+            warnings.push(format!("`{destination}` is allowed and denied: it stays denied"));
+        }
+        match &destination.host {
+            Host::Below(above) if !above.contains('.') => {
+                warnings.push(format!("`{destination}` lets a tool reach whoever has a name below `{above}`"))
+            }
+            Host::Address(address) => {
+                if let Some(what) = special(*address).filter(|what| *what != "private" && *what != "loopback")
+                {
+                    warnings.push(format!("`{destination}` is an address that is {what}"));
+                }
+            }
+            Host::Below(_) | Host::Name(_) => {}
+        }
+    }
+    for name in network.hosts.keys().filter(|name| !network.knows_name(name)) {
+        warnings.push(format!("`hosts` has addresses of `{name}`, which `allow` does not name"));
+    }
+    if network.sni == Sni::Any && network.is_open() {
+        warnings.push("`sni = \"any\"` lets a tool ask the server behind a door for another name".to_owned());
+    }
     warnings
 }
 
 fn overlap(a: &PathRule, b: &PathRule) -> bool {
     a.path.starts_with(&b.path) || b.path.starts_with(&a.path)
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::PathBuf;
+
+    use super::super::network::Allowed;
+    use super::*;
+
+    #[test]
+    fn what_is_probably_not_meant_of_doors_is_told() {
+        let mut policy = Policy::nothing("p");
+        policy.floor = Floor::Landlock;
+        policy.filesystem.read = vec![PathRule {
+            path: PathBuf::from("/etc"),
+            why: String::new(),
+            origin: String::new(),
+            optional: false,
+        }];
+        assert_eq!(warnings(&policy), Vec::<String>::new());
+        let allow = ["*.com:443", "169.254.169.254:80", "10.0.0.1:80", "b.example:443"];
+        policy.network.allow =
+            allow.map(|text| Allowed { destination: text.parse().unwrap(), origin: String::new() }).into();
+        policy.network.deny = vec!["b.example:*".parse().unwrap()];
+        policy.network.hosts = [("c.example".to_owned(), vec!["10.0.0.1".parse().unwrap()])].into();
+        policy.network.sni = Sni::Any;
+        assert_eq!(
+            warnings(&policy),
+            [
+                "`*.com:443` lets a tool reach whoever has a name below `com`",
+                "`169.254.169.254:80` is an address that is cloud metadata",
+                "`b.example:443` is allowed and denied: it stays denied",
+                "`hosts` has addresses of `c.example`, which `allow` does not name",
+                "`sni = \"any\"` lets a tool ask the server behind a door for another name",
+                "`/etc` shows the host's own files in place of those by which names of doors are found",
+                "a host that reaches only `landlock` has no doors, and will refuse this profile",
+            ]
+        );
+    }
 }

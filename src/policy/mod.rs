@@ -9,6 +9,7 @@
 #![deny(clippy::wildcard_enum_match_arm)]
 
 pub mod add;
+pub mod address;
 pub mod bounds;
 mod built_in;
 pub mod check;
@@ -17,6 +18,7 @@ pub mod files;
 pub mod limits;
 mod literal;
 pub mod mistakes;
+pub mod network;
 pub mod path;
 pub mod pattern;
 pub mod pointer;
@@ -59,6 +61,9 @@ pub struct Policy {
     /// What the record tells of refusals.
     #[serde(default)]
     pub observe: Observe,
+    /// What can be reached over the network.
+    #[serde(default)]
+    pub network: network::Network,
 }
 
 /// What the record tells of refusals, beyond limits.

@@ -2,14 +2,18 @@
 //!
 //! Neighbours: `commands`. Never: drops a value; only where a rule comes from is told in a comment.
 
+use super::network::{DEFAULT_CONNECTIONS, Network, Sni};
 use super::path::{SCRATCH, escape};
+use super::units::print_size;
 use super::{PathRule, Policy, limits};
 use crate::outcome::Limit;
 
 /// The policy as TOML, each rule with its `why` and, as a comment, its origin.
 #[must_use]
 pub fn to_toml(policy: &Policy) -> String {
-    let Policy { name, description, filesystem, syscalls, environment, audit, floor, observe, .. } = policy;
+    let Policy {
+        name, description, filesystem, syscalls, environment, audit, floor, observe, network, ..
+    } = policy;
     let mut out = Printer(String::new());
     out.line(&format!("# profile `{name}`, with everything that it extends"));
     if !description.is_empty() {
@@ -46,6 +50,7 @@ pub fn to_toml(policy: &Policy) -> String {
     }
     out.line("\n[audit]");
     out.words("redact", &audit.redact);
+    out.network(network);
     out.0
 }
 
@@ -73,6 +78,42 @@ impl Printer {
     fn words(&mut self, key: &str, words: &[String]) {
         let words: Vec<String> = words.iter().map(|word| quote(word)).collect();
         self.line(&format!("{key} = [{}]", words.join(", ")));
+    }
+
+    /// Nothing, where a cell has no way out.
+    fn network(&mut self, network: &Network) {
+        if *network == Network::default() {
+            return;
+        }
+        let Network { allow, deny, hosts, private, sni, connections, up, down } = network;
+        self.line("\n[network]");
+        self.line("allow = [");
+        let mut origin = "";
+        for allowed in allow {
+            if allowed.origin != origin && !allowed.origin.is_empty() {
+                self.line(&format!("  # {}", allowed.origin));
+            }
+            origin = &allowed.origin;
+            self.line(&format!("  {},", quote(&allowed.destination.to_string())));
+        }
+        self.line("]");
+        self.words("deny", &deny.iter().map(ToString::to_string).collect::<Vec<_>>());
+        self.words("private", &private.iter().map(ToString::to_string).collect::<Vec<_>>());
+        for (name, addresses) in hosts {
+            let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();
+            self.words(&format!("hosts.{}", quote(name)), &addresses);
+        }
+        if *sni != Sni::Door {
+            self.line(&format!("sni = {}", quote(sni.name())));
+        }
+        if *connections != DEFAULT_CONNECTIONS {
+            self.line(&format!("connections = {connections}"));
+        }
+        for (key, bytes) in [("up", up), ("down", down)] {
+            if let Some(bytes) = bytes {
+                self.line(&format!("{key} = {}", quote(&print_size(*bytes))));
+            }
+        }
     }
 
     fn rules(&mut self, key: &str, rules: &[PathRule]) {

@@ -3,6 +3,8 @@
 //! Neighbours: `policy::toml_file` reads TOML, `policy::resolve` follows `extends` and merges profiles into a
 //! policy. Never: opens a file, looks at a parent.
 
+mod network;
+
 use std::collections::BTreeMap;
 use std::ops::Range;
 use std::path::Path;
@@ -25,6 +27,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("syscalls", &["allow", "deny"]),
     ("environment", &["pass", "set"]),
     ("audit", &["redact"]),
+    ("network", network::KEYS),
 ];
 
 /// The keys of a path rule that is written as a table.
@@ -83,6 +86,8 @@ pub struct Profile {
     pub set: BTreeMap<String, String>,
     /// `audit.redact`
     pub redact: Vec<String>,
+    /// `[network]`
+    pub network: network::Part,
 }
 
 /// Reads one profile. `known` tells the names of system calls.
@@ -173,6 +178,7 @@ impl Reader<'_, '_> {
                 }
                 ("filesystem", key, None) => self.rules(key, value),
                 ("syscalls", key, None) => self.syscalls(key, value),
+                ("network", key, None) => self.network(key, value),
                 ("environment", "set", None) => self.set(value),
                 ("environment", _, None) => {
                     self.profile.pass = self.words(value, "`pass`", "a variable's name", is_variable);

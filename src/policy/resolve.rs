@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::mistakes::{Mistake, Mistakes, closest};
+use super::network::Network;
 use super::profile::{Located, Profile, World, read};
 use super::syscalls::SyscallName;
 use super::{
@@ -25,6 +26,7 @@ impl Policy {
             audit: Audit::default(),
             floor: Floor::Full,
             observe: Observe::Calls,
+            network: Network::default(),
         }
     }
 
@@ -193,6 +195,7 @@ fn apply(policy: &mut Policy, profile: &Profile, mistakes: &mut Vec<Mistake>) {
     profile.pass.iter().for_each(|name| policy.environment.pass(name));
     set.iter().for_each(|(name, value)| policy.environment.set(name, value));
     extend(&mut policy.audit.redact, &profile.redact);
+    profile.network.apply(&mut policy.network);
 }
 
 fn extend(list: &mut Vec<String>, more: &[String]) {

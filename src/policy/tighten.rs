@@ -20,7 +20,7 @@ fn half_count(limit: Limit, amount: u32) -> u32 {
 
 impl Policy {
     /// The same, but what could be written can only be read, and the limits are half: on memory, CPU, tasks, time, output,
-    /// the size of a file and of the scratch directory. How many files are open at once is left as it is, because
+    /// the size of a file and of the scratch directory, connections at once. How many files are open at once is left as it is, because
     /// programs need what they need to start.
     #[must_use]
     pub fn tightened(&self) -> Self {
@@ -38,6 +38,7 @@ impl Policy {
         limits.tasks = half_count(Limit::Tasks, limits.tasks);
         limits.output = half(Limit::Output, limits.output);
         limits.file_size = half(Limit::FileSize, limits.file_size);
+        policy.network.connections = (policy.network.connections / 2).max(1);
         policy
     }
 }
@@ -46,6 +47,7 @@ impl Policy {
 mod tests {
     use std::path::PathBuf;
 
+    use super::super::network::Network;
     use super::super::{Audit, Environment, Filesystem, Floor, Limits, Observe, PathRule, Syscalls};
     use super::*;
 
@@ -68,6 +70,7 @@ mod tests {
             audit: Audit::default(),
             floor: Floor::Full,
             observe: Observe::Calls,
+            network: Network::default(),
         }
     }
 
@@ -88,6 +91,7 @@ mod tests {
         assert!(less.filesystem.write.is_empty());
         assert_eq!((less.limits.memory, less.limits.tasks, less.limits.cpu), (1 << 28, 2, 10));
         assert_eq!((less.limits.time, less.filesystem.scratch), (Duration::from_millis(1500), 500));
+        assert_eq!(less.network.connections, 32);
         assert_eq!(less.limits.open_files, policy.limits.open_files);
         assert_eq!(less.name, format!("{} (tightened)", policy.name));
     }

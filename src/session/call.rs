@@ -542,7 +542,7 @@ pub(super) fn finish(
     mut violations: Vec<Violation>,
 ) {
     session.options.persist.iter().for_each(Persist::look);
-    let Remains { ended, receipt, stderr, secrets, changes, .. } = remains;
+    let Remains { ended, receipt, stderr, secrets, changes, traffic, .. } = remains;
     violations.extend(ended.violations);
     let duration = ended.gone.saturating_duration_since(began);
     let said = match &status {
@@ -552,8 +552,17 @@ pub(super) fn finish(
     let words = stderr.iter().chain(said).map(String::as_str);
     violations.extend(reported::limits(words, &grant.policy, &violations));
     let receipt: Option<Receipt> = Some(receipt);
-    let finished =
-        Finished { status, usage: ended.usage, violations, receipt, stderr, secrets, changes, duration };
+    let finished = Finished {
+        status,
+        usage: ended.usage,
+        violations,
+        receipt,
+        stderr,
+        secrets,
+        changes,
+        traffic,
+        duration,
+    };
     session.record(call, Some(&grant.policy), &finished);
     session.prepare(grant);
 }

@@ -85,7 +85,7 @@ use crate::mcp::envelope::{Era, Id, Meta, PARSE_ERROR};
 use crate::mcp::frame::{Frame, Lines};
 use crate::mcp::output::Output;
 use crate::mcp::reply;
-use crate::outcome::{Changes, Granted, Receipt, SecretUse, Status, Usage, Violation};
+use crate::outcome::{Changes, Granted, Receipt, SecretUse, Status, Traffic, Usage, Violation};
 use crate::plan::Plan;
 use crate::policy::Policy;
 use crate::policy::bounds::Bounds;
@@ -207,6 +207,8 @@ pub struct Finished {
     pub secrets: Vec<SecretUse>,
     /// What it changed, if that was reviewed.
     pub changes: Option<Changes>,
+    /// What went through its doors, if it has any.
+    pub traffic: Option<Traffic>,
     /// From the request's turn to the last process gone.
     pub duration: Duration,
 }
@@ -222,6 +224,7 @@ impl Finished {
             stderr: Vec::new(),
             secrets: Vec::new(),
             changes: None,
+            traffic: None,
             duration: Duration::ZERO,
         }
     }
@@ -562,6 +565,7 @@ mod tests {
     use std::collections::BTreeMap;
 
     use super::*;
+    use crate::policy::network::Network;
     use crate::policy::{Audit, Environment, Filesystem, Floor, Limits, Observe, Syscalls};
 
     pub(super) fn policy(time: Duration, output: u64) -> Policy {
@@ -589,6 +593,7 @@ mod tests {
             audit: Audit::default(),
             floor: Floor::Landlock,
             observe: Observe::Calls,
+            network: Network::default(),
         }
     }
 }

@@ -19,7 +19,7 @@ use crate::launch::cell::{Cell, Ended};
 use crate::launch::launcher::Weight;
 use crate::launch::supervisor::Launcher;
 use crate::mcp::frame::{Frame, Lines, Piece};
-use crate::outcome::{Changes, Layer, Receipt, SecretUse, Violation};
+use crate::outcome::{Changes, Layer, Receipt, SecretUse, Traffic, Violation};
 
 /// Of stderr, this many lines and bytes are kept: the last ones.
 const TAIL_LINES: usize = 20;
@@ -149,6 +149,8 @@ pub(super) struct Remains {
     pub(super) secrets: Vec<SecretUse>,
     /// What it changed, once that was reviewed.
     pub(super) changes: Option<Changes>,
+    /// What went through its doors, if it has any.
+    pub(super) traffic: Option<Traffic>,
 }
 
 impl Process {
@@ -257,6 +259,11 @@ impl Process {
         self.cell.resume();
     }
 
+    /// What went through its doors since it was last asked, if it has any.
+    pub(super) fn take_traffic(&self) -> Option<Traffic> {
+        self.cell.traffic()
+    }
+
     /// What was enforced.
     pub(super) const fn receipt(&self) -> &Receipt {
         &self.cell.receipt
@@ -343,6 +350,7 @@ impl Process {
             () = sleep_until(Instant::now() + LAST_WORDS) => {}
         }
         ended.violations.extend(self.cell.denied().await);
+        let traffic = self.cell.traffic();
         ended.usage.bytes_in = self.feed.sent;
         ended.usage.bytes_out = self.lines.total();
         let stderr = self.tail.borrow().lines();
@@ -352,7 +360,8 @@ impl Process {
             mask.violations(&mut ended.violations, true);
             secrets = mask.uses();
         }
-        Remains { ended, receipt: self.cell.receipt.clone(), stderr, by_itself, secrets, changes: None }
+        let receipt = self.cell.receipt.clone();
+        Remains { ended, receipt, stderr, by_itself, secrets, changes: None, traffic }
     }
 }
 

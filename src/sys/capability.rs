@@ -47,6 +47,7 @@ pub mod cap {
     pub const SETGID: u64 = 1 << 6;
     pub const SETUID: u64 = 1 << 7;
     pub const SETPCAP: u64 = 1 << 8;
+    pub const NET_BIND_SERVICE: u64 = 1 << 10;
     pub const NET_ADMIN: u64 = 1 << 12;
     pub const SYS_PTRACE: u64 = 1 << 19;
     pub const SYS_ADMIN: u64 = 1 << 21;

@@ -32,6 +32,17 @@ struct PathBeneathAttr {
     parent_fd: i32,
 }
 
+#[repr(C)]
+struct NetPortAttr {
+    allowed_access: u64,
+    port: u64,
+}
+
+/// `LANDLOCK_ACCESS_NET_*`
+const NET_CONNECT_TCP: u64 = 1 << 1;
+const NET_BIND_UDP: u64 = 1 << 2;
+const NET_CONNECT_SEND_UDP: u64 = 1 << 3;
+
 /// `LANDLOCK_ACCESS_FS_*`
 pub mod access {
     #![expect(missing_docs, reason = "the names are the kernel's and documented in landlock(7)")]
@@ -125,9 +136,20 @@ pub fn create_ruleset_with_signals(abi: u32) -> Result<OwnedFd> {
     create_for(abi, scoped(abi) & LANDLOCK_SCOPE_ABSTRACT_UNIX_SOCKET)
 }
 
+/// The same, but without a word about the network, and no signal goes out: for a process that connects.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn create_ruleset_with_network(abi: u32) -> Result<OwnedFd> {
+    create_with(abi, 0, scoped(abi))
+}
+
 fn create_for(abi: u32, scoped: u64) -> Result<OwnedFd> {
-    let attr =
-        RulesetAttr { handled_access_fs: access::handled(abi), handled_access_net: handled_net(abi), scoped };
+    create_with(abi, handled_net(abi), scoped)
+}
+
+fn create_with(abi: u32, handled_access_net: u64, scoped: u64) -> Result<OwnedFd> {
+    let attr = RulesetAttr { handled_access_fs: access::handled(abi), handled_access_net, scoped };
     let size = match abi {
         0..=3 => 8,
         4 | 5 => 16,
@@ -158,6 +180,42 @@ pub fn add_path(ruleset: BorrowedFd<'_>, path: BorrowedFd<'_>, rights: u64) -> R
             libc::SYS_landlock_add_rule,
             ruleset.as_raw_fd(),
             LANDLOCK_RULE_PATH_BENEATH,
+            &raw const attr,
+            0,
+        )
+    })
+    .map(drop)
+}
+
+/// Lets connections be made to this TCP port; before ABI 4 nothing is refused there.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn add_door(ruleset: BorrowedFd<'_>, abi: u32, port: u16) -> Result<()> {
+    add_port(ruleset, NET_CONNECT_TCP & handled_net(abi), port)
+}
+
+/// Lets a resolver be asked at this port: over TCP, and over UDP (ABI 10), for which a socket takes any free port itself.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn add_resolver(ruleset: BorrowedFd<'_>, abi: u32, port: u16) -> Result<()> {
+    add_port(ruleset, (NET_CONNECT_TCP | NET_CONNECT_SEND_UDP) & handled_net(abi), port)?;
+    add_port(ruleset, NET_BIND_UDP & handled_net(abi), 0)
+}
+
+fn add_port(ruleset: BorrowedFd<'_>, rights: u64, port: u16) -> Result<()> {
+    const LANDLOCK_RULE_NET_PORT: u32 = 2;
+    if rights == 0 {
+        return Ok(());
+    }
+    let attr = NetPortAttr { allowed_access: rights, port: port.into() };
+    // SAFETY: for this rule type the kernel reads a net_port attribute, which `attr` is.
+    check(unsafe {
+        libc::syscall(
+            libc::SYS_landlock_add_rule,
+            ruleset.as_raw_fd(),
+            LANDLOCK_RULE_NET_PORT,
             &raw const attr,
             0,
         )

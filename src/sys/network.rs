@@ -85,15 +85,15 @@ pub enum Protocol {
     Udp,
 }
 
-/// What one socket is answered to connect(2) to port 9 of the own loopback, where nothing listens and which sends nothing
+/// What one socket is answered to connect(2) to this port of the own loopback, where nothing listens and which sends nothing
 /// over UDP, and then to bind(2) to any free port there. Where there is no socket, both have its errno.
-pub fn connect_and_bind(protocol: Protocol) -> [Result<()>; 2] {
+pub fn connect_and_bind(protocol: Protocol, port: u16) -> [Result<()>; 2] {
     let kind = match protocol {
         Protocol::Tcp => libc::SOCK_STREAM,
         Protocol::Udp => libc::SOCK_DGRAM,
     };
     match internet(kind) {
-        Ok(socket) => [on_loopback(&socket, libc::connect, 9), on_loopback(&socket, libc::bind, 0)],
+        Ok(socket) => [on_loopback(&socket, libc::connect, port), on_loopback(&socket, libc::bind, 0)],
         Err(errno) => [Err(errno), Err(errno)],
     }
 }

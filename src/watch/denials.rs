@@ -12,6 +12,7 @@
 //! `exec`. Never: grows with what a cell does, or takes another domain's refusal for a cell's.
 
 use std::collections::{BTreeSet, VecDeque};
+use std::net::SocketAddr;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 use std::time::{Duration, Instant};
@@ -23,6 +24,8 @@ use crate::outcome::{Coverage, Layer, Receipt, Violation};
 use crate::plan::step::CANARY;
 use crate::plan::why::{self, Operation};
 use crate::policy::Floor;
+use crate::policy::address::plain;
+use crate::policy::network::{Destination, allow_line};
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::{Errno, Result, audit};
 
@@ -239,7 +242,10 @@ fn violation(note: &Note<Denial>, before: Duration) -> Violation {
         operation: rights.clone(),
         object: object.clone(),
         errno: errno(rights).map(Errno::name),
-        allow: operation(rights).filter(|_| *path).and_then(|way| allow(way, Path::new(object))),
+        allow: match rights.as_str() {
+            "net.connect_tcp" => door(object),
+            _ => operation(rights).filter(|_| *path).and_then(|way| allow(way, Path::new(object))),
+        },
         count: note.count,
         first_us: us(note.first.saturating_sub(before)),
         last_us: us(note.last.saturating_sub(before)),
@@ -251,6 +257,13 @@ fn violation(note: &Note<Denial>, before: Duration) -> Violation {
 fn allow(way: Operation, path: &Path) -> Option<String> {
     let own = Path::new(CANARY).parent().is_some_and(|own| path.starts_with(own));
     why::grant(way, path).ok().filter(|_| !own)
+}
+
+/// The line that would make a door there: of `ADDRESS port NUMBER`.
+fn door(object: &str) -> Option<String> {
+    let (address, port) = object.split_once(" port ")?;
+    let at = SocketAddr::new(plain(address.parse().ok()?), port.parse().ok()?).to_string();
+    at.parse::<Destination>().ok().map(|destination| allow_line(&destination.to_string()))
 }
 
 /// What the kernel answers (landlock(7)). Moving to where other rights hold may be `EXDEV` or `EACCES`.

@@ -5,6 +5,7 @@
 
 pub mod attendant;
 pub mod audited;
+mod connects;
 pub mod denials;
 mod destination;
 mod files;
@@ -14,4 +15,5 @@ pub mod passthrough;
 mod presence;
 pub mod refusals;
 pub mod reported;
+pub mod traffic;
 pub mod usage;

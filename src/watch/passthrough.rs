@@ -15,6 +15,7 @@ use crate::sys::process::{self, Exit};
 use crate::sys::{Errno, Result, socket};
 use crate::watch::denials::{Cell, Following};
 use crate::watch::refusals::{Look, Refusals};
+use crate::watch::traffic::Doorway;
 
 /// The supervisor's ends of the three pipes.
 #[derive(Debug)]
@@ -41,6 +42,10 @@ pub struct Passed {
     listener: Option<OwnedFd>,
     /// What Landlock refused, as far as it was told.
     pub denied: Vec<Violation>,
+    /// What was told of doors, if there are any.
+    pub doors: Option<Doorway>,
+    /// Doors at which nobody is, of a cell that is only looked at.
+    unattended: Vec<OwnedFd>,
     /// When the cell was ready, and how often Landlock had refused something to init by then.
     ready: Option<(Instant, u32)>,
     /// When the last process of the cell was gone.
@@ -134,6 +139,15 @@ impl<'a> Stream<'a> {
     }
 }
 
+/// Who is told of refusals beside the filter's listener.
+#[derive(Debug, Default)]
+pub struct Told<'a> {
+    /// What Landlock refuses.
+    pub denials: Option<&'a mut Following>,
+    /// The doors of the cell, if it has any.
+    pub doors: Option<Doorway>,
+}
+
 /// Runs until every process of the cell is dead. Once init is the only one left, `last` is called, if that is ever known:
 /// what it does is done while the kernel takes the cell down.
 ///
@@ -145,13 +159,14 @@ pub fn pass(
     ends: Ends,
     time: Duration,
     output: u64,
-    mut denials: Option<&mut Following>,
+    Told { mut denials, doors }: Told<'_>,
     last: impl FnOnce(&Passed),
 ) -> Result<Passed> {
     if let Some(denials) = &mut denials {
         denials.expect(started.pid);
     }
-    let mut passed = Passed { refusals: Some(Refusals::new(plan, started.pid, None)), ..Passed::default() };
+    let mut passed =
+        Passed { refusals: Some(Refusals::new(plan, started.pid, None)), doors, ..Passed::default() };
     let answer = relay(started, ends, (time, output), denials.as_deref_mut(), &mut passed, last);
     if answer.is_err() || passed.stopped.is_some() {
         started.end()?;
@@ -161,9 +176,13 @@ pub fn pass(
     passed.gone = Some(Instant::now());
     passed.cpu_us = Some(reaped.cpu_us);
     passed.listener = None;
+    passed.unattended.clear();
     drain_channel(started, &mut passed)?;
     if let (Some(refusals), Some(receipt)) = (&passed.refusals, &mut passed.receipt) {
         refusals.confess(receipt);
+    }
+    if let Some(doors) = &mut passed.doors {
+        doors.conclude(passed.receipt.as_mut())?;
     }
     // Nothing of the cell is left, and the listener, which belongs to it too, is closed.
     if let (Some(denials), Some(receipt), Some((began, own))) = (denials, &mut passed.receipt, passed.ready) {
@@ -215,15 +234,19 @@ fn relay(
             (sink.as_ref().map(AsFd::as_fd), 0),
             (passed.listener.as_ref().map(AsFd::as_fd).filter(|_| look_at.is_none()), libc::POLLIN),
             (denials.as_deref().map(Following::socket), libc::POLLIN),
+            (passed.doors.as_ref().and_then(Doorway::socket), libc::POLLIN),
         ]
         .map(|(fd, events)| Interest { fd, events, ready: 0 });
         let pause = look_at.map(|at| at.saturating_duration_since(Instant::now()));
         descriptor::poll(&mut interests, Some(pause.map_or(left, |pause| pause.min(left))))?;
-        let waits = matches!(&interests, [.., refused, _] if refused.ready & libc::POLLIN != 0);
-        let [channel, init, input, output_ready, error_ready, reader, refused, denied] =
+        let waits = matches!(&interests, [.., refused, _, _] if refused.ready & libc::POLLIN != 0);
+        let [channel, init, input, output_ready, error_ready, reader, refused, denied, told] =
             interests.map(|i| i.ready != 0);
         if let Some(denials) = denials.as_deref_mut().filter(|_| denied) {
             denials.read();
+        }
+        if let Some(doors) = passed.doors.as_mut().filter(|_| told) {
+            doors.read();
         }
         if channel {
             reporting = drain_channel(started, passed)?;
@@ -310,8 +333,18 @@ fn drain_channel(started: &Started, passed: &mut Passed) -> Result<bool> {
                         if let Some(refusals) = &mut passed.refusals {
                             refusals.begin();
                         }
+                        if let Some(doors) = &mut passed.doors {
+                            doors.begin();
+                        }
                         passed.receipt = Some(receipt);
                         passed.scratch = descriptors.into_iter().next();
+                    }
+                    Report::Door(listens) => {
+                        let socket = descriptors.into_iter().next().ok_or(Errno(libc::EPROTO))?;
+                        match &passed.doors {
+                            Some(doors) => doors.hand_over(listens, &socket)?,
+                            None => passed.unattended.push(socket),
+                        }
                     }
                     Report::Changes(kept) => {
                         passed.changes = descriptors.into_iter().next().map(|memory| (memory, kept));

@@ -7,7 +7,8 @@
 //! What is answered rests on registers alone. Texts are read from memory that its owner may change meanwhile, so they
 //! are for the record, and a call is refused just so when they cannot be read.
 //!
-//! Where opens are told as well, the program says that such a call runs, and `files` lets it go on.
+//! Where opens are told as well, the program says that such a call runs, and `files` lets it go on; where attempts to reach
+//! an address are, `connects` does, or refuses.
 //!
 //! Neighbours: `passthrough` and `launch::supervisor` hold the listener and say when to look. Never: lets a call run that
 //! the program refuses; waits; grows with what a cell does.
@@ -16,6 +17,7 @@ use std::os::fd::BorrowedFd;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use super::connects::Connects;
 use super::destination;
 use super::files::Files;
 use super::notes::{Note, Notes};
@@ -74,6 +76,7 @@ pub struct Refusals {
     begun: bool,
     notes: Notes<Refused>,
     files: Option<Files>,
+    connects: Option<Connects>,
     answered: u64,
     /// The listener failed: what came after that nobody was told.
     lost: bool,
@@ -97,6 +100,7 @@ impl Refusals {
             begun: false,
             notes: Notes::new(),
             files: Files::of(plan),
+            connects: Connects::of(plan),
             answered: 0,
             lost: false,
             unread: false,
@@ -113,7 +117,10 @@ impl Refusals {
 
     /// The payload starts now: times in the record count from here. What it did already was seen before init's word of it.
     pub fn begin(&mut self) {
-        if self.notes.noted.is_empty() && self.files.as_ref().is_none_or(Files::is_empty) {
+        if self.notes.noted.is_empty()
+            && self.files.as_ref().is_none_or(Files::is_empty)
+            && self.connects.as_ref().is_none_or(Connects::is_empty)
+        {
             self.began = Instant::now();
         }
         self.begun = true;
@@ -162,7 +169,9 @@ impl Refusals {
     }
 
     fn is_flood(&self) -> bool {
-        self.answered > AT_ONCE || self.files.as_ref().is_some_and(Files::is_flood)
+        self.answered > AT_ONCE
+            || self.files.as_ref().is_some_and(Files::is_flood)
+            || self.connects.as_ref().is_some_and(Connects::is_flood)
     }
 
     fn answer(&mut self, listener: BorrowedFd<'_>, call: &Notification) -> Result<()> {
@@ -170,10 +179,17 @@ impl Refusals {
             self.begin();
         }
         let refused = seccomp::refusal(&self.program, call.architecture, call.number, &call.arguments);
-        if let Some(files) = &mut self.files
-            && refused.is_none()
-            && seccomp::allows(&self.program, call.architecture, call.number, &call.arguments)
+        let allowed = refused.is_none()
+            && seccomp::allows(&self.program, call.architecture, call.number, &call.arguments);
+        if let Some(connects) =
+            self.connects.as_mut().filter(|_| allowed && seccomp::reaches(call.number).is_some())
         {
+            return there(match call.pid == self.init {
+                true => notify::proceed(listener, call.id),
+                false => connects.answer(listener, call, self.memory.as_deref(), self.began.elapsed()),
+            });
+        }
+        if let Some(files) = self.files.as_mut().filter(|_| allowed) {
             return there(match call.pid == self.init {
                 true => notify::proceed(listener, call.id),
                 false => files.answer(listener, call, self.memory.as_deref(), self.began.elapsed()),
@@ -271,6 +287,7 @@ impl Refusals {
             });
         }
         found.extend(self.files.iter().flat_map(|files| files.violations(policy)));
+        found.extend(self.connects.iter().flat_map(Connects::violations));
         found
     }
 }

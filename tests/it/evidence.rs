@@ -71,6 +71,7 @@ fn record(
         stderr: vec![],
         secrets: vec![],
         changes: None,
+        traffic: None,
     };
     Finished::new(&call, &[], ended)
 }

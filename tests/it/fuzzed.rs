@@ -72,7 +72,7 @@ macro_rules! targets {
     };
 }
 
-targets!(audited filters frames locks messages narrowing profiles protocol roles secrets signatures);
+targets!(audited doors filters frames locks messages narrowing profiles protocol roles secrets signatures);
 
 /// Else a fuzzer begins with what is refused at once.
 #[test]

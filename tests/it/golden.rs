@@ -11,6 +11,7 @@ use toolcell::host::{Cgroup, Facts, NoCgroup, Untold};
 use toolcell::plan::build::{Request, build};
 use toolcell::plan::step::{Access, Kind, Step};
 use toolcell::plan::{Plan, Refusal, explain};
+use toolcell::policy::network::Allowed;
 use toolcell::policy::{Floor, PathRule, Policy, Writes};
 use toolcell::sys::Errno;
 
@@ -111,6 +112,7 @@ fn plan_of(policy: &Policy, facts: &Facts, view: &View) -> Result<Plan, Refusal>
         runtime_environment: &BTreeMap::new(),
         environment: &environment,
         persist: None,
+        six: true,
         cwd: Path::new("/home/u/p"),
     })
 }
@@ -138,6 +140,15 @@ fn reviewing() -> Policy {
     policy
 }
 
+/// A policy that lets out to a name, a pattern and addresses of both families.
+fn open() -> Policy {
+    let mut policy = policy();
+    policy.network.allow = ["api.example:443", "*.example.com:443", "10.0.0.5:5432", "[2001:db8::1]:443"]
+        .map(|text| Allowed { destination: text.parse().unwrap(), origin: "a test".to_owned() })
+        .into();
+    policy
+}
+
 pub(crate) fn plans() -> Vec<Plan> {
     let (full, less) = (policy(), accepting(Floor::NoCgroup));
     [
@@ -147,6 +158,7 @@ pub(crate) fn plans() -> Vec<Plan> {
         plan(&less, &facts(1001, Err(no_cgroup()))),
         plan_of(&accepting(Floor::Landlock), &alone(Ok(v1())), &plain()),
         plan(&reviewing(), &facts(0, Ok(v1()))),
+        plan(&open(), &facts(0, Ok(v1()))),
     ]
     .map(Result::unwrap)
     .into()
@@ -179,7 +191,8 @@ fn plans_begin_as_an_init_can_without_knowing_them() {
 
 #[test]
 fn plans_are_as_they_were_reviewed() {
-    let [root_v1, root_v2, user_v1, user_alone, no_namespaces, reviewed] = plans().try_into().unwrap();
+    let [root_v1, root_v2, user_v1, user_alone, no_namespaces, reviewed, opened] =
+        plans().try_into().unwrap();
     insta::assert_snapshot!("plan_root_v1", text(root_v1.clone()));
     insta::assert_snapshot!("explain_root_v1", explain::text(&policy(), &root_v1));
     insta::assert_snapshot!("explain_root_v2", explain::text(&policy(), &root_v2));
@@ -189,6 +202,7 @@ fn plans_are_as_they_were_reviewed() {
         explain::text(&accepting(Floor::NoCgroup), &user_alone)
     );
     insta::assert_snapshot!("explain_root_v1_review", explain::text(&reviewing(), &reviewed));
+    insta::assert_snapshot!("explain_root_v1_doors", explain::text(&open(), &opened));
     insta::assert_snapshot!(
         "explain_user_no_namespaces",
         explain::text(&accepting(Floor::Landlock), &no_namespaces)
@@ -262,6 +276,10 @@ fn what_only_a_private_root_can_hold_is_refused_without_one() {
          `/home/u/p/.git/commondir` and 1 more"
     );
     assert!(refused(&View { protected: view().protected, ..plain() }).ends_with(": `/home/u/p/.npmrc`"));
+    assert_eq!(
+        plan_of(&Policy { floor: Floor::Landlock, ..open() }, &host, &plain()).unwrap_err().to_string(),
+        "without a network namespace, `api.example:443` cannot be the only way out"
+    );
     // A profile that does not accept the rung gets a plan with namespaces, and the launch says what is wrong.
     assert_eq!(plan(&accepting(Floor::NoCgroup), &host).unwrap().floor, Floor::NoCgroup);
     let old = Facts { landlock_abi: 5, ..host.clone() };

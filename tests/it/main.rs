@@ -18,6 +18,7 @@ mod fuzzed;
 mod golden;
 mod help;
 mod host;
+mod network;
 mod readme;
 mod secrets;
 mod selftest;

@@ -34,6 +34,7 @@ fn ended() -> Ended {
         stderr: Vec::new(),
         secrets: vec![],
         changes: None,
+        traffic: None,
     }
 }
 
@@ -231,6 +232,7 @@ proptest! {
             stderr: lines,
             secrets: vec![],
             changes: None,
+            traffic: None,
         };
         let line = to_line(&finished).unwrap();
         let parsed: Finished = serde_json::from_str(one_safe_line(&line)?).unwrap();

@@ -113,6 +113,15 @@ pub(super) fn shared() -> Vec<Arg> {
                 "Pass an environment variable on, or set it. May be repeated. The cell's environment is empty \
                  but for what the profile passes and what is named here.",
             ),
+        value("net", Takes::Text, "HOST:PORT")
+            .help_heading(SEES)
+            .action(ArgAction::Append)
+            .help("Let the cell connect to this host and port; may be repeated")
+            .long_help(
+                "Let the cell connect to this host and port over TCP: `api.github.com:443`, `*.example.com:443`, \
+                 `10.0.0.5:5432`, `[2001:db8::1]:443`, `localhost:8080`. May be repeated. Without it, and \
+                 without `[network]` in the profile, a cell reaches nothing.",
+            ),
         value("memory", Takes::Text, "SIZE")
             .help_heading(LIMITS)
             .help("Memory of the whole cell, such as 512MiB")

@@ -37,7 +37,13 @@ pub(super) fn run(args: &WhyArgs) -> Result<Ending, Failure> {
             let (answer, proof) = file(&surroundings, &policy, args, operation, &path)?;
             (format!("{} `{}`", operation.name(), path.display()), answer, proof)
         }
-        Question::Connect(address) => (format!("connect `{address}`"), why::connect(), None),
+        Question::Connect(address) => {
+            let answer = why::connect(&policy, address).map_err(|error| {
+                let hint = error.hint();
+                Failure::new(Ending::Usage, error).hint(hint)
+            })?;
+            (format!("connect `{address}`"), answer, None)
+        }
         Question::Syscall(name) => {
             let answer = why::syscall(&policy, name).map_err(|error| {
                 let hint = error.hint();

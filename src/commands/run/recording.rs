@@ -76,6 +76,7 @@ fn ended(finished: &Finished, now: SystemTime) -> Ended {
         stderr: finished.stderr.join("\n").into_bytes(),
         secrets: finished.secrets.clone(),
         changes: finished.changes.clone(),
+        traffic: finished.traffic.clone(),
     }
 }
 

@@ -6,6 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::host::narrow::tests::Tree;
 use crate::host::view::{self, Around};
+use crate::policy::network::Allowed;
 
 /// `data` writable but for `data/sub/fixed`, with `data/secret` hidden, and the programs of `data2`.
 fn policy(tree: &Tree) -> Policy {
@@ -201,4 +202,18 @@ proptest! {
             prop_assert!(left.filesystem.deny.contains(denied));
         }
     }
+}
+
+#[test]
+fn a_client_without_network_takes_the_doors_and_nothing_else() {
+    let tree = Tree::new();
+    let mut policy = policy(&tree);
+    policy.network.allow =
+        vec![Allowed { destination: "a.example:443".parse().unwrap(), origin: String::new() }];
+    let state = |network: &str| json!({"permissionProfile": {"type": "external", "network": network}});
+    assert_eq!(Bounds::of_codex(&state("enabled")).unwrap(), []);
+    let bounds = Bounds::of_codex(&state("restricted")).unwrap();
+    let left = bounded(&Files::of_host(), &policy, &seen(&policy), &bounds[0]);
+    assert!(policy.network.is_open() && !left.network.is_open());
+    assert_eq!(left.filesystem, policy.filesystem);
 }

@@ -56,6 +56,7 @@ pub fn explain(part: Part, failed: &Failed, clues: &Clues) -> Explanation {
         | Part::IdmappedMounts
         | Part::PidNamespace
         | Part::NetNamespace
+        | Part::Doors
         | Part::OtherNamespaces
         | Part::Capabilities => namespaces(failed, clues),
         Part::Openat2 | Part::CloseRange | Part::Pidfd => missing_call(failed, clues),

@@ -4,6 +4,7 @@
 
 use std::ffi::CString;
 use std::fs;
+use std::net::{IpAddr, Ipv4Addr, TcpListener};
 use std::os::fd::{AsFd, BorrowedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
@@ -13,6 +14,7 @@ use crate::launch::idmap;
 use crate::plan::seccomp;
 use crate::policy::{Observe, Syscalls};
 use crate::sys::mount::{self, Beneath, attr};
+use crate::sys::netlink::Routes;
 use crate::sys::{Errno, capability, descriptor, filter, identity, landlock, network, process};
 
 /// Who asks.
@@ -26,6 +28,16 @@ pub(super) struct Caller {
 
 /// Detail, or the call that failed.
 type Found = Result<String, Failed>;
+
+/// An address of a host elsewhere on the own loopback, and a socket that listens at a port for the privileged.
+fn doors() -> Found {
+    network::loopback_up().map_err(failed("ioctl", "SIOCSIFFLAGS lo"))?;
+    let address = IpAddr::V4(Ipv4Addr::new(192, 0, 2, 1));
+    let added = Routes::open().and_then(|routes| routes.add_to_loopback(address));
+    added.map_err(failed("RTM_NEWADDR", "lo"))?;
+    let listening = TcpListener::bind((address, 443)).map_err(Errno::from);
+    listening.map(|_socket| "addresses and ports of its own".to_owned()).map_err(failed("bind", "port 443"))
+}
 
 fn failed(call: &str, object: &str) -> impl FnOnce(Errno) -> Failed {
     move |errno| Failed::new(call, object, errno)
@@ -44,6 +56,7 @@ pub(super) fn probe(caller: Caller, part: Part) -> Found {
             network::loopback_up().map_err(failed("ioctl", "SIOCSIFFLAGS lo"))?;
             Ok("lo is up".to_owned())
         }),
+        Part::Doors => namespaced(caller, libc::CLONE_NEWNET, "CLONE_NEWNET", doors),
         Part::OtherNamespaces => other_namespaces(caller),
         Part::Capabilities => namespaced(caller, 0, "", || {
             capability::drop_all().map_err(failed("capset", ""))?;
@@ -249,7 +262,7 @@ fn landlocked() -> Found {
 fn filtered() -> Found {
     let program = seccomp::compile(&Syscalls::default()).map_err(|_unknown| Errno(libc::EINVAL));
     let program = program.map_err(failed("seccomp", "the default filter"))?;
-    let observing = filter::assemble(&seccomp::observing(&program, Observe::Calls));
+    let observing = filter::assemble(&seccomp::observing(&program, Observe::Calls, false));
     let program = filter::assemble(&program);
     let no_privileges =
         || process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(failed("prctl", "PR_SET_NO_NEW_PRIVS"));

@@ -29,7 +29,7 @@ mod tests;
 pub use attempt::{Attempt, Destination, attempt};
 pub use evaluate::{allows, refusal};
 use groups::{GROUPS, Group};
-pub use observe::{observing, opens};
+pub use observe::{observing, opens, reaches};
 pub use past::PAST_LANDLOCK;
 use rules::{Action, Entry, Errno};
 use table::{TABLE, find, is_known};

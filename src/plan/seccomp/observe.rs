@@ -1,10 +1,12 @@
-//! A program that tells a listener of what it refuses, and on demand of files that are opened.
+//! A program that tells a listener of what it refuses, and on demand of files that are opened and of addresses that are to be
+//! reached.
 //!
 //! Neighbours: `tree` writes the program, `launch` installs this one, `evaluate` works out what the listener answers.
 //! Never: allows or kills other calls than the program does.
 
 use super::tree::{
-    ARCHITECTURE, AUDIT_ARCH_X86_64, Instruction, JUMP, JUMP_EQUAL, LOAD, NUMBER, RET_ERRNO, RETURN,
+    ARCHITECTURE, ARGUMENTS, AUDIT_ARCH_X86_64, Instruction, JUMP, JUMP_EQUAL, LOAD, NUMBER, RET_ERRNO,
+    RETURN,
 };
 use super::{Errno, table};
 use crate::policy::Observe;
@@ -22,14 +24,28 @@ pub fn opens(number: u32) -> bool {
     table::name(number).is_some_and(|name| OPENS.contains(&name))
 }
 
-/// The program whose refusals are told instead of answered. `ENOSYS` stays the kernel's: it sends programs to an older
-/// call, as often as they start a thread.
+/// What an attempt to reach somebody is made by.
+const CONNECT: &str = "connect";
+const SENDTO: &str = "sendto";
+
+/// The register of an address, if the call with this number is made to reach one.
 #[must_use]
-pub fn observing(program: &[Instruction], observe: Observe) -> Vec<Instruction> {
-    let mut observing = match observe {
-        Observe::Calls => Vec::new(),
-        Observe::Files => tell_of_opens(),
-    };
+pub fn reaches(number: u32) -> Option<usize> {
+    match table::name(number) {
+        Some(CONNECT) => Some(1),
+        Some(SENDTO) => Some(4),
+        _ => None,
+    }
+}
+
+/// The program whose refusals are told instead of answered. `ENOSYS` stays the kernel's: it sends programs to an older
+/// call, as often as they start a thread. `connects`: attempts to reach an address are told too.
+#[must_use]
+pub fn observing(program: &[Instruction], observe: Observe, connects: bool) -> Vec<Instruction> {
+    let opens = OPENS.iter().filter(|_| observe == Observe::Files);
+    let told = opens.chain([&CONNECT].into_iter().filter(|_| connects));
+    let numbers: Vec<u32> = told.filter_map(|name| table::number(name)).collect();
+    let mut observing = if numbers.is_empty() { Vec::new() } else { tell_of(&numbers, connects) };
     observing.extend(program.iter().map(|instruction| match instruction {
         (RETURN, _, _, answer) if answer & 0xffff_0000 == RET_ERRNO && *answer != ENOSYS => {
             (RETURN, 0, 0, RET_USER_NOTIF)
@@ -39,11 +55,20 @@ pub fn observing(program: &[Instruction], observe: Observe) -> Vec<Instruction> 
     observing
 }
 
-/// What comes before a program: it goes on to the program with every call but those.
-fn tell_of_opens() -> Vec<Instruction> {
-    let numbers: Vec<u32> = OPENS.iter().filter_map(|name| table::number(name)).collect();
+/// What comes before a program: it goes on to the program with every call but those, and with `sendto(2)` that has an address
+/// (of a call that has none the register is zero).
+fn tell_of(numbers: &[u32], sendto: bool) -> Vec<Instruction> {
     let mut code = vec![(RETURN, 0, 0, RET_USER_NOTIF), (JUMP, 0, 0, 1)];
-    for (place, number) in (1..).zip(numbers.iter().rev()) {
+    if let Some(number) = table::number(SENDTO).filter(|_| sendto) {
+        code.push((JUMP_EQUAL, 0, 1, 0));
+        code.push((LOAD, 0, 0, ARGUMENTS + 8 * 4 + 4));
+        code.push((JUMP_EQUAL, 0, 3, 0));
+        code.push((LOAD, 0, 0, ARGUMENTS + 8 * 4));
+        code.push((JUMP_EQUAL, 0, 4, number));
+    }
+    for number in numbers.iter().rev() {
+        // To the first of these.
+        let place = u8::try_from(code.len() - 1).unwrap_or(u8::MAX);
         code.push((JUMP_EQUAL, place, 0, *number));
     }
     code.push((LOAD, 0, 0, NUMBER));

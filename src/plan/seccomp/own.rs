@@ -20,6 +20,7 @@ pub(super) const SUPERVISOR: &[Group] = &[
         "read", "write", "readv", "writev", "pread64", "pwrite64", "lseek", "close", "dup", "fcntl", "flock", "ftruncate", "fdatasync",
         "recvfrom", "recvmsg", "sendto", "sendmsg", "shutdown", "getsockopt", "getsockname", "getpeername",
     ] },
+    Group { why: "a channel for the doors of a cell", entry: Entry::Arguments(&rules::SOCKETPAIR), names: &["socketpair"] },
     Group { why: "pipes for a cell, and the file that a plan goes over in", entry: ALLOW, names: &["pipe2", "memfd_create"] },
     Group { why: "what grants are on the host now: Landlock lets nothing be opened but the counters of cells", entry: ALLOW, names: &[
         "open", "openat", "openat2", "stat", "fstat", "lstat", "newfstatat", "statx", "readlink", "readlinkat", "access", "faccessat", "faccessat2",
@@ -48,6 +49,43 @@ pub(super) const SUPERVISOR: &[Group] = &[
         "pidfd_send_signal", "wait4", "waitid",
     ] },
 ];
+
+/// Everything that the process which keeps doors may call. It starts no program, signals nobody, and changes no file.
+#[rustfmt::skip]
+pub(super) const PORTER: &[Group] = &[
+    Group { why: "connections, of cells and to where they lead", entry: ALLOW, names: &[
+        "connect", "accept", "accept4", "shutdown", "getsockname", "getpeername", "setsockopt", "getsockopt",
+        "recvfrom", "recvmsg", "recvmmsg", "sendto", "sendmsg", "sendmmsg",
+        "read", "write", "readv", "writev", "close", "dup", "fcntl", "lseek", "pread64",
+    ] },
+    Group { why: "TCP, and UDP to resolve names; libc does without what is refused", entry: Entry::Arguments(&rules::SOCKET), names: &["socket"] },
+    Group { why: "what names are resolved by: Landlock lets nothing else be opened", entry: ALLOW, names: &[
+        "open", "openat", "stat", "fstat", "lstat", "newfstatat", "statx", "readlink", "readlinkat", "access", "faccessat", "faccessat2",
+        "getcwd", "getdents64", "uname",
+    ] },
+    Group { why: "waiting", entry: ALLOW, names: &[
+        "poll", "ppoll", "epoll_create1", "epoll_ctl", "epoll_wait", "epoll_pwait", "epoll_pwait2", "eventfd2", "futex", "sched_yield", "nanosleep",
+        "clock_nanosleep", "restart_syscall", "clock_gettime", "gettimeofday", "getrandom",
+    ] },
+    Group { why: "memory that is not executable: no library is loaded", entry: Entry::Arguments(&rules::NOT_EXECUTABLE), names: &["mmap", "mprotect"] },
+    Group { why: "memory", entry: ALLOW, names: &["munmap", "mremap", "madvise", "brk"] },
+    Group { why: "threads that resolve names", entry: Entry::Arguments(&rules::THREAD), names: &["clone"] },
+    Group { why: "its flags lie behind a pointer; libc falls back to `clone`", entry: NOSYS, names: &["clone3"] },
+    Group { why: "a thread's beginning and end", entry: ALLOW, names: &[
+        "set_robust_list", "rseq", "sched_getaffinity", "sigaltstack", "rt_sigaction", "rt_sigprocmask", "rt_sigreturn", "exit", "exit_group",
+    ] },
+    Group { why: "the thread's name", entry: Entry::Arguments(&rules::NAME), names: &["prctl"] },
+    Group { why: "who one is", entry: ALLOW, names: &["getpid", "gettid", "getuid", "geteuid", "getgid", "getegid"] },
+    Group { why: "one's own limits", entry: Entry::Arguments(&rules::PRLIMIT), names: &["prlimit64"] },
+    Group { why: "no typing into a terminal in the user's name", entry: Entry::Arguments(&rules::IOCTL), names: &["ioctl"] },
+];
+
+/// For the process that keeps doors.
+#[must_use]
+pub fn porter() -> Vec<Instruction> {
+    static GROUP_OF: [Option<&Group>; TABLE.len()] = in_order(PORTER);
+    tree::program(&ranges(NOSYS, &GROUP_OF, |_, group| group.map_or(PERM, |group| group.entry)))
+}
 
 /// For a supervisor that has started.
 #[must_use]

@@ -101,6 +101,31 @@ fn the_rules_by_hand_cover_every_call_that_has_one() {
 }
 
 #[test]
+fn a_porters_filter_lets_it_connect_and_start_or_change_nothing() {
+    let porter = own::porter();
+    assert_well_formed(&porter);
+    assert_eq!(run(&porter, I386, 0, [0; 6]).0, KILL);
+    for call in [
+        "execve", "execveat", "fork", "vfork", "kill", "ptrace", "bind", "listen", "unlink", "mkdir",
+        "rename", "chmod", "setsid",
+    ] {
+        assert_eq!(verdict(&porter, call, [0; 6]), EPERM, "{call}");
+    }
+    assert_eq!(verdict(&porter, "mmap", [0, 0, 5, 0, 0, 0]), EPERM);
+    assert_eq!(verdict(&porter, "mmap", [0, 0, 3, 0, 0, 0]), ALLOW);
+    for (family, kind, expected) in [
+        (2, 1, ALLOW),
+        (10, 1, ALLOW),
+        (2, 2, ALLOW),
+        (1, 1, EAFNOSUPPORT),
+        (16, 3, EAFNOSUPPORT),
+        (2, 3, ESOCKTNOSUPPORT),
+    ] {
+        assert_eq!(verdict(&porter, "socket", [family, kind, 0, 0, 0, 0]), expected, "{family} {kind}");
+    }
+}
+
+#[test]
 fn a_supervisors_filter_allows_what_is_listed() {
     let supervisor = own::supervisor();
     assert_well_formed(&supervisor);
@@ -114,6 +139,7 @@ fn a_supervisors_filter_allows_what_is_listed() {
         match call {
             "clone3" => assert_eq!(found, ENOSYS),
             "clone" | "prctl" => assert_eq!(found, EPERM, "{call}"),
+            "socketpair" => assert_eq!(found, EAFNOSUPPORT),
             _ => assert_eq!(found, if listed.contains(&call) { ALLOW } else { EPERM }, "{call}"),
         }
     }
@@ -434,20 +460,31 @@ proptest! {
 }
 
 #[test]
-fn an_observing_program_tells_of_refusals_and_opens_and_else_answers_the_same() {
+fn an_observing_program_tells_of_refusals_opens_and_connections_and_else_answers_the_same() {
     const NOTIFY: u32 = 0x7fc0_0000;
     let plain = default_program();
-    for observe in Observe::ALL {
-        let observing = observing(&plain, observe);
+    for (observe, connects) in
+        Observe::ALL.into_iter().flat_map(|observe| [(observe, false), (observe, true)])
+    {
+        let observing = observing(&plain, observe, connects);
         assert_well_formed(&observing);
         for arch in [X86_64, I386] {
             for number in (0..600).chain([X32_BIT, X32_BIT | 257, u32::MAX]) {
-                for arguments in [[0; 6], [1, 2, 0o100, 0o4000, 0, 0], [u64::MAX; 6]] {
+                for arguments in [
+                    [0; 6],
+                    [1, 2, 0o100, 0o4000, 0, 0],
+                    [0, 0, 0, 0, 1 << 32, 0],
+                    [0, 0, 0, 0, 8, 0],
+                    [u64::MAX; 6],
+                ] {
                     let (answer, _) = run(&plain, arch, number, arguments);
                     let opened = arch == X86_64
                         && ["open", "openat", "creat"].map(super::number).contains(&Some(number));
                     let refused = answer & 0xffff_0000 == 0x0005_0000 && answer != ENOSYS;
-                    let told = refused || observe == Observe::Files && opened;
+                    let reached = arch == X86_64
+                        && (Some(number) == super::number("connect")
+                            || Some(number) == super::number("sendto") && arguments[4] != 0);
+                    let told = refused || observe == Observe::Files && opened || connects && reached;
                     let (seen, _) = run(&observing, arch, number, arguments);
                     assert_eq!(seen, if told { NOTIFY } else { answer }, "{arch:#x} {number} {arguments:?}");
                     let errno = refusal(&plain, arch, number, &arguments);

@@ -31,7 +31,7 @@ const RET_KILL_PROCESS: u32 = 0x8000_0000;
 /// Offsets in `struct seccomp_data`: number, architecture, then the instruction pointer and six arguments of 64 bits.
 pub(super) const NUMBER: u32 = 0;
 pub(super) const ARCHITECTURE: u32 = 4;
-const ARGUMENTS: u32 = 16;
+pub(super) const ARGUMENTS: u32 = 16;
 
 /// linux/audit.h: `EM_X86_64`, 64 bits, little endian.
 pub const AUDIT_ARCH_X86_64: u32 = 0xc000_003e;

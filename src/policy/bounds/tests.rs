@@ -55,7 +55,19 @@ fn the_sandbox_policy_of_codex_is_read() {
         all.unwrap().pop()
     };
     assert_eq!(one(json!({"type": "danger-full-access"})), None);
-    assert_eq!(one(json!({"type": "external-sandbox", "network_access": "restricted"})), None);
+    let external = |network: &str| one(json!({"type": "external-sandbox", "network_access": network}));
+    assert_eq!(external("enabled"), None);
+    let offline = external("restricted").unwrap();
+    assert!(offline.offline && levels(&offline, &["/"]) == [Level::Write]);
+    for (policy, offline) in [
+        (json!({"type": "read-only"}), true),
+        (json!({"type": "read-only", "network_access": true}), false),
+        (json!({"type": "workspace-write", "network_access": false}), true),
+        (json!({"type": "external-sandbox"}), true),
+    ] {
+        let all = codex(json!({"sandboxPolicy": policy, "sandboxCwd": "/w"})).unwrap();
+        assert_eq!(all.iter().any(|bounds| bounds.offline), offline, "{policy}");
+    }
     let read = one(json!({"type": "read-only", "network_access": true})).unwrap();
     assert_eq!(levels(&read, &["/w", "/"]), [Level::Read; 2]);
     let some = json!({"type": "restricted", "include_platform_defaults": true, "readable_roots": ["/data"]});
@@ -99,7 +111,8 @@ fn the_permission_profile_of_codex_is_read() {
     );
     let minimal = of(json!([special(json!({"kind": "minimal"}), "read")])).unwrap().pop().unwrap();
     assert_eq!(levels(&minimal, &["/usr/bin", "/home"]), [Level::Read, Level::None]);
-    assert_eq!(levels(&of(json!([])).unwrap()[0], &["/"]), [Level::None]);
+    let nothing = of(json!([])).unwrap();
+    assert!(nothing[0].offline && levels(&nothing[1], &["/"]) == [Level::None]);
     for open in [json!({"type": "disabled"}), json!({"type": "external", "network": "enabled"})] {
         assert_eq!(codex(json!({"permissionProfile": open, "sandboxCwd": "/w"})), Ok(vec![]));
     }

@@ -317,6 +317,7 @@ impl Catalogue {
             wall_us: u64::try_from(duration.as_micros()).unwrap_or(u64::MAX),
             ..Usage::default()
         };
+        let traffic = self.running.as_ref().and_then(|running| running.link.process.take_traffic());
         let receipt = Some(receipt);
         let finished = Finished {
             status,
@@ -326,6 +327,7 @@ impl Catalogue {
             stderr: Vec::new(),
             secrets: Vec::new(),
             changes: None,
+            traffic,
             duration,
         };
         self.session.record(&call, policy.as_deref(), &finished);

@@ -65,7 +65,8 @@ fn a_cell_has_what_its_domain_denied_after_init_and_nothing_else() {
     assert_eq!(file.errno.as_deref(), Some("EACCES"));
     assert_eq!(file.allow.as_deref(), Some("[filesystem]\nwrite = [\"/etc/passwd\"]"));
     assert!(file.first_us.is_some() && file.first_us <= file.last_us);
-    assert_eq!((port.object.as_str(), &port.allow), ("127.0.0.1 port 80", &None));
+    let allow = Some("[network]\nallow = [\"127.0.0.1:80\"]".to_owned());
+    assert_eq!((port.object.as_str(), &port.allow), ("127.0.0.1 port 80", &allow));
     assert!(domains.patience(INIT).is_some());
     end(&mut domains, 7, 4);
     assert_eq!(domains.patience(INIT), None);

@@ -93,7 +93,10 @@ fn break_before(steps: &mut Vec<Step>, name: &str, program: Vec<(u16, u8, u8, u3
     steps.retain(|step| !matches!(step, Step::Seccomp { .. }));
     // `verify` would miss the filter if it came after it.
     let index = at(steps, if name == "exec" { "verify" } else { name });
-    steps.splice(index..index, [Step::NoNewPrivileges, Step::Seccomp { program, observe: None }]);
+    steps.splice(
+        index..index,
+        [Step::NoNewPrivileges, Step::Seccomp { program, observe: None, connects: false }],
+    );
 }
 
 #[test]

@@ -456,3 +456,34 @@ fn resource_limits_alone_hold() {
     std::fs::remove_file(&path).unwrap();
     assert_eq!(limited("limits.file-size = \"1MiB\"", fill.clone()).stdout, format!("{fill} ok\n"));
 }
+
+/// The filter's listener refuses what is no door before these are asked, and nothing rests on it.
+#[test]
+fn behind_the_listener_landlock_and_the_network_namespace_each_hold_a_cell_to_its_doors() {
+    let scene = Scene::new();
+    let listeners = [(); 2].map(|()| TcpListener::bind("127.0.0.1:0").unwrap());
+    let [door, other] = listeners.each_ref().map(|one| one.local_addr().unwrap().port().to_string());
+    let world = "192.0.2.1";
+    let tried = operations(&table![
+        "tcp", "127.0.0.1", door => "";
+        "tcp", "127.0.0.1", other => "";
+        "tcp", world, door => "";
+    ]);
+    let answers = |second: &'static str| {
+        table![
+            "tcp", "127.0.0.1", door => "ok";
+            "tcp", "127.0.0.1", other => second;
+            "tcp", world, door => "ENETUNREACH";
+        ]
+    };
+    let mut plan = scene.plan(&format!("network.allow = [\"localhost:{door}\"]"), &tried);
+    for step in &mut plan.steps {
+        if let Step::Seccomp { connects, .. } = step {
+            *connects = false;
+        }
+    }
+    let walled = answers(if crate::facts().landlock_abi < 4 { "ECONNREFUSED" } else { "EACCES" });
+    compare(&scene.run(&plan).stdout, &walled, "behind Landlock");
+    plan.steps.retain(|step| !matches!(step, Step::Landlock { .. } | Step::Verify { .. }));
+    compare(&scene.run(&plan).stdout, &answers("ECONNREFUSED"), "behind the network namespace alone");
+}

@@ -16,7 +16,7 @@ use toolcell::outcome::{Limit, Receipt};
 use toolcell::plan::Plan;
 use toolcell::sys::process::{self, Exit};
 use toolcell::sys::{Result, descriptor, filter, socket};
-use toolcell::watch::passthrough::{self, Ends as Ours};
+use toolcell::watch::passthrough::{self, Ends as Ours, Told};
 
 use crate::host;
 
@@ -176,7 +176,7 @@ fn launch(plan: Plan, number: u64) -> Result<Outcome> {
     let ends = Ours { stdin: into, stdout: out, stderr: err };
     // A whole series of attacks runs in one cell.
     let time = Duration::from_secs(60) * host::patience();
-    let passed = passthrough::pass(&started, &plan, ends, time, 16 << 20, None, |_| {});
+    let passed = passthrough::pass(&started, &plan, ends, time, 16 << 20, Told::default(), |_| {});
     let Started { cgroup, reserved, private, .. } = started;
     drop((reserved, private));
     if let Some(cgroup) = cgroup {

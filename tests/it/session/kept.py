@@ -34,6 +34,19 @@ def hold(id, name):
     answer(id, "let go")
 
 
+def reach(host, port):
+    """What is said there to a greeting, or why nothing is."""
+    try:
+        with socket.create_connection((host, port), timeout=10) as there:
+            there.sendall(b"hello")
+            there.shutdown(socket.SHUT_WR)
+            return there.makefile("rb").read().decode()
+    except socket.gaierror:
+        return "no such name"
+    except OSError as error:
+        return errno.errorcode.get(error.errno, str(error))
+
+
 def call(id, params):
     global count
     name, args = params["name"], params.get("arguments", {})
@@ -55,6 +68,8 @@ def call(id, params):
         answer(id)
     elif name == "watched":
         answer(id, sorted(watched))
+    elif name == "reach":
+        answer(id, reach(args["host"], args["port"]))
     elif name == "grow":
         send({"method": "notifications/tools/list_changed"})
         answer(id)

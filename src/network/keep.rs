@@ -1,0 +1,411 @@
+//! The doors of one cell: what comes in is a connection to a door, a question to the resolver, or refused.
+//!
+//! ```text
+//! accept ──no door──► refused                      resolve ──nowhere──► unreachable
+//!    │ door ──port 443: greeting──other name──► refused  │ address ──barred──► refused
+//!    └──────────────────────────────────────────────────►│ connect ──► relay ──► closed
+//! ```
+//!
+//! A refused connection is reset: to the program it looks like a server that hung up.
+//!
+//! Neighbours: `porter` starts it, `resolver` answers questions, `relay` passes bytes. Never: holds more connections than the
+//! policy says, waits without a bound for who has not said what it wants, or outlives its holder.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd as _, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::io::Interest;
+use tokio::io::unix::AsyncFd;
+use tokio::net::{TcpListener, TcpStream, UdpSocket, lookup_host};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::time::{Instant, sleep_until, timeout};
+
+use super::guard::{Barred, is_granted, may_lead};
+use super::relay::{self, Greeting};
+use super::resolver::{self, Names};
+use super::{Event, MESSAGE_LIMIT, refused};
+use crate::outcome::{ClosedBy, Connection, Violation};
+use crate::plan::doors::{DNS, Doors, Listens, RESOLVER, TRIED};
+use crate::policy::address::{plain, special};
+use crate::policy::network::{Host, Sni, allow_line};
+use crate::policy::print::quote;
+use crate::sys::{Errno, socket};
+
+/// How long a name may take to be resolved, and one address to be connected to.
+const PATIENCE: Duration = Duration::from_secs(10);
+/// Names of one cell that are resolved at once: each takes a thread.
+const LOOKUPS: usize = 4;
+/// Addresses of a name that are tried.
+const MOST_ADDRESSES: usize = 4;
+/// Refusals of one cell that are told without a pause, and the pause: a cell pays for its flood, and others do not.
+const AT_ONCE: u64 = 1024;
+const PAUSE: Duration = Duration::from_millis(1);
+/// How long nothing is accepted when this process has no room for another descriptor.
+const NO_ROOM: Duration = Duration::from_millis(50);
+/// The port at which TLS is spoken.
+const HTTPS: u16 = 443;
+
+/// One cell's.
+#[derive(Debug)]
+pub(super) struct Cell {
+    pub(super) doors: Doors,
+    channel: AsyncFd<OwnedFd>,
+    pub(super) names: Mutex<Names>,
+    slots: Arc<Semaphore>,
+    lookups: Semaphore,
+    pub(super) up: AtomicU64,
+    pub(super) down: AtomicU64,
+    told: AtomicU64,
+    over: watch::Sender<bool>,
+}
+
+/// Where a connection is to go.
+#[derive(Debug)]
+struct Target {
+    host: Host,
+    port: u16,
+}
+
+impl Target {
+    fn name(&self) -> Option<&str> {
+        match &self.host {
+            Host::Name(name) => Some(name),
+            Host::Below(_) | Host::Address(_) => None,
+        }
+    }
+}
+
+/// What came of the other end.
+enum Opened {
+    /// It is there; what the cell has said already.
+    To(TcpStream, Vec<u8>),
+    /// Nobody is.
+    Unreachable,
+    /// The cell has hung up meanwhile.
+    GivenUp,
+    /// The cell is over.
+    Over,
+    /// It may not be.
+    Refused(Box<Violation>),
+}
+
+/// Keeps them until the holder says that the cell is over, and tells what is still open then.
+pub(super) async fn keep(doors: Doors, channel: AsyncFd<OwnedFd>) {
+    let connections = usize::try_from(doors.network.connections).unwrap_or(1);
+    let cell = Arc::new(Cell {
+        doors,
+        channel,
+        names: Mutex::new(Names::default()),
+        slots: Arc::new(Semaphore::new(connections)),
+        lookups: Semaphore::new(LOOKUPS),
+        up: AtomicU64::new(0),
+        down: AtomicU64::new(0),
+        told: AtomicU64::new(0),
+        over: watch::Sender::new(false),
+    });
+    // Each task of the cell has a copy; nothing is ever sent.
+    let (at_work, mut all_gone) = mpsc::channel::<()>(1);
+    while let Some((listens, listener)) = cell.receive().await {
+        let (cell, at_work) = (Arc::clone(&cell), at_work.clone());
+        tokio::spawn(async move {
+            let ended = cell.ended();
+            tokio::select! {
+                _failed = listen(&cell, listens, listener, &at_work) => {}
+                () = ended => {}
+            }
+        });
+    }
+    cell.over.send_replace(true);
+    drop(at_work);
+    let _nobody_left = all_gone.recv().await;
+    cell.tell(&Event::Over).await;
+}
+
+async fn listen(
+    cell: &Arc<Cell>,
+    listens: Listens,
+    socket: OwnedFd,
+    at_work: &mpsc::Sender<()>,
+) -> io::Result<()> {
+    match listens {
+        Listens::ResolverUdp => {
+            let socket = std::net::UdpSocket::from(socket);
+            socket.set_nonblocking(true)?;
+            resolver::answer_udp(cell, &UdpSocket::from_std(socket)?).await
+        }
+        Listens::Port(_) | Listens::ResolverTcp => {
+            let socket = std::net::TcpListener::from(socket);
+            socket.set_nonblocking(true)?;
+            accept(cell, &TcpListener::from_std(socket)?, at_work).await
+        }
+    }
+}
+
+/// While there is no room for another connection, who connects waits in the kernel, of which it has a bounded place; but for one
+/// at each port, which is here.
+async fn accept(cell: &Arc<Cell>, listener: &TcpListener, at_work: &mpsc::Sender<()>) -> io::Result<()> {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _peer)) => stream,
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+                ) =>
+            {
+                sleep_until(Instant::now() + NO_ROOM).await;
+                continue;
+            }
+            // It was given up before it was taken.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(error) => return Err(error),
+        };
+        let slot = match Arc::clone(&cell.slots).try_acquire_owned() {
+            Ok(slot) => slot,
+            Err(_full) => {
+                cell.refuse(crowded(cell.doors.network.connections)).await;
+                Arc::clone(&cell.slots).acquire_owned().await.map_err(io::Error::other)?
+            }
+        };
+        let (cell, at_work) = (Arc::clone(cell), at_work.clone());
+        tokio::spawn(async move {
+            cell.serve(stream).await;
+            drop((slot, at_work));
+        });
+    }
+}
+
+/// Somebody had to wait.
+fn crowded(connections: u32) -> Violation {
+    let rule = "`connections` in `[network]`: the next one waited".to_owned();
+    Violation {
+        value: Some(connections.into()),
+        allow: Some(format!("[network]\nconnections = {}", connections.saturating_mul(2))),
+        ..refused("connect", String::new(), rule)
+    }
+}
+
+impl Cell {
+    /// The next socket of the cell; `None` when the cell is over.
+    async fn receive(&self) -> Option<(Listens, OwnedFd)> {
+        let mut buffer = vec![0; MESSAGE_LIMIT];
+        let received = self.channel.async_io(Interest::READABLE, |channel| {
+            socket::receive(channel.as_fd(), &mut buffer).map_err(io::Error::from)
+        });
+        let (count, descriptors) = received.await.ok()??;
+        let listens = postcard::from_bytes(buffer.get(..count)?).ok()?;
+        Some((listens, descriptors.into_iter().next()?))
+    }
+
+    /// Resolves when the cell is over.
+    pub(super) fn ended(&self) -> impl Future<Output = ()> + Send + use<> {
+        let mut over = self.over.subscribe();
+        async move {
+            let _gone_too = over.wait_for(|over| *over).await.is_err();
+        }
+    }
+
+    /// A holder that is gone is told nothing.
+    pub(super) async fn tell(&self, event: &Event) {
+        let Ok(bytes) = serde_json::to_vec(event) else { return };
+        let sent = self.channel.async_io(Interest::WRITABLE, |channel| {
+            socket::send(channel.as_fd(), &bytes, &[]).map_err(io::Error::from)
+        });
+        let _gone = sent.await.is_err();
+    }
+
+    /// Tells of a refusal.
+    pub(super) async fn refuse(&self, violation: Violation) {
+        if self.told.fetch_add(1, Ordering::Relaxed) >= AT_ONCE {
+            sleep_until(Instant::now() + PAUSE).await;
+        }
+        self.tell(&Event::Refused(violation)).await;
+    }
+
+    async fn serve(&self, mut stream: TcpStream) {
+        let Ok(local) = stream.local_addr() else { return };
+        let (address, port) = (plain(local.ip()), local.port());
+        if (address, port) == (IpAddr::V4(RESOLVER), DNS) {
+            tokio::select! {
+                _given_up = resolver::answer_tcp(self, stream) => {}
+                () = self.ended() => {}
+            }
+            return;
+        }
+        if address == IpAddr::V4(TRIED) && self.doors.host_at(address, port).is_none() {
+            return;
+        }
+        let Some(target) = self.target(address, port) else {
+            let object = SocketAddr::new(address, port).to_string();
+            let allow = Some(allow_line(&object));
+            let rule = "the doors: none leads there".to_owned();
+            self.refuse(Violation { allow, ..refused("connect", object, rule) }).await;
+            return reset(stream);
+        };
+        let began = Instant::now();
+        let opened = tokio::select! {
+            opened = self.open(&target, &mut stream) => opened,
+            () = self.ended() => Opened::Over,
+        };
+        let mut connection = Connection {
+            to: format!("{}:{port}", target.host),
+            address: None,
+            up: 0,
+            down: 0,
+            duration_us: 0,
+            closed_by: ClosedBy::Unreachable,
+        };
+        match opened {
+            Opened::To(outer, first) => {
+                connection.address =
+                    outer.peer_addr().ok().map(|peer| SocketAddr::new(plain(peer.ip()), port).to_string());
+                let passed = relay::pass(self, stream, outer, first).await;
+                connection.up = passed.up;
+                connection.down = passed.down;
+                connection.closed_by = passed.closed_by;
+                if let Some(violation) = passed.violation {
+                    self.refuse(violation).await;
+                }
+            }
+            Opened::Unreachable => reset(stream),
+            Opened::GivenUp => connection.closed_by = ClosedBy::Cell,
+            Opened::Over => connection.closed_by = ClosedBy::End,
+            // Told first: whoever learns by the reset that it was refused finds it recorded.
+            Opened::Refused(violation) => {
+                self.refuse(*violation).await;
+                return reset(stream);
+            }
+        }
+        connection.duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
+        self.tell(&Event::Closed(connection)).await;
+    }
+
+    /// The door at this place.
+    fn target(&self, address: IpAddr, port: u16) -> Option<Target> {
+        if let Some(host) = self.doors.host_at(address, port) {
+            return Some(Target { host: host.clone(), port });
+        }
+        let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
+        let name = names.at(address)?.to_owned();
+        let allowed = self.doors.network.allows_name(&name, port).is_some();
+        allowed.then_some(Target { host: Host::Name(name), port })
+    }
+
+    /// Where it leads, if it may.
+    async fn open(&self, target: &Target, stream: &mut TcpStream) -> Opened {
+        let mut first = Vec::new();
+        if let Some(name) =
+            target.name().filter(|_| target.port == HTTPS && self.doors.network.sni == Sni::Door)
+        {
+            match relay::greeting(stream, name, &mut first).await {
+                Greeting::Right => {}
+                Greeting::GivenUp => return Opened::GivenUp,
+                Greeting::Wrong(why, asked) => return Opened::Refused(Box::new(misnamed(name, why, asked))),
+            }
+        }
+        match self.connect(target).await {
+            Ok(Some(outer)) => Opened::To(outer, first),
+            Ok(None) => Opened::Unreachable,
+            Err(violation) => Opened::Refused(violation),
+        }
+    }
+
+    /// Resolves once, and connects to just what was looked at.
+    async fn connect(&self, target: &Target) -> Result<Option<TcpStream>, Box<Violation>> {
+        let network = &self.doors.network;
+        let port = target.port;
+        let name = match &target.host {
+            Host::Address(address) => return Ok(try_address(SocketAddr::new(*address, port)).await),
+            Host::Name(name) | Host::Below(name) => name.as_str(),
+        };
+        let found = match network.hosts.get(name) {
+            Some(pinned) => pinned.clone(),
+            None => self.look_up(name, port).await,
+        };
+        let mut barred = None;
+        let mut tried = 0;
+        for address in found {
+            match may_lead(network, name, address, port) {
+                Err(why) => {
+                    barred.get_or_insert((address, why));
+                }
+                Ok(()) if tried < MOST_ADDRESSES => {
+                    tried += 1;
+                    let Some(outer) = try_address(SocketAddr::new(address, port)).await else { continue };
+                    // An address of this host's own leads past every firewall to what listens here.
+                    let own = outer.local_addr().is_ok_and(|local| plain(local.ip()) == plain(address));
+                    if own && special(address).is_none() && !is_granted(network, name, address, port) {
+                        reset(outer);
+                        barred = Some((address, Barred::Special("this host's own")));
+                        continue;
+                    }
+                    return Ok(Some(outer));
+                }
+                Ok(()) => {}
+            }
+        }
+        match barred {
+            Some((address, why)) if tried == 0 || why == Barred::Special("this host's own") => {
+                Err(Box::new(led_astray(name, port, address, why)))
+            }
+            _ => Ok(None),
+        }
+    }
+
+    async fn look_up(&self, name: &str, port: u16) -> Vec<IpAddr> {
+        let Ok(_one_of_few) = self.lookups.acquire().await else { return Vec::new() };
+        match timeout(PATIENCE, lookup_host((name, port))).await {
+            Ok(Ok(found)) => found.map(|address| plain(address.ip())).collect(),
+            Ok(Err(_)) | Err(_) => Vec::new(),
+        }
+    }
+}
+
+async fn try_address(address: SocketAddr) -> Option<TcpStream> {
+    let stream = timeout(PATIENCE, TcpStream::connect(address)).await.ok()?.ok()?;
+    Some(stream)
+}
+
+/// The other side is told at once, and nothing more is sent.
+pub(super) fn reset(stream: TcpStream) {
+    let _ends_in_order = stream.set_zero_linger().is_err();
+    drop(stream);
+}
+
+fn misnamed(name: &str, why: &str, asked: Option<String>) -> Violation {
+    let object = match &asked {
+        Some(asked) => format!("{name}:{HTTPS} for `{asked}`"),
+        None => format!("{name}:{HTTPS}"),
+    };
+    let rule = format!("`sni` in `[network]`: {why}");
+    let meant = asked.filter(|asked| crate::policy::network::is_name(asked));
+    let allow = match meant {
+        Some(meant) => allow_line(&format!("{meant}:{HTTPS}")),
+        None => "[network]\nsni = \"any\"".to_owned(),
+    };
+    Violation { allow: Some(allow), ..refused("connect", object, rule) }
+}
+
+fn led_astray(name: &str, port: u16, address: IpAddr, why: Barred) -> Violation {
+    let object = format!("{name}:{port} at {address}");
+    let (rule, allow) = match why {
+        Barred::Denied => ("`deny` in `[network]`".to_owned(), None),
+        Barred::Special(what) => {
+            let pinned =
+                format!("[network]\nhosts = {{ {} = {} }}", quote(name), quote(&address.to_string()));
+            let rule =
+                format!("`[network]`: a name leads to the open network only, and this address is {what}");
+            (rule, Some(pinned).filter(|_| what != "cloud metadata"))
+        }
+    };
+    Violation { allow, ..refused("connect", object, rule) }
+}
+
+/// For a channel that is closed: not an error of anybody.
+pub(super) fn broken(error: &io::Error) -> bool {
+    matches!(Errno::from_io(error), Errno(libc::EPIPE | libc::ECONNRESET))
+}

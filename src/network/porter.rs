@@ -1,0 +1,141 @@
+//! The porter: a process that keeps the doors of all cells of one supervisor, which itself opens no socket any more.
+//!
+//! It is forked before the supervisor is confined, and only if a policy lets something out. It has no privilege, no file but what
+//! resolving names takes, and starts no program; what it reads are bytes of cells and of those whom they reach.
+//!
+//! ```text
+//! holder ── doors of a cell, a channel ──► porter      over the channel: sockets ──►, ◄── events, and its end ──►
+//!    └── closes the socket ──► porter ends
+//! ```
+//!
+//! Neighbours: `commands` start it, `launch` and `watch` hold its channels. Never: speaks to the client, init or the launcher.
+
+use std::fs::File;
+use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+
+use tokio::io::Interest;
+
+use super::{MESSAGE_LIMIT, keep};
+use crate::plan::doors::{Doors, Listens};
+use crate::sys::process::{self, Cloned};
+use crate::sys::{Errno, Result, descriptor, readiness, socket};
+
+/// The number of the porter's socket.
+const SOCKET: i32 = 3;
+/// Threads that resolve names, of all cells together.
+const THREADS: usize = 16;
+
+/// The holder's end. Dropping it ends the porter.
+#[derive(Debug)]
+pub struct Porter {
+    socket: OwnedFd,
+    pid: libc::pid_t,
+}
+
+impl Porter {
+    /// Forks it. The process must still have one thread. `confine` is what it gives up.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn start(confine: fn() -> Result<()>) -> Result<Self> {
+        let (ours, theirs) = socket::pair()?;
+        match process::clone3(0, None)? {
+            Cloned::Child => {
+                let status = match detach(theirs).and_then(|socket| confine().and_then(|()| serve(socket))) {
+                    Ok(()) => 0,
+                    Err(_errno) => 1,
+                };
+                process::exit_now(status)
+            }
+            Cloned::Parent(pid, _pidfd) => Ok(Self { socket: ours, pid }),
+        }
+    }
+
+    /// A channel for the doors of a new cell.
+    ///
+    /// # Errors
+    /// The kernel's errno; `EPIPE` when the porter is gone.
+    pub fn open(&self, doors: &Doors) -> Result<OwnedFd> {
+        let bytes = postcard::to_allocvec(doors).map_err(|_unwritable| Errno(libc::EPROTO))?;
+        let (ours, theirs) = socket::pair()?;
+        socket::send(self.socket.as_fd(), &bytes, &[theirs.as_fd()])?;
+        Ok(ours)
+    }
+
+    /// The process, for who ends others.
+    #[must_use]
+    pub const fn pid(&self) -> libc::pid_t {
+        self.pid
+    }
+}
+
+/// Hands a socket of the cell over.
+///
+/// # Errors
+/// The kernel's errno; `EPIPE` when the porter is gone.
+pub fn hand_over(channel: &OwnedFd, listens: Listens, socket: &OwnedFd) -> Result<()> {
+    let bytes = postcard::to_allocvec(&listens).map_err(|_unwritable| Errno(libc::EPROTO))?;
+    socket::send(channel.as_fd(), &bytes, &[socket.as_fd()])
+}
+
+impl Drop for Porter {
+    fn drop(&mut self) {
+        let _gone = socket::shutdown(self.socket.as_fd()).is_err();
+        let _reaped = process::wait(self.pid).is_ok();
+    }
+}
+
+/// Away from all that the holder has open, from its terminal, and from whoever could read memory.
+fn detach(socket: OwnedFd) -> Result<OwnedFd> {
+    process::set_name(c"toolcell-doors");
+    process::wipe_environment();
+    process::setsid()?;
+    process::setrlimit(libc::RLIMIT_CORE, 1)?;
+    let null = OwnedFd::from(File::options().read(true).write(true).open("/dev/null")?);
+    let above = descriptor::duplicate_above(socket.as_fd(), 16)?;
+    drop(socket);
+    for number in 0..3 {
+        descriptor::duplicate_to(null.as_fd(), number, false)?;
+    }
+    descriptor::duplicate_to(above.as_fd(), SOCKET, true)?;
+    // What the numbers above stood for belongs to values of the parent, which nobody drops in this process.
+    let _numbers: [i32; 2] = [null, above].map(IntoRawFd::into_raw_fd);
+    descriptor::close_from(SOCKET + 1)?;
+    Ok(descriptor::adopt(SOCKET))
+}
+
+fn serve(socket: OwnedFd) -> Result<()> {
+    let runtime =
+        tokio::runtime::Builder::new_current_thread().enable_all().max_blocking_threads(THREADS).build()?;
+    let served = runtime.block_on(async {
+        let socket = readiness::readable(socket)?;
+        let mut buffer = vec![0; MESSAGE_LIMIT];
+        let mut cells = tokio::task::JoinSet::new();
+        loop {
+            let received = socket.async_io(Interest::READABLE, |socket| {
+                socket::receive(socket.as_fd(), &mut buffer).map_err(std::io::Error::from)
+            });
+            let received = tokio::select! {
+                received = received => received,
+                Some(_ended) = cells.join_next() => continue,
+            };
+            match received {
+                Ok(Some((count, descriptors))) => {
+                    let doors: Doors = postcard::from_bytes(buffer.get(..count).unwrap_or_default())
+                        .map_err(|_foreign| Errno(libc::EPROTO))?;
+                    let Some(channel) = descriptors.into_iter().next() else { continue };
+                    descriptor::set_nonblocking(channel.as_fd(), true)?;
+                    cells.spawn(keep::keep(doors, readiness::ready(channel)?));
+                }
+                Ok(None) => return Ok(()),
+                Err(error) if keep::broken(&error) => return Ok(()),
+                // A cell whose channel got lost has no doors.
+                Err(error) if Errno::from_io(&error) == Errno(libc::EMSGSIZE) => {}
+                Err(error) => return Err(Errno::from_io(&error)),
+            }
+        }
+    });
+    // A thread that still resolves a name must not keep the process.
+    runtime.shutdown_background();
+    served
+}

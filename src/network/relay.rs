@@ -1,0 +1,191 @@
+//! One connection: the greeting of a TLS client, and then bytes both ways until both sides are done.
+//!
+//! Neighbours: `keep` has both ends. Never: changes a byte, holds more than a buffer for each way, or reads on where nobody takes.
+
+use std::io;
+use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
+
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::net::TcpStream;
+use tokio::time::{Instant, timeout_at};
+
+use super::hello::{self, Hello, Seen};
+use super::keep::{Cell, reset};
+use super::refused;
+use crate::outcome::{ClosedBy, Violation};
+use crate::policy::units::print_size;
+
+/// How long a client may take for its greeting.
+const GREETING: Duration = Duration::from_secs(10);
+/// Bytes of a name that stand in a record: a name of DNS has no more.
+const NAME_MOST: usize = 255;
+/// Bytes that are on their way at once, each way.
+const BUFFER: usize = 16 * 1024;
+
+/// What a client's first words were.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Greeting {
+    /// It asked for the door's name.
+    Right,
+    /// It hung up before it had said anything whole.
+    GivenUp,
+    /// Something else: why it is refused, and the name that was asked for.
+    Wrong(&'static str, Option<String>),
+}
+
+/// Reads the greeting; what was read is in `first`, to be passed on.
+pub(super) async fn greeting(stream: &mut TcpStream, name: &str, first: &mut Vec<u8>) -> Greeting {
+    let until = Instant::now() + GREETING;
+    loop {
+        let mut part = [0; 2048];
+        let count = match timeout_at(until, stream.read(&mut part)).await {
+            Err(_late) => return Greeting::Wrong("no greeting came in time", None),
+            Ok(Ok(0) | Err(_)) if first.is_empty() => return Greeting::GivenUp,
+            Ok(Ok(0) | Err(_)) => return Greeting::Wrong("the greeting ended half-way", None),
+            Ok(Ok(count)) => count,
+        };
+        first.extend_from_slice(part.get(..count).unwrap_or_default());
+        match hello::look(first) {
+            Seen::Part => {}
+            Seen::Other(why) => return Greeting::Wrong(why, None),
+            Seen::Hello(hello) => return judge(&hello, name),
+        }
+    }
+}
+
+fn judge(hello: &Hello, name: &str) -> Greeting {
+    let asked = hello.name.as_ref().map(|asked| {
+        let start = asked.get(..NAME_MOST).unwrap_or(asked);
+        String::from_utf8_lossy(start).into_owned()
+    });
+    match &hello.name {
+        _ if hello.encrypted => Greeting::Wrong("the greeting hides the name that is meant (ECH)", None),
+        None => Greeting::Wrong("the greeting names no server", None),
+        Some(asked) if asked.eq_ignore_ascii_case(name.as_bytes()) => Greeting::Right,
+        Some(_) => Greeting::Wrong("the greeting names another server than the door", asked),
+    }
+}
+
+/// What came of a connection.
+#[derive(Debug)]
+pub(super) struct Passed {
+    pub(super) up: u64,
+    pub(super) down: u64,
+    pub(super) closed_by: ClosedBy,
+    pub(super) violation: Option<Violation>,
+}
+
+/// How one way ended.
+enum Done {
+    /// Its source has said all.
+    Ended,
+    /// Its source is gone.
+    SourceGone,
+    /// Who is to take it is gone.
+    SinkGone,
+    /// More than the policy lets through.
+    Limit(u64),
+}
+
+/// Passes bytes on until both sides are done, one of them is gone, or the cell is over. `first` goes before all else.
+pub(super) async fn pass(cell: &Cell, inner: TcpStream, outer: TcpStream, first: Vec<u8>) -> Passed {
+    for stream in [&inner, &outer] {
+        let _only_slower = stream.set_nodelay(true).is_err();
+    }
+    let network = &cell.doors.network;
+    let (mut inner, mut outer) = (inner, outer);
+    let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
+    let ended = cell.ended();
+    let (closed_by, limit, in_order) = {
+        let (mut from_cell, mut to_cell) = inner.split();
+        let (mut from_outside, mut to_outside) = outer.split();
+        let up = carry(&mut from_cell, &mut to_outside, first, (&sent, &cell.up, network.up));
+        let down = carry(&mut from_outside, &mut to_cell, Vec::new(), (&received, &cell.down, network.down));
+        tokio::pin!(up, down, ended);
+        let mut closed_by = None;
+        let (mut up_done, mut down_done) = (false, false);
+        loop {
+            let (done, source, sink) = tokio::select! {
+                done = &mut up, if !up_done => { up_done = true; (done, ClosedBy::Cell, ClosedBy::Destination) }
+                done = &mut down, if !down_done => { down_done = true; (done, ClosedBy::Destination, ClosedBy::Cell) }
+                () = &mut ended => break (closed_by.unwrap_or(ClosedBy::End), None, false),
+            };
+            match done {
+                Done::Ended => {
+                    let by = *closed_by.get_or_insert(source);
+                    if up_done && down_done {
+                        break (by, None, true);
+                    }
+                }
+                Done::SourceGone => break (closed_by.unwrap_or(source), None, false),
+                Done::SinkGone => break (closed_by.unwrap_or(sink), None, false),
+                Done::Limit(limit) => {
+                    let way = if source == ClosedBy::Cell { "up" } else { "down" };
+                    break (ClosedBy::Limit, Some((way, limit)), false);
+                }
+            }
+        }
+    };
+    if !in_order {
+        reset(inner);
+        reset(outer);
+    }
+    let violation = limit.map(|(way, limit)| Violation {
+        value: Some(limit),
+        allow: Some(format!("[network]\n{way} = \"{}\"", print_size(limit.saturating_mul(2)))),
+        ..refused("transfer", String::new(), format!("`{way}` in `[network]`"))
+    });
+    Passed { up: sent.into_inner(), down: received.into_inner(), closed_by, violation }
+}
+
+/// One way. What a reader does not take is not read from the writer.
+async fn carry(
+    from: &mut (impl AsyncRead + Unpin),
+    to: &mut (impl AsyncWrite + Unpin),
+    first: Vec<u8>,
+    (moved, all, limit): (&AtomicU64, &AtomicU64, Option<u64>),
+) -> Done {
+    let mut buffer = first;
+    let mut count = buffer.len();
+    buffer.resize(BUFFER.max(count), 0);
+    loop {
+        let length = u64::try_from(count).unwrap_or(u64::MAX);
+        if let Some(limit) = limit
+            && all.fetch_add(length, Ordering::Relaxed).saturating_add(length) > limit
+        {
+            return Done::Limit(limit);
+        }
+        let written: io::Result<()> = to.write_all(buffer.get(..count).unwrap_or_default()).await;
+        if written.is_err() {
+            return Done::SinkGone;
+        }
+        moved.fetch_add(length, Ordering::Relaxed);
+        count = match from.read(&mut buffer).await {
+            Ok(0) => {
+                let _gone_already = to.shutdown().await.is_err();
+                return Done::Ended;
+            }
+            Ok(count) => count,
+            Err(_) => return Done::SourceGone,
+        };
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_greeting_must_name_the_door() {
+        let hello = |name: Option<&str>, encrypted| Hello {
+            name: name.map(|name| name.as_bytes().to_vec()),
+            encrypted,
+        };
+        assert_eq!(judge(&hello(Some("A.Example"), false), "a.example"), Greeting::Right);
+        for name in [Some("b.example"), Some("a.example."), Some("a.example\0"), Some("xa.example"), None] {
+            assert!(matches!(judge(&hello(name, false), "a.example"), Greeting::Wrong(..)), "{name:?}");
+        }
+        assert!(matches!(judge(&hello(Some("a.example"), true), "a.example"), Greeting::Wrong(..)));
+    }
+}

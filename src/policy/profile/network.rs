@@ -1,0 +1,250 @@
+//! Reads the `[network]` section of a profile.
+//!
+//! Neighbours: `policy::profile` reads the rest, `policy::network` has the values. Never: resolves a name.
+
+use std::collections::BTreeMap;
+use std::fmt::Display;
+use std::net::IpAddr;
+use std::ops::RangeInclusive;
+use std::str::FromStr;
+
+use super::Reader;
+use crate::policy::address::{Range, RangeError, plain};
+use crate::policy::network::{Allowed, Denied, DestinationError, Network, Sni, is_name};
+use crate::policy::toml_file::Value;
+use crate::policy::units::parse_size;
+
+/// The section's keys.
+pub(super) const KEYS: &[&str] = &["allow", "deny", "hosts", "private", "sni", "connections", "up", "down"];
+/// How many connections at once a profile can ask for.
+const CONNECTIONS: RangeInclusive<u32> = 1..=1024;
+/// Addresses of one name.
+const MOST_ADDRESSES: usize = 16;
+
+/// What one profile says.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Part {
+    allow: Vec<Allowed>,
+    deny: Vec<Denied>,
+    hosts: BTreeMap<String, Vec<IpAddr>>,
+    private: Vec<Range>,
+    sni: Option<Sni>,
+    connections: Option<u32>,
+    up: Option<u64>,
+    down: Option<u64>,
+}
+
+impl Part {
+    /// Adds it to what the profiles that it extends have said.
+    pub(in crate::policy) fn apply(&self, network: &mut Network) {
+        for allowed in &self.allow {
+            network.add(allowed);
+        }
+        for denied in &self.deny {
+            if !network.deny.contains(denied) {
+                network.deny.push(denied.clone());
+            }
+        }
+        for range in &self.private {
+            if !network.private.contains(range) {
+                network.private.push(*range);
+            }
+        }
+        network.hosts.extend(self.hosts.clone());
+        network.sni = self.sni.unwrap_or(network.sni);
+        network.connections = self.connections.unwrap_or(network.connections);
+        network.up = self.up.or(network.up);
+        network.down = self.down.or(network.down);
+    }
+}
+
+impl Reader<'_, '_> {
+    pub(super) fn network(&mut self, key: &str, value: &Value<'_>) {
+        match key {
+            "allow" => {
+                let origin = format!("profile `{}`", self.file.source.name);
+                let destinations = self.network_items(key, value, DestinationError::hint);
+                let allowed = |destination| Allowed { destination, origin: origin.clone() };
+                self.profile.network.allow = destinations.into_iter().map(allowed).collect();
+            }
+            "deny" => self.profile.network.deny = self.network_items(key, value, DestinationError::hint),
+            "private" => self.profile.network.private = self.network_items(key, value, range_hint),
+            "hosts" => self.hosts(value),
+            "sni" => self.profile.network.sni = self.choice("sni", value, Sni::ALL, Sni::name),
+            "connections" => {
+                self.profile.network.connections = self.file.count(value, "`connections`", &CONNECTIONS);
+            }
+            "up" => self.profile.network.up = self.bytes(key, value),
+            _ => self.profile.network.down = self.bytes(key, value),
+        }
+    }
+
+    fn network_items<T>(
+        &mut self,
+        key: &str,
+        value: &Value<'_>,
+        hint: fn(&T::Err) -> Option<String>,
+    ) -> Vec<T>
+    where
+        T: FromStr,
+        T::Err: Display,
+    {
+        let mut found = Vec::new();
+        for item in self.file.items(value, &format!("`{key}`")) {
+            let Some(text) = self.file.text(item, &format!("an item of `{key}`")) else { continue };
+            match text.parse::<T>() {
+                Ok(right) => found.push(right),
+                Err(error) => self.file.mistake(&item.span(), &error.to_string(), hint(&error).as_deref()),
+            }
+        }
+        found
+    }
+
+    /// Names, each with an address or several.
+    fn hosts(&mut self, value: &Value<'_>) {
+        let Some(table) = self.file.table(value, "`hosts`") else { return };
+        for (key, value) in table {
+            let name = key.get_ref().to_ascii_lowercase();
+            if !is_name(&name) {
+                let hint =
+                    "write a name as it goes over the wire, without a port: `\"db.internal\" = \"10.0.0.5\"`";
+                self.file.mistake(&key.span(), &format!("`{name}` cannot be a host's name"), Some(hint));
+                continue;
+            }
+            let items = match value.get_ref().is_array() {
+                true => self.file.items(value, &format!("`{name}`")),
+                false => std::slice::from_ref(value),
+            };
+            let mut addresses = Vec::new();
+            for item in items {
+                let Some(text) = self.file.text(item, &format!("an address of `{name}`")) else { continue };
+                match text.parse::<IpAddr>().map(plain) {
+                    Ok(address) if !address.is_unspecified() && !address.is_multicast() => {
+                        addresses.push(address)
+                    }
+                    _ => self.file.mistake(&item.span(), &format!("`{text}` is no address of a host"), None),
+                }
+            }
+            if addresses.is_empty() || addresses.len() > MOST_ADDRESSES {
+                let told = format!("`{name}` must have from 1 to {MOST_ADDRESSES} addresses");
+                self.file.mistake(&value.span(), &told, None);
+                continue;
+            }
+            self.profile.network.hosts.insert(name, addresses);
+        }
+    }
+
+    fn bytes(&mut self, key: &str, value: &Value<'_>) -> Option<u64> {
+        let text = self.file.text(value, &format!("`{key}`"))?;
+        match parse_size(text) {
+            Ok(bytes) => Some(bytes),
+            Err(error) => {
+                let hint = error.hint().unwrap_or_else(|| "write a size such as `10MiB`".to_owned());
+                self.file.mistake(&value.span(), &error.to_string(), Some(&hint));
+                None
+            }
+        }
+    }
+}
+
+fn range_hint(error: &RangeError) -> Option<String> {
+    Some(match error {
+        RangeError::Form(_) => "write an address and how many bits of it count: `10.0.0.0/8`".to_owned(),
+        RangeError::Rest { .. } => "write 0 for all bits that do not count: `10.0.0.0/8`".to_owned(),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use std::path::Path;
+
+    use super::*;
+    use crate::policy::add::Additions;
+    use crate::policy::print::to_toml;
+    use crate::policy::profile::World;
+    use crate::policy::resolve::resolve;
+    use crate::policy::syscalls::SyscallName;
+    use crate::policy::{Policy, Source};
+
+    fn read(text: &str, parent: &str) -> Result<Policy, String> {
+        let source =
+            |name: &str, text: &str| Source { name: name.to_owned(), path: None, text: text.to_owned() };
+        let parents = [("parent".to_owned(), source("parent", parent))].into();
+        let world = World { home: None, workspace: Path::new("/w") };
+        resolve(&source("p", text), &parents, world, &|_| SyscallName::Known)
+            .map_err(|error| error.to_string())
+    }
+
+    #[test]
+    fn every_mistake_says_what_to_write() {
+        let text = r#"
+[network]
+allow = ["a.example", "https://b.example/x", 443]
+deny = ["*:443"]
+private = ["10.0.0.1/8"]
+sni = "all"
+connections = 0
+up = "many"
+hosts = { "c.example:443" = "10.0.0.1", d = "e.example", f = [] }
+listen = ["g:1"]
+"#;
+        let told = read(text, "").unwrap_err();
+        for part in [
+            "write the port too: `a.example:443` for HTTPS",
+            "write `b.example:443`",
+            "an item of `allow` must be a string",
+            "a `*` stands for what comes before a name",
+            "write 0 for all bits that do not count",
+            "unknown sni `all`",
+            "`connections` of `0` is out of range",
+            "`many` is not a number",
+            "`c.example:443` cannot be a host's name",
+            "`e.example` is no address of a host",
+            "`f` must have from 1 to 16 addresses",
+            "unknown key `listen` in `[network]`",
+        ] {
+            assert!(told.contains(part), "{part}: {told}");
+        }
+    }
+
+    #[test]
+    fn profiles_add_destinations_and_what_is_printed_resolves_to_the_same() {
+        let parent =
+            "[network]\nallow = [\"a.example:443\", \"b.example:443\"]\nup = \"1MiB\"\nsni = \"any\"";
+        let child = r#"
+extends = "parent"
+[network]
+allow = ["A.example:443", "*.c.example:80", "[::1]:1"]
+deny = ["b.example:*"]
+hosts = { "a.example" = ["10.0.0.1", "::ffff:10.0.0.2"], "x.y" = "fd00::1" }
+private = ["10.0.0.0/8"]
+connections = 7
+down = "2kB"
+sni = "door"
+"#;
+        let policy = read(child, parent).unwrap();
+        let doors: Vec<String> = policy.network.doors().map(|door| door.destination.to_string()).collect();
+        assert_eq!(doors, ["a.example:443", "*.c.example:80", "[::1]:1"]);
+        assert_eq!(policy.network.allow[0].origin, "profile `parent`");
+        assert_eq!((policy.network.up, policy.network.sni), (Some(1 << 20), Sni::Door));
+        let again = read(&to_toml(&policy), "").unwrap();
+        let origins = |network: &Network| Network {
+            allow: network.allow.iter().map(|one| Allowed { origin: String::new(), ..one.clone() }).collect(),
+            ..network.clone()
+        };
+        assert_eq!(origins(&again.network), origins(&policy.network));
+        assert!(!to_toml(&read("", "").unwrap()).contains("network"));
+    }
+
+    #[test]
+    fn an_option_adds_a_destination_that_is_not_denied() {
+        let policy = read("[network]\ndeny = [\"b.example:*\"]", "").unwrap();
+        let with = |text: &str| {
+            let additions = Additions { net: vec![text.parse().unwrap()], ..Additions::default() };
+            policy.clone().with(&additions)
+        };
+        let added = with("a.example:443").unwrap();
+        assert_eq!(added.network.allow[0].origin, "`--net`");
+        assert!(with("b.example:1").unwrap_err().to_string().contains("is denied by `deny` in `[network]`"));
+    }
+}

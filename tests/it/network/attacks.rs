@@ -1,0 +1,190 @@
+//! What a cell with doors must not reach, whatever it tries. Never: sends a byte beyond this host, also where a cell would let it.
+
+use super::world::{World, echo, host};
+
+/// What each attempt is answered: `open`, or the errno.
+const TRY: &str = r#"
+def attempt(name, way):
+    try:
+        way()
+        print(name, 'open')
+    except socket.gaierror:
+        print(name, 'no such name')
+    except OSError as error:
+        print(name, errno.errorcode.get(error.errno, str(error)))
+def tcp(address, port, family=socket.AF_INET):
+    def way():
+        s = socket.socket(family, socket.SOCK_STREAM); s.settimeout(10)
+        s.connect((address, port))
+        s.sendall(b'hello'); s.shutdown(socket.SHUT_WR)
+        if s.recv(5) != b'hello': raise OSError(errno.ECONNRESET, '')
+    return way
+def udp(address, port):
+    return lambda: socket.socket(socket.AF_INET, socket.SOCK_DGRAM).sendto(b'x', (address, port))
+def udp_connected(address, port):
+    def way():
+        s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.connect((address, port)); s.send(b'x')
+    return way
+"#;
+
+#[test]
+fn everything_but_the_doors_has_no_route_in_any_notation() {
+    let world = World::new();
+    let (door, other) = (host(echo), host(echo));
+    let network = format!(
+        "allow = [\"door.internal:{door}\", \"*.w.internal:{door}\"]\nhosts = {{ \"door.internal\" = \"127.0.0.1\" }}"
+    );
+    let script = format!(
+        "{TRY}
+attempt('door', tcp('door.internal', {door}))
+attempt('its other port', tcp('door.internal', {other}))
+attempt('another name', tcp('host.internal', {door}))
+attempt('loopback', tcp('127.0.0.1', {door}))
+attempt('other port', tcp('127.0.0.1', {other}))
+attempt('short', tcp('127.1', {other}))
+attempt('number', tcp('2130706433', {other}))
+attempt('hexadecimal', tcp('0x7f.1', {other}))
+attempt('zero', tcp('0.0.0.0', {other}))
+attempt('mapped', tcp('::ffff:127.0.0.1', {other}, socket.AF_INET6))
+attempt('six', tcp('::1', {other}, socket.AF_INET6))
+attempt('not given out', tcp('127.80.0.1', {door}))
+attempt('no place', tcp('127.64.0.99', {door}))
+attempt('world', tcp('192.0.2.1', {door}))
+attempt('world as a number', tcp('3221225985', {door}))
+attempt('world mapped', tcp('::ffff:192.0.2.1', {door}, socket.AF_INET6))
+attempt('world six', tcp('2001:db8::1', {door}, socket.AF_INET6))
+attempt('metadata', tcp('169.254.169.254', 80))
+attempt('metadata six', tcp('fd00:ec2::254', 80, socket.AF_INET6))
+attempt('udp', udp('192.0.2.1', 53))
+attempt('udp connected', udp_connected('192.0.2.1', 53))
+attempt('udp multicast', udp('224.0.0.251', 5353))
+attempt('udp broadcast', udp('255.255.255.255', 53))
+"
+    );
+    let done = world.python(&network, &script);
+    let answers: Vec<(&str, &str)> = done.stdout.lines().filter_map(|line| line.rsplit_once(' ')).collect();
+    let open: Vec<&str> =
+        answers.iter().filter(|(_, answer)| *answer == "open").map(|(name, _)| *name).collect();
+    assert_eq!((open, answers.len()), (vec!["door"], 23), "{done:#?}");
+    for (name, errno) in [
+        ("its other port", "ECONNREFUSED"),
+        ("other port", "ECONNREFUSED"),
+        ("number", "ECONNREFUSED"),
+        ("world", "ENETUNREACH"),
+        ("world mapped", "ENETUNREACH"),
+        ("metadata", "ENETUNREACH"),
+        ("metadata six", "ENETUNREACH"),
+        ("udp", "ENETUNREACH"),
+        ("udp connected", "ENETUNREACH"),
+    ] {
+        assert!(answers.contains(&(name, errno)), "{name} {errno}: {done:#?}");
+    }
+    let allow = |destination: &str| format!("[network]\nallow = [\"{destination}\"]");
+    for object in [
+        format!("192.0.2.1:{door}"),
+        format!("[2001:db8::1]:{door}"),
+        "169.254.169.254:80".to_owned(),
+        format!("127.0.0.1:{other}"),
+    ] {
+        done.has_refused("connect", &object, &allow(&object));
+    }
+    done.has_refused("sendto", "192.0.2.1:53", &allow("192.0.2.1:53"));
+    done.has_refused("resolve", "host.internal", &allow("host.internal:443"));
+    let connections = done.connections();
+    assert_eq!(connections.len(), 1, "{connections:?}");
+}
+
+#[test]
+fn a_question_carries_nothing_out_and_is_recorded() {
+    let world = World::new();
+    let script = r#"
+import struct
+def ask(name, kind):
+    question = b''.join(bytes([len(label)]) + label for label in name) + b'\0' + struct.pack('>HH', kind, 1)
+    s = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); s.settimeout(10)
+    s.sendto(struct.pack('>HHHHHH', 7, 0x100, 1, 0, 0, 0) + question, ('127.0.0.53', 53))
+    answer = s.recv(512)
+    print(answer[3] & 15, int.from_bytes(answer[6:8], 'big'), answer[-4:].hex() if answer[7] else '')
+ask([b'A', b'w', b'internal'], 1)
+ask([b'b', b'w', b'internal'], 1)
+ask([b'a', b'w', b'internal'], 1)
+ask([b'a', b'w', b'internal'], 28)
+ask([b'a', b'w', b'internal'], 16)
+ask([b'w', b'internal'], 1)
+ask([b'the-secret', b'evil', b'example'], 16)
+ask([b'a\0', b'w', b'internal'], 1)
+s = socket.create_connection(('127.0.0.53', 53), timeout=10)
+q = struct.pack('>HHHHHH', 7, 0x100, 1, 0, 0, 0) + b'\1c\1w\x08internal\0' + struct.pack('>HH', 1, 1)
+s.sendall(struct.pack('>H', len(q)) + q)
+print(s.recv(512)[-4:].hex())
+"#;
+    let done = world.python("allow = [\"*.w.internal:443\"]", script);
+    assert_eq!(
+        done.stdout, "0 1 7f500001\n0 1 7f500002\n0 1 7f500001\n0 0 \n0 0 \n3 0 \n3 0 \n3 0 \n7f500003\n",
+        "{done:#?}"
+    );
+    done.has_refused("resolve", "w.internal", "[network]\nallow = [\"w.internal:443\"]");
+    done.has_refused(
+        "resolve",
+        "the-secret.evil.example",
+        "[network]\nallow = [\"the-secret.evil.example:443\"]",
+    );
+    done.has_refused("resolve", "a\\000.w.internal", "");
+}
+
+#[test]
+fn a_name_that_leads_to_this_host_is_refused_unless_that_is_spelled_out() {
+    let world = World::new();
+    let port = host(echo);
+    // A name that every libc knows and that is not `localhost`.
+    let host = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let name = host
+        .lines()
+        .filter_map(|line| {
+            line.split_whitespace()
+                .collect::<Vec<_>>()
+                .split_first()
+                .map(|(a, n)| (a.to_string(), n.join(" ")))
+        })
+        .filter(|(address, _)| address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()))
+        .flat_map(|(_, names)| names.split(' ').map(str::to_owned).collect::<Vec<_>>())
+        .find(|name| name != "localhost" && toolcell::policy::network::is_name(name));
+    let Some(name) = name else {
+        crate::cell::note("/etc/hosts has no name of a loopback address but localhost");
+        return;
+    };
+    let reach = format!("{TRY}\nattempt('it', tcp('{name}', {port}))");
+    let done = world.python(&format!("allow = [\"{name}:{port}\"]"), &reach);
+    assert_eq!(done.stdout, "it ECONNRESET\n", "{done:#?}");
+    let refused = done.refused();
+    assert!(
+        refused.iter().any(|(operation, object, allow)| operation == "connect"
+            && object.starts_with(&format!("{name}:{port} at "))
+            && allow.starts_with("[network]\nhosts = ")),
+        "{refused:?}"
+    );
+    for granted in [
+        "private = [\"127.0.0.0/8\", \"::1/128\"]".to_owned(),
+        format!("hosts = {{ \"{name}\" = \"127.0.0.1\" }}"),
+    ] {
+        let done = world.python(&format!("allow = [\"{name}:{port}\"]\n{granted}"), &reach);
+        assert_eq!(done.stdout, "it open\n", "{granted}: {done:#?}");
+    }
+}
+
+#[test]
+fn without_a_door_there_is_nothing_to_reach_and_nothing_to_ask() {
+    let world = World::new();
+    let port = host(echo);
+    let done = world.python(
+        "deny = [\"localhost:*\"]",
+        &format!(
+            "{TRY}\nattempt('it', tcp('127.0.0.1', {port}))\nattempt('name', tcp('door.internal', {port}))"
+        ),
+    );
+    assert!(!done.stdout.contains("open"), "{done:#?}");
+    assert!(done.report["traffic"].is_null() && done.report["receipt"]["layers"]["network"].is_null());
+    let denied =
+        world.exec("deny = [\"localhost:*\"]", &["--net", &format!("localhost:{port}")], &["/bin/true"]);
+    assert!(denied.code != 0 && denied.stderr.contains("is denied by `deny` in `[network]`"), "{denied:#?}");
+}

@@ -1,0 +1,10 @@
+//! Doors: real clients in real cells, and hosts of the tests' own making on this host's loopback. Never: reaches the network.
+
+mod attacks;
+mod bounds;
+mod clients;
+mod names;
+mod porter;
+mod served;
+mod tls;
+mod world;

@@ -1,0 +1,102 @@
+//! Where names lead, by a name server of the test's own, which only the host sees. Never: changes the host's configuration: its
+//! place is taken in a mount namespace.
+
+use std::net::UdpSocket;
+use std::process::{Command, Stdio};
+use std::sync::Mutex;
+use std::thread;
+
+use super::world::{PYTHON, World, echo, host};
+use crate::cell::needs_root;
+
+/// Names of which an address was asked for.
+static ASKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// The addresses of IPv4 of a name.
+fn addresses(name: &str) -> &'static [[u8; 4]] {
+    match name {
+        "metadata.test" => &[[169, 254, 169, 254]],
+        "private.test" => &[[10, 0, 0, 5]],
+        "own.test" => &[[127, 0, 0, 1]],
+        // One who owns a name can mix.
+        "mixed.test" => &[[169, 254, 169, 254], [127, 0, 0, 1], [10, 0, 0, 5]],
+        // And answer otherwise the next time.
+        "turning.test" => match ASKED.lock().unwrap().iter().filter(|asked| *asked == "turning.test").count()
+        {
+            0 | 1 => &[[127, 0, 0, 1]],
+            _ => &[[10, 0, 0, 5]],
+        },
+        _ => &[],
+    }
+}
+
+fn name_server(address: &str) {
+    let socket = UdpSocket::bind((address, 53)).unwrap();
+    thread::spawn(move || {
+        let mut message = [0; 512];
+        while let Ok((count, from)) = socket.recv_from(&mut message) {
+            let Some(asked) = toolcell::network::dns::question(&message[..count]) else { continue };
+            let four = asked.kind == 1;
+            if four {
+                ASKED.lock().unwrap().push(asked.name.clone());
+            }
+            let found: Vec<std::net::IpAddr> =
+                addresses(&asked.name).iter().map(|four| (*four).into()).collect();
+            let answer = match found.is_empty() {
+                true => toolcell::network::dns::Answer::NoName,
+                false => toolcell::network::dns::Answer::Addresses(&found),
+            };
+            let _gone = socket.send_to(&asked.answer(answer), from).is_err();
+        }
+    });
+}
+
+#[test]
+fn a_name_is_resolved_once_and_leads_to_nothing_that_is_not_granted() {
+    if needs_root("a name server, and a place for its address in a mount namespace") {
+        return;
+    }
+    let world = World::new();
+    let server = "127.71.0.53";
+    name_server(server);
+    let resolv = world.0.0.join("resolv.conf");
+    std::fs::write(&resolv, format!("nameserver {server}\n")).unwrap();
+    let port = host(echo);
+    let names = ["metadata", "private", "own", "mixed", "turning"];
+    let script = format!(
+        "import errno, socket
+for name in {names:?}:
+    try:
+        s = socket.create_connection((name + '.test', {port}), timeout=20); s.sendall(b'hello')
+        print(name, s.recv(5).decode() or 'closed')
+    except OSError as error: print(name, errno.errorcode.get(error.errno, str(error)))"
+    );
+    let run = |more: &str| {
+        let allow: Vec<String> = names.iter().map(|name| format!("\"{name}.test:{port}\"")).collect();
+        let network = format!("allow = [{}]\n{more}", allow.join(", "));
+        let exec = world.command(&network, &[], &[&PYTHON[..], &[script.as_str()]].concat());
+        let mut alone = Command::new("unshare");
+        alone.args(["--mount", "--propagation", "private", "sh", "-c"]);
+        alone.arg("mount --bind \"$0\" /etc/resolv.conf && exec \"$@\"").arg(&resolv);
+        alone.arg(exec.get_program()).args(exec.get_args()).current_dir(&world.0.0);
+        world.finished(&alone.stdin(Stdio::null()).output().unwrap())
+    };
+    let closed = run("");
+    let reset: String = names.map(|name| format!("{name} ECONNRESET\n")).concat();
+    assert_eq!(closed.stdout, reset, "{closed:#?}");
+    let object = |name: &str, address: &str| format!("{name}.test:{port} at {address}");
+    let pin = |name: &str, address: &str| format!("[network]\nhosts = {{ \"{name}.test\" = \"{address}\" }}");
+    closed.has_refused("connect", &object("metadata", "169.254.169.254"), "");
+    closed.has_refused("connect", &object("private", "10.0.0.5"), &pin("private", "10.0.0.5"));
+    closed.has_refused("connect", &object("own", "127.0.0.1"), &pin("own", "127.0.0.1"));
+
+    ASKED.lock().unwrap().clear();
+    let open = run("private = [\"127.0.0.0/8\"]");
+    let wanted = "metadata ECONNRESET\nprivate ECONNRESET\nown hello\nmixed hello\nturning hello\n";
+    assert_eq!(open.stdout, wanted, "{open:#?}");
+    let mut asked = ASKED.lock().unwrap().clone();
+    asked.sort();
+    asked.dedup();
+    let all = ASKED.lock().unwrap().len();
+    assert_eq!((asked.len(), all), (5, 5), "each once: {:?}", ASKED.lock().unwrap());
+}

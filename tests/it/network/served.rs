@@ -1,0 +1,84 @@
+//! Doors of servers under `toolcell run`: cells built ahead, spares, a cell for the session. Never: looks inside.
+
+use serde_json::{Value, json};
+
+use super::super::session::world::{Setup, session, text};
+use super::world::{counting, host};
+
+/// A server whose tool `reach` connects.
+fn setup(network: &str) -> Setup {
+    Setup {
+        server: Some(crate::project().join("tests/it/session/kept.py")),
+        filesystem: format!("[network]\n{network}"),
+        ..Setup::default()
+    }
+}
+
+fn traffic(record: &Value) -> Vec<(&str, u64, u64)> {
+    let all = record["traffic"]["connections"].as_array().unwrap_or_else(|| panic!("{record:#}")).iter();
+    all.map(|one| (one["to"].as_str().unwrap(), one["up"].as_u64().unwrap(), one["down"].as_u64().unwrap()))
+        .collect()
+}
+
+#[test]
+fn each_call_has_its_doors_and_their_record_and_its_client_hears_of_refusals() {
+    let port = host(counting);
+    for options in [vec![], vec!["--spares".to_owned(), "1".to_owned()]] {
+        let network =
+            format!("allow = [\"a.internal:{port}\"]\nhosts = {{ \"a.internal\" = \"127.0.0.1\" }}");
+        let setup = Setup { options, ..setup(&network) };
+        let book = session(&setup, |mut client| async move {
+            for id in 1..4 {
+                client.start_call(id, "reach", json!({"host": "a.internal", "port": port})).await;
+                assert_eq!(text(&client.read().await), "5 bytes");
+            }
+            client.start_call(4, "reach", json!({"host": "b.internal", "port": port})).await;
+            let refused = client.read().await;
+            assert_eq!(text(&refused), "no such name");
+            let told = &refused["result"]["_meta"]["dev.toolcell/violations"];
+            let told = told.as_array().unwrap().iter().find(|one| one["layer"] == "network").unwrap();
+            assert_eq!(
+                (&told["operation"], &told["object"], &told["allow"]),
+                (&json!("resolve"), &json!("b.internal"), &json!("[network]\nallow = [\"b.internal:443\"]"))
+            );
+            client
+        });
+        let door = format!("a.internal:{port}");
+        let calls: Vec<&Value> =
+            book.finished.iter().filter(|record| record["call"]["target"] == "reach").collect();
+        assert_eq!(calls.len(), 4);
+        for record in &calls[..3] {
+            assert_eq!(traffic(record), [(door.as_str(), 5, 7)]);
+            let receipt = &record["receipt"];
+            assert_eq!(receipt["layers"]["network"], json!(format!("doors: {door} at 127.64.0.1")));
+            assert_eq!(
+                (&receipt["coverage"]["network"], &receipt["reasons"]["network"]),
+                (&json!("sampled"), &Value::Null)
+            );
+        }
+        assert!(traffic(calls[3]).is_empty());
+    }
+}
+
+#[test]
+fn the_calls_of_a_session_have_each_their_own_traffic() {
+    let port = host(counting);
+    let setup = Setup {
+        config: "state = \"session\"\n".to_owned(),
+        ..setup(&format!("allow = [\"localhost:{port}\"]"))
+    };
+    let book = session(&setup, |mut client| async move {
+        for id in 1..3 {
+            client.start_call(id, "reach", json!({"host": "localhost", "port": port})).await;
+            assert_eq!(text(&client.read().await), "5 bytes");
+        }
+        client
+    });
+    let door = format!("localhost:{port}");
+    let calls: Vec<_> = book.finished.iter().filter(|record| record["call"]["target"] == "reach").collect();
+    let all: usize = calls.iter().map(|record| traffic(record).len()).sum();
+    assert!(
+        all <= 2 && calls.iter().flat_map(|record| traffic(record)).all(|one| one == (door.as_str(), 5, 7)),
+        "{calls:#?}"
+    );
+}

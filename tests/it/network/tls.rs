@@ -1,0 +1,126 @@
+//! Doors of port 443: TLS between the program and the server, and the name that it asks for. Never: runs where the port cannot be
+//! had.
+
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::path::PathBuf;
+use std::sync::Arc;
+
+use rustls::pki_types::pem::PemObject as _;
+use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::{ServerConfig, ServerConnection, StreamOwned};
+
+use super::world::{World, host_at};
+use crate::cell::note;
+
+fn file(name: &str) -> PathBuf {
+    crate::project().join("tests/it/serve/certificates").join(name)
+}
+
+/// A server that says `secret` to whoever speaks TLS with it, at port 443 of an address of the test's own.
+#[track_caller]
+fn server(address: &str) -> bool {
+    let chain = vec![CertificateDer::from_pem_file(file("certificate.pem")).unwrap()];
+    let key = PrivateKeyDer::from_pem_file(file("key.pem")).unwrap();
+    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let config = ServerConfig::builder_with_provider(provider).with_safe_default_protocol_versions().unwrap();
+    let config = Arc::new(config.with_no_client_auth().with_single_cert(chain, key).unwrap());
+    let serve = move |stream: TcpStream| {
+        let mut stream = StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream);
+        let _request = stream.read(&mut [0; 1024]).is_err();
+        let _gone = stream.write_all(b"HTTP/1.0 200 OK\r\nContent-Length: 6\r\n\r\nsecret").is_err();
+        stream.conn.send_close_notify();
+        let _gone = stream.flush().is_err();
+    };
+    let made = host_at(SocketAddr::new(address.parse().unwrap(), 443), serve);
+    if made.is_err() {
+        note("this user cannot listen at port 443");
+    }
+    made.is_ok()
+}
+
+/// Python's TLS without a look at certificates, asking for this name.
+fn asking(name: &str) -> String {
+    let name = if name.is_empty() { "None".to_owned() } else { format!("'{name}'") };
+    format!(
+        "import ssl
+context = ssl.create_default_context(); context.check_hostname = False; context.verify_mode = ssl.CERT_NONE
+s = socket.create_connection(('tools.example', 443), timeout=20)
+try:
+    t = context.wrap_socket(s, server_hostname={name})
+    t.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n')
+    print(t.recv(1000)[-6:].decode())
+except OSError as error:
+    print(errno.errorcode.get(error.errno, str(error)))"
+    )
+}
+
+#[test]
+fn tls_is_with_the_server_itself_and_asks_for_the_door_and_nothing_else() {
+    let world = World::new();
+    let address = "127.71.0.1";
+    if !server(address) {
+        return;
+    }
+    let network = format!("allow = [\"tools.example:443\"]\nhosts = {{ \"tools.example\" = \"{address}\" }}");
+    let authority = file("authority.pem");
+    let authority = authority.to_str().unwrap();
+    let curl = ["/usr/bin/curl", "-sS", "-m", "20", "--cacert", authority, "https://tools.example/"];
+    let done = world.exec(&network, &["--read", authority], &curl);
+    assert_eq!((done.stdout.as_str(), done.code), ("secret", 0), "{done:#?}");
+    let [(to, up, down, _)] = &done.connections()[..] else { panic!("{done:#?}") };
+    assert!(to == "tools.example:443" && *up > 200 && *down > 500, "{to} {up} {down}");
+    assert!(done.refused().iter().all(|(_, object, _)| object.is_empty()), "{:?}", done.refused());
+
+    assert_eq!(world.python(&network, &asking("TOOLS.example")).stdout, "secret\n");
+    let other = world.python(&network, &asking("evil.example"));
+    assert_eq!(other.stdout, "ECONNRESET\n", "{other:#?}");
+    let allow = "[network]\nallow = [\"evil.example:443\"]";
+    other.has_refused("connect", "tools.example:443 for `evil.example`", allow);
+    assert!(other.connections().is_empty());
+    let any = "[network]\nsni = \"any\"";
+    let none = world.python(&network, &asking(""));
+    assert_eq!(none.stdout, "ECONNRESET\n", "{none:#?}");
+    none.has_refused("connect", "tools.example:443", any);
+    let plain = "s = socket.create_connection(('tools.example', 443), timeout=20); s.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n')
+try: print(s.recv(100))
+except OSError as error: print(errno.errorcode[error.errno])";
+    let plain = world.python(&network, plain);
+    assert_eq!(plain.stdout, "ECONNRESET\n", "{plain:#?}");
+    plain.has_refused("connect", "tools.example:443", any);
+
+    let open = format!("{network}\nsni = \"any\"");
+    for name in ["evil.example", ""] {
+        assert_eq!(world.python(&open, &asking(name)).stdout, "secret\n", "{name}");
+    }
+}
+
+/// The greeting of a client is passed on as it was cut, also in records and packets of single bytes.
+#[test]
+fn a_greeting_in_pieces_is_read_and_passed_on_unchanged() {
+    let world = World::new();
+    let address = "127.71.0.2";
+    if !server(address) {
+        return;
+    }
+    let network = format!("allow = [\"tools.example:443\"]\nhosts = {{ \"tools.example\" = \"{address}\" }}");
+    let script = "import ssl
+s = socket.create_connection(('tools.example', 443), timeout=20); s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+context = ssl.create_default_context(); context.check_hostname = False; context.verify_mode = ssl.CERT_NONE
+inward, outward = ssl.MemoryBIO(), ssl.MemoryBIO()
+t = context.wrap_bio(inward, outward, server_hostname='tools.example')
+try: t.do_handshake()
+except ssl.SSLWantReadError: pass
+hello = outward.read()[5:]
+records = [b'\\x16\\x03\\x01' + len(part).to_bytes(2, 'big') + part for part in (hello[i:i + 7] for i in range(0, len(hello), 7))]
+for byte in b''.join(records): s.sendall(bytes([byte]))
+while True:
+    try: t.do_handshake(); break
+    except ssl.SSLWantReadError: s.sendall(outward.read()); inward.write(s.recv(65536))
+t.write(b'GET / HTTP/1.0\\r\\n\\r\\n'); s.sendall(outward.read())
+while True:
+    try: print(t.read(1000)[-6:].decode()); break
+    except ssl.SSLWantReadError: inward.write(s.recv(65536))";
+    let done = world.python(&network, script);
+    assert_eq!(done.stdout, "secret\n", "{done:#?}");
+}
