@@ -93,6 +93,8 @@ pub enum Invocation {
     },
     /// `toolcell hostile-server`, the server that `demo` and `selftest` run in cells.
     HostileServer,
+    /// `toolcell keep-doors`, the process that `run` and `exec` start for cells with doors.
+    KeepDoors,
 }
 
 /// The arguments of `toolcell doctor`.
@@ -407,6 +409,7 @@ fn invocation(command: &str, matches: &mut ArgMatches) -> Result<Invocation, Cli
         "completions" => Invocation::Completions { shell: required(matches, "shell")? },
         "man" => Invocation::Man { directory: matches.remove_one("directory") },
         "hostile-server" => Invocation::HostileServer,
+        "keep-doors" => Invocation::KeepDoors,
         "try-access" => Invocation::TryAccess {
             operation: required(matches, "operation")?,
             path: required(matches, "path")?,

@@ -114,6 +114,9 @@ pub fn command() -> Command {
         )
         .subcommand(Command::new("man").about("Print the manual page").defer(man))
         .subcommand(
+            Command::new("keep-doors").about("Keeps the doors of cells, for `run` and `exec`").hide(true),
+        )
+        .subcommand(
             Command::new("hostile-server").about("The hostile server that `demo` and `selftest` run in cells").hide(true),
         )
         .subcommand(

@@ -29,6 +29,8 @@ use crate::cli::{self, CliError, ColorChoice, CommandLine, DemoArgs, Invocation,
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
 use crate::hostile;
+use crate::launch::own;
+use crate::network::porter;
 use crate::policy::{Floor, files};
 
 /// Runs one command line, program name first, and says how the process is to end.
@@ -80,6 +82,12 @@ fn dispatch(invocation: Invocation, color: ColorChoice, begun: Option<Begun>) ->
             attack(json, floor, Around::EveryCell { profile }, color)
         }
         Invocation::TryAccess { operation, path } => Ok(profile::prove::try_it(&operation, &path)),
+        Invocation::KeepDoors => {
+            porter::main(own::confine_porter).map(|()| Ending::Success).map_err(|errno| {
+                let hint = "it is started by `run` and `exec` where a profile has `[network]`".to_owned();
+                Failure::new(Ending::Other, errno).hint(Some(hint))
+            })
+        }
         Invocation::HostileServer => match hostile::serve(io::stdin().lock(), io::stdout().lock()) {
             Ok(()) => Ok(Ending::Success),
             Err(error) => Err(stdout_failed(error)),

@@ -1,7 +1,8 @@
 //! The porter: a process that keeps the doors of all cells of one supervisor, which itself opens no socket any more.
 //!
-//! It is forked before the supervisor is confined, and only if a policy lets something out. It has no privilege, no file but what
-//! resolving names takes, and starts no program; what it reads are bytes of cells and of those whom they reach.
+//! It is started before the supervisor is confined, and only if a policy lets something out. It executes this program anew, so that
+//! nothing of the holder's memory is in it, neither keys nor an environment; it has no privilege, no file but what resolving names
+//! takes, and starts no program. What it reads are bytes of cells and of those whom they reach.
 //!
 //! ```text
 //! holder ── doors of a cell, a channel ──► porter      over the channel: sockets ──►, ◄── events, and its end ──►
@@ -12,6 +13,8 @@
 
 use std::fs::File;
 use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::os::unix::process::CommandExt as _;
+use std::process::Command;
 
 use tokio::io::Interest;
 
@@ -20,6 +23,8 @@ use crate::plan::doors::{Doors, Listens};
 use crate::sys::process::{self, Cloned};
 use crate::sys::{Errno, Result, descriptor, readiness, socket};
 
+/// The subcommand by which this program is one.
+pub const SUBCOMMAND: &str = "keep-doors";
 /// The number of the porter's socket.
 const SOCKET: i32 = 3;
 /// Threads that resolve names, of all cells together.
@@ -33,19 +38,18 @@ pub struct Porter {
 }
 
 impl Porter {
-    /// Forks it. The process must still have one thread. `confine` is what it gives up.
+    /// Starts it. The process must still have one thread.
     ///
     /// # Errors
     /// The kernel's errno.
-    pub fn start(confine: fn() -> Result<()>) -> Result<Self> {
+    pub fn start() -> Result<Self> {
         let (ours, theirs) = socket::pair()?;
         match process::clone3(0, None)? {
             Cloned::Child => {
-                let status = match detach(theirs).and_then(|socket| confine().and_then(|()| serve(socket))) {
-                    Ok(()) => 0,
-                    Err(_errno) => 1,
-                };
-                process::exit_now(status)
+                let _failed = detach(theirs).map(|()| {
+                    Command::new("/proc/self/exe").arg0("toolcell").arg(SUBCOMMAND).env_clear().exec()
+                });
+                process::exit_now(1)
             }
             Cloned::Parent(pid, _pidfd) => Ok(Self { socket: ours, pid }),
         }
@@ -69,6 +73,19 @@ impl Porter {
     }
 }
 
+/// The porter itself. `confine` is what it gives up.
+///
+/// # Errors
+/// The kernel's errno; `EBADF` when nobody has started it for cells.
+pub fn main(confine: fn() -> Result<()>) -> Result<()> {
+    process::set_name(c"toolcell-doors");
+    if !descriptor::is_open(SOCKET) {
+        return Err(Errno(libc::EBADF));
+    }
+    confine()?;
+    serve(descriptor::adopt(SOCKET))
+}
+
 /// Hands a socket of the cell over.
 ///
 /// # Errors
@@ -86,9 +103,7 @@ impl Drop for Porter {
 }
 
 /// Away from all that the holder has open, from its terminal, and from whoever could read memory.
-fn detach(socket: OwnedFd) -> Result<OwnedFd> {
-    process::set_name(c"toolcell-doors");
-    process::wipe_environment();
+fn detach(socket: OwnedFd) -> Result<()> {
     process::setsid()?;
     process::setrlimit(libc::RLIMIT_CORE, 1)?;
     let null = OwnedFd::from(File::options().read(true).write(true).open("/dev/null")?);
@@ -97,11 +112,10 @@ fn detach(socket: OwnedFd) -> Result<OwnedFd> {
     for number in 0..3 {
         descriptor::duplicate_to(null.as_fd(), number, false)?;
     }
-    descriptor::duplicate_to(above.as_fd(), SOCKET, true)?;
+    descriptor::duplicate_to(above.as_fd(), SOCKET, false)?;
     // What the numbers above stood for belongs to values of the parent, which nobody drops in this process.
     let _numbers: [i32; 2] = [null, above].map(IntoRawFd::into_raw_fd);
-    descriptor::close_from(SOCKET + 1)?;
-    Ok(descriptor::adopt(SOCKET))
+    descriptor::close_from(SOCKET + 1)
 }
 
 fn serve(socket: OwnedFd) -> Result<()> {

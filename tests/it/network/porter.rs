@@ -45,6 +45,11 @@ attempt(); sys.stdin.readline(); attempt()"
     for set in ["CapInh:", "CapPrm:", "CapEff:", "CapAmb:"] {
         assert_eq!(field(set), "0000000000000000", "{set}");
     }
+    let words = fs::read(format!("/proc/{porter}/cmdline")).unwrap();
+    assert_eq!(words, b"toolcell\0keep-doors\0", "an image of its own");
+    if let Ok(environment) = fs::read(format!("/proc/{porter}/environ")) {
+        assert!(environment.is_empty(), "{environment:?}");
+    }
     toolcell::sys::observe::kill(porter, libc::SIGKILL).unwrap();
     while fs::read_to_string(format!("/proc/{porter}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
         std::thread::yield_now();
