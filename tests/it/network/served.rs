@@ -46,8 +46,14 @@ fn each_call_has_its_doors_and_their_record_and_its_client_hears_of_refusals() {
         let door = format!("a.internal:{port}");
         let calls: Vec<&Value> =
             book.finished.iter().filter(|record| record["call"]["target"] == "reach").collect();
-        assert_eq!(calls.len(), 4);
-        for record in &calls[..3] {
+        // The record of a call may come after that of the next, when its cell took longer to end.
+        let is_refused = |record: &&Value| {
+            let violations = record["violations"].as_array().unwrap();
+            violations.iter().any(|one| one["operation"] == "resolve")
+        };
+        let (refused, led): (Vec<&Value>, Vec<&Value>) = calls.into_iter().partition(is_refused);
+        assert_eq!((led.len(), refused.len()), (3, 1));
+        for record in led {
             assert_eq!(traffic(record), [(door.as_str(), 5, 7)]);
             let receipt = &record["receipt"];
             assert_eq!(receipt["layers"]["network"], json!(format!("doors: {door} at 127.64.0.1")));
@@ -56,7 +62,7 @@ fn each_call_has_its_doors_and_their_record_and_its_client_hears_of_refusals() {
                 (&json!("sampled"), &Value::Null)
             );
         }
-        assert!(traffic(calls[3]).is_empty());
+        assert!(traffic(refused[0]).is_empty());
     }
 }
 
