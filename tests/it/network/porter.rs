@@ -2,7 +2,12 @@
 
 use std::fs;
 use std::io::{BufRead as _, BufReader, Write as _};
+use std::os::fd::AsFd as _;
 use std::process::Stdio;
+use std::time::Duration;
+
+use toolcell::sys::descriptor::{self, Interest};
+use toolcell::sys::process;
 
 use super::world::{PYTHON, World, echo, host};
 
@@ -50,10 +55,11 @@ attempt(); sys.stdin.readline(); attempt()"
     if let Ok(environment) = fs::read(format!("/proc/{porter}/environ")) {
         assert!(environment.is_empty(), "{environment:?}");
     }
-    toolcell::sys::observe::kill(porter, libc::SIGKILL).unwrap();
-    while fs::read_to_string(format!("/proc/{porter}/stat")).is_ok_and(|stat| !stat.contains(") Z ")) {
-        std::thread::yield_now();
-    }
+    let pidfd = process::pidfd_open(porter).unwrap();
+    process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL).unwrap();
+    // All of its threads, each of which holds its sockets.
+    let mut gone = [Interest { fd: Some(pidfd.as_fd()), events: libc::POLLIN, ready: 0 }];
+    assert!(descriptor::poll(&mut gone, Some(Duration::from_secs(20))).unwrap());
     exec.stdin.take().unwrap().write_all(b"\n").unwrap();
     assert_eq!(lines.next().unwrap().unwrap(), "ConnectionRefusedError");
     assert!(exec.wait().unwrap().success());
