@@ -28,7 +28,8 @@ use crate::sys::{Errno, Result};
 /// Not when it denies a name that does not exist: that is an empty directory on the host for as long as the cell is
 /// there, which is right for the time of a call only. And not without a private root, where what is granted is held by
 /// rules that cannot be looked at again; nor with an overlay, which may not see what the host changes beneath it.
-pub(super) fn may_wait(plan: &Plan) -> bool {
+#[must_use]
+pub fn may_wait(plan: &Plan) -> bool {
     !plan.steps.iter().any(|step| {
         matches!(
             step,

@@ -11,8 +11,7 @@
 //!
 //! Neighbours: `commands` start it, `launch` and `watch` hold its channels. Never: speaks to the client, init or the launcher.
 
-use std::fs::File;
-use std::os::fd::{AsFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
 use std::process::Command;
 
@@ -106,16 +105,7 @@ impl Drop for Porter {
 fn detach(socket: OwnedFd) -> Result<()> {
     process::setsid()?;
     process::setrlimit(libc::RLIMIT_CORE, 1)?;
-    let null = OwnedFd::from(File::options().read(true).write(true).open("/dev/null")?);
-    let above = descriptor::duplicate_above(socket.as_fd(), 16)?;
-    drop(socket);
-    for number in 0..3 {
-        descriptor::duplicate_to(null.as_fd(), number, false)?;
-    }
-    descriptor::duplicate_to(above.as_fd(), SOCKET, false)?;
-    // What the numbers above stood for belongs to values of the parent, which nobody drops in this process.
-    let _numbers: [i32; 2] = [null, above].map(IntoRawFd::into_raw_fd);
-    descriptor::close_from(SOCKET + 1)
+    descriptor::keep_alone(socket, SOCKET, false)
 }
 
 fn serve(socket: OwnedFd) -> Result<()> {

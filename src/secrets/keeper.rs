@@ -12,7 +12,7 @@
 
 use std::fs::File;
 use std::io::{self, Write as _};
-use std::os::fd::{AsFd, BorrowedFd, IntoRawFd, OwnedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
@@ -163,16 +163,7 @@ fn detach(socket: OwnedFd) -> Result<OwnedFd> {
     process::prctl(libc::PR_SET_DUMPABLE, 0)?;
     // Not 0: a pipe to a program that stores dumps is asked even then (core(5)).
     process::setrlimit(libc::RLIMIT_CORE, 1)?;
-    let null = OwnedFd::from(File::options().read(true).write(true).open("/dev/null")?);
-    let above = descriptor::duplicate_above(socket.as_fd(), 16)?;
-    drop(socket);
-    for number in 0..3 {
-        descriptor::duplicate_to(null.as_fd(), number, false)?;
-    }
-    descriptor::duplicate_to(above.as_fd(), SOCKET, true)?;
-    // What the numbers above stood for belongs to values of the parent, which nobody drops in this process.
-    let _numbers: [i32; 2] = [null, above].map(IntoRawFd::into_raw_fd);
-    descriptor::close_from(SOCKET + 1)?;
+    descriptor::keep_alone(socket, SOCKET, true)?;
     Ok(descriptor::adopt(SOCKET))
 }
 

@@ -31,7 +31,7 @@ use super::process::Process;
 use super::{Agreed, Finished, Grant, Handshake, Session, gone};
 use crate::call::Call;
 use crate::launch::launcher::Weight;
-use crate::launch::ready::Sources;
+use crate::launch::ready::{Sources, may_wait};
 use crate::mcp::envelope::{Era, Id};
 use crate::outcome::{Status, Usage};
 use crate::plan::Plan;
@@ -217,7 +217,7 @@ fn restock(session: &Session, grant: &Grant, era: Era) -> bool {
     };
     let spares = &session.spares;
     let (most, budget) = (session.options.spares, session.options.spares_memory);
-    if most == 0 || spares.blind.get() || spares.closed.get() {
+    if most == 0 || spares.blind.get() || spares.closed.get() || !may_wait(&grant.plan) {
         return false;
     }
     let (wanted, each) = spares.kind(&grant.plan, |kind| (kind.demand.wanted(Instant::now()), kind.memory));

@@ -4,10 +4,11 @@
 //! Neighbours: `hostile`. Never: used to build or guard a cell; waits longer than it is told to.
 
 use std::net::SocketAddrV4;
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::AsRawFd;
 use std::time::Duration;
 
-use super::{Result, check, check_fd};
+use super::socket::stream;
+use super::{Result, check};
 
 /// A call that connects while it sends, if it is given `MSG_FASTOPEN`.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -25,7 +26,7 @@ pub enum Send {
 /// # Errors
 /// The kernel's errno; `EINPROGRESS` when it took longer than `patience`.
 pub fn connect(protocol: libc::c_int, address: SocketAddrV4, patience: Duration, word: &[u8]) -> Result<()> {
-    let socket = stream(protocol, patience)?;
+    let socket = stream(libc::AF_INET, protocol, patience)?;
     let address = internet(address);
     // SAFETY: connect reads as many bytes of the address as announced, which is what `address` has.
     check(libc::c_long::from(unsafe {
@@ -41,7 +42,7 @@ pub fn connect(protocol: libc::c_int, address: SocketAddrV4, patience: Duration,
 /// The kernel's errno; `EINPROGRESS` when it took longer than `patience`.
 pub fn send_unconnected(call: Send, address: SocketAddrV4, patience: Duration, word: &[u8]) -> Result<()> {
     const FLAGS: libc::c_int = libc::MSG_FASTOPEN | libc::MSG_NOSIGNAL;
-    let socket = stream(libc::IPPROTO_TCP, patience)?;
+    let socket = stream(libc::AF_INET, libc::IPPROTO_TCP, patience)?;
     let mut address = internet(address);
     let length = size(&address);
     let mut part = libc::iovec { iov_base: word.as_ptr().cast_mut().cast(), iov_len: word.len() };
@@ -63,29 +64,6 @@ pub fn send_unconnected(call: Send, address: SocketAddrV4, patience: Duration, w
         Send::Messages => unsafe { libc::sendmmsg(number, &raw mut message, 1, FLAGS) }.into(),
     };
     check(sent).map(drop)
-}
-
-/// A stream socket for IPv4 whose calls wait no longer than `patience` (`SO_SNDTIMEO`, socket(7)).
-fn stream(protocol: libc::c_int, patience: Duration) -> Result<OwnedFd> {
-    // SAFETY: socket takes integers only.
-    let number = check_fd(libc::c_long::from(unsafe {
-        libc::socket(libc::AF_INET, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, protocol)
-    }))?;
-    // SAFETY: a successful socket gave a new descriptor that nobody else owns.
-    let socket = unsafe { OwnedFd::from_raw_fd(number) };
-    let seconds = libc::time_t::try_from(patience.as_secs()).unwrap_or(libc::time_t::MAX);
-    let time = libc::timeval { tv_sec: seconds, tv_usec: patience.subsec_micros().into() };
-    // SAFETY: SO_SNDTIMEO reads a timeval, which `time` is.
-    check(libc::c_long::from(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_SNDTIMEO,
-            (&raw const time).cast(),
-            size(&time),
-        )
-    }))?;
-    Ok(socket)
 }
 
 /// `struct sockaddr_in`.

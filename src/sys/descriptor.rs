@@ -2,7 +2,8 @@
 //!
 //! Neighbours: `launch`, `watch`, `commands::exec`. Never: interprets what flows.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::fs::File;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
 use std::ptr;
 
 use super::{Errno, Result, check, check_fd};
@@ -64,6 +65,23 @@ pub fn adopt(number: RawFd) -> OwnedFd {
 pub fn close_from(first: RawFd) -> Result<()> {
     // SAFETY: close_range takes integers; the callers keep no owner of a number it closes.
     check(unsafe { libc::syscall(libc::SYS_close_range, first, u32::MAX, 0) }).map(drop)
+}
+
+/// Leaves of all descriptors this one alone, under this number, and `/dev/null` as the first three. For a process that has just been
+/// cloned: what the other numbers stood for belongs to values of its parent, which nobody drops here.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn keep_alone(fd: OwnedFd, number: RawFd, close_on_exec: bool) -> Result<()> {
+    let null = OwnedFd::from(File::options().read(true).write(true).open("/dev/null")?);
+    let above = duplicate_above(fd.as_fd(), 16)?;
+    drop(fd);
+    for standard in 0..3 {
+        duplicate_to(null.as_fd(), standard, false)?;
+    }
+    duplicate_to(above.as_fd(), number, close_on_exec)?;
+    let _numbers: [i32; 2] = [null, above].map(IntoRawFd::into_raw_fd);
+    close_from(number + 1)
 }
 
 /// What [`poll`] waits for, and what came.

@@ -36,23 +36,11 @@ fn size<T>(value: &T) -> libc::socklen_t {
     libc::socklen_t::try_from(size_of_val(value)).unwrap_or(0)
 }
 
-/// A stream to the socket of this path, close-on-exec. A write, and connecting to one whose queue is full, waits no longer than
-/// `patience` (`SO_SNDTIMEO`, socket(7)).
-///
-/// # Errors
-/// The kernel's errno; `ETIMEDOUT` when the queue stayed full.
-pub fn connect(path: &CStr, patience: Duration) -> Result<OwnedFd> {
-    // SAFETY: sockaddr_un is a plain C struct for which all zeroes is a value.
-    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
-    address.sun_family = libc::sa_family_t::try_from(libc::AF_UNIX).unwrap_or(0);
-    let bytes = path.to_bytes_with_nul();
-    let place = address.sun_path.get_mut(..bytes.len()).ok_or(Errno(libc::ENAMETOOLONG))?;
-    for (to, from) in place.iter_mut().zip(bytes) {
-        *to = from.cast_signed();
-    }
-    // SAFETY: socket takes numbers only.
+/// A stream socket, close-on-exec, whose calls wait no longer than `patience` (`SO_SNDTIMEO`, socket(7)).
+pub(super) fn stream(family: libc::c_int, protocol: libc::c_int, patience: Duration) -> Result<OwnedFd> {
+    // SAFETY: socket takes integers only.
     let number = check_fd(libc::c_long::from(unsafe {
-        libc::socket(libc::AF_UNIX, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, 0)
+        libc::socket(family, libc::SOCK_STREAM | libc::SOCK_CLOEXEC, protocol)
     }))?;
     // SAFETY: a successful socket gave a new descriptor that nobody else owns.
     let socket = unsafe { OwnedFd::from_raw_fd(number) };
@@ -68,6 +56,24 @@ pub fn connect(path: &CStr, patience: Duration) -> Result<OwnedFd> {
             size(&time),
         )
     }))?;
+    Ok(socket)
+}
+
+/// A stream to the socket of this path, close-on-exec. A write, and connecting to one whose queue is full, waits no longer than
+/// `patience` (`SO_SNDTIMEO`, socket(7)).
+///
+/// # Errors
+/// The kernel's errno; `ETIMEDOUT` when the queue stayed full.
+pub fn connect(path: &CStr, patience: Duration) -> Result<OwnedFd> {
+    // SAFETY: sockaddr_un is a plain C struct for which all zeroes is a value.
+    let mut address: libc::sockaddr_un = unsafe { std::mem::zeroed() };
+    address.sun_family = libc::sa_family_t::try_from(libc::AF_UNIX).unwrap_or(0);
+    let bytes = path.to_bytes_with_nul();
+    let place = address.sun_path.get_mut(..bytes.len()).ok_or(Errno(libc::ENAMETOOLONG))?;
+    for (to, from) in place.iter_mut().zip(bytes) {
+        *to = from.cast_signed();
+    }
+    let socket = stream(libc::AF_UNIX, 0, patience)?;
     // SAFETY: connect reads an address of this size, which lives; its path ends in a NUL.
     let connected = check(libc::c_long::from(unsafe {
         libc::connect(socket.as_raw_fd(), ptr::from_ref(&address).cast(), size(&address))

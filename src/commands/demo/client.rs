@@ -395,7 +395,7 @@ fn read(mut child: Child, stdout: Option<ChildStdout>, events: &Sender<Event>) {
     events.send(Event::Exited(status)).unwrap_or_default();
 }
 
-/// Turns records of this session's calls that are added to the audit log into events, each time the kernel says that it was written to.
+/// Turns what one supervisor adds to the audit log about its calls into events, each time the kernel says that the log was written to.
 fn follow(mut log: File, mut writes: File, supervisor: u32, events: &Sender<Event>) {
     let mut rest = Vec::new();
     let mut notice = [0; 4096];

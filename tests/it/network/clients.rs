@@ -38,9 +38,9 @@ fn curl_python_node_and_git_reach_a_name_that_is_allowed_and_no_other() {
         git.args(["-c", "user.name=t", "-c", "user.email=t@t.example", "-c", "init.defaultBranch=main"]);
         assert!(git.args(arguments).current_dir(&served).output().unwrap().status.success(), "{arguments:?}");
     };
-    git(&["init", "-q", "work"]);
-    git(&["-C", "work", "commit", "-q", "--allow-empty", "-m", "first"]);
-    git(&["-C", "work", "update-server-info"]);
+    git(&["init", "-q", "project"]);
+    git(&["-C", "project", "commit", "-q", "--allow-empty", "-m", "first"]);
+    git(&["-C", "project", "update-server-info"]);
     let port = files(served);
     let network = format!(
         "allow = [\"web.internal:{port}\", \"*.pages.internal:{port}\", \"localhost:{port}\"]\n\
@@ -51,7 +51,7 @@ fn curl_python_node_and_git_reach_a_name_that_is_allowed_and_no_other() {
     let node = "fetch(process.argv[1]).then(r => r.text()).then(console.log).catch(() => process.exit(1))";
     for host in ["web.internal", "a.pages.internal", "localhost", "127.0.0.1", "other.internal"] {
         let url = format!("http://{host}:{port}/page");
-        let repository = format!("http://{host}:{port}/work/.git");
+        let repository = format!("http://{host}:{port}/project/.git");
         let commands: [(&str, Vec<&str>, &str); 4] = [
             ("/usr/bin/curl", vec!["/usr/bin/curl", "-sS", "-m", "20", &url], "the page"),
             ("/usr/bin/python3", [&PYTHON[..], &[python, &url]].concat(), "the page"),

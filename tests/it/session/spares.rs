@@ -9,7 +9,7 @@ use toolcell::host::cgroups;
 use toolcell::sys::process;
 
 use super::ahead::{children, launcher, wait_for_end};
-use super::world::{Book, Client, Setup, session, text};
+use super::world::{Book, Client, Setup, session, session_in, text};
 
 fn setup() -> Setup {
     Setup { options: vec!["--spares".to_owned(), "1".to_owned()], ..Setup::default() }
@@ -251,6 +251,31 @@ fn one_that_holds_more_than_all_may_is_ended() {
     });
     let cells = built(&book, "tools/call");
     assert!(!cells.contains(&"spare".to_owned()), "{cells:?}");
+}
+
+#[test]
+fn a_call_whose_cell_may_not_wait_takes_no_place_from_those_that_may() {
+    let scratch = super::world::Scratch::outside_of_scratch();
+    let data = scratch.0.join("data");
+    fs::create_dir(&data).unwrap();
+    fs::write(
+        scratch.0.join("writer.toml"),
+        format!("extends = \"default\"\n[filesystem]\nwrite = [{data:?}]\n"),
+    )
+    .unwrap();
+    let config = "[servers.fixture.tools.state]\nprofile = \"writer\"\n".to_owned();
+    let book = session_in(&scratch, &Setup { config, ..setup() }, |mut client| async move {
+        client.call(1, "who").await;
+        let waiting = stopped(&client).await;
+        client.call(2, "state").await;
+        while !client.log().lines().any(|line| line.contains("\"finished\"") && line.contains("\"state\"")) {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(all_stopped(&client), [waiting]);
+        client.call(3, "who").await;
+        client
+    });
+    assert_eq!(book.end_of("who")["receipt"]["cell"], "spare");
 }
 
 #[test]
