@@ -9,6 +9,7 @@ mod lock;
 mod mistake;
 mod quarantine;
 mod serve;
+mod store;
 mod words;
 
 use std::ffi::OsString;
@@ -22,6 +23,7 @@ pub use lock::{LockArgs, LockDoes, WhichServers};
 pub use mistake::CliError;
 pub use quarantine::{QuarantineArgs, QuarantineCommand};
 pub use serve::ServeArgs;
+pub use store::{InstallArgs, StoreArgs, StoreCommand};
 
 use crate::policy::config::state::State;
 use crate::policy::{Floor, Writes};
@@ -62,6 +64,10 @@ pub enum Invocation {
     Profile(ProfileArgs),
     /// `toolcell lock`
     Lock(LockArgs),
+    /// `toolcell install`
+    Install(InstallArgs),
+    /// `toolcell store`
+    Store(StoreArgs),
     /// `toolcell token`
     Token(TokenArgs),
     /// `toolcell quarantine`
@@ -391,6 +397,8 @@ fn invocation(command: &str, matches: &mut ArgMatches) -> Result<Invocation, Cli
         "doctor" => Invocation::Doctor(DoctorArgs { json: matches.get_flag("json"), fix: fix(matches) }),
         "profile" => Invocation::Profile(profile(matches)?),
         "lock" => Invocation::Lock(lock::lock(matches)?),
+        "install" => Invocation::Install(store::install(matches)),
+        "store" => Invocation::Store(store::store(matches)?),
         "token" => Invocation::Token(token(matches)?),
         "quarantine" => Invocation::Quarantine(quarantine::quarantine(matches)?),
         "secrets" => Invocation::Secrets(secrets(matches)?),

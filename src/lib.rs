@@ -23,6 +23,7 @@ pub mod plan;
 pub mod policy;
 pub mod secrets;
 pub mod session;
+pub mod store;
 pub mod text;
 pub mod watch;
 

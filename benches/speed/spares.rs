@@ -11,12 +11,17 @@ use std::time::{Duration, Instant};
 use crate::leaks::family;
 use crate::measure::{self, Result, Row, Times, turns};
 use crate::relay::{Session, run};
+use crate::whole;
 
 /// What it may add for one whose own work is next to nothing.
 const NATIVE: Duration = Duration::from_millis(1);
 /// What it may add to the first call of a server of Node, which compiles then what the call needs: at the median, and for all but one of a
 /// hundred.
 const NODE: (Duration, Duration) = (Duration::from_micros(1500), Duration::from_millis(5));
+/// What a call may cost beside the bare start of the program, where the client names `npx` and no server is started before it.
+const NPX: Duration = Duration::from_millis(5);
+/// The package of the filesystem server, as `scripts/fixtures` has it.
+const PACKAGE: &str = "@modelcontextprotocol/server-filesystem@2026.8.31";
 /// How long a bare server rests before its first call, as a started one does.
 const CALM: Duration = Duration::from_millis(200);
 /// How long a started server may take to be stopped, which is when it waits for a call.
@@ -97,10 +102,48 @@ pub(crate) fn rows(toolcell: &Path, files: &Path, rounds: usize) -> Result<Vec<R
     bare.arg(&folder);
     let arguments = format!(r#"{{"path":"{}"}}"#, file.display());
     let measured = compare((ours, bare), ("read_text_file", &arguments), rounds);
-    fs::remove_dir_all(&folder)?;
     let [fresh, warm, first] = measured?;
+    rows.push(through_npx(toolcell, (&server, &folder), rounds)?);
     rows.push(measure::ratio("the same for the filesystem server of npm", &fresh, &warm, None));
     rows.push(measure::difference("against the first call of that server, bare", &fresh, &first, NODE.0));
     rows.push(measure::difference_of_slow("that, all but one of a hundred", &fresh, &first, NODE.1));
+    fs::remove_dir_all(&folder)?;
     Ok(rows)
+}
+
+/// A call whose server is named by `npx` and started for it, against start, handshake and call of the program itself.
+fn through_npx(toolcell: &Path, (server, folder): (&Path, &Path), rounds: usize) -> Result<Row> {
+    let data = folder.join("data");
+    let mut install = Command::new(toolcell);
+    install.args(["install", &format!("npm:{PACKAGE}")]).env("XDG_DATA_HOME", &data);
+    whole::run(&mut install)?;
+    let place = folder.join("place");
+    fs::create_dir(&place)?;
+    fs::write(place.join("file"), "what is read\n")?;
+    let arguments = format!(r#"{{"path":"{}"}}"#, place.join("file").display());
+    let mut ours = run(toolcell);
+    ours.args(["--spares", "0"]).arg("--read").arg(&place).args(["--", "npx", "-y", PACKAGE]).arg(&place);
+    let mut ours = Session::start(ours.env("XDG_DATA_HOME", &data))?;
+    let mut bare = Command::new(server);
+    bare.arg(&place);
+    let mut celled = || {
+        measure::rest(CALM);
+        let start = Instant::now();
+        ours.call_with("read_text_file", &arguments)?;
+        Ok(start.elapsed())
+    };
+    let mut alone = || {
+        measure::rest(CALM);
+        let start = Instant::now();
+        let mut fresh = Session::start(&mut bare)?;
+        fresh.call_with("read_text_file", &arguments)?;
+        let time = start.elapsed();
+        fresh.end()?;
+        Ok(time)
+    };
+    let [celled, alone] = turns(rounds, [&mut celled, &mut alone])?;
+    ours.end()?;
+    // Its directories are read-only.
+    whole::run(Command::new(toolcell).args(["store", "gc", "--unused", "0s"]).env("XDG_DATA_HOME", &data))?;
+    Ok(measure::difference("a call through npx, no server started before it", &celled, &alone, NPX))
 }

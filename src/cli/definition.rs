@@ -9,6 +9,7 @@ mod options;
 mod quarantine;
 mod secrets;
 mod serve;
+mod store;
 mod token;
 
 use std::ffi::OsString;
@@ -65,6 +66,14 @@ pub fn command() -> Command {
             Command::new("exec")
                 .about("Run one command in a cell and return its exit status")
                 .defer(exec),
+        )
+        .subcommand(
+            Command::new("install")
+                .about("Fetch packages of npm and PyPI once, for calls to run")
+                .defer(store::install),
+        )
+        .subcommand(
+            Command::new("store").about("List, verify and clean up what was fetched").defer(store::store),
         )
         .subcommand(
             Command::new("doctor")

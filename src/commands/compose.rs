@@ -7,6 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, OsString};
 use std::path::{Path, PathBuf};
 
+use super::installed;
 use crate::access::{FRONT_VARIABLE, TOKEN_VARIABLE};
 use crate::cli::{SharedArgs, Typed};
 use crate::diag::Failure;
@@ -26,6 +27,7 @@ use crate::policy::network::Destination;
 use crate::policy::units::parse_size;
 use crate::policy::{PathRule, Policy, limits, profile};
 use crate::session::MOST_SPARES;
+use crate::store::Store;
 use crate::sys::{Errno, environment, identity, landlock};
 
 /// What servers may hold that wait for a call.
@@ -43,6 +45,8 @@ pub(super) struct Surroundings {
     written: Vec<PathBuf>,
     /// What the server keeps from call to call.
     pub(super) persist: Option<Seen>,
+    /// What was installed, if there is a place for it.
+    store: Option<Store>,
 }
 
 impl Surroundings {
@@ -61,7 +65,8 @@ impl Surroundings {
                 ![TOKEN_VARIABLE, FRONT_VARIABLE].map(CStr::to_bytes).contains(&name.as_bytes())
             })
             .collect();
-        Ok(Self { world, library, environment, written: Vec::new(), persist: None })
+        let store = installed::store();
+        Ok(Self { world, library, environment, written: Vec::new(), persist: None, store })
     }
 
     /// Of the host alone: built-in profiles, no environment, `/` as the working directory.
@@ -74,6 +79,7 @@ impl Surroundings {
             environment: BTreeMap::new(),
             written: Vec::new(),
             persist: None,
+            store: None,
         })
     }
 
@@ -113,9 +119,10 @@ impl Surroundings {
         self.library.list(self.policy_world(), &seccomp::named)
     }
 
-    /// What a command needs to start.
+    /// What a command needs to start. A runner of packages stands for the program that is installed.
     pub(super) fn runtime(&self, command: &[String]) -> Result<Runtime, Failure> {
-        runtime::find(command, &self.world).map_err(|error| {
+        let command = installed::instead(self.store.as_ref(), command)?;
+        runtime::find(&command, &self.world).map_err(|error| {
             let ending = match &error {
                 NotFound::Missing { .. } => Ending::NotFound,
                 NotFound::NotExecutable { .. } | NotFound::Unsuitable { .. } => Ending::NotExecutable,
@@ -144,17 +151,22 @@ impl Surroundings {
                 optional: true,
             });
         }
-        let directory = super::audit::state_directory();
+        let state = super::audit::state_directory().map(|directory| {
+            (directory, "records and the key that signs them are not for what they are about")
+        });
+        let store = self.store.as_ref().map(|store| store.root().to_path_buf());
+        let store = store.filter(|store| changes(&policy, store).is_some());
+        let store = store.map(|store| (store, "what servers are started from is not theirs to change"));
         // What this process cannot reach, its cells cannot; what does not exist yet, a tool must not make.
         let reachable = |path: &PathBuf| match std::fs::symlink_metadata(path) {
             Ok(_) => true,
             Err(error) => error.kind() == std::io::ErrorKind::NotFound,
         };
-        if let Some(directory) = directory.filter(reachable) {
+        for (directory, why) in [state, store].into_iter().flatten().filter(|(path, _)| reachable(path)) {
             for path in BTreeSet::from([as_it_is(&directory), directory]) {
                 policy.filesystem.deny.push(PathRule {
                     path,
-                    why: "records and the key that signs them are not for what they are about".to_owned(),
+                    why: why.to_owned(),
                     origin: "what is toolcell's own".to_owned(),
                     optional: false,
                 });
@@ -170,6 +182,7 @@ impl Surroundings {
         runtime: &Runtime,
         facts: &Facts,
     ) -> Result<Composed, Failure> {
+        self.keep_store(policy, runtime)?;
         let unusable = |error: view::Unusable| {
             let hint = error.hint();
             Failure::new(Ending::Configuration, error).hint(hint)
@@ -203,6 +216,17 @@ impl Surroundings {
         Ok(Composed { plan, remarks, view: granted })
     }
 
+    /// A program of the store runs only where its cell cannot change it.
+    fn keep_store(&self, policy: &Policy, runtime: &Runtime) -> Result<(), Failure> {
+        let stored = self.store.as_ref().map(Store::root).filter(|root| runtime.program.starts_with(root));
+        let Some(grant) = stored.and_then(|root| changes(policy, root)) else { return Ok(()) };
+        let told =
+            format!("`{}` can be written, and what toolcell has installed lies in it", grant.display());
+        let hint =
+            "grant directories within it, or keep the store elsewhere: name a directory in `XDG_DATA_HOME`";
+        Err(Failure::new(Ending::Configuration, told).hint(Some(hint.to_owned())))
+    }
+
     fn working_directory(
         &self,
         policy: &Policy,
@@ -218,6 +242,16 @@ impl Surroundings {
             None => PathBuf::from("/"),
         }
     }
+}
+
+/// The grant under which a tool could change a directory of toolcell's own.
+fn changes<'p>(policy: &'p Policy, directory: &Path) -> Option<&'p Path> {
+    let directory = as_it_is(directory);
+    let mut grants = policy.filesystem.write.iter().map(|rule| rule.path.as_path());
+    grants.find(|grant| {
+        let grant = as_it_is(grant);
+        directory.starts_with(&grant) || grant.starts_with(&directory)
+    })
 }
 
 /// Has an interface of this host an address of IPv6? Then a cell's loopback has one too.

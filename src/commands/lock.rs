@@ -14,11 +14,13 @@ use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 
 use super::compose::{self, Surroundings};
+use super::install;
 use super::run::Served;
 use crate::cli::{ColorChoice, LockArgs, LockDoes, RunArgs, Server as OneServer, WhichServers};
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
 use crate::lock::{Definition, Flag, Item, Kind, LockFile, RULES, Server, compare, flags, shadowed};
+use crate::policy::Floor;
 use crate::policy::mistakes::closest;
 use crate::text::{escape, quoted_path};
 
@@ -160,6 +162,8 @@ fn look(
     let served = Served::find(&as_run, surroundings)?;
     additions.env.extend(served.env.clone());
     let (mut found, policies) = found::surroundings_of(surroundings, &served, &additions)?;
+    let floor = policies.first().map_or(Floor::Full, |policy| policy.floor);
+    install::wanted(&served.command, floor, color)?;
     let runtime = surroundings.runtime(&served.command)?;
     let logs: Vec<PathBuf> =
         args.shared.audit.clone().or_else(|| super::audit::default_log().ok()).into_iter().collect();

@@ -10,6 +10,8 @@ mod demo;
 mod doctor;
 mod exec;
 mod gather;
+mod install;
+mod installed;
 mod lock;
 mod man;
 mod profile;
@@ -18,6 +20,7 @@ mod quiet;
 mod run;
 mod secrets;
 mod serve;
+mod store;
 mod token;
 
 use std::ffi::OsString;
@@ -69,6 +72,8 @@ fn dispatch(invocation: Invocation, color: ColorChoice, begun: Option<Begun>) ->
         Invocation::Run(args) => run::run(&args, color),
         Invocation::Serve(args) => serve::run(&args, color),
         Invocation::Lock(args) => lock::run(&args, color),
+        Invocation::Install(args) => install::run(&args, color),
+        Invocation::Store(args) => store::run(&args),
         Invocation::Token(args) => token::run(&args),
         Invocation::Quarantine(args) => quarantine::run(&args, color),
         Invocation::Secrets(args) => secrets::check(&args),

@@ -22,7 +22,7 @@ use serde_json::Value;
 
 use super::compose::{self, DEFAULT_PROFILE, Surroundings};
 use super::lock::found;
-use super::secrets;
+use super::{install, secrets};
 use crate::access::{FRONT_VARIABLE, Gate, Nonces, Now, TOKEN_VARIABLE};
 use crate::arguments::Fault;
 use crate::audit::{self, CallIds, Log, LogError};
@@ -51,6 +51,7 @@ use crate::policy::config::{Heeded, Results, Tool, Validate};
 use crate::policy::files::FilesError;
 use crate::policy::{Floor, Policy, config};
 use crate::session::{self, Grant, NoGrant, Options, Profiles};
+use crate::store::runner;
 use crate::sys::{descriptor, environment, identity, process};
 use crate::text::escape;
 
@@ -84,6 +85,8 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     // A process of its own, so it has to be started while this one has no thread.
     let secrets = secrets::of_server(&served.name, &served.secrets, &mut surroundings)?;
     additions.env.extend(served.env.clone());
+    let floor = surroundings.policy(&served.profile, &additions)?.floor;
+    install::wanted(&served.command, floor, color)?;
     let runtime = surroundings.runtime(&served.command)?;
     let kept = served.persist.map(|quota| persist::prepare(&served.name, quota)).transpose()?;
     let (seen, persist) = kept.unzip();
@@ -317,9 +320,11 @@ impl Served {
 
     fn command(command: &[OsString], profile: Option<String>, args: &RunArgs) -> Result<Self, Failure> {
         let command = compose::texts(command)?;
-        let name = command.first().map(PathBuf::from).unwrap_or_default();
+        let program = command.first().map(PathBuf::from).unwrap_or_default();
+        let package = runner::asked(&command).and_then(Result::ok).map(|asked| asked.package.main.name);
+        let name = package.as_deref().map_or_else(|| program.file_name(), |name| Path::new(name).file_name());
         Ok(Self {
-            name: name.file_name().unwrap_or_default().to_string_lossy().into_owned(),
+            name: name.unwrap_or_default().to_string_lossy().into_owned(),
             command,
             profile: profile.unwrap_or_else(|| DEFAULT_PROFILE.to_owned()),
             tools: BTreeMap::new(),

@@ -97,6 +97,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("access", &["mcp", "policy"]),
     ("lock", &["access", "mcp", "policy", "text"]),
     ("host", &["arguments", "lock", "outcome", "plan", "policy", "sys"]),
+    ("store", &["host", "lock", "sys"]),
     ("secrets", &["policy", "sys", "text"]),
     ("plan", &["host", "outcome", "policy", "text"]),
     ("network", &["outcome", "plan", "policy", "sys"]),
@@ -152,6 +153,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "policy",
             "secrets",
             "session",
+            "store",
             "sys",
             "text",
             "watch",
@@ -293,6 +295,7 @@ const DATED: &[&str] = &[
     "src/launch/overlay.rs",
     "src/launch/ready.rs",
     "src/secrets/keeper.rs",
+    "src/store/",
 ];
 
 #[test]

@@ -34,12 +34,11 @@ pub(super) fn refusal(world: &World, name: &str, arguments: &[String]) -> Option
     let hint = match ecosystem {
         Ecosystem::Node => {
             format!(
-                "install it once with `npm install -g {package}`, then name the program that this adds instead of `{name}`"
+                "install it once with `toolcell install npm:{package}`, then name the program that this shows instead of `{name}`"
             )
         }
         Ecosystem::Python => format!(
-            "install it once with `uv tool install {package}` or `pipx install {package}`, \
-             then name the program that this adds instead of `{name}`"
+            "install it once with `toolcell install pypi:{package}`, then name the program that this shows instead of `{name}`"
         ),
         Ecosystem::Project => project_hint(world, name, &words, rest),
     };

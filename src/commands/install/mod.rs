@@ -1,0 +1,210 @@
+//! `toolcell install`: fetches packages once, in cells that reach only their registry, into the store that calls run from.
+//!
+//! Neighbours: `store` keeps them, `npm` and `pypi` here do one registry each in the cells of `cell`; `compose` asks for a package
+//! whose runner a server's command names. Never: runs what it fetched, but for install scripts that a person allowed by name.
+
+mod cell;
+mod npm;
+mod pypi;
+mod registry;
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+
+use self::cell::Cells;
+use self::registry::Reach;
+use super::installed;
+use crate::cli::{ColorChoice, InstallArgs, Typed};
+use crate::diag::{self, Failure};
+use crate::exit_codes::Ending;
+use crate::policy::Floor;
+use crate::policy::network::Destination;
+use crate::store::package::Registry;
+use crate::store::{Entry, Locked, Package, Pinned, Store, StoreError, Stored, id, parts, runner, seal};
+use crate::sys::identity;
+use crate::text::escape;
+
+/// What a person says of one installation.
+#[derive(Debug)]
+pub(super) struct Wishes {
+    /// Packages whose install scripts may run.
+    scripts: Vec<String>,
+    /// What may be reached beside the registry.
+    reach: Vec<Reach>,
+    /// The weakest isolation that is accepted.
+    floor: Floor,
+}
+
+/// The store of this user.
+pub(super) fn store() -> Result<Store, Failure> {
+    installed::store().ok_or_else(|| {
+        Failure::new(Ending::Configuration, "there is no place for the store: `HOME` is not set")
+            .hint(Some("name a directory of your own in `XDG_DATA_HOME`".to_owned()))
+    })
+}
+
+pub(super) fn store_failed(error: StoreError) -> Failure {
+    let hint = error.hint();
+    Failure::new(Ending::Other, error).hint(Some(hint))
+}
+
+/// Runs the command.
+pub(super) fn run(args: &InstallArgs, color: ColorChoice) -> Result<Ending, Failure> {
+    let mut packages = Vec::new();
+    for Typed { text, .. } in &args.packages {
+        let package: Result<Package, _> = text.parse().and_then(|package: Package| package.with(&args.with));
+        packages.push(package.map_err(|error| {
+            let hint = error.hint().to_owned();
+            Failure::new(Ending::Usage, error).hint(Some(hint))
+        })?);
+    }
+    let floor = args.floor.unwrap_or(Floor::Full);
+    let mut wishes = Wishes { scripts: args.scripts.clone(), reach: Vec::new(), floor };
+    wishes.scripts.sort();
+    for Typed { text, option } in &args.net {
+        let parsed: Result<Destination, _> = text.parse();
+        let right = parsed.map(|_right| registry::reach_place(text)).map_err(|error| {
+            let hint = error.hint();
+            Failure::new(Ending::Usage, error).hint(hint)
+        })?;
+        wishes.reach.push(
+            right.ok_or_else(|| {
+                Failure::new(Ending::Usage, format!("`{text}` is not a value of `{option}`"))
+            })?,
+        );
+    }
+    let store = store()?;
+    let mut text = String::new();
+    for package in &packages {
+        let (stored, scripted) = fetch(&store, package, &wishes)?;
+        show(&mut text, package, &stored);
+        remark(color, package, &scripted);
+    }
+    super::print(text.as_bytes())
+}
+
+fn show(text: &mut String, package: &Package, stored: &Stored) {
+    let Stored { id, entry, .. } = stored;
+    let (version, count) = (escape(&entry.version), entry.packages.len());
+    let _infallible =
+        writeln!(text, "{package} is {version}, {count} packages, {} KiB: {id}", entry.bytes >> 10);
+    for name in entry.programs.keys() {
+        if let Some(path) = stored.program(Some(name)) {
+            let _infallible = writeln!(text, "  {}", escape(&path.to_string_lossy()));
+        }
+    }
+}
+
+fn remark(color: ColorChoice, package: &Package, scripted: &[String]) {
+    let Some(first) = scripted.first() else { return };
+    let names = scripted.iter().map(|name| format!("`{}`", escape(name))).collect::<Vec<_>>().join(", ");
+    let hint = format!(
+        "if a program of it does not work: toolcell install --allow-scripts {} {package}",
+        escape(first)
+    );
+    diag::warn(color, &format!("install scripts were not run: {names}"), Some(&hint));
+}
+
+/// Fetches the package that a server's command asks its runner for, if it is not in the store.
+pub(super) fn wanted(command: &[String], floor: Floor, color: ColorChoice) -> Result<(), Failure> {
+    let Some(asked) = runner::asked(command) else { return Ok(()) };
+    let package = asked.map_err(installed::unclear)?.package;
+    let store = store()?;
+    if store.find(&package, identity::effective().0).map_err(store_failed)?.is_some() {
+        return Ok(());
+    }
+    diag::warn(color, &format!("`{package}` is not in the store: it is fetched now, once"), None);
+    let (_stored, scripted) =
+        fetch(&store, &package, &Wishes { scripts: Vec::new(), reach: Vec::new(), floor })?;
+    remark(color, &package, &scripted);
+    Ok(())
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("cannot install `{package}`")]
+struct NotInstalled {
+    package: String,
+    #[source]
+    source: Box<dyn std::error::Error + Send + Sync>,
+}
+
+fn untaken(package: &Package, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
+    let failed = NotInstalled { package: package.to_string(), source: Box::new(error) };
+    let hint =
+        "what a registry does not have in this form has to be installed by hand: then name its program"
+            .to_owned();
+    Failure::new(Ending::Other, failed).hint(Some(hint))
+}
+
+/// One installation under way.
+struct Work<'a> {
+    package: &'a Package,
+    wishes: &'a Wishes,
+    locked: &'a Locked<'a>,
+    store: &'a Store,
+    cells: Cells<'a>,
+}
+
+/// What an installation has found out of an entry before its files are sealed.
+struct Made {
+    id: String,
+    entry: Entry,
+    /// Packages whose scripts did not run.
+    scripted: Vec<String>,
+    /// Links that lead out of the tree, and where to.
+    outside: Vec<(PathBuf, PathBuf)>,
+}
+
+/// Fetches a package, also if one of its name is in the store, and lets the name stand for what came.
+fn fetch(store: &Store, package: &Package, wishes: &Wishes) -> Result<(Stored, Vec<String>), Failure> {
+    let locked = store.lock(identity::effective().0).map_err(store_failed)?;
+    let directory = locked.work().map_err(store_failed)?;
+    let program = std::env::current_exe().map_err(|error| Failure::new(Ending::Other, error))?;
+    let cells = Cells { program: &program, work: &directory, floor: wishes.floor };
+    let work = Work { package, wishes, locked: &locked, store, cells };
+    let done = match package.registry {
+        Registry::Npm => npm::fetch(&work),
+        Registry::Pypi => pypi::fetch(&work),
+    };
+    let done = done.and_then(|made| work.finish(made));
+    let removed = locked.remove(&directory).map_err(store_failed);
+    let (id, scripted) = done?;
+    removed?;
+    let stored = store.stored(&id).map_err(store_failed)?;
+    let stored = stored.ok_or_else(|| Failure::new(Ending::Other, format!("the store has no `{id}`")))?;
+    Ok((stored, scripted))
+}
+
+impl Work<'_> {
+    /// Is there an entry of this name already? Then nothing has to be put there.
+    fn has(&self, id: &str) -> Result<bool, Failure> {
+        Ok(self.store.stored(id).map_err(store_failed)?.is_some())
+    }
+
+    fn finish(&self, made: Made) -> Result<(String, Vec<String>), Failure> {
+        let Made { id, mut entry, scripted, outside } = made;
+        if !self.has(&id)? {
+            let tree = self.store.root().join(&id).join(crate::store::TREE);
+            entry.bytes = seal(&tree, &outside).map_err(|error| untaken(self.package, error))?;
+            entry.parts = parts(&tree).map_err(|error| untaken(self.package, error))?;
+            self.locked.finish(&id, &entry).map_err(store_failed)?;
+        }
+        self.locked.assign(self.package, &id).map_err(store_failed)?;
+        Ok((id, scripted))
+    }
+
+    /// What the cells could reach, for the record.
+    fn reached(reach: &[Reach]) -> Vec<String> {
+        reach.iter().map(|reach| reach.destination.to_string()).collect()
+    }
+
+    /// The scripts that a person allowed among those that there are.
+    fn allowed<'s>(&'s self, of: &'s [String]) -> Vec<&'s String> {
+        of.iter().filter(|name| self.wishes.scripts.contains(name)).collect()
+    }
+
+    fn name(&self, interpreter: Option<&Path>, scripts: &[String], packages: &[Pinned]) -> String {
+        let interpreter = interpreter.map(|path| path.to_string_lossy());
+        id(self.package.registry, interpreter.as_deref(), scripts, packages)
+    }
+}

@@ -1,0 +1,100 @@
+//! `toolcell store`: what was fetched, whether it is as it was, and what may go.
+//!
+//! Neighbours: `store` has it, `install` fills it. Never: fetches.
+
+use std::fmt::Write as _;
+
+use serde_json::{Value, json};
+
+use super::install::{store as of_user, store_failed};
+use crate::audit::{rfc3339, to_line};
+use crate::cli::{StoreArgs, StoreCommand};
+use crate::diag::Failure;
+use crate::exit_codes::Ending;
+use crate::policy::units::parse_duration;
+use crate::store::{Listed, Store, Verified};
+use crate::sys::identity;
+use crate::text::escape;
+
+/// Runs one of the subcommands.
+pub(super) fn run(args: &StoreArgs) -> Result<Ending, Failure> {
+    let store = of_user()?;
+    let (text, value, ending) = match &args.command {
+        StoreCommand::List => list(&store)?,
+        StoreCommand::Verify => verify(&store)?,
+        StoreCommand::Collect { unused } => {
+            let unused = unused.as_ref().map(|typed| {
+                parse_duration(&typed.text).map_err(|error| {
+                    let told =
+                        format!("cannot use the value `{}` of `{}`: {error}", typed.text, typed.option);
+                    Failure::new(Ending::Usage, told).hint(Some("write a time, e.g. `30d`".to_owned()))
+                })
+            });
+            let locked = store.lock(identity::effective().0).map_err(store_failed)?;
+            let collected = locked.collect(unused.transpose()?).map_err(store_failed)?;
+            let text = format!("{} removed, {} KiB\n", collected.entries.len(), collected.bytes >> 10);
+            (text, json!({ "removed": collected.entries, "bytes": collected.bytes }), Ending::Success)
+        }
+    };
+    let shown =
+        super::print(&if args.json { to_line(&value).unwrap_or_default() } else { text.into_bytes() })?;
+    Ok(if ending == Ending::Success { shown } else { ending })
+}
+
+fn list(store: &Store) -> Result<(String, Value, Ending), Failure> {
+    let (mut text, mut all) = (String::new(), Vec::new());
+    for Listed { stored, packages, used } in store.list().map_err(store_failed)? {
+        let entry = &stored.entry;
+        let named = if packages.is_empty() {
+            format!("{}, for which no name stands", escape(&entry.name))
+        } else {
+            packages.join(", ")
+        };
+        let (version, size, used) = (escape(&entry.version), entry.bytes >> 10, used.map(rfc3339));
+        let last = used.as_deref().unwrap_or("never");
+        let _infallible = writeln!(text, "{named}: {version}, {size} KiB, last used {last}\n  {}", stored.id);
+        all.push(json!({
+            "id": stored.id,
+            "name": entry.name,
+            "packages": packages,
+            "version": entry.version,
+            "bytes": entry.bytes,
+            "used": used,
+            "programs": entry.programs.keys().filter_map(|name| stored.program(Some(name))).collect::<Vec<_>>(),
+            "integrity": entry.packages,
+            "scripts": entry.scripts,
+            "reached": entry.reached,
+        }));
+    }
+    if text.is_empty() {
+        text.push_str("the store is empty\n");
+    }
+    Ok((text, Value::from(all), Ending::Success))
+}
+
+fn verify(store: &Store) -> Result<(String, Value, Ending), Failure> {
+    let (mut text, mut all, mut ending) = (String::new(), Vec::new(), Ending::Success);
+    for Listed { stored, packages, .. } in store.list().map_err(store_failed)? {
+        let differs = match Store::verify(&stored).map_err(store_failed)? {
+            Verified::Same => Vec::new(),
+            Verified::Differs(parts) => parts,
+        };
+        let (id, named) = (&stored.id, packages.join(", "));
+        let told = match differs.is_empty() {
+            true => format!("{id}  as it was installed  {named}"),
+            false => format!(
+                "{id}  differs in {}  {named}",
+                differs.iter().map(|part| escape(part)).collect::<Vec<_>>().join(", ")
+            ),
+        };
+        if !differs.is_empty() {
+            ending = Ending::Altered;
+        }
+        let _infallible = writeln!(text, "{told}");
+        all.push(json!({ "id": id, "packages": packages, "differs": differs }));
+    }
+    if ending != Ending::Success {
+        text.push_str("hint: remove what differs with its directory, and install it again\n");
+    }
+    Ok((text, Value::from(all), ending))
+}

@@ -1,0 +1,132 @@
+//! Makes what a package manager wrote read-only, after a look at what it is: files, directories, and links that stay inside.
+//!
+//! Neighbours: `store` keeps the result. Never: follows a link. No process but this one can reach the files any more.
+
+use std::fs::{self, OpenOptions, Permissions};
+use std::io::{self, Read as _};
+use std::os::unix::fs::{OpenOptionsExt as _, PermissionsExt as _};
+use std::path::{Component, Path, PathBuf};
+
+/// Directories in directories.
+const DEEPEST: u32 = 128;
+/// Permission bits that are left.
+const FILE: u32 = 0o444;
+const PROGRAM: u32 = 0o555;
+
+/// What a tree may not hold.
+#[derive(Debug, thiserror::Error)]
+pub enum Unsealed {
+    /// A link that leads out of it.
+    #[error("`{}` is a link to `{}`, outside of the package", .0.display(), .1.display())]
+    Outside(PathBuf, PathBuf),
+    /// A pipe, a socket, a device.
+    #[error("`{}` is neither a file nor a directory nor a link", .0.display())]
+    Special(PathBuf),
+    /// Directories in directories without end.
+    #[error("`{}` lies deeper than {DEEPEST} directories", .0.display())]
+    Deep(PathBuf),
+    /// A file or directory.
+    #[error("cannot make `{}` read-only", .0.display())]
+    File(PathBuf, #[source] io::Error),
+}
+
+/// Makes a tree read-only, and gives its bytes. `outside` are links to what is not in it that it may have, and where each leads.
+///
+/// # Errors
+/// It holds what no package has to hold, or a mode cannot be changed.
+pub fn seal(tree: &Path, outside: &[(PathBuf, PathBuf)]) -> Result<u64, Unsealed> {
+    visit(tree, tree, outside, 0)
+}
+
+fn visit(tree: &Path, path: &Path, outside: &[(PathBuf, PathBuf)], depth: u32) -> Result<u64, Unsealed> {
+    let at = |error| Unsealed::File(path.to_path_buf(), error);
+    if depth > DEEPEST {
+        return Err(Unsealed::Deep(path.to_path_buf()));
+    }
+    let meta = fs::symlink_metadata(path).map_err(at)?;
+    if meta.is_symlink() {
+        let target = fs::read_link(path).map_err(at)?;
+        let known = outside.iter().any(|(link, leads)| link == path && *leads == target);
+        return match known || stays(tree, path, &target) {
+            true => Ok(0),
+            false => Err(Unsealed::Outside(path.to_path_buf(), target)),
+        };
+    }
+    if meta.is_file() {
+        let mode = if meta.permissions().mode() & 0o111 == 0 { FILE } else { PROGRAM };
+        fs::set_permissions(path, Permissions::from_mode(mode)).map_err(at)?;
+        return Ok(meta.len());
+    }
+    if !meta.is_dir() {
+        return Err(Unsealed::Special(path.to_path_buf()));
+    }
+    // What the package manager left closed to its owner can be looked into.
+    fs::set_permissions(path, Permissions::from_mode(0o755)).map_err(at)?;
+    let mut bytes = 0;
+    for entry in fs::read_dir(path).map_err(at)? {
+        bytes += visit(tree, &entry.map_err(at)?.path(), outside, depth + 1)?;
+    }
+    fs::set_permissions(path, Permissions::from_mode(PROGRAM)).map_err(at)?;
+    Ok(bytes)
+}
+
+/// Does a link lead to a place within the tree? Only by its words: what a link on its way leads to is looked at for itself.
+fn stays(tree: &Path, link: &Path, target: &Path) -> bool {
+    let Some(below) = link.parent().and_then(|parent| parent.strip_prefix(tree).ok()) else { return false };
+    let mut depth = below.components().count();
+    for part in target.components() {
+        match part {
+            Component::Normal(_) => depth += 1,
+            Component::CurDir => {}
+            Component::ParentDir if depth > 0 => depth -= 1,
+            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return false,
+        }
+    }
+    true
+}
+
+/// Lets a tree be removed.
+pub(super) fn open(path: &Path) -> io::Result<()> {
+    let meta = fs::symlink_metadata(path)?;
+    if meta.is_dir() {
+        fs::set_permissions(path, Permissions::from_mode(0o700))?;
+        for entry in fs::read_dir(path)? {
+            let entry = entry?;
+            if entry.file_type()?.is_dir() {
+                open(&entry.path())?;
+            }
+        }
+    }
+    Ok(())
+}
+
+/// The text of a file that is no link and not longer than this.
+pub(super) fn text(path: &Path, most: u64) -> io::Result<String> {
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NOFOLLOW | libc::O_NONBLOCK).open(path)?;
+    let mut text = String::new();
+    if file.take(most + 1).read_to_string(&mut text)? as u64 > most {
+        return Err(io::ErrorKind::FileTooLarge.into());
+    }
+    Ok(text)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_link_within_stays_and_others_do_not() {
+        let stays = |link: &str, target: &str| stays(Path::new("/t"), Path::new(link), Path::new(target));
+        assert!(stays("/t/a/.bin/x", "../x/cli.js"));
+        assert!(stays("/t/x", "a/../b"));
+        for (link, target) in [
+            ("/t/a/x", "../../y"),
+            ("/t/x", ".."),
+            ("/t/x", "/etc/passwd"),
+            ("/t/x", "a/../../b"),
+            ("/u/x", "y"),
+        ] {
+            assert!(!stays(link, target), "{link} {target}");
+        }
+    }
+}

@@ -1,0 +1,128 @@
+//! The store as a whole: what is found, verified and collected.
+
+use std::fs::Permissions;
+use std::os::unix::fs::{PermissionsExt as _, symlink};
+
+use super::*;
+use crate::sys::identity;
+
+struct Scene {
+    top: PathBuf,
+    store: Store,
+}
+
+impl Scene {
+    fn new(name: &str) -> Self {
+        let top = std::env::temp_dir().join(format!("toolcell-store-{name}-{}", std::process::id()));
+        let store = Store::at(&top);
+        Self { top, store }
+    }
+
+    fn owner() -> u32 {
+        identity::effective().0
+    }
+
+    /// As an installation does it.
+    fn put(&self, package: &str, id: &str) -> Package {
+        let package: Package = package.parse().unwrap();
+        let locked = self.store.lock(Self::owner()).unwrap();
+        let tree = locked.place(id).unwrap();
+        fs::create_dir_all(tree.join("node_modules/a/bin")).unwrap();
+        fs::write(tree.join("node_modules/a/bin/a.js"), "1").unwrap();
+        fs::set_permissions(tree.join("node_modules/a/bin/a.js"), Permissions::from_mode(0o4755)).unwrap();
+        fs::create_dir(tree.join("node_modules/.bin")).unwrap();
+        symlink("../a/bin/a.js", tree.join("node_modules/.bin/a")).unwrap();
+        let bytes = seal(&tree, &[]).unwrap();
+        let entry = Entry {
+            name: "npm:a".to_owned(),
+            version: "1".to_owned(),
+            programs: [("a".to_owned(), "node_modules/.bin/a".to_owned())].into(),
+            main: Some("a".to_owned()),
+            interpreter: None,
+            scripts: vec![],
+            reached: vec![],
+            packages: vec![],
+            parts: parts(&tree).unwrap(),
+            bytes,
+        };
+        locked.finish(id, &entry).unwrap();
+        locked.assign(&package, id).unwrap();
+        package
+    }
+}
+
+impl Drop for Scene {
+    fn drop(&mut self) {
+        remove(&self.top).unwrap();
+    }
+}
+
+#[test]
+fn what_was_put_is_found_read_only_and_as_it_was() {
+    let scene = Scene::new("found");
+    let package = scene.put("npm:a", "npm-1");
+    let stored = scene.store.find(&package, Scene::owner()).unwrap().unwrap();
+    let program = stored.program(None).unwrap();
+    assert_eq!(program, scene.store.root().join("npm-1/tree/node_modules/.bin/a"));
+    assert_eq!(stored.program(Some("b")), None);
+    assert_eq!(fs::metadata(&program).unwrap().mode() & 0o7777, 0o555);
+    assert_eq!(fs::metadata(&stored.tree).unwrap().mode() & 0o7777, 0o555);
+    assert_eq!(Store::verify(&stored).unwrap(), Verified::Same);
+    assert!(scene.store.find(&"npm:a@1".parse().unwrap(), Scene::owner()).unwrap().is_none());
+
+    let file = stored.tree.join("node_modules/a/bin/a.js");
+    fs::set_permissions(&file, Permissions::from_mode(0o755)).unwrap();
+    fs::write(&file, "2").unwrap();
+    assert_eq!(Store::verify(&stored).unwrap(), Verified::Differs(vec!["node_modules/a".to_owned()]));
+}
+
+#[test]
+fn what_leads_out_of_a_tree_is_not_sealed() {
+    let scene = Scene::new("sealed");
+    let locked = scene.store.lock(Scene::owner()).unwrap();
+    let tree = locked.place("npm-1").unwrap();
+    symlink("/etc/passwd", tree.join("link")).unwrap();
+    assert!(matches!(seal(&tree, &[]), Err(Unsealed::Outside(..))));
+    let known = [(tree.join("link"), PathBuf::from("/etc/passwd"))];
+    assert!(seal(&tree, &known).is_ok());
+    assert!(matches!(seal(&tree, &[(tree.join("link"), "/etc/shadow".into())]), Err(Unsealed::Outside(..))));
+    let tree = locked.place("npm-2").unwrap();
+    assert!(std::process::Command::new("mkfifo").arg(tree.join("pipe")).status().unwrap().success());
+    assert!(matches!(seal(&tree, &[]), Err(Unsealed::Special(_))));
+}
+
+#[test]
+fn what_is_half_done_or_has_no_name_or_was_not_used_goes() {
+    let scene = Scene::new("collected");
+    let a = scene.put("npm:a", "npm-1");
+    scene.put("npm:a", "npm-2");
+    scene.put("npm:b", "npm-3");
+    let locked = scene.store.lock(Scene::owner()).unwrap();
+    locked.place("npm-4").unwrap();
+    let work = locked.work().unwrap();
+    assert!(scene.store.stored("npm-4").unwrap().is_none());
+    let collected = locked.collect(None).unwrap();
+    let half = work.file_name().unwrap().to_str().unwrap().to_owned();
+    assert_eq!(
+        collected,
+        Collected { entries: vec!["npm-1".to_owned(), "npm-4".to_owned(), half], bytes: 1 }
+    );
+    assert_eq!(locked.collect(None).unwrap(), Collected::default());
+
+    let day = Duration::from_secs(86_400);
+    let old = File::open(scene.store.name(&a)).unwrap();
+    old.set_modified(SystemTime::now() - 2 * day).unwrap();
+    let collected = locked.collect(Some(day)).unwrap();
+    assert_eq!(collected.entries, ["npm-2"]);
+    assert!(scene.store.find(&a, Scene::owner()).unwrap().is_none());
+    assert_eq!(scene.store.list().unwrap().len(), 1);
+}
+
+#[test]
+fn a_store_that_others_can_reach_is_not_used() {
+    let scene = Scene::new("shared");
+    let package = scene.put("npm:a", "npm-1");
+    fs::set_permissions(scene.store.root(), Permissions::from_mode(0o755)).unwrap();
+    assert!(matches!(scene.store.lock(Scene::owner()), Err(StoreError::Shared(_))));
+    assert!(matches!(scene.store.find(&package, Scene::owner()), Err(StoreError::Shared(_))));
+}
