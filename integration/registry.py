@@ -29,7 +29,7 @@ require("readline").createInterface({input: process.stdin}).on("line", line => {
   const result = {
     initialize: {protocolVersion: "2025-11-25", capabilities: {tools: {}}, serverInfo: {name: "evil", version: "1"}},
     "tools/list": {tools: [{name: "where", inputSchema: {type: "object"}}]},
-    "tools/call": {content: [{type: "text", text: __filename}]},
+    "tools/call": {content: [{type: "text", text: [__filename, process.env.NODE_COMPILE_CACHE].join(" ")}]},
   }[method];
   if (id !== undefined) console.log(JSON.stringify({jsonrpc: "2.0", id, result}));
 });

@@ -11,6 +11,7 @@ import socket
 import subprocess
 
 import case
+import fixtures
 import registry
 import wire
 
@@ -105,8 +106,10 @@ class Hostile(Install):
         self.listener.close()
         for name in (".npmrc", "id_rsa"):
             (self.home / name).unlink()
-        self.before["temporary files"] = self.census()["temporary files"]
-        self.before["descriptors"] = self.census()["descriptors"]
+        shutil.rmtree(self.home / ".npm", ignore_errors=True)
+        census = self.census()
+        for what in ("temporary files", "descriptors"):
+            self.before[what] = census[what]
         super().tearDown()
 
     def tree(self):
@@ -121,7 +124,7 @@ class Hostile(Install):
         self.assertFalse(list(self.tree().rglob("seen.json")))
         self.assertEqual(self.registry.authorized, [])
         text, _said = self.call("where", {}, "--", "npx", "-y", "evil")
-        self.assertTrue(text.endswith("node_modules/evil/server.js"), text)
+        self.assertIn("node_modules/evil/server.js", text)
 
     def test_a_script_that_is_allowed_sees_nothing(self):
         self.toolcell("install", "--allow-scripts", "evil", "npm:evil")
@@ -144,6 +147,17 @@ class Hostile(Install):
         self.assertEqual(named, {"1.0.0": [], "2.0.0": ["npm:evil"]})
         self.toolcell("store", "gc")
         self.assertEqual([entry["version"] for entry in self.entries()], ["2.0.0"])
+
+    def test_what_node_compiles_is_kept(self):
+        # The host's own may be too old for it.
+        self.base["PATH"] = f"{fixtures.PINNED_NODE.parent}:{self.base['PATH']}"
+        self.toolcell("install", "npm:evil")
+        place = self.tree() / "node_modules/.toolcell-compiled"
+        self.assertTrue([path for path in place.rglob("*") if path.is_file()])
+        self.assertFalse(any(path.stat().st_mode & 0o222 for path in place.rglob("*")))
+        text, _said = self.call("where", {}, "--", "npx", "-y", "evil")
+        self.assertEqual(text.split()[1], str(place))
+        self.assertEqual(self.toolcell("store", "verify")[0].count("as it was installed"), 1)
 
     def test_an_archive_with_another_hash(self):
         for path in list(self.registry.files):

@@ -7,7 +7,7 @@ use std::fmt::Write as _;
 use std::fs;
 use std::io::{BufRead, BufReader, Write as _};
 use std::os::fd::AsFd;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{ChildStdin, ChildStdout, Command, Stdio};
 use std::time::{Duration, Instant};
 
@@ -222,7 +222,8 @@ fn script(plan: &Plan) -> Result<String> {
     Ok(text)
 }
 
-struct Floor {
+/// The C program, which launches once for each byte that it reads.
+pub(crate) struct Floor {
     go: ChildStdin,
     times: BufReader<ChildStdout>,
 }
@@ -235,7 +236,18 @@ impl Floor {
         Ok(Self { go: go.ok_or("no stdin")?, times: BufReader::new(times.ok_or("no stdout")?) })
     }
 
-    fn turn(&mut self) -> Result<Duration> {
+    /// One for a program that ends at once.
+    pub(crate) fn of(files: &Path) -> Result<Self> {
+        let path = std::env::temp_dir().join(format!("toolcell-floor-{}", process::pid()));
+        fs::write(&path, script(&plan(&files.join("nothing"))?)?)?;
+        let mut floor = Self::start(&files.join("floor"), &path)?;
+        // When it has launched once, it has read its script.
+        let turned = floor.turn();
+        fs::remove_file(&path)?;
+        turned.map(|_time| floor)
+    }
+
+    pub(crate) fn turn(&mut self) -> Result<Duration> {
         self.go.write_all(b".")?;
         let mut line = String::new();
         self.times.read_line(&mut line)?;
@@ -253,19 +265,14 @@ fn bare(nothing: &Path) -> Result<Duration> {
 pub(crate) fn rows(files: &Path, rounds: usize) -> Result<Vec<Row>> {
     let nothing = files.join("nothing");
     let plan = plan(&nothing)?;
-    let path: PathBuf = std::env::temp_dir().join(format!("toolcell-floor-{}", std::process::id()));
-    fs::write(&path, script(&plan)?)?;
-    let floor = Floor::start(&files.join("floor"), &path);
+    let mut floor = Floor::of(files)?;
     let prepared = Prepared::new(plan)?;
-    let mut floor = floor?;
     let mut number = 0;
     let mut ours = || {
         number += 1;
         launch(&prepared, number)
     };
-    let measured = turns(rounds, [&mut ours, &mut || floor.turn(), &mut || bare(&nothing)]);
-    fs::remove_file(&path)?;
-    let [ours, floor, bare] = measured?;
+    let [ours, floor, bare] = turns(rounds, [&mut ours, &mut || floor.turn(), &mut || bare(&nothing)])?;
     Ok(vec![
         measure::ratio("launch to exit of a static program against C", &ours, &floor, Some(1.5)),
         measure::ratio("the same against a bare fork and exec", &ours, &bare, None),

@@ -9,6 +9,7 @@ mod arguments;
 mod compile;
 mod floor;
 mod leaks;
+mod load;
 mod measure;
 mod record;
 mod relay;
@@ -33,6 +34,7 @@ const PARTS: &[&str] = &[
     "records",
     "answers",
     "spares",
+    "load",
     "results",
     "work",
     "leaks",
@@ -67,9 +69,14 @@ fn rows() -> Result<Vec<Row>> {
             "answers" => rows.push(relay::answers(&toolcell, &files, rounds)?),
             "spares" => rows.extend(spares::rows(&toolcell, &files, rounds)?),
             "work" => rows.extend(work::rows(&toolcell, &files, rounds)?),
+            "load" => rows.extend(load::rows(&toolcell, &files, root)?),
             "results" => rows.extend(relay::large(&toolcell, &files)?),
             _ => rows.extend(leaks::rows(&toolcell, &files)?),
         }
+    }
+    if let Some(into) = std::env::var_os("TOOLCELL_BENCH_SERIES").filter(|_| root) {
+        eprintln!("measuring series");
+        load::series(&toolcell, &files, &PathBuf::from(into))?;
     }
     relay::clean()?;
     Ok(rows)

@@ -15,7 +15,7 @@ const ADDED: Duration = Duration::from_millis(1);
 /// How long a session rests before a call, so that the call finds what a session prepares between calls.
 const REST: Duration = Duration::from_millis(30);
 /// The most that an idle supervisor may hold, in KiB.
-const IDLE_KIB: u64 = 10 * 1024;
+const IDLE_KIB: u64 = 8 * 1024;
 /// The most that a large result may add to it: buffers, and not the result.
 const GROWTH_KIB: u64 = 4 * 1024;
 const LARGE: usize = 64 << 20;
@@ -52,11 +52,16 @@ impl Session {
         Ok(())
     }
 
-    /// Sends a request and reads its answer, which is the next line with an `id`.
-    fn ask(&mut self, method: &str, params: &str) -> Result<usize> {
+    fn send(&mut self, method: &str, params: &str) -> Result<u64> {
         self.next += 1;
         let id = self.next;
         self.say(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"{method}","params":{params}}}"#))?;
+        Ok(id)
+    }
+
+    /// Sends a request and reads its answer, which is the next line with an `id`.
+    fn ask(&mut self, method: &str, params: &str) -> Result<usize> {
+        self.send(method, params)?;
         loop {
             let (head, length) = self.line()?;
             if head.contains("\"isError\":true") || head.contains("\"error\":") {
@@ -78,7 +83,7 @@ impl Session {
             }
             let end = memchr::memchr(b'\n', part);
             let count = end.map_or(part.len(), |end| end + 1);
-            head.extend(part.iter().take(count).take(256_usize.saturating_sub(head.len())));
+            head.extend(part.iter().take(count).take(4096_usize.saturating_sub(head.len())));
             self.stdout.consume(count);
             length += count;
             if end.is_some() {
@@ -95,6 +100,31 @@ impl Session {
     /// The same with arguments.
     pub(crate) fn call_with(&mut self, tool: &str, arguments: &str) -> Result<usize> {
         self.ask("tools/call", &format!(r#"{{"name":"{tool}","arguments":{arguments}}}"#))
+    }
+
+    /// Sends a call and does not wait.
+    pub(crate) fn begin(&mut self, (tool, arguments): (&str, &str)) -> Result<u64> {
+        self.send("tools/call", &format!(r#"{{"name":"{tool}","arguments":{arguments}}}"#))
+    }
+
+    /// The next call that is answered, and not by an error.
+    pub(crate) fn answered(&mut self) -> Result<u64> {
+        loop {
+            let (head, _length) = self.line()?;
+            if head.contains("\"isError\":true") || head.contains("\"error\":") {
+                return Err(head.into());
+            }
+            if let Some((_, rest)) = head.split_once("\"id\":") {
+                let end = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+                return Ok(rest.get(..end).unwrap_or_default().parse()?);
+            }
+        }
+    }
+
+    /// Ends it as one ends what does not listen.
+    pub(crate) fn kill(mut self) -> Result<()> {
+        self.child.kill()?;
+        self.end()
     }
 
     /// Hangs up and waits.
@@ -133,7 +163,7 @@ fn audit_log() -> PathBuf {
 }
 
 /// A field of `/proc/PID/status`, in KiB.
-fn memory(pid: u32, field: &str) -> Result<u64> {
+pub(crate) fn memory(pid: u32, field: &str) -> Result<u64> {
     let status = fs::read_to_string(format!("/proc/{pid}/status"))?;
     let line = status.lines().find_map(|line| line.strip_prefix(field)?.strip_prefix(':'));
     Ok(line.and_then(|line| line.split_whitespace().next()).ok_or("no such field")?.parse()?)

@@ -28,7 +28,7 @@ const CALM: Duration = Duration::from_millis(200);
 const READY: Duration = Duration::from_secs(20);
 
 /// Returns when a started server waits.
-fn ready(session: &Session) -> Result<()> {
+pub(crate) fn ready(session: &Session) -> Result<()> {
     let end = Instant::now() + READY;
     let stopped = |pid: u32| {
         let stat = fs::read_to_string(format!("/proc/{pid}/stat")).unwrap_or_default();

@@ -121,15 +121,17 @@ impl Surroundings {
 
     /// What a command needs to start. A runner of packages stands for the program that is installed.
     pub(super) fn runtime(&self, command: &[String]) -> Result<Runtime, Failure> {
-        let command = installed::instead(self.store.as_ref(), command)?;
-        runtime::find(&command, &self.world).map_err(|error| {
+        let (command, variable) = installed::instead(self.store.as_ref(), command)?;
+        let mut found = runtime::find(&command, &self.world).map_err(|error| {
             let ending = match &error {
                 NotFound::Missing { .. } => Ending::NotFound,
                 NotFound::NotExecutable { .. } | NotFound::Unsuitable { .. } => Ending::NotExecutable,
             };
             let hint = error.hint();
             Failure::new(ending, error).hint(hint)
-        })
+        })?;
+        found.environment.extend(variable);
+        Ok(found)
     }
 
     /// The policy of a profile, in which the tool cannot reach the files that toolcell itself writes: those that are named,

@@ -35,12 +35,12 @@ enum Missing {
     Several(Package),
 }
 
-/// The command as it is run.
-pub(super) fn instead<'c>(
-    store: Option<&Store>,
-    command: &'c [String],
-) -> Result<Cow<'c, [String]>, Failure> {
-    let Some(asked) = runner::asked(command) else { return Ok(Cow::Borrowed(command)) };
+/// A command as it is run, and a variable that its program is to have.
+type Instead<'c> = (Cow<'c, [String]>, Option<(String, String)>);
+
+/// The installed program, where a command names its runner.
+pub(super) fn instead<'c>(store: Option<&Store>, command: &'c [String]) -> Result<Instead<'c>, Failure> {
+    let Some(asked) = runner::asked(command) else { return Ok((Cow::Borrowed(command), None)) };
     let asked = asked.map_err(unclear)?;
     let package = asked.package;
     let found =
@@ -59,5 +59,5 @@ pub(super) fn instead<'c>(
         return Err(Failure::new(Ending::NotFound, missing).hint(Some(hint)));
     };
     let program = program.to_string_lossy().into_owned();
-    Ok(Cow::Owned([program].into_iter().chain(asked.arguments).collect()))
+    Ok((Cow::Owned([program].into_iter().chain(asked.arguments).collect()), stored.environment()))
 }

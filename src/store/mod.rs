@@ -103,6 +103,13 @@ impl Stored {
         let name = name.or(self.entry.main.as_deref())?;
         self.entry.programs.get(name).map(|path| self.tree.join(path))
     }
+
+    /// Variables for its programs.
+    #[must_use]
+    pub fn environment(&self) -> Option<(String, String)> {
+        let compiled = self.tree.join(npm::COMPILED);
+        compiled.is_dir().then(|| (npm::COMPILE_CACHE.to_owned(), compiled.to_string_lossy().into_owned()))
+    }
 }
 
 /// An entry among the others.

@@ -17,6 +17,10 @@ use super::seal;
 pub const MANIFEST: &str = "package.json";
 const LOCK: &str = "package-lock.json";
 const MODULES: &str = "node_modules";
+/// What Node has compiled of them, for its next start (`NODE_COMPILE_CACHE`, since Node 22.1).
+pub const COMPILED: &str = "node_modules/.toolcell-compiled";
+/// The variable that says where.
+pub const COMPILE_CACHE: &str = "NODE_COMPILE_CACHE";
 /// Of a lock file.
 const MOST: u64 = 64 << 20;
 

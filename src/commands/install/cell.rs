@@ -58,6 +58,8 @@ pub(super) struct Job<'a> {
     pub(super) directory: Option<&'a Path>,
     /// Variables.
     pub(super) environment: &'a [(&'a str, &'a str)],
+    /// Nobody has to hear what it says, and it has a few seconds.
+    pub(super) aside: bool,
 }
 
 impl Cells<'_> {
@@ -72,7 +74,10 @@ impl Cells<'_> {
         let mut command = Command::new(self.program);
         command.arg("exec").arg("--profile").arg(&profile).arg("--floor").arg(self.floor.name());
         command.arg("--").args(&job.command);
-        command.stdin(Stdio::null()).stdout(Stdio::piped()).stderr(Stdio::inherit());
+        command.stdin(Stdio::null()).stdout(Stdio::piped());
+        command.stderr(if job.aside { Stdio::null() } else { Stdio::inherit() });
+        // What it fills lies in the store, in which a program of the store may write to nothing.
+        command.env("XDG_DATA_HOME", self.work);
         command.current_dir(job.directory.unwrap_or(Path::new("/")));
         let not_started = |error| failed(Failed::Start(shown.clone(), error));
         let mut child = command.spawn().map_err(not_started)?;
@@ -110,11 +115,12 @@ fn profile_of(job: &Job<'_>, certificates: &[(&'static str, PathBuf)]) -> String
     private.sort();
     private.dedup();
     let private = list(private);
+    let time = if job.aside { "20s" } else { "15m" };
     format!(
         "description = \"a package manager at work\"\nextends = \"default\"\n\n\
          [filesystem]\nread = {read}\nwrite = {write}\nscratch = \"1GiB\"\n\n\
          [environment]\npass = {pass}\n{set}\n\
          [network]\nallow = {allow}\nprivate = {private}\n\n\
-         [limits]\nmemory = \"2GiB\"\ncpu = 8\ntasks = 512\ntime = \"15m\"\nfile-size = \"1GiB\"\nopen-files = 4096\n"
+         [limits]\nmemory = \"2GiB\"\ncpu = 8\ntasks = 512\ntime = \"{time}\"\nfile-size = \"1GiB\"\nopen-files = 4096\n"
     )
 }

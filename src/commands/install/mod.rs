@@ -1,7 +1,8 @@
 //! `toolcell install`: fetches packages once, in cells that reach only their registry, into the store that calls run from.
 //!
 //! Neighbours: `store` keeps them, `npm` and `pypi` here do one registry each in the cells of `cell`; `compose` asks for a package
-//! whose runner a server's command names. Never: runs what it fetched, but for install scripts that a person allowed by name.
+//! whose runner a server's command names. Never: lets what it fetched run outside of a cell, or reach anything but by install scripts that a
+//! person allowed by name.
 
 mod cell;
 mod npm;

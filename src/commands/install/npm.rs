@@ -4,6 +4,7 @@
 
 use std::ffi::OsString;
 use std::fs;
+use std::path::Path;
 
 use super::cell::Job;
 use super::{Made, Work, registry, store_failed, untaken};
@@ -57,7 +58,10 @@ pub(super) fn fetch(work: &Work<'_>) -> Result<Made, Failure> {
     let id = work.name(None, &allowed, &found.packages);
     if !work.has(&id)? {
         let tree = work.locked.place(&id).map_err(store_failed)?;
-        fs::rename(&files, &tree).map_err(|error| store_failed(StoreError::File(tree, error)))?;
+        fs::rename(&files, &tree).map_err(|error| store_failed(StoreError::File(tree.clone(), error)))?;
+        if let Some(main) = found.main.as_ref().filter(|_| compiles()) {
+            compile(work, &tree, main)?;
+        }
     }
     let scripted = found.scripted.into_iter().filter(|name| !allowed.contains(name)).collect();
     let entry = Entry {
@@ -73,4 +77,28 @@ pub(super) fn fetch(work: &Work<'_>) -> Result<Made, Failure> {
         bytes: 0,
     };
     Ok(Made { id, entry, scripted, outside: Vec::new() })
+}
+
+/// Does this Node keep what it compiles?
+fn compiles() -> bool {
+    let version = registry::ask("node", &["--version"]).unwrap_or_default();
+    let mut numbers =
+        version.trim_start_matches('v').split('.').map_while(|number| number.parse::<u32>().ok());
+    (numbers.next(), numbers.next()) >= (Some(22), Some(1))
+}
+
+/// Lets the program start once, with nothing to read and nothing to reach, for what Node compiles of it.
+fn compile(work: &Work<'_>, tree: &Path, program: &str) -> Result<(), Failure> {
+    let place = tree.join(npm::COMPILED);
+    let at = |error| store_failed(StoreError::File(place.clone(), error));
+    fs::create_dir(&place).map_err(at)?;
+    let shown = place.to_string_lossy();
+    let environment = [(npm::COMPILE_CACHE, shown.as_ref())];
+    let command = vec![tree.join("node_modules/.bin").join(program).into_os_string()];
+    let write = [place.as_path()];
+    let job = Job { command, write: &write, environment: &environment, aside: true, ..Job::default() };
+    // Many end with an error, because they miss an argument. They have been compiled by then.
+    let _as_it_ends = work.cells.run(&job).is_err();
+    let empty = fs::read_dir(&place).map_err(at)?.next().is_none();
+    if empty { fs::remove_dir(&place).map_err(at) } else { Ok(()) }
 }
