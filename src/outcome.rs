@@ -162,9 +162,9 @@ pub enum ClosedBy {
 /// What a call that is narrowed has of what its profile grants.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Granted {
-    /// `read`, `write`, `execute` or `list`.
+    /// `read`, `write`, `execute`, `list` or `connect`.
     pub access: String,
-    /// The path.
+    /// The path; with `connect`, the destination.
     pub path: String,
     /// Which words of the call say so, as a JSON Pointer into its parameters, in which `*` is every element of an array; `null`: the
     /// profile, of which this is left.

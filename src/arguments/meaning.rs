@@ -13,6 +13,7 @@ mod url;
 use std::path::{Path, PathBuf};
 
 use serde_json::{Map, Value};
+pub use url::leads;
 
 use super::compile::Mistake;
 use super::document::below;

@@ -29,5 +29,5 @@ mod tests;
 pub use check::{Found, Wider};
 pub use compile::{Author, KEYWORDS, Mistake, compile};
 pub use fault::Fault;
-pub use meaning::World;
+pub use meaning::{World, leads};
 pub use schema::Schema;

@@ -3,11 +3,11 @@
 //! Neighbours: starts the launcher, composes grants, opens the audit log, and hands over to `session`. Never: reads
 //! stdin or writes stdout itself.
 
+mod granting;
 mod guarding;
 mod persist;
 mod recording;
 
-use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
 use std::ffi::OsString;
@@ -17,40 +17,32 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, SystemTime};
 
+use granting::Granting;
 use recording::Recording;
-use serde_json::Value;
 
 use super::compose::{self, DEFAULT_PROFILE, Surroundings};
 use super::lock::found;
 use super::{install, secrets};
 use crate::access::{FRONT_VARIABLE, Gate, Nonces, Now, TOKEN_VARIABLE};
-use crate::arguments::Fault;
-use crate::audit::{self, CallIds, Log, LogError};
+use crate::audit::{self, Bounds, CallIds, Log, LogError};
 use crate::cli::{ColorChoice, RunArgs, Server};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
 use crate::guard::{self, Guard};
-use crate::host::Facts;
-use crate::host::bounded::bounded;
-use crate::host::narrow::{Unfit, narrowed};
 use crate::host::probe::clues::Clues;
-use crate::host::runtime::Runtime;
-use crate::host::view::View;
 use crate::launch::supervisor::Launcher;
 use crate::launch::{launcher, own};
 use crate::mcp::stdio;
 use crate::network::porter::Porter;
-use crate::outcome::Granted;
-use crate::policy::bounds::Bounds;
 use crate::policy::config::access::{Access, Mode};
-use crate::policy::config::grants::{ArgumentGrant, Use};
+use crate::policy::config::audit::Rotation;
 use crate::policy::config::guard::Guarding;
 use crate::policy::config::secrets::Secret;
-use crate::policy::config::state::{IDLE, State};
+use crate::policy::config::state::State;
 use crate::policy::config::{Heeded, Results, Tool, Validate};
 use crate::policy::files::FilesError;
-use crate::policy::{Floor, Policy, config};
-use crate::session::{self, Grant, NoGrant, Options, Profiles};
+use crate::policy::{Floor, config};
+use crate::session::{self, Options};
 use crate::store::runner;
 use crate::sys::{descriptor, environment, identity, process};
 use crate::text::escape;
@@ -92,7 +84,8 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let (seen, persist) = kept.unzip();
     surroundings.persist = seen;
     let path = log_path(args.shared.audit.as_ref())?;
-    let log = Log::open(&path, identity::effective().0).map_err(log_failed)?;
+    let bounds = bounds(served.rotation);
+    let log = Log::open_within(&path, identity::effective().0, bounds).map_err(log_failed)?;
     for remark in log.remarks() {
         diag::warn(color, remark, None);
     }
@@ -133,7 +126,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
             }
         }
     }
-    let duty = guarding::duty(&served, &surroundings.library, &path, key.clone())?;
+    let duty = guarding::duty(&served, &surroundings.library, &path, key.clone(), bounds)?;
     let tokens_file = surroundings.library.tokens_file();
     surroundings.run_beside(all());
     // Only a profile that accepts to do without asks for it; now, because it takes a process with one thread.
@@ -247,6 +240,7 @@ pub(super) struct Served {
     pub(super) lock: config::Lock,
     secrets: BTreeMap<String, Secret>,
     persist: Option<u64>,
+    rotation: Rotation,
 }
 
 /// What stands before the server. The token is compared with the known ones, and forgotten.
@@ -314,6 +308,7 @@ impl Served {
             guarding: config.guarding.clone(),
             lock: config.lock,
             persist: server.persist,
+            rotation: config.audit,
             secrets: config.secrets,
         })
     }
@@ -339,6 +334,7 @@ impl Served {
             lock: config::Lock::IfThere,
             secrets: BTreeMap::new(),
             persist: None,
+            rotation: Rotation::default(),
         })
     }
 
@@ -373,211 +369,10 @@ fn only(config: &config::Config) -> Result<String, Failure> {
     }
 }
 
-/// Makes grants, and keeps each as long as the host looks the same to it. Profiles are read once, at the start.
-struct Granting {
-    surroundings: Surroundings,
-    runtime: Runtime,
-    facts: Facts,
-    served: Served,
-    policies: BTreeMap<String, Arc<Policy>>,
-    /// The same for calls that are tried.
-    less: BTreeMap<String, Arc<Policy>>,
-    made: RefCell<BTreeMap<(String, bool), (View, Grant)>>,
-}
-
-impl Granting {
-    fn policy(&self, profile: &str, less: bool) -> Result<&Arc<Policy>, Failure> {
-        let policies = if less { &self.less } else { &self.policies };
-        policies.get(profile).ok_or_else(|| {
-            Failure::new(Ending::Configuration, format!("profile `{profile}` was not read at the start"))
-        })
-    }
-
-    fn resolve(&self, profile: &str, less: bool) -> Result<(Grant, Vec<String>), Failure> {
-        let policy = self.policy(profile, less)?;
-        let composed = self.surroundings.plan(policy, &self.runtime, &self.facts)?;
-        let grant = Grant {
-            plan: Arc::new(composed.plan),
-            policy: Arc::clone(policy),
-            once: false,
-            granted: Vec::new(),
-        };
-        self.made.borrow_mut().insert((profile.to_owned(), less), (composed.view, grant.clone()));
-        Ok((grant, composed.remarks))
-    }
-}
-
-impl Granting {
-    /// The view of a policy.
-    fn view(&self, policy: &Policy) -> Result<View, NoGrant> {
-        self.surroundings.view(policy).map_err(|error| {
-            let hint = error.hint();
-            NoGrant::Host(Failure::new(Ending::Configuration, error).hint(hint).render(false))
-        })
-    }
-
-    /// The grant of a call whose arguments or client say what it sees. `None`: they say nothing of the profile's.
-    fn of_call(
-        &self,
-        (profile, less): (&str, bool),
-        tool: Option<&Tool>,
-        params: Option<&[u8]>,
-        bounds: &[Bounds],
-    ) -> Result<Option<Grant>, NoGrant> {
-        let of_host = |failure: Failure| NoGrant::Host(failure.render(false));
-        let policy = self.policy(profile, less).map_err(of_host)?;
-        let files = &self.surroundings.world.files;
-        let mut left = Policy::clone(policy);
-        for bounds in bounds {
-            left = bounded(files, &left, &self.view(&left)?, bounds);
-        }
-        let granted = match tool {
-            None if left == **policy => return Ok(None),
-            None => Vec::new(),
-            Some(tool) => {
-                let (narrowed, granted) = self.of_arguments((policy, less), &left, tool, params)?;
-                left = narrowed;
-                granted
-            }
-        };
-        let composed = self.surroundings.plan(&left, &self.runtime, &self.facts).map_err(of_host)?;
-        let granted = all_granted(&left, granted);
-        Ok(Some(Grant { plan: Arc::new(composed.plan), policy: Arc::new(left), once: true, granted }))
-    }
-
-    /// What the arguments of a call leave of a policy, of which its client has left a part.
-    fn of_arguments(
-        &self,
-        (whole, less): (&Policy, bool),
-        left: &Policy,
-        tool: &Tool,
-        params: Option<&[u8]>,
-    ) -> Result<(Policy, Vec<Granted>), NoGrant> {
-        let params = params.map(serde_json::from_slice::<Value>).transpose();
-        let params =
-            params.map_err(|error| NoGrant::Arguments(format!("the arguments cannot be read: {error}")))?;
-        let arguments = params.as_ref().and_then(|params| params.get("arguments")).unwrap_or(&Value::Null);
-        let mut grants = Cow::Borrowed(tool.grants.as_slice());
-        // A call that is tried with nothing to be written sees what it would write to: else it would never be let through.
-        if less && whole.filesystem.write.is_empty() {
-            let written = |grant: &&mut ArgumentGrant| grant.access == Use::Write;
-            grants.to_mut().iter_mut().filter(written).for_each(|grant| grant.access = Use::Read);
-        }
-        let apply = |policy: &Policy| {
-            let view = self.view(policy)?;
-            Ok(narrowed(&self.surroundings.world.files, policy, &view, &grants, arguments))
-        };
-        let refused = |error: Unfit, hint: Option<String>| {
-            NoGrant::Arguments(Failure::new(Ending::Configuration, error).hint(hint).render(false))
-        };
-        apply(left)?.map_err(|error| {
-            // Where the profile would have granted it, nothing in the profile is the reason.
-            let by_client = left != whole && matches!(apply(whole), Ok(Ok(_)));
-            let tried = less && matches!(error, Unfit::NotGranted { .. });
-            let hint = match (by_client, tried) {
-                (true, _) => Some(BY_CLIENT.to_owned()),
-                (false, true) => Some(TRIED.to_owned()),
-                (false, false) => error.hint(),
-            };
-            refused(error, hint)
-        })
-    }
-}
-
-/// Whoever reads the profile would find nothing that stands against it.
-const TRIED: &str = "the tool was refused too much and is tried with less than its profile allows: see `toolcell quarantine list`";
-
-/// Why a path is not granted that the profile grants.
-const BY_CLIENT: &str =
-    "the profile grants it; the client's roots, or the policy that it sends, leave it out";
-
-/// All that a policy grants, what arguments grant of it first.
-fn all_granted(policy: &Policy, by_arguments: Vec<Granted>) -> Vec<Granted> {
-    let filesystem = &policy.filesystem;
-    let mut granted = by_arguments;
-    let lists = [
-        ("read", &filesystem.read),
-        ("write", &filesystem.write),
-        ("execute", &filesystem.execute),
-        ("list", &filesystem.list),
-    ];
-    for (access, rules) in lists {
-        for rule in rules {
-            let path = rule.path.to_string_lossy().into_owned();
-            if !granted.iter().any(|known| (known.access.as_str(), &known.path) == (access, &path)) {
-                granted.push(Granted { access: access.to_owned(), path, by: None });
-            }
-        }
-    }
-    granted
-}
-
-impl Profiles for Granting {
-    fn check(&self, tool: &str, arguments: &Value) -> Vec<Fault> {
-        let Some(rules) = self.served.tools.get(tool).and_then(|tool| tool.arguments.as_ref()) else {
-            return Vec::new();
-        };
-        self.surroundings.world.files.forget();
-        rules.faults(arguments, &self.surroundings.world.files)
-    }
-
-    fn validates(&self, tool: &str) -> bool {
-        let own = self.served.tools.get(tool).and_then(|tool| tool.validate);
-        own.or(self.served.validate) != Some(Validate::Off)
-    }
-
-    fn results(&self, tool: &str) -> Results {
-        let own = self.served.tools.get(tool).and_then(|tool| tool.results);
-        own.or(self.served.results).unwrap_or_default()
-    }
-
-    fn heeded(&self) -> Heeded {
-        self.served.heeded
-    }
-
-    fn state(&self, tool: Option<&str>) -> State {
-        let own = tool.and_then(|tool| self.served.tools.get(tool)?.state);
-        own.or(self.served.state).unwrap_or_default()
-    }
-
-    fn idle(&self) -> Duration {
-        self.served.idle.unwrap_or(IDLE)
-    }
-
-    fn policy(&self, method: &str, target: Option<&str>) -> Option<Arc<Policy>> {
-        self.policies.get(self.served.profile_for(method, target)).cloned()
-    }
-
-    fn grant(
-        &self,
-        method: &str,
-        target: Option<&str>,
-        params: Option<&[u8]>,
-        bounds: &[Bounds],
-        less: bool,
-    ) -> Result<Grant, NoGrant> {
-        let profile = self.served.profile_for(method, target);
-        // A path that was made, removed or replaced since the last call changes the plan.
-        self.surroundings.world.files.forget();
-        let tool = self.served.tool(method, target).filter(|tool| !tool.grants.is_empty());
-        if (tool.is_some() || !bounds.is_empty())
-            && let Some(grant) = self.of_call((profile, less), tool, params, bounds)?
-        {
-            return Ok(grant);
-        }
-        let as_before = |(view, grant): &&(View, Grant)| {
-            self.surroundings.view(&grant.policy).is_ok_and(|now| now == *view)
-        };
-        let key = (profile.to_owned(), less);
-        let kept = self.made.borrow().get(&key).filter(as_before).map(|(_, grant)| grant.clone());
-        match kept {
-            Some(grant) => Ok(grant),
-            None => match self.resolve(profile, less) {
-                Ok((grant, _)) => Ok(grant),
-                Err(failure) => Err(NoGrant::Host(failure.render(false))),
-            },
-        }
-    }
+/// When the log becomes an earlier file.
+fn bounds(said: Rotation) -> Bounds {
+    let usual = Bounds::default();
+    Bounds { size: said.size.unwrap_or(usual.size), age: said.age.unwrap_or(usual.age) }
 }
 
 fn log_failed(error: LogError) -> Failure {

@@ -27,7 +27,7 @@ use super::quarantine::{Place, Step};
 use super::rules::{self, Anomaly};
 use super::state::{Held, StateError, Store};
 use super::written::Written;
-use crate::audit::{ALERT_SCHEMA, Alert, Alerted, Key, Quarantined, Rule, rfc3339};
+use crate::audit::{ALERT_SCHEMA, Alert, Alerted, Bounds, Key, Quarantined, Rule, rfc3339};
 use crate::launch::own;
 use crate::policy::config::guard::Guarding;
 use crate::sys::descriptor::{self, Interest};
@@ -52,6 +52,8 @@ pub struct Duty {
     pub store: Option<Store>,
     /// The log that the session writes to.
     pub log: PathBuf,
+    /// When that becomes an earlier file.
+    pub bounds: Bounds,
     /// The key that signs it, where there is one.
     pub key: Option<Key>,
     /// The user whose files these are.
@@ -150,7 +152,7 @@ impl Guard {
             alerts: Bounded::new(bounds.every, bounds.most),
             hooks: Hooks::new(duty.guarding.alerts.clone(), duty.owner),
             exports: Exports::new(duty.guarding.export.clone(), duty.owner),
-            written: Written::new(duty.log.clone(), duty.key.clone(), duty.owner),
+            written: Written::new(duty.log.clone(), duty.key.clone(), duty.owner, duty.bounds),
             trials: BTreeSet::new(),
             unknown: BTreeMap::new(),
             notices: Vec::new(),

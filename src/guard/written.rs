@@ -17,20 +17,21 @@ pub(super) struct Written {
     path: PathBuf,
     key: Option<Key>,
     owner: u32,
+    bounds: Bounds,
     open: Option<(Arc<Log>, Option<Signer>)>,
     notice: Option<String>,
 }
 
 impl Written {
-    pub(super) const fn new(path: PathBuf, key: Option<Key>, owner: u32) -> Self {
-        Self { path, key, owner, open: None, notice: None }
+    pub(super) const fn new(path: PathBuf, key: Option<Key>, owner: u32, bounds: Bounds) -> Self {
+        Self { path, key, owner, bounds, open: None, notice: None }
     }
 
     fn open(&mut self) -> Result<&(Arc<Log>, Option<Signer>), LogError> {
         let open = match self.open.take() {
             Some(open) => open,
             None => {
-                let log = Arc::new(Log::open(&self.path, self.owner)?);
+                let log = Arc::new(Log::open_within(&self.path, self.owner, self.bounds)?);
                 // What cannot be signed now is signed by the session's next checkpoint.
                 let signer = Signer::start(Arc::clone(&log), self.key.clone(), |_later| {});
                 let failed = signer.as_ref().err();
@@ -59,7 +60,7 @@ impl Written {
 
     /// The log that is at its path now, for somebody else to write to.
     pub(super) fn current(&self) -> Result<File, LogError> {
-        Log::fresh(&self.path, self.owner, Bounds::default())
+        Log::fresh(&self.path, self.owner, self.bounds)
     }
 
     /// Signs what was written.

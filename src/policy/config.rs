@@ -5,6 +5,7 @@
 
 pub mod access;
 pub mod arguments;
+pub mod audit;
 pub mod grants;
 pub mod guard;
 pub mod secrets;
@@ -15,7 +16,8 @@ use std::time::Duration;
 
 use access::Access;
 use arguments::Arguments;
-use grants::ArgumentGrant;
+use audit::Rotation;
+use grants::Grants;
 use guard::Guarding;
 use secrets::Secret;
 use state::State;
@@ -45,6 +47,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
             "alerts",
             "quarantine",
             "export",
+            "audit",
         ],
     ),
     (
@@ -63,6 +66,7 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
             "tools",
         ],
     ),
+    ("audit", audit::KEYS),
     ("servers.NAME.tools.TOOL", &["profile", "grants", "validate", "validate-output", "arguments", "state"]),
 ];
 
@@ -79,6 +83,8 @@ pub struct Config {
     pub secrets: BTreeMap<String, Secret>,
     /// Whether there has to be a lock file.
     pub lock: Lock,
+    /// When the log becomes an earlier file.
+    pub audit: Rotation,
 }
 
 /// When servers are compared with the lock file.
@@ -121,8 +127,8 @@ pub struct Server {
 pub struct Tool {
     /// The profile of its calls, else the server's.
     pub profile: Option<String>,
-    /// What the arguments of a call say of what it sees.
-    pub grants: Vec<ArgumentGrant>,
+    /// What the arguments of a call say of what it sees and reaches.
+    pub grants: Grants,
     /// What its arguments must be, whatever the server lists.
     pub arguments: Option<Arguments>,
     /// Whether its arguments are checked against what the server lists, else as for the server.
@@ -270,6 +276,7 @@ impl Reader<'_, '_> {
         }
         config.guarding = guard::read(&mut self.file, table, self.profiles);
         config.access = access::read(&mut self.file, table, &config.servers.keys().cloned().collect());
+        config.audit = audit::read(&mut self.file, table);
         config.secrets = secrets::read(&mut self.file, table, &config.servers);
         config
     }

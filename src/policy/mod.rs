@@ -14,6 +14,7 @@ pub mod bounds;
 mod built_in;
 pub mod check;
 pub mod config;
+pub mod connect;
 pub mod files;
 pub mod limits;
 mod literal;

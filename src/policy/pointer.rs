@@ -1,6 +1,6 @@
 //! JSON Pointer (RFC 6901), with one step more: `*` stands for every element of an array.
 //!
-//! Neighbours: `policy::config::grants` reads them, `host::narrow` follows them. Never: looks into an object for `*`.
+//! Neighbours: `policy::config::grants` reads them, `host::narrow` and `policy::connect` follow them. Never: looks into an object for `*`.
 
 use std::fmt;
 

@@ -133,7 +133,7 @@ a.grants = [{ argument = "path", access = "look", within = ["data", "/proc"] }, 
 b.grants = "all"
 c.grants = [{ argument = "/a", access = "read", within = [], "max-size" = 1 }]
 e.grants = [{ argument = "/a", access = "list", within = [], max-file-size = "1MiB" }]
-f.grants = [{ argument = "/url", access = "connect", within = [] }]
+f.grants = [{ argument = "/url", access = "connect", within = ["a.example", "*.b.example:443"], max-file-size = "1MiB" }]
 "#;
     let names: BTreeSet<String> = BUILT_IN.iter().map(|(name, _)| (*name).to_owned()).collect();
     insta::assert_snapshot!(config::parse(&source("config", text), &names).unwrap_err().to_string());

@@ -105,7 +105,8 @@ pub(super) async fn start(
         .and_then(|bounds| profiles.grant(method, ask.target.as_deref(), params, &bounds, less));
     let granted = grant.as_ref().map_or(&[][..], |grant| &grant.granted);
     let policy = grant.as_ref().ok().map(|grant| Arc::clone(&grant.policy));
-    let policy = policy.as_deref();
+    // What is refused is recorded as its profile says.
+    let policy = policy.as_deref().or(own.as_deref());
     policy.map_or("", |policy| &policy.name).clone_into(&mut call.profile);
     // Before the record of the call, which may be about to repeat one.
     let fetched = secrets::fetch(session, method, ask.target.as_deref()).await;
@@ -113,7 +114,7 @@ pub(super) async fn start(
     record_started(session, &call, policy, ask, granted, mask.as_deref())?;
     // A refusal for what the client sent can quote that, as can one of a path that it named.
     let named = granted.iter().any(|granted| granted.by.is_some());
-    let redacts = own.is_none_or(|own| !own.audit.redact.is_empty());
+    let redacts = own.as_ref().is_none_or(|own| !own.audit.redact.is_empty());
     let refused_with = |blame: Blame, detail: String, unread: Vec<SecretUse>, violations| {
         // Masked before it is counted what was masked.
         let recorded = match (&mask, blame) {
@@ -138,7 +139,9 @@ pub(super) async fn start(
         fetched.map_err(|failed| refused_with(Blame::Host, failed.detail, failed.uses, Vec::new()))?;
     let grant = grant.map_err(|reason| match reason {
         NoGrant::Host(detail) => refused(detail),
-        NoGrant::Arguments(detail) => refused_with(Blame::Arguments, detail, Vec::new(), Vec::new()),
+        NoGrant::Arguments(detail, violations) => {
+            refused_with(Blame::Arguments, detail, Vec::new(), violations)
+        }
         NoGrant::Client(detail) => refused_with(Blame::Client, detail, Vec::new(), Vec::new()),
     })?;
     // Who gets a secret is started with it.

@@ -119,8 +119,8 @@ pub struct Grant {
 pub enum NoGrant {
     /// By the configuration, or by what the host is.
     Host(String),
-    /// By the call's arguments, which who made it can change.
-    Arguments(String),
+    /// By the call's arguments, which who made it can change, and what of them the record has.
+    Arguments(String, Vec<Violation>),
     /// By what the client says beside them.
     Client(String),
 }

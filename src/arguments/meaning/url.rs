@@ -1,6 +1,6 @@
 //! `url`: an absolute URL with an allowed scheme, host and port, in a form that every reader takes apart in the same way.
 //!
-//! Neighbours: `arguments::meaning`. Never: looks a name up.
+//! Neighbours: `arguments::meaning`, and `policy::connect` asks where one leads. Never: looks a name up.
 
 use serde_json::{Map, Value, json};
 
@@ -52,12 +52,7 @@ impl Allowed {
 
     pub(super) fn judge(&self, text: &str) -> Result<(), Unmeant> {
         let Parts { scheme, host, port } = parts(text).map_err(Unmeant::new)?;
-        let usual = match scheme.as_str() {
-            "http" | "ws" => Some(80),
-            "https" | "wss" => Some(443),
-            "ftp" => Some(21),
-            _ => None,
-        };
+        let usual = usual(&scheme).map(u64::from);
         let port = port.map(str::parse::<u64>);
         let known_scheme = self.schemes.contains(&scheme);
         let known_host = self.hosts.iter().any(|allowed| matches(allowed, &host));
@@ -116,6 +111,31 @@ fn matches(allowed: &str, host: &str) -> bool {
         Some(end) => host.len() > end.len() && host.ends_with(end),
         None => host == allowed,
     }
+}
+
+/// The port of a scheme.
+fn usual(scheme: &str) -> Option<u16> {
+    match scheme {
+        "http" | "ws" => Some(80),
+        "https" | "wss" => Some(443),
+        "ftp" => Some(21),
+        _ => None,
+    }
+}
+
+/// Where a URL leads in every reader: its host, in small letters, and its port or its scheme's.
+///
+/// # Errors
+/// What it must be.
+pub fn leads(text: &str) -> Result<(String, u16), &'static str> {
+    let Parts { scheme, host, port } = parts(text)?;
+    let port = match port {
+        Some(port) => port
+            .parse()
+            .map_err(|_large: std::num::ParseIntError| "must be a URL whose port is a number up to 65535")?,
+        None => usual(&scheme).ok_or("must be a URL with a port, because its scheme has no usual one")?,
+    };
+    Ok((host, port))
 }
 
 /// Takes a URL apart.

@@ -9,7 +9,7 @@ use std::sync::Arc;
 
 use super::super::audit::{no_place, state_directory};
 use super::{Served, Surroundings};
-use crate::audit::Key;
+use crate::audit::{Bounds, Key};
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
 use crate::guard::{Duty, Store};
@@ -26,6 +26,7 @@ pub(super) fn duty(
     library: &Library,
     log: &Path,
     key: Option<Key>,
+    bounds: Bounds,
 ) -> Result<Duty, Failure> {
     let owner = identity::effective().0;
     let guarding = served.guarding.clone();
@@ -58,6 +59,7 @@ pub(super) fn duty(
         guarding,
         store,
         log: std::path::absolute(log).map_err(|error| Failure::new(Ending::Audit, error))?,
+        bounds,
         key,
         owner,
         tokens: Box::new(move || {

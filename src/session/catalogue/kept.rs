@@ -209,7 +209,7 @@ impl Catalogue {
                     .to_owned(),
             ),
             Err(NoGrant::Client(detail)) => client(detail),
-            Err(NoGrant::Arguments(detail)) => Some(Refused { detail, blame: Blame::Arguments }),
+            Err(NoGrant::Arguments(detail, _)) => Some(Refused { detail, blame: Blame::Arguments }),
             Err(NoGrant::Host(detail)) => Some(Refused { detail, blame: Blame::Host }),
         }
     }

@@ -88,3 +88,69 @@ fn the_calls_of_a_session_have_each_their_own_traffic() {
         "{calls:#?}"
     );
 }
+
+#[test]
+fn a_call_reaches_the_host_that_its_argument_names_and_no_other() {
+    let port = host(counting);
+    let network = format!(
+        "allow = [\"*.internal:{port}\", \"c.other:{port}\"]\nhosts = {{ \"a.internal\" = \"127.0.0.1\", \"b.internal\" = \"127.0.0.1\", \"c.other\" = \"127.0.0.1\" }}"
+    );
+    let grants = format!(
+        "[servers.fixture.tools.reach]\ngrants = [{{ argument = \"/urls/*\", access = \"connect\", within = [\"*.internal:{port}\", \"d.other:{port}\"] }}]\n"
+    );
+    let setup = Setup { config: grants, ..setup(&network) };
+    let book = session(&setup, |mut client| async move {
+        for (id, reached, named, said) in [
+            (1, "a.internal", vec![format!("http://a.internal:{port}/x")], "5 bytes"),
+            (2, "b.internal", vec![format!("http://a.internal:{port}/x")], "no such name"),
+            (3, "b.internal", vec!["a.internal".to_owned(), format!("b.internal:{port}")], "5 bytes"),
+            (4, "c.other", vec![], "no such name"),
+        ] {
+            client.start_call(id, "reach", json!({"host": reached, "port": port, "urls": named})).await;
+            assert_eq!(text(&client.read().await), said, "{reached} {named:?}");
+        }
+        for (id, named, told) in [
+            (
+                5,
+                format!("http://c.other:{port}/"),
+                format!(
+                    "hint: to allow it, name it in the tool's `grants`: within = [\"*.internal:{port}\", \"d.other:{port}\", \"c.other:{port}\"]"
+                ),
+            ),
+            (
+                6,
+                format!("http://d.other:{port}/"),
+                format!("hint: to allow it: [network] allow = [\"d.other:{port}\"]"),
+            ),
+            (7, format!("http://a.internal:{port}@c.other/"), "without a user's name".to_owned()),
+        ] {
+            client
+                .start_call(id, "reach", json!({"host": "a.internal", "port": port, "urls": [named]}))
+                .await;
+            let answer = client.read().await;
+            assert_eq!(answer["result"]["isError"], true, "{answer}");
+            assert!(text(&answer).contains(&told), "{answer}");
+        }
+        client
+    });
+    let doors = |record: &Value| record["receipt"]["layers"]["network"].as_str().map(str::to_owned);
+    let both = format!("doors: a.internal:{port} at 127.64.0.1, b.internal:{port} at 127.64.0.2");
+    let mut found: Vec<Option<String>> =
+        book.finished.iter().filter(|record| record["call"]["target"] == "reach").map(doors).collect();
+    found.sort();
+    let a = format!("doors: a.internal:{port} at 127.64.0.1");
+    assert_eq!(found, [None, None, None, None, Some(a.clone()), Some(a), Some(both)]);
+    let granted = book.started.iter().find(|record| !record["granted"][0].is_null()).unwrap();
+    assert_eq!(
+        granted["granted"][0],
+        json!({"access": "connect", "path": format!("a.internal:{port}"), "by": "/arguments/urls/*"})
+    );
+    let refused = book.finished.iter().find(|record| {
+        record["violations"][0]["allow"] == format!("[network]\nallow = [\"d.other:{port}\"]")
+    });
+    assert_eq!(
+        refused.unwrap_or_else(|| panic!("{:#?}", book.finished))["violations"][0]["layer"],
+        "network"
+    );
+    assert_eq!(refused.unwrap()["status"]["kind"], "refused");
+}

@@ -476,6 +476,26 @@ fn a_log_that_is_rotated_under_a_session_goes_on_in_the_new_file() {
 }
 
 #[test]
+fn a_log_is_rotated_by_the_bounds_of_its_configuration_while_a_session_writes_to_it() {
+    let scratch = Scratch::new();
+    let setup = Setup { config: "[audit]\nrotate-size = \"64KiB\"\n".to_owned(), ..Setup::default() };
+    let long = "x".repeat(3000);
+    session_in(&scratch, &setup, |mut client| async move {
+        for id in 1..30 {
+            client.start_call(id, "maybe", json!({"bad": false, "long": [long, long, long]})).await;
+            assert_eq!(text(&client.read().await), "ok");
+        }
+        client
+    });
+    let audit = scratch.0.join("audit.jsonl");
+    assert!(scratch.0.join("audit.jsonl.1").exists());
+    let verified = toolcell(&scratch, &["audit", "verify", audit.to_str().unwrap(), "--json"]);
+    let verdict: Value = serde_json::from_slice(&verified.stdout).unwrap();
+    assert_eq!((&verdict["findings"], verified.status.code()), (&json!([]), Some(0)), "{verdict}");
+    assert_eq!(verdict["unsigned"], 0, "{verdict}");
+}
+
+#[test]
 fn what_toolcell_starts_and_writes_is_not_for_its_tools() {
     let scratch = Scratch::new();
     session_in(&scratch, &Setup::default(), |client| async move { client });
