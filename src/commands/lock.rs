@@ -393,9 +393,10 @@ fn report(path: &Path, lock: &LockFile, names: &[String]) -> String {
         let files: u64 = server.program.iter().map(|part| part.files).sum();
         let _infallible = writeln!(
             text,
-            "locked server `{name}`: {} tools, {} prompts, {} resource templates, {files} files of its program, {} profiles",
+            "locked server `{name}`: {} tools, {} prompts, {} resources, {} resource templates, {files} files of its program, {} profiles",
             count(Kind::Tool),
             count(Kind::Prompt),
+            count(Kind::Resource),
             count(Kind::Template),
             server.profiles.len()
         );

@@ -241,6 +241,8 @@ pub(super) struct Served {
     secrets: BTreeMap<String, Secret>,
     persist: Option<u64>,
     rotation: Rotation,
+    /// By a file, and not by what was typed.
+    configured: bool,
 }
 
 /// What stands before the server. The token is compared with the known ones, and forgotten.
@@ -309,6 +311,7 @@ impl Served {
             lock: config.lock,
             persist: server.persist,
             rotation: config.audit,
+            configured: true,
             secrets: config.secrets,
         })
     }
@@ -335,7 +338,20 @@ impl Served {
             secrets: BTreeMap::new(),
             persist: None,
             rotation: Rotation::default(),
+            configured: false,
         })
+    }
+
+    /// How long the processes live, by the configuration: the server's, and those of tools that differ; nothing where all live for
+    /// one call.
+    pub(super) fn states(&self) -> Vec<String> {
+        let own = self.state.unwrap_or_default();
+        let tools = self.tools.iter().filter_map(|(name, tool)| Some((name, tool.state?)));
+        let tools =
+            tools.filter(|(_, state)| *state != own).map(|(name, state)| format!("{name}: {}", state.name()));
+        let all: Vec<String> = [own.name().to_owned()].into_iter().chain(tools).collect();
+        // What was typed is no configuration.
+        if !self.configured || all == [State::Call.name()] { Vec::new() } else { all }
     }
 
     /// A tool that is not named falls under the server's profile.

@@ -1,8 +1,8 @@
-//! A definition that a server lists: a tool, a prompt, a template of resources, or its instructions. Two are the same if each of
-//! their members is.
+//! A definition that a server lists: a tool, a prompt, a resource, a template of resources, or its instructions. Two are the same if
+//! each of their members is; of a resource, but for what changes with its data.
 //!
-//! Neighbours: `lock::file` keeps them, `lock::guard` compares them. Never: leaves a member out, or takes one of two that have the
-//! same name.
+//! Neighbours: `lock::file` keeps them, `lock::guard` compares them. Never: leaves out a member that a model reads, or takes one of
+//! two that have the same name.
 
 use std::collections::BTreeMap;
 use std::ops::Range;
@@ -17,6 +17,9 @@ use crate::policy::tokens::to_hex;
 /// The member in which a server says what it is.
 pub(super) const INSTRUCTIONS: &str = "instructions";
 
+/// Members of a resource that change with its data, and that no model reads: who it is for, how important and how new it is.
+const OF_DATA: [&str; 2] = ["annotations", "size"];
+
 /// What is defined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Kind {
@@ -26,13 +29,15 @@ pub enum Kind {
     Tool,
     /// By its name.
     Prompt,
+    /// By its URI.
+    Resource,
     /// Of resources, by its URI template.
     Template,
 }
 
 impl Kind {
     /// All, in the order of the file.
-    pub const ALL: [Self; 4] = [Self::Instructions, Self::Tool, Self::Prompt, Self::Template];
+    pub const ALL: [Self; 5] = [Self::Instructions, Self::Tool, Self::Prompt, Self::Resource, Self::Template];
 
     /// Its table in the file.
     #[must_use]
@@ -41,6 +46,7 @@ impl Kind {
             Self::Instructions => INSTRUCTIONS,
             Self::Tool => "tools",
             Self::Prompt => "prompts",
+            Self::Resource => "resources",
             Self::Template => "templates",
         }
     }
@@ -52,6 +58,7 @@ impl Kind {
             Self::Instructions => INSTRUCTIONS,
             Self::Tool => "tool",
             Self::Prompt => "prompt",
+            Self::Resource => "resource",
             Self::Template => "resource template",
         }
     }
@@ -63,6 +70,7 @@ impl Kind {
             Self::Instructions => None,
             Self::Tool => Some(("tools/list", "tools")),
             Self::Prompt => Some(("prompts/list", "prompts")),
+            Self::Resource => Some(("resources/list", "resources")),
             Self::Template => Some(("resources/templates/list", "resourceTemplates")),
         }
     }
@@ -76,6 +84,7 @@ impl Kind {
     /// The member by which one is called.
     const fn name(self) -> &'static str {
         match self {
+            Self::Resource => "uri",
             Self::Template => "uriTemplate",
             Self::Instructions | Self::Tool | Self::Prompt => "name",
         }
@@ -117,6 +126,7 @@ impl Definition {
         let mut read = Self::default();
         let mut name = None;
         for member in object::members(line, span) {
+            let of_data = kind == Kind::Resource && OF_DATA.contains(&&*member.name);
             let raw = line.get(member.value.clone()).unwrap_or_default();
             let text = object::text(raw).map(std::borrow::Cow::into_owned);
             let key = member.name.into_owned();
@@ -128,6 +138,7 @@ impl Definition {
                 text if key == kind.name() => {
                     name = Some(text.ok_or_else(|| format!("a {} has no text as `{key}`", kind.noun()))?);
                 }
+                _ if of_data => {}
                 Some(text) => drop(read.texts.insert(key, text)),
                 None => drop(read.json.insert(key, comparable(raw))),
             }

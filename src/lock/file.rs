@@ -31,6 +31,8 @@ pub struct LockFile {
 pub struct Server {
     /// Program and arguments.
     pub command: Vec<String>,
+    /// How long its processes live, and those of single tools, where that is not one call.
+    pub state: Vec<String>,
     /// Files of the program.
     pub program: Vec<Part>,
     /// The profiles of its calls, resolved and printed, by name.
@@ -85,6 +87,10 @@ impl LockFile {
             let table = format!("servers.{}", key(name));
             let command: Vec<String> = server.command.iter().map(|word| one_line(word)).collect();
             out.push_str(&format!("\n[{table}]\ncommand = [{}]\n", command.join(", ")));
+            if !server.state.is_empty() {
+                let state: Vec<String> = server.state.iter().map(|word| one_line(word)).collect();
+                out.push_str(&format!("state = [{}]\n", state.join(", ")));
+            }
             for Part { path, version, files, hash } in &server.program {
                 let path = one_line(path);
                 let version =

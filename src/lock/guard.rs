@@ -62,7 +62,7 @@ impl Guard {
         &self.name
     }
 
-    /// What is not as it was accepted of command and profiles.
+    /// What is not as it was accepted of command, state and profiles.
     #[must_use]
     pub fn surroundings(&self, found: &Found) -> Vec<Difference> {
         let mut differences = Vec::new();
@@ -73,6 +73,12 @@ impl Guard {
                     self.name
                 ),
                 diff: lines(&self.locked.command, &found.command),
+            });
+        }
+        if found.state != self.locked.state {
+            differences.push(Difference {
+                summary: format!("the `state` of server `{}` is not as it was locked", self.name),
+                diff: lines(&self.locked.state, &found.state),
             });
         }
         for (name, profile) in &found.profiles {
@@ -106,6 +112,17 @@ impl Guard {
             summary: format!("the program of server `{}` is not as it was locked", self.name),
             diff: lines(&list(&self.locked.program), &list(found)),
         })
+    }
+
+    /// A program of which a file was changed while a session ran.
+    #[must_use]
+    pub fn touched(&self, path: &str) -> Difference {
+        let summary = format!("the program of server `{}` was changed while its session ran", self.name);
+        let diff = vec![
+            format!("changed: {}", visible(path)),
+            "a new session compares it with what was locked; this one refuses every call".to_owned(),
+        ];
+        Difference { summary, diff }
     }
 
     /// A program whose files could not be looked at.
@@ -207,7 +224,7 @@ fn difference(
     let name = visible(&new.or(old).unwrap_or(&none).name);
     let what = match kind {
         Kind::Instructions => format!("the instructions of server `{server}`"),
-        Kind::Tool | Kind::Prompt | Kind::Template => {
+        Kind::Tool | Kind::Prompt | Kind::Resource | Kind::Template => {
             format!("the {} `{name}` of server `{server}`", kind.noun())
         }
     };

@@ -50,11 +50,14 @@ pub fn parse(text: &str) -> Result<LockFile, NotALock> {
 
 fn server(place: &str, table: &DeTable<'_>) -> Result<Server, NotALock> {
     let known: Vec<&str> =
-        ["command", "program", "profiles"].into_iter().chain(Kind::ALL.map(Kind::table)).collect();
+        ["command", "state", "program", "profiles"].into_iter().chain(Kind::ALL.map(Kind::table)).collect();
     let table = Table::new(place, table, &known)?;
     let mut server = Server { command: table.words("command")?, ..Server::default() };
     if server.command.is_empty() {
         return no(format!("`{place}` has no `command`"));
+    }
+    if table.table.contains_key("state") {
+        server.state = table.words("state")?;
     }
     for part in table.tables("program")? {
         let part = Table::new(&format!("{place}.program"), part, &["path", "version", "files", "hash"])?;

@@ -7,6 +7,8 @@
 //! Neighbours: [`super::catalogue`] gives each answer through here, [`super::arguments`] asks about each call. Never: lets a model
 //! read what has changed; that is for the record and the operator.
 
+mod untouched;
+
 use std::cell::{RefCell, RefMut};
 use std::collections::{HashMap, HashSet};
 use std::io;
@@ -15,6 +17,7 @@ use std::rc::Rc;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::unix::pipe;
 use tokio::sync::watch;
+pub use untouched::Untouched;
 
 use super::{Ask, Finished, Session, call, text};
 use crate::host::probe::child::Begun;
@@ -22,6 +25,7 @@ use crate::lock::{Difference, Guard, Kind, Part, filtered, without_instructions}
 use crate::mcp::envelope::{self, Era, INTERNAL_ERROR, Message};
 use crate::mcp::{object, reply};
 use crate::outcome::{Layer, Status, Violation};
+use crate::sys::Errno;
 
 /// Differences that are told to the operator in one session.
 const MOST_TOLD: usize = 64;
@@ -35,6 +39,8 @@ pub struct Lock {
     pub whole: Vec<Difference>,
     /// The program's files, which are being hashed: [`Part`]s, or why not.
     pub program: Begun,
+    /// The same, looked after from before that on; or why they cannot be.
+    pub files: Result<Untouched, Errno>,
 }
 
 /// The lock, and what was seen of the server since the client began.
@@ -43,6 +49,7 @@ pub(super) struct Locked {
     guard: Guard,
     whole: RefCell<Vec<Rc<Difference>>>,
     program: RefCell<Option<Begun>>,
+    files: RefCell<Result<Untouched, Errno>>,
     /// Whether the program was compared.
     compared: watch::Sender<bool>,
     /// Legacy, modern.
@@ -67,11 +74,12 @@ pub(super) enum Standing {
 
 impl Locked {
     pub(super) fn new(lock: Lock) -> Self {
-        let Lock { guard, whole, program } = lock;
+        let Lock { guard, whole, program, files } = lock;
         Self {
             guard,
             whole: RefCell::new(whole.into_iter().map(Rc::new).collect()),
             program: RefCell::new(Some(program)),
+            files: RefCell::new(files),
             compared: watch::Sender::new(false),
             seen: Default::default(),
             told: RefCell::default(),
@@ -90,7 +98,17 @@ impl Locked {
         seen.changed.clear();
     }
 
+    /// Has somebody changed the program since its files were hashed? All that was said of it is void then.
+    fn look_after_the_program(&self) {
+        let changed = self.files.borrow().as_ref().ok().and_then(Untouched::touched);
+        if let Some(path) = changed {
+            *self.files.borrow_mut() = Err(Errno(libc::ESTALE));
+            self.whole.borrow_mut().push(Rc::new(self.guard.touched(&path.to_string_lossy())));
+        }
+    }
+
     fn standing(&self, ask: &Ask, whole_list: bool) -> Standing {
+        self.look_after_the_program();
         let guard = &self.guard;
         let seen = self.seen(ask.meta.era);
         let all: Vec<Rc<Difference>> =
@@ -104,6 +122,7 @@ impl Locked {
         let (kind, name) = match (ask.method.as_str(), &ask.target) {
             ("tools/call", Some(name)) => (Kind::Tool, name),
             ("prompts/get", Some(name)) => (Kind::Prompt, name),
+            ("resources/read", Some(uri)) => (Kind::Resource, uri),
             _ => return Standing::Free,
         };
         let item = (kind, name.clone());
@@ -113,6 +132,8 @@ impl Locked {
         match kind {
             Kind::Tool if !whole_list => Standing::Unknown,
             Kind::Tool if seen.same.contains(&item) => Standing::Free,
+            // One of a template, which no list has.
+            Kind::Resource => Standing::Free,
             _ if kind != Kind::Tool && guard.knows(kind, name) => Standing::Free,
             _ => Standing::Changed(vec![Rc::new(guard.missing(kind, name))]),
         }
@@ -134,6 +155,12 @@ impl Session {
 pub(super) async fn compare_program(session: Rc<Session>) {
     let Some(locked) = &session.locked else { return };
     let Some(program) = locked.program.borrow_mut().take() else { return };
+    if let Err(errno) = &*locked.files.borrow() {
+        (session.options.notice)(&format!(
+            "a change of the program's files is seen at the next start only: they cannot be looked after: {errno}\n\
+             where there are too many: see `sysctl fs.inotify`"
+        ));
+    }
     let answer = async {
         let mut answer = Vec::new();
         let mut reader = pipe::Receiver::from_owned_fd(program.reader()?)?;

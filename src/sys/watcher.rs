@@ -1,6 +1,6 @@
 //! Being told that files have changed (inotify(7)).
 //!
-//! Neighbours: `session::spares`. Never: says what has changed, or follows a link.
+//! Neighbours: `session::spares`, `session::locked`. Never: follows a link.
 
 use std::ffi::CStr;
 use std::io::Read as _;
@@ -19,6 +19,9 @@ const CHANGES: u32 = libc::IN_MODIFY
     | libc::IN_MOVE_SELF
     | libc::IN_DONT_FOLLOW;
 
+/// The number of what is looked after, and a name in it; none if it is about the thing itself.
+pub type Change = (i32, Vec<u8>);
+
 /// Files and directories that are looked after.
 #[derive(Debug)]
 pub struct Watcher(std::fs::File);
@@ -35,14 +38,39 @@ impl Watcher {
         Ok(Self(unsafe { OwnedFd::from_raw_fd(raw) }.into()))
     }
 
-    /// Looks after a file, or a directory and what is in it, but not below.
+    /// Looks after a file, or a directory and what is in it, but not below. Gives its number.
     ///
     /// # Errors
     /// The kernel's errno; `ENOSPC` past `fs.inotify.max_user_watches`.
-    pub fn add(&self, path: &CStr) -> Result<()> {
+    pub fn add(&self, path: &CStr) -> Result<i32> {
         // SAFETY: inotify_add_watch wants an inotify descriptor, which this is, and a NUL-terminated path, which `path`
         // is for as long as it is borrowed.
-        check(unsafe { libc::inotify_add_watch(self.0.as_raw_fd(), path.as_ptr(), CHANGES) }.into()).map(drop)
+        let number =
+            check(unsafe { libc::inotify_add_watch(self.0.as_raw_fd(), path.as_ptr(), CHANGES) }.into())?;
+        i32::try_from(number).map_err(|_large| Errno(libc::EOVERFLOW))
+    }
+
+    /// What has changed since this was asked last: the number of what is looked after, and the name in it. What was too much to
+    /// be kept has a number that is nothing's.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn changes(&self) -> Result<Vec<Change>> {
+        let mut changes = Vec::new();
+        let mut room = [0; 16 * 1024];
+        loop {
+            let count = match (&self.0).read(&mut room) {
+                Ok(count) => count,
+                Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => return Ok(changes),
+                Err(error) => return Err(error.into()),
+            };
+            let mut rest = room.get(..count).unwrap_or_default();
+            while let Some((change, after)) = event(rest) {
+                // That a watch is over says nothing of what it was for.
+                changes.extend(change);
+                rest = after;
+            }
+        }
     }
 
     /// Has anything changed since this was asked last? An error counts as a change.
@@ -54,4 +82,18 @@ impl Watcher {
             Ok(count) => count > 0,
         }
     }
+}
+
+/// The bytes of one event before its name: number, mask, cookie, and how long the name is.
+const HEAD: usize = 16;
+
+/// The first event, if it is a change, and what is behind it.
+fn event(bytes: &[u8]) -> Option<(Option<Change>, &[u8])> {
+    let word = |at: usize| bytes.get(at..at + 4)?.try_into().ok();
+    let number = i32::from_ne_bytes(word(0)?);
+    let mask = u32::from_ne_bytes(word(4)?);
+    let length = usize::try_from(u32::from_ne_bytes(word(12)?)).ok()?;
+    let name = bytes.get(HEAD..HEAD + length)?.split(|byte| *byte == 0).next().unwrap_or_default();
+    let change = (mask & libc::IN_IGNORED == 0).then(|| (number, name.to_vec()));
+    Some((change, bytes.get(HEAD + length..)?))
 }

@@ -14,7 +14,7 @@ pub(super) fn lock(command: Command) -> Command {
         )
         .long_about(
             "Keep what servers are now, so that `run` refuses what changes unseen.\n\n\
-             Each server is started in its cell and asked for its tools, prompts and resource templates. The lock file \
+             Each server is started in its cell and asked for its tools, prompts, resources and resource templates. The lock file \
              then holds the hash of the program's files, every definition, and the profiles. `toolcell run` compares \
              with it, leaves out of lists what differs, and refuses calls. What is suspicious in a text (hidden characters, \
              orders to a model) is shown and has to be accepted.",

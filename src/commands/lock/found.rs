@@ -18,7 +18,7 @@ use crate::policy::add::Additions;
 use crate::policy::config::Lock;
 use crate::policy::files::FilesError;
 use crate::policy::print::to_toml;
-use crate::session;
+use crate::session::{self, Untouched};
 use crate::sys::Errno;
 use crate::text::{quoted, quoted_path};
 
@@ -70,7 +70,7 @@ pub(in crate::commands) fn surroundings_of(
     served: &Served,
     additions: &Additions,
 ) -> Result<(Server, Vec<Policy>), Failure> {
-    let mut server = Server { command: served.command.clone(), ..Server::default() };
+    let mut server = Server { command: served.command.clone(), state: served.states(), ..Server::default() };
     let mut policies = Vec::new();
     for name in served.profiles() {
         let policy = surroundings.policy(name, additions)?;
@@ -88,6 +88,21 @@ pub(in crate::commands) fn program(
     lock: &Path,
     logs: &[PathBuf],
 ) -> Result<Vec<Part>, Failure> {
+    let left_out = left_out(surroundings, runtime, policies, lock, logs);
+    program::parts(&runtime.own, &left_out).map_err(|error| {
+        let hint = "move the server into a directory of its own, or grant what it writes with `write`";
+        Failure::new(Ending::Configuration, error).hint(Some(hint.to_owned()))
+    })
+}
+
+/// What lies among a program's files and is none of them.
+fn left_out(
+    surroundings: &Surroundings,
+    runtime: &Runtime,
+    policies: &[Policy],
+    lock: &Path,
+    logs: &[PathBuf],
+) -> Vec<PathBuf> {
     let library = &surroundings.library;
     let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_missing| path.to_path_buf());
     // What a tool may write is data, and what toolcell writes itself is no part of a program.
@@ -96,12 +111,7 @@ pub(in crate::commands) fn program(
     let own: Vec<PathBuf> =
         own.into_iter().flatten().chain(logs.iter().cloned()).chain([lock.to_path_buf()]).collect();
     let hidden = runtime.hide.iter().map(|hidden| hidden.path.as_path());
-    let left_out: Vec<PathBuf> =
-        written.chain(hidden).chain(own.iter().map(PathBuf::as_path)).map(real).collect();
-    program::parts(&runtime.own, &left_out).map_err(|error| {
-        let hint = "move the server into a directory of its own, or grant what it writes with `write`";
-        Failure::new(Ending::Configuration, error).hint(Some(hint.to_owned()))
-    })
+    written.chain(hidden).chain(own.iter().map(PathBuf::as_path)).map(real).collect()
 }
 
 /// What `run` holds a server to. `None`: there is no lock file, and none is asked for.
@@ -142,12 +152,14 @@ pub(in crate::commands) fn lock(
     };
     let (found, policies) = surroundings_of(surroundings, served, additions)?;
     let whole = guard.surroundings(&found);
+    // Before they are hashed, so that no change comes between.
+    let files = Untouched::new(&runtime.own, left_out(surroundings, runtime, &policies, &path, logs));
     // Beside the rest of the start, and the server's own; the first call waits for it.
     let program = child::begin(|| {
         program(surroundings, runtime, &policies, &path, logs).map_err(|failure| failure.render(false))
     });
     let program = program.map_err(not_hashed)?;
-    Ok(Some((session::Lock { guard, whole, program }, path)))
+    Ok(Some((session::Lock { guard, whole, program, files }, path)))
 }
 
 #[cfg(test)]

@@ -147,7 +147,7 @@ impl Client {
             let Some((method, member)) = kind.list() else { continue };
             let offers = match kind {
                 Kind::Prompt => "prompts",
-                Kind::Template => "resources",
+                Kind::Resource | Kind::Template => "resources",
                 Kind::Tool | Kind::Instructions => "tools",
             };
             let offered = capabilities.clone().is_some_and(|all| object::member(line, all, offers).is_some());
@@ -160,8 +160,8 @@ impl Client {
                 let read = match self.walk(kind, method, member, params)? {
                     Ok(read) => read,
                     Err(_) if !offered => Vec::new(),
-                    // Resources do not have to have templates.
-                    Err(_) if kind == Kind::Template => Vec::new(),
+                    // Who has resources does not have to list them, nor templates.
+                    Err(_) if matches!(kind, Kind::Resource | Kind::Template) => Vec::new(),
                     Err(why) => return Err(ListError::Refused(kind.table(), why)),
                 };
                 if !self.changed {

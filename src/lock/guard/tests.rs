@@ -17,6 +17,7 @@ fn part(hash: &str) -> Part {
 fn server(tools: &[&str]) -> Server {
     Server {
         command: vec!["server".to_owned()],
+        state: Vec::new(),
         program: vec![part("sha256:aa")],
         profiles: [("default".to_owned(), Profile { text: "a\nb\n".to_owned() })].into(),
         items: [(Kind::Tool, tools.iter().map(|tool| item(tool)).collect())].into(),

@@ -18,6 +18,7 @@ fn file() -> LockFile {
     tools[0].accepted.insert("control".to_owned());
     let server = Server {
         command: vec!["/bin/server".to_owned(), "--root".to_owned(), "a \"b\"\n".to_owned()],
+        state: vec!["session".to_owned(), "a \"b\": call".to_owned()],
         program: vec![Part {
             path: "/srv/node_modules/zod".to_owned(),
             version: Some("4.1.0".to_owned()),

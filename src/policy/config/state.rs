@@ -28,6 +28,17 @@ pub enum State {
     Session,
 }
 
+impl State {
+    /// As it is written.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Call => "call",
+            Self::Session => "session",
+        }
+    }
+}
+
 impl FromStr for State {
     type Err = String;
 

@@ -55,7 +55,7 @@ impl Source {
 /// Looks after one path; the directories in it, listed after that, so that none comes unseen.
 fn watch(watcher: &Watcher, path: &Path) -> Result<Vec<PathBuf>> {
     let name = CString::new(path.as_os_str().as_bytes()).map_err(|_nul| Errno(libc::EINVAL))?;
-    watcher.add(&name)?;
+    watcher.add(&name).map(drop)?;
     if !fs::symlink_metadata(path)?.is_dir() {
         return Ok(Vec::new());
     }

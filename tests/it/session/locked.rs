@@ -1,5 +1,7 @@
 //! A server that is not what was accepted of it, seen from the client. Never: looks inside.
 
+mod others;
+
 use std::fs;
 use std::path::PathBuf;
 use std::process::Command;

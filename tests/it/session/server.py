@@ -259,6 +259,11 @@ def call(id, params):
     elif name == "ask-client":
         send({"jsonrpc": "2.0", "id": 0, "method": "sampling/createMessage", "params": {"_meta": {"progressToken": 5}}})
         answer(id, json.dumps(read()))
+    elif name == "ask-and-say-so":
+        send({"jsonrpc": "2.0", "id": 0, "method": "sampling/createMessage", "params": {}})
+        send({"jsonrpc": "2.0", "method": "notifications/progress",
+              "params": {"progressToken": params["_meta"]["progressToken"], "progress": 1}})
+        answer(id, json.dumps(read()))
     elif name == "ask-nobody":
         send({"jsonrpc": "2.0", "id": 0, "method": "files/steal"})
         answer(id, json.dumps(read()["error"]["code"]))
@@ -351,11 +356,15 @@ def main():
             tools += [] if first else json.loads(os.environ.get("SCHEMAS", "[]"))
             if not first and "TOOLS_FILE" in os.environ:
                 with open(os.environ["TOOLS_FILE"]) as file:
-                    tools += json.load(file)
+                    tools += [item for item in json.load(file) if "uri" not in item]
             send({"jsonrpc": "2.0", "id": id, "result": {"tools": tools, "who": WHO, "lists": lists,
                   **({"nextCursor": "c"} if first else {})}})
             if message.get("params", {}).get("cursor") == "change":
                 send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+        elif method == "resources/list" and "TOOLS_FILE" in os.environ:
+            with open(os.environ["TOOLS_FILE"]) as file:
+                resources = [item for item in json.load(file) if "uri" in item]
+            send({"jsonrpc": "2.0", "id": id, "result": {"resources": resources}})
         elif method in ("tools/call", "prompts/get"):
             call(id, message["params"])
         elif id is not None:
