@@ -1,5 +1,9 @@
 //! What gets no further than the front, and with which status. Never: a good request, but for comparison.
 
+use std::io::{Read as _, Write as _};
+use std::net::TcpStream;
+use std::time::{Duration, Instant};
+
 use serde_json::json;
 
 use super::super::session::world::{Scratch, Setup};
@@ -90,6 +94,54 @@ fn each_fault_has_its_status() {
         let reply = with(&[], &body.replace(missing, "other"));
         assert_eq!(reply.error(), (400, -32602), "{missing}: {reply:?}");
     }
+    served.stop(&scratch);
+}
+
+#[test]
+fn a_head_or_body_that_does_not_come_is_not_waited_for() {
+    let scratch = Scratch::new();
+    let served = Served::start(&Setup::default(), &scratch, &[]);
+    let begun = Instant::now();
+    // Both at once, because each takes as long as it may.
+    let (address, (headers, body)) = (served.address, good());
+    let late_body = std::thread::spawn(move || {
+        let headers: Vec<(&str, &str)> =
+            headers.iter().map(|(name, value)| (*name, value.as_str())).collect();
+        let whole = request(address, "POST", "/mcp", &headers, &body);
+        exchange(address, &whole[..whole.len() - 1])
+    });
+    let mut head = TcpStream::connect(address).unwrap();
+    head.write_all(b"POST /mcp HTTP/1.1\r\nhost: localhost\r\n").unwrap();
+    head.set_read_timeout(Some(Duration::from_secs(60))).unwrap();
+    let mut said = String::new();
+    head.read_to_string(&mut said).unwrap();
+    assert_eq!(said, "");
+    assert!(
+        (Duration::from_secs(14)..Duration::from_secs(28)).contains(&begun.elapsed()),
+        "{:?}",
+        begun.elapsed()
+    );
+    assert_eq!(late_body.join().unwrap().status, 408);
+    assert!(begun.elapsed() >= Duration::from_secs(29), "{:?}", begun.elapsed());
+    assert_eq!(served.call(1, "who").status, 200);
+    served.stop(&scratch);
+}
+
+#[test]
+fn a_head_has_a_bound_in_bytes_and_in_lines() {
+    let scratch = Scratch::new();
+    let served = Served::start(&Setup::default(), &scratch, &[]);
+    let (headers, body) = good();
+    let with = |more: &[(&str, &str)]| {
+        let usual = headers.iter().map(|(name, value)| (*name, value.as_str()));
+        served.post(&usual.chain(more.iter().copied()).collect::<Vec<_>>(), &body).status
+    };
+    for (bytes, status) in [(24 * 1024, 200), (40 * 1024, 431)] {
+        assert_eq!(with(&[("x-more", &"x".repeat(bytes))]), status, "{bytes}");
+    }
+    let names: Vec<String> = (0..70).map(|number| format!("x-{number}")).collect();
+    let lines = |count: usize| names.iter().take(count).map(|name| (name.as_str(), "1")).collect::<Vec<_>>();
+    assert_eq!((with(&lines(40)), with(&lines(70))), (200, 431));
     served.stop(&scratch);
 }
 

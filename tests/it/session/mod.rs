@@ -187,13 +187,14 @@ fn a_servers_question_is_mapped_there_and_back() {
         );
         assert_eq!(text(&client.legacy(2, "ask-nobody").await), "-32601");
         // No modern server may ask at all; this one waits for an answer that cannot come.
-        client.start_call(3, "ask-client", json!({})).await;
+        client.start_call(3, "ask-and-say-so", json!({})).await;
+        assert_eq!(client.read().await["method"], "notifications/progress");
         client.hang_up();
         client
     });
     assert_eq!(book.misdeeds("ask-nobody"), ["make a request that is not allowed"]);
-    assert_eq!(book.status_of("ask-client"), "cancelled");
-    assert_eq!(book.misdeeds("ask-client"), ["make a request that is not allowed"]);
+    assert_eq!(book.status_of("ask-and-say-so"), "cancelled");
+    assert_eq!(book.misdeeds("ask-and-say-so"), ["make a request that is not allowed"]);
 }
 
 #[test]
@@ -226,21 +227,20 @@ fn what_a_server_may_not_say_is_dropped_and_recorded() {
 
 #[test]
 fn each_way_to_fail_has_its_own_text() {
-    let setup = Setup { time: "600ms", output: "1MiB", ..Setup::default() };
+    let setup = Setup { output: "1MiB", ..Setup::default() };
     let book = session(&setup, |mut client| async move {
         for (id, (tool, expected)) in [
             ("die", "the server exited with status 3 without an answer\nThe last lines of its stderr:\n  first\n  last words"),
             ("only-noise", "the server exited with status 0 without an answer\nThe server wrote lines that are no JSON-RPC messages (1 times), first: `no answer from me`"),
             ("half-line", "the server exited with status 0 without an answer\nThe server ended inside a line (1 times), first: `{\"jsonrpc\":\"2.0\",\"id\":`"),
             ("close", "the server closed its output without an answer, and was stopped"),
-            ("silent", "toolcell stopped this call: it reached the time limit of 600ms, set by `limits.time` of profile `"),
             ("flood", "toolcell stopped this call: it reached the output limit of 1MiB (peak "),
         ].iter().enumerate() {
             let answer = client.call(id as u64, tool).await;
             assert_eq!(answer["id"].as_u64(), Some(id as u64));
             assert_eq!((&answer["result"]["isError"], &answer["result"]["resultType"]), (&json!(true), &json!("complete")));
             let told = text(&answer);
-            let ended = ["flood", "silent"].contains(tool);
+            let ended = *tool == "flood";
             assert!(if ended { told.starts_with(expected) } else { told == *expected }, "{tool}: {told}");
             let limit = &answer["result"]["_meta"]["dev.toolcell/violations"][0]["limit"];
             assert_eq!(limit.is_string(), ended, "{answer}");
@@ -250,9 +250,20 @@ fn each_way_to_fail_has_its_own_text() {
         assert_eq!(answer["error"]["code"], -32603);
         client
     });
-    assert_eq!(book.end_of("silent")["status"], json!({"kind": "limit", "limit": "time"}));
     assert_eq!(book.end_of("flood")["status"], json!({"kind": "limit", "limit": "output"}));
     assert_eq!(book.status_of("die"), "died");
+}
+
+#[test]
+fn a_call_that_is_out_of_time_is_told_so() {
+    let book = session(&Setup { time: "600ms", ..Setup::default() }, |mut client| async move {
+        let answer = client.call(1, "silent").await;
+        let told = "toolcell stopped this call: it reached the time limit of 600ms, set by `limits.time` of profile `";
+        assert!(text(&answer).starts_with(told), "{answer}");
+        assert_eq!(answer["result"]["_meta"]["dev.toolcell/violations"][0]["limit"], "time", "{answer}");
+        client
+    });
+    assert_eq!(book.end_of("silent")["status"], json!({"kind": "limit", "limit": "time"}));
 }
 
 #[test]
