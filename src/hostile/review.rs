@@ -60,6 +60,12 @@ pub(super) fn leave_device(call: &mut Call<'_>) -> Probed {
     left(call, "mknod", attack::make_device(&name))
 }
 
+/// Leaves a file with which nothing is wrong.
+pub(super) fn leave_file(call: &mut Call<'_>) -> Probed {
+    let made = leave(&call.path("directory")?.join("own/notes"));
+    left(call, "write", made.map_err(|error| errno(&error)))
+}
+
 /// Leaves a file whose name shows as another one.
 pub(super) fn leave_deceiving_name(call: &mut Call<'_>) -> Probed {
     let made = leave(&call.path("directory")?.join(DECEIVING));

@@ -231,6 +231,7 @@ const TOOLS: &[Tool] = &[
     tool("leave_link", "Leaves a link", &[text("directory"), text("path")], review::leave_link),
     tool("leave_pipe", "Leaves a named pipe", &[text("directory")], review::leave_pipe),
     tool("leave_device", "Leaves a device node", &[text("directory")], review::leave_device),
+    tool("leave_file", "Leaves an ordinary file", &[text("directory")], review::leave_file),
     tool(
         "leave_deceiving_name",
         "Leaves a name that shows as another",

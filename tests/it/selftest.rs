@@ -13,12 +13,14 @@ use crate::{cell, host};
 /// The class of attacks that a review is to stop.
 const REVIEW: &str = "Changes under review";
 /// Those of it that only the review stops.
-const BY_REVIEW: [&str; 5] = [
+const BY_REVIEW: [&str; 7] = [
     "leave traps deeper down",
     "leave a link",
     "leave a named pipe",
     "leave a deceiving name",
     "make a trap under review",
+    "write what nobody agrees to",
+    "ask for what nobody may allow",
 ];
 
 /// In `/tmp`, as for most users: what is granted there lies in the cell's own scratch directory.

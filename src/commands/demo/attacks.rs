@@ -87,6 +87,10 @@ pub(super) enum Wall {
     Output,
     /// What is left in memory of the cell is reviewed before it is done to the host, where no other wall stood before it.
     Review,
+    /// The same, and a person has to agree.
+    Agreed,
+    /// What is left in memory of the cell goes with it.
+    Discarded,
     /// There is no network but the cell's own.
     Network,
     /// The rules of MCP.
@@ -117,12 +121,12 @@ pub(super) struct Attack {
     pub(super) wall: Wall,
 }
 
-/// All attacks but those under review.
+/// All attacks but those on what a cell writes to memory.
 pub(super) fn direct() -> impl Iterator<Item = &'static Attack> {
     list::ATTACKS.iter().chain(bounds::ATTACKS)
 }
 
-/// Those of a tool whose changes are reviewed.
+/// Those of a tool that writes to memory of its cell.
 pub(super) fn reviewed() -> impl Iterator<Item = &'static Attack> {
     reviewed::ATTACKS.iter()
 }

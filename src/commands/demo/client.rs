@@ -349,8 +349,8 @@ fn run(options: &Options, stage: &Stage, granted: Granted, profile: Option<&str>
             left_to_the_tool(&workspace).chain([workspace.clone(), project]).collect()
         }
         Granted::Unprotected => left_to_the_tool(&workspace).chain([workspace.clone()]).collect(),
-        Granted::Reviewed => {
-            command.args(["--writes", "review"]);
+        Granted::InMemory(writes) => {
+            command.args(["--writes", writes.name()]);
             vec![project]
         }
     };

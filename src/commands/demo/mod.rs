@@ -18,7 +18,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use attacks::{Attack, Sign};
+use attacks::{Attack, Sign, Wall};
 use client::{Beside, Client, Exchange};
 use look::Left;
 use record::Record;
@@ -27,7 +27,7 @@ use stage::Stage;
 
 use crate::exit_codes::Ending;
 use crate::outcome::Built;
-use crate::policy::Floor;
+use crate::policy::{Floor, Writes};
 
 /// How many harmless calls are timed.
 const TIMED_CALLS: usize = 15;
@@ -141,8 +141,8 @@ enum Granted {
     Spared,
     /// The workspace, where nothing can be protected.
     Unprotected,
-    /// The project, and what is written there is reviewed.
-    Reviewed,
+    /// The project, and what is written there goes to memory first.
+    InMemory(Writes),
 }
 
 /// One attack and how it ended.
@@ -226,9 +226,11 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
     let mut before = look::before().map_err(unseen)?;
     let mut stage = Stage::new(&options.program)?;
     let mut client = Client::start(options, &stage, Granted::Direct)?;
+    let mut unprotected = false;
     match first_call(&mut client, &stage) {
         // On the lowest rung there is no such grant, and nothing is protected in none.
         Err(Error::Refused { words, .. }) if words.contains(UNPROTECTED) => {
+            unprotected = true;
             client = Client::start(options, &stage, Granted::Unprotected)?;
             first_call(&mut client, &stage)?;
         }
@@ -244,7 +246,7 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
     };
     before.makers().map_err(unseen)?;
     let mut table = render::Table::new(options, out);
-    table.header()?;
+    table.header(unprotected)?;
     let mut ways = match options.around {
         Around::Cell | Around::Command(_) => vec![None],
         Around::EveryCell { .. } => [Built::OnDemand, Built::Ahead, Built::Spare].map(Some).to_vec(),
@@ -276,17 +278,21 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
     if let Some(mut sparing) = sparing {
         closing = closing.and_then(|time| sparing.close().map(|other| time.max(other)));
     }
-    let mut reviewing = Client::start(options, &stage, Granted::Reviewed)?;
-    let untried = match first_call(&mut reviewing, &stage) {
-        Err(Error::Refused { words, .. }) if NO_REVIEW.iter().any(|why| words.contains(why)) => {
-            Some(attacks::REVIEW)
+    let mut untried = None;
+    for (writes, wall) in
+        [(Writes::Review, Wall::Review), (Writes::Ask, Wall::Agreed), (Writes::Discard, Wall::Discarded)]
+    {
+        let mut reviewing = Client::start(options, &stage, Granted::InMemory(writes))?;
+        match first_call(&mut reviewing, &stage) {
+            Err(Error::Refused { words, .. }) if NO_REVIEW.iter().any(|why| words.contains(why)) => {
+                untried = Some(attacks::REVIEW);
+                break;
+            }
+            called => called?,
         }
-        called => called.map(|()| None)?,
-    };
-    if untried.is_none() {
-        // No cell of such a plan waits.
+        // One that was built for its call is to be had of every such plan.
         let way = options.around.is_cell().then_some(Built::OnDemand);
-        for attack in attacks::reviewed() {
+        for attack in attacks::reviewed().filter(|attack| attack.wall == wall) {
             let mut calls = Vec::new();
             attack_so(&mut reviewing, attack, &mut stage, options, way, &mut calls)?;
             let Some(row) = Row::new(attack, calls) else { continue };

@@ -42,14 +42,18 @@ impl<'a> Table<'a> {
         if self.options.colour { format!("{code}{text}{RESET}") } else { text.to_owned() }
     }
 
-    /// What is going to happen.
-    pub(super) fn header(&mut self) -> io::Result<()> {
+    /// What is going to happen. On the lowest rung no cell is built before its call.
+    pub(super) fn header(&mut self, lowest: bool) -> io::Result<()> {
         if self.options.json {
             return Ok(());
         }
         let what = match self.options.around {
             Around::Cell => {
                 "A hostile MCP server behind `toolcell run`. Each line is one tool call in a cell of its own."
+            }
+            Around::EveryCell { .. } if lowest => {
+                "A hostile MCP server behind `toolcell run`. Each line is one attack, in a cell that was built for its \
+                 call;\non the rung `landlock` none is built ahead."
             }
             Around::EveryCell { .. } => {
                 "A hostile MCP server behind `toolcell run`. Each line is one attack, in a cell that was built for its \

@@ -31,7 +31,7 @@ pub(super) fn stopper(attack: &Attack, word: &Word, record: Option<&Record>) -> 
     let fits = |violation: &&Violation| match attack.wall {
         Wall::Limit(limit) => violation.limit == Some(limit),
         Wall::Protocol => violation.layer == Layer::Protocol,
-        Wall::Review if violation.layer == Layer::Review => true,
+        Wall::Review | Wall::Agreed if violation.layer == Layer::Review => true,
         // Whatever else was refused on the way, the probe tells of what stopped it.
         _ => {
             let file = violation.layer != Layer::Root || violation.object == word.object;
@@ -96,15 +96,18 @@ pub(super) fn inferred(wall: Wall, word: &Word) -> (&'static str, String) {
     let (layer, rule) = match (wall, errno) {
         (_, "SIGSYS") => (Layer::Seccomp, "killed"),
         (Wall::View, "EACCES") => (Layer::Landlock, "not granted"),
-        (Wall::View | Wall::Review, "EROFS") => (Layer::Root, "read-only"),
+        (Wall::View | Wall::Review | Wall::Agreed | Wall::Discarded, "EROFS") => (Layer::Root, "read-only"),
         // What is mounted on itself cannot be moved or replaced, and a directory keeps the place of what is not there.
-        (Wall::View | Wall::Review, "EBUSY" | "EISDIR") => (Layer::Root, "protected"),
+        (Wall::View | Wall::Review | Wall::Agreed | Wall::Discarded, "EBUSY" | "EISDIR") => {
+            (Layer::Root, "protected")
+        }
         (Wall::View, "EPERM") => (Layer::Seccomp, "not allowed"),
         (Wall::View | Wall::Call | Wall::Network, "EAFNOSUPPORT" | "ESOCKTNOSUPPORT" | "EPROTONOSUPPORT") => {
             (Layer::Seccomp, "socket family")
         }
         (Wall::Network, "EOPNOTSUPP") => (Layer::Seccomp, "no Fast Open"),
-        (Wall::View | Wall::Review, _) => (Layer::Root, "not granted"),
+        (Wall::Discarded, "") => (Layer::Root, "thrown away"),
+        (Wall::View | Wall::Review | Wall::Agreed | Wall::Discarded, _) => (Layer::Root, "not granted"),
         // mmap(2) says it so.
         (Wall::Execute, "EACCES" | "EPERM") => (Layer::Root, "scratch is noexec"),
         (Wall::Execute, _) => (Layer::Landlock, "no execute"),

@@ -1,5 +1,6 @@
-//! The attacks of a tool whose changes are reviewed (`writes = "review"`), in the order in which they are made: each leaves in the
-//! project what may not come to the host.
+//! The attacks of a tool that writes to memory of its cell, in the order in which they are made: each leaves in the project what may
+//! not come to the host, because it is reviewed (`writes = "review"`), because nobody agrees (`"ask"`), or because nothing may
+//! (`"discard"`).
 //!
 //! Neighbours: `attacks` says what each part means, `list` has the others. Never: does anything itself.
 
@@ -34,4 +35,25 @@ pub(super) const ATTACKS: &[Attack] = &[
     ),
     attack(REVIEW, "change a trap under review", "add_to_traps", project, Sign::TrapsAsMade, Wall::Review),
     attack(REVIEW, "make a trap under review", "add_to_traps", project, Sign::NoTraps, Wall::Review),
+    attack(REVIEW, "write what nobody agrees to", "leave_file", project, Sign::TrapsAsMade, Wall::Agreed),
+    attack(
+        REVIEW,
+        "ask for what nobody may allow",
+        "leave_deep_traps",
+        project,
+        Sign::TrapsAsMade,
+        Wall::Agreed,
+    ),
+    attack(REVIEW, "keep a file thrown away", "leave_file", project, Sign::TrapsAsMade, Wall::Discarded),
+    attack(
+        REVIEW,
+        "keep a link thrown away",
+        "leave_link",
+        project_and_key,
+        Sign::TrapsAsMade,
+        Wall::Discarded,
+    ),
+    attack(REVIEW, "keep a pipe thrown away", "leave_pipe", project, Sign::TrapsAsMade, Wall::Discarded),
+    attack(REVIEW, "keep traps thrown away", "leave_deep_traps", project, Sign::TrapsAsMade, Wall::Discarded),
+    attack(REVIEW, "make a trap thrown away", "add_to_traps", project, Sign::NoTraps, Wall::Discarded),
 ];
