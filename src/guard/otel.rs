@@ -51,13 +51,15 @@ pub(super) fn span(event: &Event, trace: [u8; 16], span: [u8; 8]) -> Value {
     let named = matches!(call.method.as_str(), "tools/call" | "prompts/get");
     let target = call.target.as_deref().filter(|_| named);
     let end = nanos(event.ended);
+    let told: u64 = event.layers.values().sum();
+    let untold = told.saturating_sub(u64::try_from(event.seen.len()).unwrap_or(u64::MAX));
     let mut attributes = vec![
         text("mcp.method.name", &call.method),
         text("toolcell.server", &call.server),
         text("toolcell.call.id", &call.id),
         text("toolcell.profile", &call.profile),
         text("toolcell.status", &event.status),
-        number("toolcell.violations", event.layers.values().sum()),
+        number("toolcell.violations", told),
     ];
     attributes.extend(call.tool().map(|tool| text("gen_ai.tool.name", tool)));
     attributes.extend(call.identity.as_deref().map(|identity| text("toolcell.identity", identity)));
@@ -73,6 +75,7 @@ pub(super) fn span(event: &Event, trace: [u8; 16], span: [u8; 8]) -> Value {
         "endTimeUnixNano": end,
         "attributes": attributes,
         "events": event.seen.iter().map(|seen| violation(seen, &end)).collect::<Vec<_>>(),
+        "droppedEventsCount": untold,
         "status": if failed { json!({ "code": ERROR, "message": event.status }) } else { json!({}) },
     });
     let state = context.and_then(|context| context.state.as_deref());
@@ -136,6 +139,7 @@ mod tests {
         );
         assert_eq!(span["status"], json!({"code": 2, "message": "failed"}));
         assert_eq!(span["events"][0]["attributes"][1]["value"]["stringValue"], "socket");
+        assert_eq!(span["droppedEventsCount"], 1);
         assert!(span["attributes"].as_array().unwrap().contains(&number("toolcell.violations", 2)));
     }
 
