@@ -100,9 +100,18 @@ fn a_redacted_value_does_not_come_back_in_the_payloads_words() {
     ended
         .violations
         .push(Violation { layer: Layer::Landlock, ..violation("/tmp/hunter2", Evidence::Kernel) });
+    // An argument can have said where to.
+    let layers = [("network", "doors: hunter2:443"), ("root", "private")];
+    ended.receipt = Some(Receipt {
+        floor: Floor::Full,
+        cell: Built::OnDemand,
+        layers: layers.map(|(layer, seen)| (layer.to_owned(), seen.to_owned())).into(),
+        coverage: BTreeMap::new(),
+        reasons: BTreeMap::new(),
+    });
     let finished = Finished::new(&call("tools/call", "login"), &redact, ended);
     let line = String::from_utf8(to_line(&finished).unwrap()).unwrap();
-    assert!(!line.contains("hunter2"));
+    assert!(!line.contains("hunter2") && line.contains("\"root\":\"private\""));
     assert!(line.contains("\"cell\"") && line.contains("\"login\""));
 }
 
