@@ -7,6 +7,7 @@
 
 mod arguments;
 mod compile;
+mod doors;
 mod floor;
 mod leaks;
 mod load;
@@ -38,6 +39,7 @@ const PARTS: &[&str] = &[
     "results",
     "work",
     "leaks",
+    "doors",
 ];
 
 fn rows() -> Result<Vec<Row>> {
@@ -70,6 +72,7 @@ fn rows() -> Result<Vec<Row>> {
             "spares" => rows.extend(spares::rows(&toolcell, &files, rounds)?),
             "work" => rows.extend(work::rows(&toolcell, &files, rounds)?),
             "load" => rows.extend(load::rows(&toolcell, &files, root)?),
+            "doors" => rows.extend(doors::rows(&toolcell, &files, root, rounds)?),
             "results" => rows.extend(relay::large(&toolcell, &files)?),
             _ => rows.extend(leaks::rows(&toolcell, &files)?),
         }

@@ -151,6 +151,23 @@ pub(crate) fn difference(what: &str, ours: &Times, peer: &Times, limit: Duration
     }
 }
 
+/// A difference of medians of what takes microseconds; without a limit it is for information.
+pub(crate) fn difference_in_us(what: &str, ours: &Times, peer: &Times, limit: Option<Duration>) -> Row {
+    let microseconds = |time: Duration| time.as_secs_f64() * 1e6;
+    let added = microseconds(ours.median()) - microseconds(peer.median());
+    let both = |times: &Times| {
+        format!("{:.1} µs (least {:.1})", microseconds(times.median()), microseconds(times.least()))
+    };
+    Row {
+        what: what.to_owned(),
+        ours: both(ours),
+        peer: both(peer),
+        found: format!("{added:+.1} µs"),
+        limit: limit.map_or_else(|| "–".to_owned(), |limit| format!("+{:.0} µs", microseconds(limit))),
+        holds: limit.map(|limit| added <= microseconds(limit)),
+    }
+}
+
 /// A difference of the times that all but one of a hundred keep to.
 pub(crate) fn difference_of_slow(what: &str, ours: &Times, peer: &Times, limit: Duration) -> Row {
     let added = ours.slow().as_secs_f64() - peer.slow().as_secs_f64();

@@ -10,6 +10,7 @@
 //! Neighbours: `plan::doors` says which doors there are, `watch::traffic` reads the events. Never: looks into what is encrypted,
 //! changes a byte of it, or resolves a name twice for one connection.
 
+mod carry;
 pub mod dns;
 mod guard;
 pub mod hello;

@@ -81,6 +81,8 @@ pub fn main(confine: fn() -> Result<()>) -> Result<()> {
     if !descriptor::is_open(SOCKET) {
         return Err(Errno(libc::EBADF));
     }
+    // Two sockets for each connection, of all cells: as many as the administrator lets a process have.
+    process::setrlimit(libc::RLIMIT_NOFILE, u64::MAX)?;
     confine()?;
     serve(descriptor::adopt(SOCKET))
 }

@@ -1,17 +1,17 @@
 //! One connection: the greeting of a TLS client, and then bytes both ways until both sides are done.
 //!
-//! Neighbours: `keep` has both ends. Never: changes a byte, holds more than a buffer for each way, or reads on where nobody takes.
+//! Neighbours: `keep` has both ends, `carry` passes the bytes of one way. Never: changes a byte, or reads on where nobody takes.
 
-use std::io;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 
-use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
+use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 
+use super::carry::{Done, End, Meter, carry};
 use super::hello::{self, Hello, Seen};
-use super::keep::{Cell, reset};
+use super::keep::Cell;
 use super::refused;
 use crate::outcome::{ClosedBy, Violation};
 use crate::policy::units::print_size;
@@ -20,8 +20,6 @@ use crate::policy::units::print_size;
 const GREETING: Duration = Duration::from_secs(10);
 /// Bytes of a name that stand in a record: a name of DNS has no more.
 const NAME_MOST: usize = 255;
-/// Bytes that are on their way at once, each way.
-const BUFFER: usize = 16 * 1024;
 
 /// What a client's first words were.
 #[derive(Debug, PartialEq, Eq)]
@@ -76,32 +74,25 @@ pub(super) struct Passed {
     pub(super) violation: Option<Violation>,
 }
 
-/// How one way ended.
-enum Done {
-    /// Its source has said all.
-    Ended,
-    /// Its source is gone.
-    SourceGone,
-    /// Who is to take it is gone.
-    SinkGone,
-    /// More than the policy lets through.
-    Limit(u64),
-}
-
 /// Passes bytes on until both sides are done, one of them is gone, or the cell is over. `first` goes before all else.
-pub(super) async fn pass(cell: &Cell, inner: TcpStream, outer: TcpStream, first: Vec<u8>) -> Passed {
-    for stream in [&inner, &outer] {
-        let _only_slower = stream.set_nodelay(true).is_err();
+pub(super) async fn pass(
+    cell: &Cell,
+    inner: impl Into<End>,
+    outer: impl Into<End>,
+    first: Vec<u8>,
+) -> Passed {
+    let (inner, outer) = (inner.into(), outer.into());
+    for end in [&inner, &outer] {
+        end.hurry();
     }
     let network = &cell.doors.network;
-    let (mut inner, mut outer) = (inner, outer);
     let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
     let ended = cell.ended();
     let (closed_by, limit, in_order) = {
-        let (mut from_cell, mut to_cell) = inner.split();
-        let (mut from_outside, mut to_outside) = outer.split();
-        let up = carry(&mut from_cell, &mut to_outside, first, (&sent, &cell.up, network.up));
-        let down = carry(&mut from_outside, &mut to_cell, Vec::new(), (&received, &cell.down, network.down));
+        let of_up = Meter { moved: &sent, all: &cell.up, limit: network.up };
+        let of_down = Meter { moved: &received, all: &cell.down, limit: network.down };
+        let up = carry(&inner, &outer, first, of_up);
+        let down = carry(&outer, &inner, Vec::new(), of_down);
         tokio::pin!(up, down, ended);
         let mut closed_by = None;
         let (mut up_done, mut down_done) = (false, false);
@@ -128,8 +119,8 @@ pub(super) async fn pass(cell: &Cell, inner: TcpStream, outer: TcpStream, first:
         }
     };
     if !in_order {
-        reset(inner);
-        reset(outer);
+        inner.reset();
+        outer.reset();
     }
     let violation = limit.map(|(way, limit)| Violation {
         value: Some(limit),
@@ -137,39 +128,6 @@ pub(super) async fn pass(cell: &Cell, inner: TcpStream, outer: TcpStream, first:
         ..refused("transfer", String::new(), format!("`{way}` in `[network]`"))
     });
     Passed { up: sent.into_inner(), down: received.into_inner(), closed_by, violation }
-}
-
-/// One way. What a reader does not take is not read from the writer.
-async fn carry(
-    from: &mut (impl AsyncRead + Unpin),
-    to: &mut (impl AsyncWrite + Unpin),
-    first: Vec<u8>,
-    (moved, all, limit): (&AtomicU64, &AtomicU64, Option<u64>),
-) -> Done {
-    let mut buffer = first;
-    let mut count = buffer.len();
-    buffer.resize(BUFFER.max(count), 0);
-    loop {
-        let length = u64::try_from(count).unwrap_or(u64::MAX);
-        if let Some(limit) = limit
-            && all.fetch_add(length, Ordering::Relaxed).saturating_add(length) > limit
-        {
-            return Done::Limit(limit);
-        }
-        let written: io::Result<()> = to.write_all(buffer.get(..count).unwrap_or_default()).await;
-        if written.is_err() {
-            return Done::SinkGone;
-        }
-        moved.fetch_add(length, Ordering::Relaxed);
-        count = match from.read(&mut buffer).await {
-            Ok(0) => {
-                let _gone_already = to.shutdown().await.is_err();
-                return Done::Ended;
-            }
-            Ok(count) => count,
-            Err(_) => return Done::SourceGone,
-        };
-    }
 }
 
 #[cfg(test)]

@@ -58,6 +58,7 @@ pub(super) const PORTER: &[Group] = &[
         "recvfrom", "recvmsg", "recvmmsg", "sendto", "sendmsg", "sendmmsg",
         "read", "write", "readv", "writev", "close", "dup", "fcntl", "lseek", "pread64",
     ] },
+    Group { why: "bytes that the kernel moves from one connection to the other", entry: ALLOW, names: &["pipe2", "splice"] },
     Group { why: "TCP, and UDP to resolve names; libc does without what is refused", entry: Entry::Arguments(&rules::SOCKET), names: &["socket"] },
     Group { why: "what names are resolved by: Landlock lets nothing else be opened", entry: ALLOW, names: &[
         "open", "openat", "stat", "fstat", "lstat", "newfstatat", "statx", "readlink", "readlinkat", "access", "faccessat", "faccessat2",

@@ -1,0 +1,309 @@
+//! One way of a connection: bytes as they come, in the buffer that all connections share, and when there are many, by splice(2)
+//! through a pipe, in which the kernel moves pages instead of copying them.
+//!
+//! ```text
+//! wait for the source ──some──► read, write: what is not taken is kept, and the source not read
+//!        ▲              └─a buffer full──► splice, splice, … ──the source has no more──┐
+//!        └─────────────────────────────────────────────────────────────────────────────┘
+//! ```
+//!
+//! Neighbours: `relay` has one for each way. Never: holds memory, or a pipe, for a connection on which nothing moves.
+
+use std::cell::RefCell;
+use std::io;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use tokio::io::Interest;
+use tokio::net::{TcpStream, UnixStream};
+use tokio::task::yield_now;
+
+use crate::sys::{Result, descriptor, socket};
+
+/// Bytes that are read at once.
+const BUFFER: usize = 64 * 1024;
+/// Bytes that the kernel is asked to move at once.
+const SPLICED: usize = 1 << 20;
+/// After so many bytes others have their turn.
+const TURN: usize = 4 << 20;
+/// Fewer bytes at once than these are copied.
+const FEW: usize = 16 * 1024;
+/// Pipes that are kept for who needs one.
+const PIPES: usize = 8;
+
+thread_local! {
+    /// This process has one thread that passes bytes.
+    static SHARED: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER]);
+    static IDLE: RefCell<Vec<Pipe>> = const { RefCell::new(Vec::new()) };
+}
+
+/// One end of a connection.
+#[derive(Debug)]
+pub(super) enum End {
+    Tcp(TcpStream),
+    Unix(UnixStream),
+}
+
+impl From<TcpStream> for End {
+    fn from(stream: TcpStream) -> Self {
+        Self::Tcp(stream)
+    }
+}
+
+impl From<UnixStream> for End {
+    fn from(stream: UnixStream) -> Self {
+        Self::Unix(stream)
+    }
+}
+
+impl AsFd for End {
+    fn as_fd(&self) -> BorrowedFd<'_> {
+        match self {
+            Self::Tcp(stream) => stream.as_fd(),
+            Self::Unix(stream) => stream.as_fd(),
+        }
+    }
+}
+
+impl End {
+    async fn readable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.readable().await,
+            Self::Unix(stream) => stream.readable().await,
+        }
+    }
+
+    async fn writable(&self) -> io::Result<()> {
+        match self {
+            Self::Tcp(stream) => stream.writable().await,
+            Self::Unix(stream) => stream.writable().await,
+        }
+    }
+
+    fn try_read(&self, buffer: &mut [u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_read(buffer),
+            Self::Unix(stream) => stream.try_read(buffer),
+        }
+    }
+
+    fn try_write(&self, bytes: &[u8]) -> io::Result<usize> {
+        match self {
+            Self::Tcp(stream) => stream.try_write(bytes),
+            Self::Unix(stream) => stream.try_write(bytes),
+        }
+    }
+
+    fn attempt(&self, interest: Interest, spliced: impl FnOnce() -> Result<usize>) -> io::Result<usize> {
+        let spliced = || spliced().map_err(io::Error::from);
+        match self {
+            Self::Tcp(stream) => stream.try_io(interest, spliced),
+            Self::Unix(stream) => stream.try_io(interest, spliced),
+        }
+    }
+
+    /// What is small goes at once.
+    pub(super) fn hurry(&self) {
+        if let Self::Tcp(stream) = self {
+            let _only_slower = stream.set_nodelay(true).is_err();
+        }
+    }
+
+    /// The other side is told at once, and nothing more is sent.
+    pub(super) fn reset(self) {
+        if let Self::Tcp(stream) = self {
+            super::keep::reset(stream);
+        }
+    }
+}
+
+/// How one way ended.
+pub(super) enum Done {
+    /// Its source has said all.
+    Ended,
+    /// Its source is gone.
+    SourceGone,
+    /// Who is to take it is gone.
+    SinkGone,
+    /// More than the policy lets through.
+    Limit(u64),
+}
+
+/// What is counted of one way.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Meter<'c> {
+    /// Bytes of this connection.
+    pub(super) moved: &'c AtomicU64,
+    /// Bytes of all of the cell's.
+    pub(super) all: &'c AtomicU64,
+    /// How many those may be.
+    pub(super) limit: Option<u64>,
+}
+
+impl Meter<'_> {
+    /// May they go on?
+    fn lets(&self, count: usize) -> std::result::Result<(), Done> {
+        let count = u64::try_from(count).unwrap_or(u64::MAX);
+        match self.limit {
+            Some(limit) if self.all.fetch_add(count, Ordering::Relaxed).saturating_add(count) > limit => {
+                Err(Done::Limit(limit))
+            }
+            _ => Ok(()),
+        }
+    }
+
+    fn add(&self, count: usize) {
+        self.moved.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
+    }
+}
+
+/// What a read found.
+enum Step {
+    /// Nothing yet.
+    Wait,
+    /// So many bytes, all of which were taken.
+    Passed(usize),
+    /// Some of them, of which these were not.
+    Left(Vec<u8>),
+}
+
+/// One way. What a reader does not take is not read from the writer. `first` goes before all else.
+pub(super) async fn carry(from: &End, to: &End, first: Vec<u8>, meter: Meter<'_>) -> Done {
+    let ended = async {
+        if !first.is_empty() {
+            meter.lets(first.len())?;
+            write_all(to, &first, meter).await?;
+        }
+        drop(first);
+        let mut many = false;
+        loop {
+            if from.readable().await.is_err() {
+                return Err(Done::SourceGone);
+            }
+            if many && let Some(pipe) = Pipe::take() {
+                many = splice(from, to, pipe, meter).await?;
+                continue;
+            }
+            match step(from, to, meter)? {
+                Step::Wait => {}
+                Step::Passed(count) => many = count == BUFFER,
+                Step::Left(left) => {
+                    many = true;
+                    write_all(to, &left, meter).await?;
+                }
+            }
+        }
+    };
+    let ended: std::result::Result<std::convert::Infallible, Done> = ended.await;
+    match ended {
+        Err(Done::Ended) => {
+            let _gone_already = socket::say_no_more(to.as_fd()).is_err();
+            Done::Ended
+        }
+        Err(done) => done,
+        Ok(never) => match never {},
+    }
+}
+
+fn step(from: &End, to: &End, meter: Meter<'_>) -> std::result::Result<Step, Done> {
+    SHARED.with_borrow_mut(|buffer| {
+        let count = match from.try_read(buffer) {
+            Ok(0) => return Err(Done::Ended),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Ok(Step::Wait),
+            Err(_) => return Err(Done::SourceGone),
+        };
+        meter.lets(count)?;
+        let bytes = buffer.get(..count).unwrap_or_default();
+        let written = match to.try_write(bytes) {
+            Ok(written) => written,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => 0,
+            Err(_) => return Err(Done::SinkGone),
+        };
+        meter.add(written);
+        match bytes.get(written..) {
+            Some(left) if !left.is_empty() => Ok(Step::Left(left.to_vec())),
+            _ => Ok(Step::Passed(count)),
+        }
+    })
+}
+
+async fn write_all(to: &End, mut bytes: &[u8], meter: Meter<'_>) -> std::result::Result<(), Done> {
+    while !bytes.is_empty() {
+        match to.try_write(bytes) {
+            Ok(written) => {
+                meter.add(written);
+                bytes = bytes.get(written..).unwrap_or_default();
+            }
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                to.writable().await.map_err(|_gone| Done::SinkGone)?;
+            }
+            Err(_) => return Err(Done::SinkGone),
+        }
+    }
+    Ok(())
+}
+
+/// Until the source has nothing more for now; were there many bytes?
+async fn splice(from: &End, to: &End, pipe: Pipe, meter: Meter<'_>) -> std::result::Result<bool, Done> {
+    let (mut many, mut turn) = (false, 0);
+    loop {
+        let into = || descriptor::splice(from.as_fd(), pipe.write.as_fd(), SPLICED, false);
+        let mut left = match from.attempt(Interest::READABLE, into) {
+            Ok(0) => return Err(Done::Ended),
+            Ok(count) => count,
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                pipe.give_back();
+                return Ok(many);
+            }
+            Err(_) => return Err(Done::SourceGone),
+        };
+        meter.lets(left)?;
+        many |= left > FEW;
+        turn += left;
+        while left > 0 {
+            let out = || descriptor::splice(pipe.read.as_fd(), to.as_fd(), left, false);
+            match to.attempt(Interest::WRITABLE, out) {
+                Ok(0) => return Err(Done::SinkGone),
+                Ok(count) => {
+                    meter.add(count);
+                    left -= count;
+                }
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
+                    to.writable().await.map_err(|_gone| Done::SinkGone)?;
+                }
+                Err(_) => return Err(Done::SinkGone),
+            }
+        }
+        if turn >= TURN {
+            turn = 0;
+            yield_now().await;
+        }
+    }
+}
+
+/// A pipe with nothing in it, where it is not in use.
+#[derive(Debug)]
+struct Pipe {
+    read: OwnedFd,
+    write: OwnedFd,
+}
+
+impl Pipe {
+    /// None when there is no room for one: then bytes are copied.
+    fn take() -> Option<Self> {
+        IDLE.with_borrow_mut(Vec::pop).or_else(|| {
+            let (read, write) = descriptor::pipe().ok()?;
+            Some(Self { read, write })
+        })
+    }
+
+    /// It is empty again.
+    fn give_back(self) {
+        IDLE.with_borrow_mut(|idle| {
+            if idle.len() < PIPES {
+                idle.push(self);
+            }
+        });
+    }
+}
