@@ -47,7 +47,7 @@ def tarball(files):
     return out.getvalue()
 
 
-def wheel(name, version, program):
+def wheel(name, version, program, more):
     """A package of PyPI."""
     out, base = io.BytesIO(), f"{name}-{version}.dist-info"
     files = {
@@ -56,6 +56,7 @@ def wheel(name, version, program):
         f"{base}/WHEEL": "Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
         f"{base}/entry_points.txt": f"[console_scripts]\n{name}-server = {name}:main\n",
     }
+    files |= {f"{name}-{version}.data/{path}": text for path, text in more.items()}
     files[f"{base}/RECORD"] = "".join(f"{file},,\n" for file in [*files, f"{base}/RECORD"])
     with zipfile.ZipFile(out, "w") as archive:
         for file, text in files.items():
@@ -110,9 +111,10 @@ class Registry:
         dist = {"tarball": self.url + path, "integrity": integrity}
         self.versions[version] = {**manifest, "hasInstallScript": True, "dist": dist}
 
-    def publish_pypi(self, version, program="def main():\n    print('here', __file__)\n"):
-        """The package `evil` of PyPI."""
-        self.files[f"/files/evil-{version}-py3-none-any.whl"] = wheel("evil", version, program)
+    def publish_pypi(self, version, more=None):
+        """The package `evil` of PyPI; `more`: files that it puts elsewhere."""
+        program = "def main():\n    print('here', __file__)\n"
+        self.files[f"/files/evil-{version}-py3-none-any.whl"] = wheel("evil", version, program, more or {})
 
     def answer(self, path):
         """Type and body."""

@@ -183,6 +183,12 @@ class Hostile(Install):
         self.assertIn("differs in", told)
         self.assertIn("evil", told)
 
+    def test_a_package_that_would_choose_what_is_shown(self):
+        self.registry.publish_pypi("2.0", {"data/pyvenv.cfg": f"home = {self.home}\n"})
+        said = self.toolcell("install", "pypi:evil", status=1)[1]
+        self.assertIn("a package brings settings of its own for the environment (`pyvenv.cfg`)", said)
+        self.assertEqual(self.entries(), [])
+
     def test_what_is_not_there(self):
         for package, word in (("npm:none", "E404"), ("pypi:none", "404")):
             said = self.toolcell("install", package, status=1)[1]

@@ -17,6 +17,9 @@ const MOST: u64 = 64 << 20;
 /// The file in which a package names its programs (<https://packaging.python.org/specifications/entry-points/>).
 const ENTRY_POINTS: &str = "entry_points.txt";
 
+/// The file that says which installation an environment belongs to.
+const SETTINGS: &str = "pyvenv.cfg";
+
 /// Options under which pip fetches, reads no settings of anybody's, and builds nothing.
 pub const INSTALL: [&str; 8] = [
     "-m",
@@ -56,6 +59,9 @@ pub enum Untaken {
     /// It is of a repository, a directory.
     #[error("`{0}` does not come from the index: it has no hash of its archive")]
     NoIntegrity(String),
+    /// It would decide of what else of the host its cells see.
+    #[error("a package brings settings of its own for the environment (`{SETTINGS}`)")]
+    Settings,
     /// It is not there at all.
     #[error("pip would not install `{0}`")]
     Missing(String),
@@ -114,6 +120,14 @@ fn read(text: &str) -> Result<Vec<Pinned>, Untaken> {
         }
     };
     report.install.into_iter().map(pin).collect()
+}
+
+/// What an environment says of itself.
+///
+/// # Errors
+/// The file cannot be read.
+pub fn settings(tree: &Path) -> Result<String, Untaken> {
+    seal::text(&tree.join(SETTINGS), MOST).map_err(Untaken::Unread)
 }
 
 /// The file by which pip installs just that.

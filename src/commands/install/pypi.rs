@@ -67,11 +67,15 @@ pub(super) fn fetch(work: &Work<'_>) -> Result<Made, Failure> {
             [OsString::from(&python)].into_iter().chain(["-m", "venv", "--without-pip"].map(OsString::from));
         let command = made.chain([OsString::from(&tree)]).collect();
         work.cells.run(&Job { command, write: &[&tree], ..Job::default() })?;
+        let settings = pypi::settings(&tree).map_err(|error| untaken(package, error))?;
         let list = files.join("requirements.txt");
         fs::write(&list, pypi::requirements(&entry.packages)).map_err(at)?;
         let words = ["--require-hashes", "--no-deps", "--requirement"].map(str::to_owned).into_iter();
         let words = words.chain([list.to_string_lossy().into_owned()]).collect();
         pip.run(Some(&tree.join("bin/python")), words, &tree, &[&files])?;
+        if pypi::settings(&tree).map_err(|error| untaken(package, error))? != settings {
+            return Err(untaken(package, pypi::Untaken::Settings));
+        }
         outside = links(&tree, &[&python, &real]);
     }
     let tree = work.store.root().join(&id).join(TREE);
