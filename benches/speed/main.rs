@@ -69,7 +69,7 @@ fn rows() -> Result<Vec<Row>> {
             "arguments" => rows.push(arguments::row()?),
             "records" => rows.push(record::row()?),
             "answers" => rows.push(relay::answers(&toolcell, &files, rounds)?),
-            "spares" => rows.extend(spares::rows(&toolcell, &files, rounds)?),
+            "spares" => rows.extend(spares::rows(&toolcell, &files, root, rounds)?),
             "work" => rows.extend(work::rows(&toolcell, &files, rounds)?),
             "load" => rows.extend(load::rows(&toolcell, &files, root)?),
             "doors" => rows.extend(doors::rows(&toolcell, &files, root, rounds)?),

@@ -19,6 +19,8 @@ const IDLE_KIB: u64 = 8 * 1024;
 /// The most that a large result may add to it: buffers, and not the result.
 const GROWTH_KIB: u64 = 4 * 1024;
 const LARGE: usize = 64 << 20;
+/// Messages of 1 KiB that a call sends before it answers.
+const MANY: usize = 10_000;
 
 /// A conversation with a server, bare or behind `run`.
 pub(crate) struct Session {
@@ -226,15 +228,48 @@ pub(crate) fn large(toolcell: &Path, files: &Path) -> Result<Vec<Row>> {
         Ok(start.elapsed())
     };
     let measured = turns(10, [&mut ours, &mut cat]);
-    fs::remove_file(&file)?;
     let [ours, cat]: [Times; 2] = measured?;
+    fs::write(&file, vec![b'x'; MANY << 10])?;
+    let many_row = many(&mut session, &file);
+    fs::remove_file(&file)?;
+    let many_row = many_row?;
     let peak = memory(session.pid(), "VmHWM")?;
     session.end()?;
     Ok(vec![
-        measure::ratio("a result of 64 MiB through run against cat", &ours, &cat, Some(2.0)),
+        measure::ratio("a result of 64 MiB through run against cat", &ours, &cat, Some(1.25)),
+        many_row,
         measure::amount("supervisor, idle", idle, IDLE_KIB, "KiB"),
         measure::amount("what results of 64 MiB add to it", peak.saturating_sub(idle), GROWTH_KIB, "KiB"),
     ])
+}
+
+/// How fast small messages come, from the first to the last, against the same bytes through `cat`.
+fn many(session: &mut Session, file: &Path) -> Result<Row> {
+    let mut ours = || {
+        session.send("tools/call", r#"{"name":"many","arguments":{},"_meta":{"progressToken":7}}"#)?;
+        let (mut first, mut count) = (None, 0);
+        loop {
+            let (head, _length) = session.line()?;
+            let start = *first.get_or_insert_with(Instant::now);
+            match head.contains("notifications/progress") {
+                true => count += 1,
+                false if count == MANY => return Ok(start.elapsed()),
+                false => return Err(format!("{count} messages came, then: {head}").into()),
+            }
+        }
+    };
+    let mut cat = || {
+        let mut cat = Command::new("cat").arg(file).stdout(Stdio::piped()).spawn()?;
+        let mut reader = BufReader::with_capacity(1 << 20, cat.stdout.take().ok_or("no stdout")?);
+        reader.fill_buf()?;
+        let start = Instant::now();
+        drain(reader)?;
+        let time = start.elapsed();
+        cat.wait()?;
+        Ok(time)
+    };
+    let [ours, cat] = turns(10, [&mut ours, &mut cat])?;
+    Ok(measure::ratio("10,000 messages of 1 KiB through run against cat", &ours, &cat, None))
 }
 
 /// Removes the log of all sessions, if there were some.

@@ -22,6 +22,8 @@ const NODE: (Duration, Duration) = (Duration::from_micros(1500), Duration::from_
 const NPX: Duration = Duration::from_millis(5);
 /// The package of the filesystem server, as `scripts/fixtures` has it.
 const PACKAGE: &str = "@modelcontextprotocol/server-filesystem@2026.8.31";
+/// The share of a container's time.
+const CONTAINER: f64 = 0.05;
 /// How long a bare server rests before its first call, as a started one does.
 const CALM: Duration = Duration::from_millis(200);
 /// How long a started server may take to be stopped, which is when it waits for a call.
@@ -78,7 +80,35 @@ fn compare(
     Ok(times)
 }
 
-pub(crate) fn rows(toolcell: &Path, files: &Path, rounds: usize) -> Result<Vec<Row>> {
+/// The same call to the same server in a container that is started for it.
+fn container(toolcell: &Path, files: &Path, rounds: usize) -> Result<Row> {
+    let mut ours = Session::start(run(toolcell).arg("--").arg(files.join("server")))?;
+    ours.call("small")?;
+    let mut number = 0_u32;
+    let mut celled = || {
+        ready(&ours)?;
+        let start = Instant::now();
+        ours.call("small")?;
+        Ok(start.elapsed())
+    };
+    let mut contained = || {
+        number += 1;
+        let name = format!("toolcell-bench-{}-call-{number}", std::process::id());
+        let start = Instant::now();
+        let mut command = Command::new("runc");
+        command.args(["run", "--bundle"]).arg(files.join("container")).arg(name);
+        let mut fresh = Session::start(&mut command)?;
+        fresh.call("small")?;
+        let time = start.elapsed();
+        fresh.end()?;
+        Ok(time)
+    };
+    let [celled, contained] = turns(rounds.div_ceil(10), [&mut celled, &mut contained])?;
+    ours.end()?;
+    Ok(measure::ratio("the same against a container of runc a call", &celled, &contained, Some(CONTAINER)))
+}
+
+pub(crate) fn rows(toolcell: &Path, files: &Path, root: bool, rounds: usize) -> Result<Vec<Row>> {
     let native = files.join("server");
     let mut ours = run(toolcell);
     ours.arg("--").arg(&native);
@@ -89,6 +119,10 @@ pub(crate) fn rows(toolcell: &Path, files: &Path, rounds: usize) -> Result<Vec<R
         &warm,
         NATIVE,
     )];
+
+    if root {
+        rows.push(container(toolcell, files, rounds)?);
+    }
 
     // One that a server of Node can read, and nobody else's.
     let folder = std::env::temp_dir().join(format!("toolcell-bench-{}-files", std::process::id()));
