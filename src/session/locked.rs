@@ -126,7 +126,9 @@ impl Locked {
             _ => return Standing::Free,
         };
         let item = (kind, name.clone());
-        if let Some(changed) = seen.changed.get(&item) {
+        // A new resource has no words that a model reads, and may be one that a call has made.
+        let can_be_new = kind == Kind::Resource && !guard.knows(kind, name);
+        if let Some(changed) = seen.changed.get(&item).filter(|_| !can_be_new) {
             return Standing::Changed(vec![Rc::clone(changed)]);
         }
         match kind {

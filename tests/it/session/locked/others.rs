@@ -8,7 +8,7 @@ use super::super::world::text;
 use super::{POISON, WHO, World, refusals};
 
 #[test]
-fn a_resource_with_other_words_is_neither_listed_nor_read() {
+fn a_resource_with_other_words_is_neither_listed_nor_read_and_a_new_one_is_not_listed() {
     let note = |about: &str, size: u8| {
         format!(
             r#"{{"uri":"note:///a","name":"a","description":"{about}","size":{size},"annotations":{{"lastModified":"{size}"}}}}"#
@@ -37,7 +37,7 @@ fn a_resource_with_other_words_is_neither_listed_nor_read() {
                 "note:///a",
                 "the resource `note:///a` of server `fixture` is not as it was locked: `description` changed",
             ),
-            (3, "note:///b", "was not there when the server was locked"),
+            (3, "note:///b", "server says: resources/read"),
             (4, "note:///of-a-template", "server says: resources/read"),
         ] {
             let answer = client.request(id, "resources/read", json!({"uri": uri, "_meta": meta})).await;
@@ -45,7 +45,7 @@ fn a_resource_with_other_words_is_neither_listed_nor_read() {
         }
         client
     });
-    assert_eq!(refusals(&book).len(), 2);
+    assert_eq!(refusals(&book).len(), 1);
 }
 
 #[test]
