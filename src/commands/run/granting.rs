@@ -142,7 +142,7 @@ impl Granting {
             let refused = error.refused().map(|(destination, allow)| Violation {
                 object: destination.to_string(),
                 allow: allow.filter(|_| !by_client),
-                ..Violation::of_toolcell(Layer::Network, "connect", "`grants` of the tool".to_owned())
+                ..Violation::of_toolcell(Layer::Arguments, "connect", "`grants` of the tool".to_owned())
             });
             let told = Failure::new(Ending::Configuration, error).hint(hint).render(false);
             NoGrant::Arguments(told, refused.into_iter().collect())

@@ -150,7 +150,7 @@ fn a_call_reaches_the_host_that_its_argument_names_and_no_other() {
     });
     assert_eq!(
         refused.unwrap_or_else(|| panic!("{:#?}", book.finished))["violations"][0]["layer"],
-        "network"
+        "arguments"
     );
     assert_eq!(refused.unwrap()["status"]["kind"], "refused");
 }
