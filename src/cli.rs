@@ -100,7 +100,10 @@ pub enum Invocation {
     /// `toolcell hostile-server`, the server that `demo` and `selftest` run in cells.
     HostileServer,
     /// `toolcell keep-doors`, the process that `run` and `exec` start for cells with doors.
-    KeepDoors,
+    KeepDoors {
+        /// Sockets with a path to which some of the doors lead.
+        sockets: Vec<PathBuf>,
+    },
 }
 
 /// The arguments of `toolcell doctor`.
@@ -417,7 +420,7 @@ fn invocation(command: &str, matches: &mut ArgMatches) -> Result<Invocation, Cli
         "completions" => Invocation::Completions { shell: required(matches, "shell")? },
         "man" => Invocation::Man { directory: matches.remove_one("directory") },
         "hostile-server" => Invocation::HostileServer,
-        "keep-doors" => Invocation::KeepDoors,
+        "keep-doors" => Invocation::KeepDoors { sockets: many(matches, "socket") },
         "try-access" => Invocation::TryAccess {
             operation: required(matches, "operation")?,
             path: required(matches, "path")?,

@@ -123,7 +123,16 @@ pub fn command() -> Command {
         )
         .subcommand(Command::new("man").about("Print the manual page").defer(man))
         .subcommand(
-            Command::new("keep-doors").about("Keeps the doors of cells, for `run` and `exec`").hide(true),
+            Command::new("keep-doors")
+                .about("Keeps the doors of cells, for `run` and `exec`")
+                .hide(true)
+                .arg(
+                    Arg::new("socket")
+                        .value_name("SOCKET")
+                        .value_parser(value_parser!(PathBuf))
+                        .num_args(0..)
+                        .help("Sockets with a path to which some of the doors lead"),
+                ),
         )
         .subcommand(
             Command::new("hostile-server").about("The hostile server that `demo` and `selftest` run in cells").hide(true),

@@ -87,7 +87,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> 
         trace: None,
     };
     // Only what has doors: a process for nothing would be the better part of a launch.
-    let porter = policy.network.is_open().then(Porter::start).transpose();
+    let porter = policy.network.is_open().then(|| Porter::start([&policy.network])).transpose();
     let porter = porter.map_err(|errno| Failure::new(Ending::Cell, errno))?;
     own::confine_launcher().map_err(|errno| Failure::new(Ending::Cell, errno))?;
     let prepared = Prepared::new(composed.plan).map_err(|error| cell_failed(&error, &call))?;

@@ -87,8 +87,8 @@ fn dispatch(invocation: Invocation, color: ColorChoice, begun: Option<Begun>) ->
             attack(json, floor, Around::EveryCell { profile }, color)
         }
         Invocation::TryAccess { operation, path } => Ok(profile::prove::try_it(&operation, &path)),
-        Invocation::KeepDoors => {
-            porter::main(own::confine_porter).map(|()| Ending::Success).map_err(|errno| {
+        Invocation::KeepDoors { sockets } => {
+            porter::main(&sockets, own::confine_porter).map(|()| Ending::Success).map_err(|errno| {
                 let hint = "it is started by `run` and `exec` where a profile has `[network]`".to_owned();
                 Failure::new(Ending::Other, errno).hint(Some(hint))
             })

@@ -155,7 +155,8 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     Clues::of_process();
     // While this process has one thread.
     let open = profiles.policies.values().any(|policy| policy.network.is_open());
-    let porter = open.then(Porter::start).transpose();
+    let porter =
+        open.then(|| Porter::start(profiles.policies.values().map(|policy| &policy.network))).transpose();
     let porter = porter.map_err(|errno| Failure::new(Ending::Cell, errno))?;
     let guard = guard::start(duty).map_err(|errno| Failure::new(Ending::Cell, errno))?;
     let unusual = std::path::absolute(&path).ok();

@@ -72,6 +72,7 @@ pub fn bounded(files: &Files, policy: &Policy, whole: &View, bounds: &Bounds) ->
     let mut left = policy.clone();
     if bounds.offline {
         left.network.allow.clear();
+        left.network.unix.clear();
     }
     if bounds.rules().is_empty() && bounds.otherwise == Level::Write {
         return left;

@@ -39,7 +39,7 @@ pub(super) fn open(doors: &Doors, state: &State<'_>) -> std::result::Result<(), 
         // A door of that port has it for every address.
         if doors.ports.contains(&DNS) { Ok(()) } else { hand_over(Listens::ResolverTcp, listen(at)?) }
     };
-    resolver().map_err(failed("the resolver".to_owned()))
+    if doors.has_names() { resolver().map_err(failed("the resolver".to_owned())) } else { Ok(()) }
 }
 
 fn listen(at: SocketAddr) -> Result<OwnedFd> {
@@ -49,9 +49,9 @@ fn listen(at: SocketAddr) -> Result<OwnedFd> {
 /// Something listens at each port of the doors, and a connection to it may be made: tried at an address that is no door, by which
 /// who accepts outside knows what it is.
 pub(super) fn try_each(doors: &Doors) -> std::result::Result<(), (String, Errno)> {
-    let resolver = SocketAddr::new(IpAddr::V4(RESOLVER), DNS);
+    let resolver = doors.has_names().then_some(SocketAddr::new(IpAddr::V4(RESOLVER), DNS));
     let ports = doors.ports.iter().map(|port| SocketAddr::new(IpAddr::V4(TRIED), *port));
-    for at in ports.chain([resolver]) {
+    for at in ports.chain(resolver) {
         TcpStream::connect(at).map_err(|error| (format!("nothing listens at {at}"), Errno::from(error)))?;
     }
     Ok(())

@@ -255,6 +255,7 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
         | Step::MakeFile { .. }
         | Step::RewriteFile { .. }
         | Step::MakeSymlink { .. }
+        | Step::MakeSocket { .. }
         | Step::Bind { .. }
         | Step::MountChanges { .. }
         | Step::MountOverlay { .. }

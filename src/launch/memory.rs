@@ -17,6 +17,8 @@ use crate::sys::{Errno, Result, notify, socket};
 
 /// A launcher at work on another cell takes some milliseconds. What comes later is not waited for.
 const PATIENCE: Duration = Duration::from_millis(20);
+/// And what a call cannot do without is waited for so long.
+const MORE_PATIENCE: Duration = Duration::from_millis(500);
 /// The most that is read at once, of memory and of a directory's path.
 const MOST: usize = 1024;
 /// A process id, an address, and a directory.
@@ -56,6 +58,17 @@ impl Question {
     pub fn look_by(self, memory: Option<&Memory>) -> Result<Found> {
         match memory {
             Some(memory) => memory.ask(self),
+            None => self.look(),
+        }
+    }
+
+    /// The same, of what a call cannot do without: a launcher that is busy is waited for longer.
+    ///
+    /// # Errors
+    /// As for [`Question::look_by`].
+    pub fn look_by_all_means(self, memory: Option<&Memory>) -> Result<Found> {
+        match memory {
+            Some(memory) => memory.ask_within(self, MORE_PATIENCE),
             None => self.look(),
         }
     }
@@ -104,8 +117,19 @@ impl Memory {
     /// # Errors
     /// As for [`Question::look`]; `ETIMEDOUT` when the launcher is busy; `EPIPE` when it is gone; the socket's errno.
     pub fn ask(&self, question: Question) -> Result<Found> {
+        self.ask_within(question, PATIENCE)
+    }
+
+    fn ask_within(&self, question: Question, patience: Duration) -> Result<Found> {
         let mut answer = [0; HEAD + MOST + MOST];
+        let answered = || {
+            let mut interest = [Interest { fd: Some(self.socket.as_fd()), events: libc::POLLIN, ready: 0 }];
+            descriptor::poll(&mut interest, Some(patience))
+        };
         if self.late.load(Ordering::Relaxed) {
+            if patience > PATIENCE {
+                answered()?;
+            }
             match socket::receive(self.socket.as_fd(), &mut answer) {
                 Err(Errno(libc::EAGAIN)) => return Err(Errno(libc::ETIMEDOUT)),
                 given_up => there(given_up)?,
@@ -116,8 +140,7 @@ impl Memory {
         let directory = directory.unwrap_or(NO_DIRECTORY);
         let question = [&pid.to_ne_bytes()[..], &address.to_ne_bytes(), &directory.to_ne_bytes()].concat();
         socket::send(self.socket.as_fd(), &question, &[])?;
-        let mut interest = [Interest { fd: Some(self.socket.as_fd()), events: libc::POLLIN, ready: 0 }];
-        if !descriptor::poll(&mut interest, Some(PATIENCE))? {
+        if !answered()? {
             self.late.store(true, Ordering::Relaxed);
             return Err(Errno(libc::ETIMEDOUT));
         }
@@ -227,6 +250,12 @@ mod tests {
             assert_eq!(directory(at(text, libc::AT_FDCWD)), Ok(std::env::current_dir().ok()));
             assert_eq!(directory(at(absolute, libc::AT_FDCWD)), Ok(None));
             assert_eq!(directory(at(text, 1 << 20)), Err(Errno(libc::ENOENT)));
+        });
+        assert_eq!(memory.ask(question), Err(Errno(libc::ETIMEDOUT)));
+        // The late answer is waited for, and then the one that is wanted.
+        thread::scope(|scope| {
+            scope.spawn(|| (0..2).for_each(|_| answer(theirs.as_fd()).unwrap()));
+            assert!(question.look_by_all_means(Some(&memory)).unwrap().bytes.starts_with(text));
         });
         assert_eq!(memory.ask(question), Err(Errno(libc::ETIMEDOUT)));
         drop(theirs);

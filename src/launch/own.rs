@@ -96,11 +96,11 @@ pub fn confine_guard() -> Result<()> {
 }
 
 /// For the porter, which reads what resolving names takes, and has no privilege at all. Modules by which libc would resolve names in
-/// other ways are libraries of the host, and not loaded.
+/// other ways are libraries of the host, and not loaded. `sockets` are those with a path to which doors lead.
 ///
 /// # Errors
 /// The kernel's errno.
-pub fn confine_porter() -> Result<()> {
+pub fn confine_porter(sockets: &[PathBuf]) -> Result<()> {
     close_up(0)?;
     let abi = landlock::version()?;
     let ruleset = landlock::create_ruleset_with_network(abi)?;
@@ -111,8 +111,16 @@ pub fn confine_porter() -> Result<()> {
         let rights = (access::READ_FILE | access::READ_DIR) & access::handled(abi);
         landlock::add_path(ruleset.as_fd(), open_path(path)?.as_fd(), rights)?;
     }
+    for socket in sockets {
+        // Whoever listens there may come later, and make the socket anew.
+        let place = socket.ancestors().skip(1).find_map(|above| open_path(above).ok());
+        let rights = access::RESOLVE_UNIX & access::handled(abi);
+        if let Some(place) = place.filter(|_| rights != 0) {
+            landlock::add_path(ruleset.as_fd(), place.as_fd(), rights)?;
+        }
+    }
     landlock::restrict_self(ruleset.as_fd())?;
-    filter::install(&filter::assemble(&own::porter()))
+    filter::install(&filter::assemble(&own::porter(!sockets.is_empty())))
 }
 
 /// No program that this process starts gains privileges, and nobody but root reads its memory or traces it.
@@ -254,7 +262,7 @@ mod tests {
         let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let confined = || {
-            confine_porter().unwrap();
+            confine_porter(&[]).unwrap();
             assert!(fs::read("/etc/passwd").is_ok() && std::net::TcpStream::connect(address).is_ok());
             let (refused, no_rights) = (Some(libc::EPERM), Some(libc::EACCES));
             assert_eq!(errno(fs::read(&place)), no_rights);

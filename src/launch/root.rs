@@ -53,6 +53,7 @@ pub(super) fn run(step: &Step, state: &mut State<'_>) -> std::result::Result<(),
         | Step::MakeFile { path, .. }
         | Step::RewriteFile { path, .. }
         | Step::MakeSymlink { path, .. }
+        | Step::MakeSocket { path }
         | Step::Hide { path, .. }
         | Step::MountScratch { path, .. } => path.to_string_lossy().into_owned(),
         Step::Bind { source, .. } | Step::MountOverlay { source, .. } => {
@@ -85,6 +86,7 @@ fn mount_step(step: &Step, state: &mut State<'_>) -> Result<()> {
         Step::MakeSymlink { path, target } => {
             mount::make_symlink(&text(target)?, root.directory.as_fd(), &relative(path)?)
         }
+        Step::MakeSocket { path } => mount::make_socket(root.directory.as_fd(), &relative(path)?),
         Step::Bind { source, target, kind, access, devices, owner } => {
             let idmap = match owner {
                 Some(owner) => Some(state.prepared.idmaps.get(*owner).ok_or(Errno(libc::EINVAL))?),

@@ -293,6 +293,7 @@ impl Launcher {
             ))
         })();
         let (stdin, stdout, stderr, pidfd, channel) = pipes.map_err(failed)?;
+        let handed = doors.as_ref().map(Attended::channel).transpose().map_err(failed)?;
         let mut cell = Cell {
             stdin: Some(stdin),
             stdout: Some(stdout),
@@ -310,7 +311,7 @@ impl Launcher {
             traces: made.traces,
             scratch: None,
             written: None,
-            attendant: Attendant::new(Refusals::new(plan, made.init, Some(Arc::clone(&self.memory)))),
+            attendant: Attendant::new(Refusals::new(plan, made.init, Some(Arc::clone(&self.memory)), handed)),
             denials: self.denials.of(made.init),
             doors,
             policy: Arc::clone(policy),

@@ -64,7 +64,7 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
                 .map(|_count| "filter".to_owned()),
             Layer::Capabilities => capabilities(&status, state),
             Layer::Cgroup => cgroup(state, origin),
-            Layer::Network => doors(&state.prepared.plan.steps),
+            Layer::Network => doors(&state.prepared.plan.steps, state.observed.is_some()),
             Layer::Rlimit
             | Layer::Deadline
             | Layer::Output
@@ -283,13 +283,17 @@ fn ports(steps: &[Step]) -> &[u16] {
 }
 
 /// What the plan opened listens in this cell, and Landlock lets it be reached.
-fn doors(steps: &[Step]) -> Check {
+fn doors(steps: &[Step], told: bool) -> Check {
     let found = steps.iter().find_map(|step| match step {
         Step::OpenDoors { doors } => Some(doors),
         _ => None,
     });
     let doors = found.ok_or_else(|| ("no doors in the plan".to_owned(), Errno(libc::EPROTO)))?;
     super::doors::try_each(doors)?;
+    if !doors.network.unix.is_empty() && !told {
+        // Nobody would hand in a socket, and a program would be refused each: by a filter that nobody hears.
+        return Err(("no listener for the filter, by which sockets come in".to_owned(), Errno(libc::EBUSY)));
+    }
     Ok(format!("doors: {}", doors.words()))
 }
 

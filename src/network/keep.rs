@@ -20,7 +20,7 @@ use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
-use tokio::net::{TcpListener, TcpStream, UdpSocket, lookup_host};
+use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixStream, lookup_host};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
@@ -36,7 +36,7 @@ use crate::policy::print::quote;
 use crate::sys::{Errno, socket};
 
 /// How long a name may take to be resolved, and one address to be connected to.
-const PATIENCE: Duration = Duration::from_secs(10);
+pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 /// Names of one cell that are resolved at once: each takes a thread.
 const LOOKUPS: usize = 4;
 /// Addresses of a name that are tried.
@@ -136,6 +136,24 @@ async fn listen(
             let socket = std::net::UdpSocket::from(socket);
             socket.set_nonblocking(true)?;
             resolver::answer_udp(cell, &UdpSocket::from_std(socket)?).await
+        }
+        Listens::Socket(nth) => {
+            let stream = std::os::unix::net::UnixStream::from(socket);
+            stream.set_nonblocking(true)?;
+            let slot = match Arc::clone(&cell.slots).try_acquire_owned() {
+                Ok(slot) => slot,
+                Err(_full) => {
+                    cell.refuse(crowded(cell.doors.network.connections)).await;
+                    Arc::clone(&cell.slots).acquire_owned().await.map_err(io::Error::other)?
+                }
+            };
+            let stream = UnixStream::from_std(stream)?;
+            let (cell, at_work) = (Arc::clone(cell), at_work.clone());
+            tokio::spawn(async move {
+                cell.serve_socket(nth.into(), stream).await;
+                drop((slot, at_work));
+            });
+            Ok(())
         }
         Listens::Port(_) | Listens::ResolverTcp => {
             let socket = std::net::TcpListener::from(socket);
@@ -301,7 +319,7 @@ impl Cell {
         if let Some(name) =
             target.name().filter(|_| target.port == HTTPS && self.doors.network.sni == Sni::Door)
         {
-            match relay::greeting(stream, name, &mut first).await {
+            match relay::greeting(stream, name, &mut first, relay::GREETING).await {
                 Greeting::Right => {}
                 Greeting::GivenUp => return Opened::GivenUp,
                 Greeting::Wrong(why, asked) => return Opened::Refused(Box::new(misnamed(name, why, asked))),
@@ -319,7 +337,7 @@ impl Cell {
         let network = &self.doors.network;
         let port = target.port;
         let name = match &target.host {
-            Host::Address(address) => return Ok(try_address(SocketAddr::new(*address, port)).await),
+            Host::Address(address) => return Ok(try_address(SocketAddr::new(*address, port), PATIENCE).await),
             Host::Name(name) | Host::Below(name) => name.as_str(),
         };
         let found = match network.hosts.get(name) {
@@ -335,7 +353,9 @@ impl Cell {
                 }
                 Ok(()) if tried < MOST_ADDRESSES => {
                     tried += 1;
-                    let Some(outer) = try_address(SocketAddr::new(address, port)).await else { continue };
+                    let Some(outer) = try_address(SocketAddr::new(address, port), PATIENCE).await else {
+                        continue;
+                    };
                     // An address of this host's own leads past every firewall to what listens here.
                     let own = outer.local_addr().is_ok_and(|local| plain(local.ip()) == plain(address));
                     if own && special(address).is_none() && !is_granted(network, name, address, port) {
@@ -365,8 +385,8 @@ impl Cell {
     }
 }
 
-async fn try_address(address: SocketAddr) -> Option<TcpStream> {
-    let stream = timeout(PATIENCE, TcpStream::connect(address)).await.ok()?.ok()?;
+async fn try_address(address: SocketAddr, patience: Duration) -> Option<TcpStream> {
+    let stream = timeout(patience, TcpStream::connect(address)).await.ok()?.ok()?;
     Some(stream)
 }
 
@@ -408,4 +428,25 @@ fn led_astray(name: &str, port: u16, address: IpAddr, why: Barred) -> Violation 
 /// For a channel that is closed: not an error of anybody.
 pub(super) fn broken(error: &io::Error) -> bool {
     matches!(Errno::from_io(error), Errno(libc::EPIPE | libc::ECONNRESET))
+}
+
+#[cfg(test)]
+mod tests {
+    use std::os::fd::AsFd as _;
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_answer_of_nobody_is_waited_for_so_long_and_no_longer() {
+        // One place in its queue, which is taken: what comes then the kernel does not answer.
+        let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        socket::listen(listener.as_fd(), 0).unwrap();
+        let address = listener.local_addr().unwrap();
+        let patience = Duration::from_millis(100);
+        let first = try_address(address, PATIENCE).await;
+        assert!(first.is_some());
+        let began = Instant::now();
+        assert!(try_address(address, patience).await.is_none());
+        assert!(began.elapsed() >= patience && began.elapsed() < PATIENCE);
+    }
 }

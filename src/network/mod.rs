@@ -18,6 +18,7 @@ mod keep;
 pub mod porter;
 mod relay;
 mod resolver;
+mod unix;
 
 use serde::{Deserialize, Serialize};
 

@@ -11,14 +11,17 @@
 //!
 //! Neighbours: `commands` start it, `launch` and `watch` hold its channels. Never: speaks to the client, init or the launcher.
 
+use std::collections::BTreeSet;
 use std::os::fd::{AsFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
+use std::path::PathBuf;
 use std::process::Command;
 
 use tokio::io::Interest;
 
 use super::{MESSAGE_LIMIT, keep};
 use crate::plan::doors::{Doors, Listens};
+use crate::policy::network::Network;
 use crate::sys::process::{self, Cloned};
 use crate::sys::{Errno, Result, descriptor, readiness, socket};
 
@@ -26,8 +29,9 @@ use crate::sys::{Errno, Result, descriptor, readiness, socket};
 pub const SUBCOMMAND: &str = "keep-doors";
 /// The number of the porter's socket.
 const SOCKET: i32 = 3;
-/// Threads that resolve names, of all cells together.
-const THREADS: usize = 16;
+/// Threads that resolve names, of all cells together: `keep` lets each have a few, so that some that wait for a name server that is
+/// silent do not keep others from theirs. They are started when there is need.
+const THREADS: usize = 64;
 
 /// The holder's end. Dropping it ends the porter.
 #[derive(Debug)]
@@ -37,16 +41,22 @@ pub struct Porter {
 }
 
 impl Porter {
-    /// Starts it. The process must still have one thread.
+    /// Starts it for doors of these policies. The process must still have one thread.
     ///
     /// # Errors
     /// The kernel's errno.
-    pub fn start() -> Result<Self> {
+    pub fn start<'n>(networks: impl IntoIterator<Item = &'n Network>) -> Result<Self> {
+        let sockets: BTreeSet<&str> = networks
+            .into_iter()
+            .flat_map(|network| &network.unix)
+            .map(|socket| socket.path.as_str())
+            .collect();
         let (ours, theirs) = socket::pair()?;
         match process::clone3(0, None)? {
             Cloned::Child => {
                 let _failed = detach(theirs).map(|()| {
-                    Command::new("/proc/self/exe").arg0("toolcell").arg(SUBCOMMAND).env_clear().exec()
+                    let mut porter = Command::new("/proc/self/exe");
+                    porter.arg0("toolcell").arg(SUBCOMMAND).args(sockets).env_clear().exec()
                 });
                 process::exit_now(1)
             }
@@ -72,18 +82,18 @@ impl Porter {
     }
 }
 
-/// The porter itself. `confine` is what it gives up.
+/// The porter itself. `confine` is what it gives up, but for what doors to sockets with these paths take.
 ///
 /// # Errors
 /// The kernel's errno; `EBADF` when nobody has started it for cells.
-pub fn main(confine: fn() -> Result<()>) -> Result<()> {
+pub fn main(sockets: &[PathBuf], confine: fn(&[PathBuf]) -> Result<()>) -> Result<()> {
     process::set_name(c"toolcell-doors");
     if !descriptor::is_open(SOCKET) {
         return Err(Errno(libc::EBADF));
     }
     // Two sockets for each connection, of all cells: as many as the administrator lets a process have.
     process::setrlimit(libc::RLIMIT_NOFILE, u64::MAX)?;
-    confine()?;
+    confine(sockets)?;
     serve(descriptor::adopt(SOCKET))
 }
 

@@ -17,7 +17,7 @@ use crate::outcome::{ClosedBy, Violation};
 use crate::policy::units::print_size;
 
 /// How long a client may take for its greeting.
-const GREETING: Duration = Duration::from_secs(10);
+pub(super) const GREETING: Duration = Duration::from_secs(10);
 /// Bytes of a name that stand in a record: a name of DNS has no more.
 const NAME_MOST: usize = 255;
 
@@ -33,8 +33,13 @@ pub(super) enum Greeting {
 }
 
 /// Reads the greeting; what was read is in `first`, to be passed on.
-pub(super) async fn greeting(stream: &mut TcpStream, name: &str, first: &mut Vec<u8>) -> Greeting {
-    let until = Instant::now() + GREETING;
+pub(super) async fn greeting(
+    stream: &mut TcpStream,
+    name: &str,
+    first: &mut Vec<u8>,
+    patience: Duration,
+) -> Greeting {
+    let until = Instant::now() + patience;
     loop {
         let mut part = [0; 2048];
         let count = match timeout_at(until, stream.read(&mut part)).await {
@@ -133,6 +138,21 @@ pub(super) async fn pass(
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[tokio::test]
+    async fn a_greeting_is_waited_for_so_long_and_no_longer() {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let silent = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (mut stream, _) = listener.accept().await.unwrap();
+        let patience = Duration::from_millis(50);
+        let began = Instant::now();
+        for part in [&[][..], &[22, 3]] {
+            silent.try_write(part).unwrap();
+            let asked = greeting(&mut stream, "a.example", &mut Vec::new(), patience).await;
+            assert_eq!(asked, Greeting::Wrong("no greeting came in time", None));
+        }
+        assert!(began.elapsed() >= 2 * patience && began.elapsed() < GREETING);
+    }
 
     #[test]
     fn the_greeting_must_name_the_door() {

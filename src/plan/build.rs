@@ -153,8 +153,9 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     if facts.landlock_abi < SIGNALS_SCOPED {
         return Err(Refusal::OldLandlock { abi: facts.landlock_abi });
     }
-    if let Some(allowed) = policy.network.doors().next() {
-        let destination = allowed.destination.to_string();
+    let sockets = policy.network.unix.iter().map(|socket| socket.path.clone());
+    let destinations = policy.network.doors().map(|allowed| allowed.destination.to_string());
+    if let Some(destination) = destinations.chain(sockets).next() {
         return Err(Refusal::NoDoors { destination, failed: failed.clone() });
     }
     let view = request.view;
@@ -486,6 +487,20 @@ impl Tree {
                     owner: mounted.owner,
                 },
             });
+        }
+        for socket in &request.policy.network.unix {
+            let path = Path::new(&socket.path);
+            // What the host shows there, or the scratch directory, can be connected to just as well.
+            if self.mounts.contains_key(path)
+                || self.above(path).is_some()
+                || is_within(path, Path::new(SCRATCH))
+            {
+                continue;
+            }
+            for ancestor in ancestors(path) {
+                directory(steps, &mut made, ancestor, 0o755);
+            }
+            steps.push(Step::MakeSocket { path: path.to_owned() });
         }
         steps.extend(overlays::end(request.policy, steps));
         steps.extend(self.hidden.iter().map(|path| Step::Hide { path: path.clone() }));

@@ -64,6 +64,8 @@ pub enum Listens {
     ResolverUdp,
     /// For the same over TCP.
     ResolverTcp,
+    /// It does not listen: it is one end of a pair, of which a program has connected the other to this of the policy's sockets.
+    Socket(u16),
 }
 
 impl Doors {
@@ -84,7 +86,7 @@ impl Doors {
             doors.places.push(Place { host: host.clone(), addresses });
         }
         doors.ports = ports.into_iter().collect();
-        if doors.places.is_empty() { None } else { Some(doors) }
+        if network.is_open() { Some(doors) } else { None }
     }
 
     fn addresses(&self, host: &Host, nth: u32) -> Vec<IpAddr> {
@@ -132,6 +134,12 @@ impl Doors {
         self.host_at(address, port).is_some()
     }
 
+    /// Is there anything to be found by an address or a name? Sockets with a path are not.
+    #[must_use]
+    pub fn has_names(&self) -> bool {
+        !self.places.is_empty()
+    }
+
     /// The cell's `/etc/hosts`.
     #[must_use]
     pub fn hosts_file(&self) -> String {
@@ -150,8 +158,11 @@ impl Doors {
 
     /// The files of `/etc` that tell programs where names are: path and content.
     #[must_use]
-    pub fn files(&self) -> [(&'static str, String); 3] {
-        [
+    pub fn files(&self) -> Vec<(&'static str, String)> {
+        if !self.has_names() {
+            return Vec::new();
+        }
+        vec![
             ("/etc/hosts", self.hosts_file()),
             ("/etc/resolv.conf", format!("nameserver {RESOLVER}\noptions timeout:2 attempts:2\n")),
             ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files dns\n".to_owned()),
@@ -168,7 +179,8 @@ impl Doors {
                 _ => allowed.destination.to_string(),
             }
         });
-        doors.collect::<Vec<_>>().join(", ")
+        let sockets = self.network.unix.iter().map(|socket| socket.path.clone());
+        doors.chain(sockets).collect::<Vec<_>>().join(", ")
     }
 }
 

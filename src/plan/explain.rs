@@ -69,6 +69,7 @@ fn words(step: &Step) -> String {
         }
         Step::MakeDirectory { path, mode } | Step::MakeFile { path, mode, .. } => place(path, *mode),
         Step::RewriteFile { path, .. } => format!("{}, for the doors", path.display()),
+        Step::MakeSocket { path } => format!("{}, to which there is a door", path.display()),
         Step::MakeSymlink { path, target } => format!("{} -> {}", path.display(), target.display()),
         Step::Bind { source, target, access: allowed, owner, .. } => {
             let from = if source == target { String::new() } else { format!(" from {}", source.display()) };

@@ -191,7 +191,7 @@ impl Refusal {
                 failed.call, failed.errno
             )),
             Self::NoDoors { failed, .. } => Some(format!(
-                "let this host make namespaces ({} failed: {}): see `toolcell doctor`; or take `allow` out of `[network]`",
+                "let this host make namespaces ({} failed: {}): see `toolcell doctor`; or take `allow` and `allow-unix` out of `[network]`",
                 failed.call, failed.errno
             )),
             Self::TooManyDoors { .. } => Some(

@@ -192,6 +192,11 @@ pub enum Step {
         /// What it points to.
         target: PathBuf,
     },
+    /// Child: a socket that nobody listens at, where programs look for one to which there is a door.
+    MakeSocket {
+        /// Absolute path in the cell.
+        path: PathBuf,
+    },
     /// Child: a file or tree of the host.
     Bind {
         /// Path on the host, free of symbolic links when the plan was made; one that appeared since is refused.
@@ -359,6 +364,7 @@ impl Step {
             Self::MakeFile { .. } => "make-file",
             Self::RewriteFile { .. } => "rewrite-file",
             Self::MakeSymlink { .. } => "make-symlink",
+            Self::MakeSocket { .. } => "make-socket",
             Self::Bind { .. } => "bind",
             Self::MountChanges { .. } => "mount-changes",
             Self::MountOverlay { .. } => "mount-overlay",

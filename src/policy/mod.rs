@@ -32,6 +32,7 @@ pub mod tokens;
 mod toml_file;
 pub mod traps;
 pub mod units;
+pub mod unix_socket;
 
 use std::collections::BTreeMap;
 use std::path::PathBuf;

@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::address::{Range, plain};
+use super::unix_socket::UnixSocket;
 
 /// Connections at once, if a profile says nothing.
 pub const DEFAULT_CONNECTIONS: u32 = 64;
@@ -24,6 +25,8 @@ pub struct Network {
     pub allow: Vec<Allowed>,
     /// What cannot, although `allow` says so.
     pub deny: Vec<Denied>,
+    /// Sockets of the host's with a path that can be reached.
+    pub unix: Vec<UnixSocket>,
     /// Names with addresses of the operator's choice, which are not asked for and count as granted.
     pub hosts: BTreeMap<String, Vec<IpAddr>>,
     /// Ranges that are not of the open network, into which a name may lead all the same.
@@ -43,6 +46,7 @@ impl Default for Network {
         Self {
             allow: Vec::new(),
             deny: Vec::new(),
+            unix: Vec::new(),
             hosts: BTreeMap::new(),
             private: Vec::new(),
             sni: Sni::Door,
@@ -351,7 +355,7 @@ impl Network {
     /// Is there a way out?
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.doors().next().is_some()
+        self.doors().next().is_some() || !self.unix.is_empty()
     }
 
     /// Destinations that are allowed and not denied.

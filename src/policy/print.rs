@@ -85,7 +85,7 @@ impl Printer {
         if *network == Network::default() {
             return;
         }
-        let Network { allow, deny, hosts, private, sni, connections, up, down } = network;
+        let Network { allow, deny, unix, hosts, private, sni, connections, up, down } = network;
         self.line("\n[network]");
         self.line("allow = [");
         let mut origin = "";
@@ -98,6 +98,17 @@ impl Printer {
         }
         self.line("]");
         self.words("deny", &deny.iter().map(ToString::to_string).collect::<Vec<_>>());
+        if !unix.is_empty() {
+            self.line("allow-unix = [");
+            for socket in unix {
+                let reason = match socket.reason.as_str() {
+                    "" => String::new(),
+                    reason => format!(", reason = {}", quote(reason)),
+                };
+                self.line(&format!("  {{ path = {}{reason} }},", quote(&socket.path)));
+            }
+            self.line("]");
+        }
         self.words("private", &private.iter().map(ToString::to_string).collect::<Vec<_>>());
         for (name, addresses) in hosts {
             let addresses: Vec<String> = addresses.iter().map(ToString::to_string).collect();

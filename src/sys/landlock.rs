@@ -59,6 +59,7 @@ pub mod access {
     pub const MAKE_SYM: u64 = 1 << 12;
     pub const REFER: u64 = 1 << 13;
     pub const TRUNCATE: u64 = 1 << 14;
+    pub const RESOLVE_UNIX: u64 = 1 << 16;
 
     /// Those that apply to a file; the rest are for directories and give `EINVAL` on a file.
     pub const OF_FILES: u64 = EXECUTE | WRITE_FILE | READ_FILE | TRUNCATE;

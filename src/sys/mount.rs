@@ -269,6 +269,18 @@ pub fn make_directory(directory: BorrowedFd<'_>, path: &CStr, mode: u32) -> Resu
     check(libc::c_long::from(unsafe { libc::mkdirat(directory.as_raw_fd(), path.as_ptr(), mode) })).map(drop)
 }
 
+/// mknodat(2) of a socket that nobody listens at, for everybody.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn make_socket(directory: BorrowedFd<'_>, path: &CStr) -> Result<()> {
+    // SAFETY: the path is a NUL-terminated text.
+    check(libc::c_long::from(unsafe {
+        libc::mknodat(directory.as_raw_fd(), path.as_ptr(), libc::S_IFSOCK | 0o666, 0)
+    }))
+    .map(drop)
+}
+
 /// symlinkat(2).
 ///
 /// # Errors

@@ -35,6 +35,16 @@ struct Response {
     flags: u32,
 }
 
+/// `struct seccomp_notif_addfd`.
+#[repr(C)]
+struct AddedDescriptor {
+    id: u64,
+    flags: u32,
+    source: u32,
+    number: u32,
+    number_flags: u32,
+}
+
 // linux/seccomp.h: `_IOWR('!', 0, struct seccomp_notif)` and its neighbours.
 const SECCOMP_IOCTL_NOTIF_RECV: libc::Ioctl = 0xc050_2100_u32 as libc::Ioctl;
 const SECCOMP_IOCTL_NOTIF_SEND: libc::Ioctl = 0xc018_2101_u32 as libc::Ioctl;
@@ -124,6 +134,41 @@ pub fn proceed(listener: BorrowedFd<'_>, id: u64) -> Result<()> {
 /// The kernel's errno; `ENOENT` when nobody waits for the answer any more.
 pub fn refuse(listener: BorrowedFd<'_>, id: u64, errno: Errno) -> Result<()> {
     send(listener, &Response { id, val: 0, error: -errno.0, flags: 0 })
+}
+
+/// The call succeeds, and returns 0.
+///
+/// # Errors
+/// The kernel's errno; `ENOENT` when nobody waits for the answer any more.
+pub fn succeed(listener: BorrowedFd<'_>, id: u64) -> Result<()> {
+    send(listener, &Response { id, val: 0, error: 0, flags: 0 })
+}
+
+/// The call returns a descriptor, which is put into the process that made it (`SECCOMP_ADDFD_FLAG_SEND`, 5.14).
+///
+/// # Errors
+/// The kernel's errno; `ENOENT` when nobody waits for the answer any more, `EMFILE` when the process has no room.
+pub fn hand_in(
+    listener: BorrowedFd<'_>,
+    id: u64,
+    descriptor: BorrowedFd<'_>,
+    close_on_exec: bool,
+) -> Result<()> {
+    const SECCOMP_IOCTL_NOTIF_ADDFD: libc::Ioctl = 0x4018_2103;
+    const SECCOMP_ADDFD_FLAG_SEND: u32 = 2;
+    let flags = if close_on_exec { libc::O_CLOEXEC.cast_unsigned() } else { 0 };
+    let added = AddedDescriptor {
+        id,
+        flags: SECCOMP_ADDFD_FLAG_SEND,
+        source: descriptor.as_raw_fd().cast_unsigned(),
+        number: 0,
+        number_flags: flags,
+    };
+    // SAFETY: the request has the size of `added` in it, which is live.
+    check(libc::c_long::from(unsafe {
+        libc::ioctl(listener.as_raw_fd(), SECCOMP_IOCTL_NOTIF_ADDFD, &raw const added)
+    }))
+    .map(drop)
 }
 
 fn send(listener: BorrowedFd<'_>, response: &Response) -> Result<()> {

@@ -19,10 +19,22 @@ pub const MAX_DESCRIPTORS: usize = 4;
 /// # Errors
 /// The kernel's errno.
 pub fn pair() -> Result<(OwnedFd, OwnedFd)> {
+    pair_of(libc::SOCK_SEQPACKET)
+}
+
+/// The same with bytes without borders between them.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn stream_pair() -> Result<(OwnedFd, OwnedFd)> {
+    pair_of(libc::SOCK_STREAM)
+}
+
+fn pair_of(kind: libc::c_int) -> Result<(OwnedFd, OwnedFd)> {
     let mut ends = [-1; 2];
     // SAFETY: socketpair writes two descriptors into a live array of two.
     check(libc::c_long::from(unsafe {
-        libc::socketpair(libc::AF_UNIX, libc::SOCK_SEQPACKET | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr())
+        libc::socketpair(libc::AF_UNIX, kind | libc::SOCK_CLOEXEC, 0, ends.as_mut_ptr())
     }))?;
     let [one, other] = ends;
     // SAFETY: a successful socketpair gave a new descriptor that nobody else owns.
@@ -235,9 +247,20 @@ fn receive_flagged(
     Ok(Some(((count, descriptors), message.msg_flags)))
 }
 
+/// listen(2): another length for a queue.
+///
+/// # Errors
+/// The kernel's errno.
+#[cfg(test)]
+pub fn listen(socket: BorrowedFd<'_>, queue: libc::c_int) -> Result<()> {
+    // SAFETY: listen takes numbers only.
+    check(libc::c_long::from(unsafe { libc::listen(socket.as_raw_fd(), queue) })).map(drop)
+}
+
 #[cfg(test)]
 mod tests {
     use std::ffi::CString;
+    use std::os::fd::AsFd as _;
     use std::os::unix::ffi::OsStrExt as _;
     use std::os::unix::net::UnixListener;
 
@@ -247,8 +270,7 @@ mod tests {
     fn a_queue_that_stays_full_is_waited_for_so_long_and_no_longer() {
         let path = std::env::temp_dir().join(format!("toolcell-queue-{}", std::process::id()));
         let listener = UnixListener::bind(&path).unwrap();
-        // SAFETY: listen takes numbers only, and the descriptor is a socket that listens.
-        check(libc::c_long::from(unsafe { libc::listen(listener.as_raw_fd(), 0) })).unwrap();
+        listen(listener.as_fd(), 0).unwrap();
         let name = CString::new(path.as_os_str().as_bytes()).unwrap();
         let wait = Duration::from_millis(10);
         let _first = connect(&name, wait).unwrap();

@@ -2,7 +2,8 @@
 //!
 //! ```text
 //! told ──► address read from memory ──a door, or none──► the call goes on, and the kernel decides
-//!                                   └──no door──► refused as by a host without a route, noted
+//!                     │             └──no door──► refused as by a host without a route, noted
+//!                     └─ a path, where the cell has doors to some ──► `sockets`, and the kernel does not see the call
 //! ```
 //!
 //! Nothing rests on this: behind it there is a network namespace with nothing but a loopback, and Landlock. An address that its
@@ -12,18 +13,20 @@
 //! otherwise.
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::time::Duration;
 
 use super::notes::{Note, Notes};
 use super::refusals::noted;
-use crate::launch::memory::{Memory, Question};
+use super::sockets::{self, Answer, Sockets};
+use crate::launch::memory::{Found, Memory, Question};
 use crate::outcome::{Layer, Violation};
 use crate::plan::doors::Doors;
 use crate::plan::step::Step;
 use crate::plan::{Plan, seccomp};
 use crate::policy::address::plain;
 use crate::policy::network::{Destination, allow_line};
+use crate::policy::unix_socket;
 use crate::sys::notify::{self, Notification};
 use crate::sys::{Errno, Result};
 
@@ -35,7 +38,8 @@ const AT_ONCE: u64 = 1024;
 /// Somebody whom a cell tried to reach.
 #[derive(Debug, Clone, PartialEq, Eq)]
 struct Reached {
-    at: SocketAddr,
+    object: String,
+    allow: Option<String>,
     operation: &'static str,
     errno: Errno,
 }
@@ -44,6 +48,7 @@ struct Reached {
 #[derive(Debug)]
 pub(super) struct Connects {
     doors: Doors,
+    sockets: Option<Sockets>,
     notes: Notes<Reached>,
     read: u64,
     refused: u64,
@@ -51,15 +56,15 @@ pub(super) struct Connects {
 
 impl Connects {
     /// Of a plan that has attempts told.
-    pub(super) fn of(plan: &Plan) -> Option<Self> {
+    pub(super) fn of(plan: &Plan, channel: Option<OwnedFd>) -> Option<Self> {
         let told = |step: &Step| matches!(step, Step::Seccomp { connects: true, .. });
         plan.steps.iter().find(|step| told(step))?;
-        plan.steps.iter().find_map(|step| match step {
-            Step::OpenDoors { doors } => {
-                Some(Self { doors: Doors::clone(doors), notes: Notes::new(), read: 0, refused: 0 })
-            }
+        let doors = plan.steps.iter().find_map(|step| match step {
+            Step::OpenDoors { doors } => Some(Doors::clone(doors)),
             _ => None,
-        })
+        })?;
+        let sockets = channel.filter(|_| !doors.network.unix.is_empty()).map(Sockets::new);
+        Some(Self { doors, sockets, notes: Notes::new(), read: 0, refused: 0 })
     }
 
     /// Answers a call that is made to reach an address.
@@ -73,9 +78,19 @@ impl Connects {
         memory: Option<&Memory>,
         now: Duration,
     ) -> Result<()> {
-        let reached = if self.read < MOST_READ { self.reached(call, memory) } else { None };
-        let Some(reached) = reached.filter(|_| notify::still_waits(listener, call.id)) else {
-            return notify::proceed(listener, call.id);
+        let found = self.look(call, memory).filter(|_| notify::still_waits(listener, call.id));
+        let reached = match found {
+            // What an end of a pair, or any other socket, says to such an address is no connection.
+            None => return notify::proceed(listener, call.id),
+            Some(found) => match self.connect_path(call, &found) {
+                Some(Answer::Connected) => return notify::succeed(listener, call.id),
+                Some(Answer::Fails(errno)) => return notify::refuse(listener, call.id, errno),
+                Some(Answer::NoDoor(path)) => no_path(path),
+                None => match self.reached(call, &found) {
+                    Some(reached) => reached,
+                    None => return notify::proceed(listener, call.id),
+                },
+            },
         };
         let errno = reached.errno;
         self.refused = self.refused.saturating_add(1);
@@ -93,11 +108,48 @@ impl Connects {
         self.refused > AT_ONCE || self.read >= MOST_READ
     }
 
-    /// Whom this call would reach, if no door leads there.
-    fn reached(&mut self, call: &Notification, memory: Option<&Memory>) -> Option<Reached> {
+    /// Answers a call that makes a unix socket, if some of the doors are of that kind.
+    pub(super) fn hand_in(
+        &mut self,
+        listener: BorrowedFd<'_>,
+        call: &Notification,
+        refused: Option<i32>,
+    ) -> Option<Result<()>> {
+        let sockets = self.sockets.as_mut().filter(|_| Sockets::makes(call, refused))?;
+        self.read += 1;
+        Some(match sockets.hand_in(listener, call) {
+            Ok(()) => Ok(()),
+            Err(errno) => notify::refuse(listener, call.id, errno),
+        })
+    }
+
+    /// The address of this call, and with it what is behind the descriptor that it connects, if that matters.
+    fn look(&mut self, call: &Notification, memory: Option<&Memory>) -> Option<Found> {
+        if self.read >= MOST_READ {
+            return None;
+        }
         let address = *call.arguments.get(seccomp::reaches(call.number)?)?;
         self.read += 1;
-        let found = Question { pid: call.pid, address, directory: None }.look_by(memory).ok()?;
+        let [connected, ..] = call.arguments;
+        let descriptor = u32::try_from(connected & u64::from(u32::MAX)).ok()?.cast_signed();
+        let question = Question { pid: call.pid, address, directory: None };
+        match self.sockets {
+            None => question.look_by(memory).ok(),
+            // Without it no socket of the cell is connected.
+            Some(_) => Question { directory: Some(descriptor), ..question }.look_by_all_means(memory).ok(),
+        }
+    }
+
+    /// What becomes of a connection to a path; nothing, if it is none.
+    fn connect_path(&mut self, call: &Notification, found: &Found) -> Option<Answer> {
+        let [_, _, length, ..] = call.arguments;
+        let sockets = self.sockets.as_mut().filter(|_| seccomp::name(call.number) == Some("connect"))?;
+        let path = sockets::path(&found.bytes, length & u64::from(u32::MAX))?;
+        Some(sockets.connect(&self.doors, found.directory.as_deref(), path))
+    }
+
+    /// Whom this call would reach, if no door leads there.
+    fn reached(&self, call: &Notification, found: &Found) -> Option<Reached> {
         let at = socket_address(&found.bytes)?;
         // A socket of UDP is connected to port 0 to learn by which address something would be reached.
         if at.ip().is_unspecified() || self.doors.is_door(at.ip(), at.port()) || at.port() == 0 {
@@ -105,7 +157,9 @@ impl Connects {
         }
         let errno = if at.ip().is_loopback() { libc::ECONNREFUSED } else { libc::ENETUNREACH };
         let operation = seccomp::name(call.number).unwrap_or("connect");
-        Some(Reached { at, operation, errno: Errno(errno) })
+        let object = at.to_string();
+        let allow = object.parse::<Destination>().is_ok().then(|| allow_line(&object));
+        Some(Reached { object, allow, operation, errno: Errno(errno) })
     }
 
     pub(super) fn violations(&self) -> impl Iterator<Item = Violation> {
@@ -126,17 +180,25 @@ fn of_network() -> Violation {
     }
 }
 
+/// A socket with a path to which no door leads.
+fn no_path(path: String) -> Reached {
+    Reached {
+        allow: unix_socket::allow_line(&path),
+        object: path,
+        operation: "connect",
+        errno: Errno(libc::EACCES),
+    }
+}
+
 fn violation(note: &Note<Reached>) -> Violation {
-    let Reached { at, operation, errno } = &note.what;
+    let Reached { object, allow, operation, errno } = &note.what;
     let Violation { layer, rule, .. } = of_network();
-    let object = at.to_string();
-    let allow = object.parse::<Destination>().is_ok();
     Violation {
         layer,
         rule,
         operation: (*operation).to_owned(),
-        allow: allow.then(|| allow_line(&object)),
-        object,
+        allow: allow.clone(),
+        object: object.clone(),
         ..noted(note, *errno)
     }
 }

@@ -15,5 +15,6 @@ pub mod passthrough;
 mod presence;
 pub mod refusals;
 pub mod reported;
+mod sockets;
 pub mod traffic;
 pub mod usage;

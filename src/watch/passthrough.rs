@@ -165,8 +165,9 @@ pub fn pass(
     if let Some(denials) = &mut denials {
         denials.expect(started.pid);
     }
-    let mut passed =
-        Passed { refusals: Some(Refusals::new(plan, started.pid, None)), doors, ..Passed::default() };
+    let channel = doors.as_ref().map(Doorway::channel).transpose()?;
+    let refusals = Refusals::new(plan, started.pid, None, channel);
+    let mut passed = Passed { refusals: Some(refusals), doors, ..Passed::default() };
     let answer = relay(started, ends, (time, output), denials.as_deref_mut(), &mut passed, last);
     if answer.is_err() || passed.stopped.is_some() {
         started.end()?;

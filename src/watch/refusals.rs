@@ -13,7 +13,7 @@
 //! Neighbours: `passthrough` and `launch::supervisor` hold the listener and say when to look. Never: lets a call run that
 //! the program refuses; waits; grows with what a cell does.
 
-use std::os::fd::BorrowedFd;
+use std::os::fd::{BorrowedFd, OwnedFd};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
@@ -85,9 +85,15 @@ pub struct Refusals {
 }
 
 impl Refusals {
-    /// Of a cell that was launched by this plan. A process that may not read others' memory has it read.
+    /// Of a cell that was launched by this plan. A process that may not read others' memory has it read. `channel` leads to who
+    /// keeps its doors.
     #[must_use]
-    pub fn new(plan: &Plan, init: libc::pid_t, memory: Option<Arc<Memory>>) -> Self {
+    pub fn new(
+        plan: &Plan,
+        init: libc::pid_t,
+        memory: Option<Arc<Memory>>,
+        channel: Option<OwnedFd>,
+    ) -> Self {
         let program = plan.steps.iter().find_map(|step| match step {
             Step::Seccomp { program, .. } => Some(program.clone()),
             _ => None,
@@ -100,7 +106,7 @@ impl Refusals {
             begun: false,
             notes: Notes::new(),
             files: Files::of(plan),
-            connects: Connects::of(plan),
+            connects: Connects::of(plan, channel),
             answered: 0,
             lost: false,
             unread: false,
@@ -194,6 +200,11 @@ impl Refusals {
                 true => notify::proceed(listener, call.id),
                 false => files.answer(listener, call, self.memory.as_deref(), self.began.elapsed()),
             });
+        }
+        if let Some(answered) =
+            self.connects.as_mut().and_then(|connects| connects.hand_in(listener, call, refused))
+        {
+            return there(answered);
         }
         // Else the kernel tells of refusals only. Whatever else this were, it does not run.
         let errno = Errno(refused.unwrap_or(libc::EPERM));

@@ -179,6 +179,14 @@ impl Doorway {
         porter::hand_over(&self.channel, listens, socket)
     }
 
+    /// For who hands over more while the cell runs.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn channel(&self) -> Result<OwnedFd> {
+        self.channel.try_clone().map_err(Errno::from)
+    }
+
     /// The payload starts now.
     pub fn begin(&mut self) {
         self.ledger.begin();
@@ -256,6 +264,14 @@ impl Attended {
     /// As for [`porter::hand_over`].
     pub fn hand_over(&self, listens: Listens, socket: &OwnedFd) -> Result<()> {
         porter::hand_over(self.channel.get_ref(), listens, socket)
+    }
+
+    /// For who hands over more while the cell runs.
+    ///
+    /// # Errors
+    /// The kernel's errno.
+    pub fn channel(&self) -> Result<OwnedFd> {
+        self.channel.get_ref().try_clone().map_err(Errno::from)
     }
 
     /// The payload starts now.

@@ -81,11 +81,14 @@ pub(super) const PORTER: &[Group] = &[
     Group { why: "no typing into a terminal in the user's name", entry: Entry::Arguments(&rules::IOCTL), names: &["ioctl"] },
 ];
 
-/// For the process that keeps doors.
+/// For the process that keeps doors. `paths`: some of them lead to sockets with a path.
 #[must_use]
-pub fn porter() -> Vec<Instruction> {
+pub fn porter(paths: bool) -> Vec<Instruction> {
     static GROUP_OF: [Option<&Group>; TABLE.len()] = in_order(PORTER);
-    tree::program(&ranges(NOSYS, &GROUP_OF, |_, group| group.map_or(PERM, |group| group.entry)))
+    tree::program(&ranges(NOSYS, &GROUP_OF, |_, group| match group {
+        Some(Group { names: ["socket"], .. }) if paths => Entry::Arguments(&rules::SOCKET_OR_PATH),
+        group => group.map_or(PERM, |group| group.entry),
+    }))
 }
 
 /// For a supervisor that has started.

@@ -189,6 +189,17 @@ pub(super) const SOCKET: Rule = Rule {
     otherwise: Action::Refuse(Errno::Afnosupport),
 };
 
+/// The same for the process that keeps doors, where some lead to sockets with a path.
+pub(super) const SOCKET_OR_PATH: Rule = Rule {
+    text: "AF_INET and AF_INET6 with TCP or UDP, and AF_UNIX with SOCK_STREAM",
+    clauses: &[
+        allow(&[INTERNET, bits(1, TYPE, &[1]), is(2, &[0, 6])]),
+        allow(&[INTERNET, bits(1, TYPE, &[2]), is(2, &[0, 17])]),
+        allow(&[is(0, &[1]), bits(1, TYPE, &[1])]),
+    ],
+    otherwise: Action::Refuse(Errno::Afnosupport),
+};
+
 /// socketpair(2): a datagram end can send to any path socket without `connect` and `socket`.
 pub(super) const SOCKETPAIR: Rule = Rule {
     text: "AF_UNIX with SOCK_STREAM or SOCK_SEQPACKET, which stay connected to each other",

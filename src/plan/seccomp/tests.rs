@@ -102,7 +102,7 @@ fn the_rules_by_hand_cover_every_call_that_has_one() {
 
 #[test]
 fn a_porters_filter_lets_it_connect_and_start_or_change_nothing() {
-    let porter = own::porter();
+    let porter = own::porter(false);
     assert_well_formed(&porter);
     assert_eq!(run(&porter, I386, 0, [0; 6]).0, KILL);
     for call in [
@@ -123,6 +123,14 @@ fn a_porters_filter_lets_it_connect_and_start_or_change_nothing() {
     ] {
         assert_eq!(verdict(&porter, "socket", [family, kind, 0, 0, 0, 0]), expected, "{family} {kind}");
     }
+    let with_paths = own::porter(true);
+    assert_well_formed(&with_paths);
+    for (family, kind, expected) in
+        [(2, 1, ALLOW), (10, 2, ALLOW), (1, 1, ALLOW), (1, 2, EAFNOSUPPORT), (16, 3, EAFNOSUPPORT)]
+    {
+        assert_eq!(verdict(&with_paths, "socket", [family, kind, 0, 0, 0, 0]), expected, "{family} {kind}");
+    }
+    assert_eq!(verdict(&with_paths, "bind", [0; 6]), EPERM);
 }
 
 #[test]

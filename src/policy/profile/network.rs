@@ -13,9 +13,14 @@ use crate::policy::address::{Range, RangeError, plain};
 use crate::policy::network::{Allowed, Denied, DestinationError, Network, Sni, is_name};
 use crate::policy::toml_file::Value;
 use crate::policy::units::parse_size;
+use crate::policy::unix_socket::UnixSocket;
 
 /// The section's keys.
-pub(super) const KEYS: &[&str] = &["allow", "deny", "hosts", "private", "sni", "connections", "up", "down"];
+pub(super) const KEYS: &[&str] =
+    &["allow", "deny", "allow-unix", "hosts", "private", "sni", "connections", "up", "down"];
+const SOCKET_KEYS: &[&str] = &["path", "reason"];
+/// Sockets of one profile.
+const MOST_SOCKETS: usize = 32;
 /// How many connections at once a profile can ask for.
 const CONNECTIONS: RangeInclusive<u32> = 1..=1024;
 /// Addresses of one name.
@@ -26,6 +31,7 @@ const MOST_ADDRESSES: usize = 16;
 pub struct Part {
     allow: Vec<Allowed>,
     deny: Vec<Denied>,
+    unix: Vec<UnixSocket>,
     hosts: BTreeMap<String, Vec<IpAddr>>,
     private: Vec<Range>,
     sni: Option<Sni>,
@@ -43,6 +49,11 @@ impl Part {
         for denied in &self.deny {
             if !network.deny.contains(denied) {
                 network.deny.push(denied.clone());
+            }
+        }
+        for socket in &self.unix {
+            if !network.unix.iter().any(|known| known.path == socket.path) {
+                network.unix.push(socket.clone());
             }
         }
         for range in &self.private {
@@ -68,6 +79,7 @@ impl Reader<'_, '_> {
                 self.profile.network.allow = destinations.into_iter().map(allowed).collect();
             }
             "deny" => self.profile.network.deny = self.network_items(key, value, DestinationError::hint),
+            "allow-unix" => self.sockets(value),
             "private" => self.profile.network.private = self.network_items(key, value, range_hint),
             "hosts" => self.hosts(value),
             "sni" => self.profile.network.sni = self.choice("sni", value, Sni::ALL, Sni::name),
@@ -98,6 +110,38 @@ impl Reader<'_, '_> {
             }
         }
         found
+    }
+
+    /// Paths of sockets, each alone or with a reason.
+    fn sockets(&mut self, value: &Value<'_>) {
+        let origin = format!("profile `{}`", self.file.source.name);
+        for item in self.file.items(value, "`allow-unix`") {
+            let (path, reason) = match item.get_ref().is_table() {
+                true => {
+                    let Some(table) = self.file.table(item, "an item of `allow-unix`") else { continue };
+                    let entries = self.file.entries(table, "an item of `allow-unix`", SOCKET_KEYS);
+                    let (mut path, mut reason) = (None, None);
+                    for (key, _, value) in entries {
+                        let text = self.file.text(value, &format!("`{key}` of an item of `allow-unix`"));
+                        if key == "path" { path = text } else { reason = text }
+                    }
+                    if path.is_none() {
+                        self.file.mistake(&item.span(), "an item of `allow-unix` has no `path`", None);
+                    }
+                    (path, reason)
+                }
+                false => (self.file.text(item, "an item of `allow-unix`"), None),
+            };
+            let Some(path) = path else { continue };
+            match UnixSocket::new(path, reason.unwrap_or_default(), &origin) {
+                Ok(socket) => self.profile.network.unix.push(socket),
+                Err(error) => self.file.mistake(&item.span(), &error.to_string(), Some(&error.hint())),
+            }
+        }
+        if self.profile.network.unix.len() > MOST_SOCKETS {
+            let told = format!("`allow-unix` can have {MOST_SOCKETS} sockets");
+            self.file.mistake(&value.span(), &told, None);
+        }
     }
 
     /// Names, each with an address or several.
@@ -182,6 +226,7 @@ mod tests {
 allow = ["a.example", "https://b.example/x", 443]
 deny = ["*:443"]
 private = ["10.0.0.1/8"]
+allow-unix = ["relative", "/run/docker.sock", 7, { reason = "r" }, { path = "/run/a", why = "w" }]
 sni = "all"
 connections = 0
 up = "many"
@@ -195,6 +240,12 @@ listen = ["g:1"]
             "an item of `allow` must be a string",
             "a `*` stands for what comes before a name",
             "write 0 for all bits that do not count",
+            "`relative` is no path from the root",
+            "`/run/docker.sock` is the socket of Docker: who reaches it is root on this host",
+            "allow-unix = [{ path = \"/run/docker.sock\", reason = \"…\" }]",
+            "an item of `allow-unix` must be a string",
+            "an item of `allow-unix` has no `path`",
+            "unknown key `why` in an item of `allow-unix`",
             "unknown sni `all`",
             "`connections` of `0` is out of range",
             "`many` is not a number",
@@ -217,6 +268,7 @@ extends = "parent"
 allow = ["A.example:443", "*.c.example:80", "[::1]:1"]
 deny = ["b.example:*"]
 hosts = { "a.example" = ["10.0.0.1", "::ffff:10.0.0.2"], "x.y" = "fd00::1" }
+allow-unix = ["/var/run/a.sock", "/run/a.sock", { path = "/run/docker.sock", reason = "the \"test\" bench" }]
 private = ["10.0.0.0/8"]
 connections = 7
 down = "2kB"
@@ -227,6 +279,8 @@ sni = "door"
         assert_eq!(doors, ["a.example:443", "*.c.example:80", "[::1]:1"]);
         assert_eq!(policy.network.allow[0].origin, "profile `parent`");
         assert_eq!((policy.network.up, policy.network.sni), (Some(1 << 20), Sni::Door));
+        let sockets: Vec<&str> = policy.network.unix.iter().map(|socket| socket.path.as_str()).collect();
+        assert_eq!(sockets, ["/run/a.sock", "/run/docker.sock"]);
         let again = read(&to_toml(&policy), "").unwrap();
         let origins = |network: &Network| Network {
             allow: network.allow.iter().map(|one| Allowed { origin: String::new(), ..one.clone() }).collect(),

@@ -7,4 +7,5 @@ mod names;
 mod porter;
 mod served;
 mod tls;
+mod unix;
 mod world;

@@ -37,7 +37,12 @@ def hold(id, name):
 def reach(host, port):
     """What is said there to a greeting, or why nothing is."""
     try:
-        with socket.create_connection((host, port), timeout=10) as there:
+        if host.startswith("/"):
+            there = socket.socket(socket.AF_UNIX)
+            there.connect(host)
+        else:
+            there = socket.create_connection((host, port), timeout=10)
+        with there:
             there.sendall(b"hello")
             there.shutdown(socket.SHUT_WR)
             return there.makefile("rb").read().decode()

@@ -1,0 +1,202 @@
+//! Doors to sockets with a path. Never: connects to a socket that is not a test's own.
+
+use std::io::{Read as _, Write as _};
+use std::os::unix::fs::symlink;
+use std::os::unix::net::{UnixListener, UnixStream};
+use std::path::Path;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::thread;
+
+use serde_json::{Value, json};
+
+use super::super::session::world::{Setup, session, text};
+use super::world::World;
+
+/// Says everything again, and counts who came.
+fn echo(path: &Path) -> Arc<AtomicUsize> {
+    let listener = UnixListener::bind(path).unwrap();
+    let count = Arc::new(AtomicUsize::new(0));
+    let counted = Arc::clone(&count);
+    let serve = |mut stream: UnixStream| {
+        let mut buffer = vec![0; 1 << 16];
+        while let Ok(count @ 1..) = stream.read(&mut buffer) {
+            if stream.write_all(&buffer[..count]).is_err() {
+                return;
+            }
+        }
+    };
+    thread::spawn(move || {
+        for stream in listener.incoming().flatten() {
+            counted.fetch_add(1, Ordering::SeqCst);
+            thread::spawn(move || serve(stream));
+        }
+    });
+    count
+}
+
+fn allow_line(path: &Path) -> String {
+    format!("[network]\nallow-unix = [\"{}\"]", path.display())
+}
+
+#[test]
+fn a_socket_that_is_allowed_is_reached_at_its_path_and_no_other_one() {
+    let world = World::new();
+    let place = world.0.0.canonicalize().unwrap();
+    let (door, other) = (place.join("door.sock"), place.join("other.sock"));
+    let (at_door, at_other) = (echo(&door), echo(&other));
+    let script = format!(
+        "import asyncio, os, stat, threading
+door, other = {door:?}, {other:?}
+def attempt(path, kind=socket.SOCK_STREAM):
+    try:
+        s = socket.socket(socket.AF_UNIX, kind); s.connect(path)
+        s.sendall(b'hello'); s.shutdown(socket.SHUT_WR)
+        print(s.makefile('rb').read().decode())
+    except OSError as error: print(errno.errorcode[error.errno])
+print(stat.S_ISSOCK(os.stat(door).st_mode))
+attempt(door)
+attempt(other)
+attempt('\\0abstract')
+attempt('relative')
+attempt(door, socket.SOCK_DGRAM)
+s = socket.socket(socket.AF_UNIX); s.connect(door)
+try: s.connect(door)
+except OSError as error: print(errno.errorcode[error.errno])
+async def speak():
+    reader, writer = await asyncio.open_unix_connection(door)
+    sent = os.urandom(1 << 20) * 8
+    writer.write(sent); writer.write_eof()
+    print(await reader.read() == sent)
+asyncio.run(speak())
+s = socket.socket(socket.AF_UNIX)
+print(s.get_inheritable(), s.getblocking())
+s.bind('/tmp/own')
+try: s.listen()
+except OSError as error: print(errno.errorcode[error.errno])
+",
+        door = door.display().to_string(),
+        other = other.display().to_string(),
+    );
+    let network = format!("allow-unix = [\"{}\"]", door.display());
+    let done = world.python(&network, &script);
+    let wanted = "True\nhello\nEACCES\nEACCES\nEACCES\nEAFNOSUPPORT\nEISCONN\nTrue\nFalse True\nEINVAL\n";
+    assert_eq!((done.stdout.as_str(), done.code), (wanted, 0), "{done:#?}");
+    assert_eq!((at_door.load(Ordering::SeqCst), at_other.load(Ordering::SeqCst)), (3, 0));
+    done.has_refused("connect", &other.display().to_string(), &allow_line(&other));
+    let name = door.display().to_string();
+    let bytes: Vec<(u64, u64)> = done
+        .connections()
+        .into_iter()
+        .map(|(to, up, down, _)| {
+            assert_eq!(to, name);
+            (up, down)
+        })
+        .collect();
+    assert!(bytes.contains(&(5, 5)) && bytes.contains(&(8 << 20, 8 << 20)), "{bytes:?}");
+    assert_eq!(done.report["receipt"]["layers"]["network"], json!(format!("doors: {name}")));
+}
+
+/// The address is read once, by us; what a second thread makes of it afterwards reaches nobody.
+#[test]
+fn an_address_that_changes_while_it_is_read_leads_to_no_other_socket() {
+    let world = World::new();
+    let place = world.0.0.canonicalize().unwrap();
+    let (door, other) = (place.join("door.sock"), place.join("evil.sock"));
+    let (_at_door, at_other) = (echo(&door), echo(&other));
+    let script = format!(
+        "import ctypes, threading
+libc = ctypes.CDLL(None, use_errno=True)
+names = [b'\\1\\0' + path.encode() + b'\\0' * 20 for path in ({door:?}, {other:?})] + [b'\\2\\0' + bytes(60)]
+address = ctypes.create_string_buffer(110)
+def turn():
+    while not over:
+        for name in names: address.raw = name[:100].ljust(110, b'\\0')
+over = False
+thread = threading.Thread(target=turn); thread.start()
+for _ in range(400):
+    s = socket.socket(socket.AF_UNIX)
+    libc.connect(s.fileno(), address, 110)
+    s.close()
+over = True; thread.join(); print('done')",
+        door = door.display().to_string(),
+        other = other.display().to_string(),
+    );
+    let read = place.display().to_string();
+    // The sockets are in what it may read: on the host's own files, so to say.
+    let network = format!("allow-unix = [\"{}\"]", door.display());
+    let done = world.exec(
+        &network,
+        &["--read", &read],
+        &[&super::world::PYTHON[..], &[&format!("import socket\n{script}")]].concat(),
+    );
+    assert_eq!(done.stdout, "done\n", "{done:#?}");
+    assert_eq!(at_other.load(Ordering::SeqCst), 0);
+}
+
+#[test]
+fn what_is_no_socket_there_is_not_connected_to_and_descriptors_stay() {
+    let world = World::new();
+    let place = world.0.0.canonicalize().unwrap();
+    let real = place.join("real.sock");
+    let at_real = echo(&real);
+    symlink(&real, place.join("link.sock")).unwrap();
+    std::fs::write(place.join("file.sock"), "").unwrap();
+    let taking = UnixListener::bind(place.join("taking.sock")).unwrap();
+    let taken = thread::spawn(move || {
+        let (stream, _) = taking.accept().unwrap();
+        let mut buffer = [0; 64];
+        toolcell::sys::socket::receive_what_fits(std::os::fd::AsFd::as_fd(&stream), &mut buffer)
+            .unwrap()
+            .unwrap()
+    });
+    let names = ["link", "file", "none", "taking"].map(|name| place.join(name).with_extension("sock"));
+    let script = format!(
+        "for path in {:?}:
+    s = socket.socket(socket.AF_UNIX); s.connect(path)
+    try:
+        if 'taking' in path: socket.send_fds(s, [b'hello'], [0])
+        print(s.recv(5))
+    except OSError as error: print(errno.errorcode[error.errno])",
+        names.each_ref().map(|path| path.display().to_string())
+    );
+    let allow = names.each_ref().map(|path| format!("\"{}\"", path.display())).join(", ");
+    let done = world.python(&format!("allow-unix = [{allow}]"), &script);
+    assert_eq!(done.stdout, "b''\nb''\nb''\nb''\n", "{done:#?}");
+    let (count, descriptors) = taken.join().unwrap();
+    assert_eq!((count, descriptors.len(), at_real.load(Ordering::SeqCst)), (5, 0, 0));
+    for (name, why) in [(&names[0], "it is a symbolic link"), (&names[1], "it is no socket")] {
+        let violations = done.report["violations"].as_array().unwrap();
+        let found = violations.iter().find(|one| one["object"] == name.display().to_string()).unwrap();
+        assert_eq!(found["rule"], json!(format!("`allow-unix` in `[network]`: {why}")));
+    }
+    let by: Vec<(String, String)> = done.connections().into_iter().map(|(to, _, _, by)| (to, by)).collect();
+    assert!(by.contains(&(names[2].display().to_string(), "unreachable".to_owned())), "{by:?}");
+}
+
+#[test]
+fn calls_of_a_server_reach_a_socket_and_have_it_in_their_record() {
+    let world = World::new();
+    let door = world.0.0.canonicalize().unwrap().join("door.sock");
+    let at_door = echo(&door);
+    let path = door.display().to_string();
+    let setup = Setup {
+        server: Some(crate::project().join("tests/it/session/kept.py")),
+        filesystem: format!("[network]\nallow-unix = [\"{path}\"]"),
+        ..Setup::default()
+    };
+    let book = session(&setup, |mut client| async move {
+        client.start_call(1, "reach", json!({"host": path, "port": 0})).await;
+        assert_eq!(text(&client.read().await), "hello");
+        client.start_call(2, "reach", json!({"host": "/nowhere", "port": 0})).await;
+        assert_eq!(text(&client.read().await), "EACCES");
+        client
+    });
+    assert_eq!(at_door.load(Ordering::SeqCst), 1);
+    let calls: Vec<&Value> =
+        book.finished.iter().filter(|record| record["call"]["target"] == "reach").collect();
+    let all: Vec<&Value> =
+        calls.iter().flat_map(|record| record["traffic"]["connections"].as_array().unwrap()).collect();
+    assert_eq!(all.len(), 1, "{calls:#?}");
+    assert_eq!((&all[0]["up"], &all[0]["down"]), (&json!(5), &json!(5)));
+}
