@@ -3,6 +3,7 @@
 //! Neighbours: `compose` makes the plan, `launch::spawn` runs it, `watch::passthrough` carries the bytes. This process
 //! is its own launcher: it has one thread, and no client but the caller. Never: starts a runtime.
 
+use std::collections::BTreeSet;
 use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
 use std::time::{Instant, SystemTime};
@@ -21,7 +22,7 @@ use crate::launch::early::Early;
 use crate::launch::spawn::{self, Init, Prepared, Started, Stdio};
 use crate::launch::{Kept, LaunchError, own};
 use crate::network::porter::Porter;
-use crate::outcome::{Changes, Layer, Limit, Receipt, Status, Traffic, Usage, Violation};
+use crate::outcome::{Changes, ClosedBy, Layer, Limit, Receipt, Status, Traffic, Usage, Violation};
 use crate::plan::Plan;
 use crate::policy::{Floor, Policy, Writes, limits};
 use crate::sys::process::Exit;
@@ -324,6 +325,12 @@ impl Run<'_> {
         })
     }
 
+    /// The doors behind which nobody answered.
+    fn unreachable(&self) -> BTreeSet<&str> {
+        let all = self.traffic.iter().flat_map(|traffic| &traffic.connections);
+        all.filter(|one| one.closed_by == ClosedBy::Unreachable).map(|one| one.to.as_str()).collect()
+    }
+
     /// What the person at the terminal should know: limits that were hit; and when the command failed, what its
     /// arguments name and the cell lacks.
     fn explain(&self, color: ColorChoice, remarks: &[String]) {
@@ -343,6 +350,13 @@ impl Run<'_> {
             diag::warn(color, &describe(violation, stopped), violation.allow.as_deref());
         }
         if self.status != Status::Completed {
+            for door in self.unreachable() {
+                diag::warn(
+                    color,
+                    &escape(&format!("nobody could be reached through the door `{door}`")),
+                    None,
+                );
+            }
             for remark in remarks {
                 diag::warn(color, remark, None);
             }

@@ -274,6 +274,27 @@ fn restrict(ruleset: BorrowedFd<'_>, flags: u32) -> Result<()> {
 mod tests {
     use super::*;
 
+    /// Why a proxy on the loopback is no door where Landlock is the only wall: a rule has a port and no address.
+    #[test]
+    fn a_port_that_may_be_connected_to_is_that_port_of_every_address() {
+        let Ok(abi @ 4..) = version() else { return };
+        let door = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let port = door.local_addr().unwrap().port();
+        let other = std::net::TcpListener::bind(("127.0.0.2", port)).unwrap();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+        let confined = || {
+            crate::sys::process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).unwrap();
+            let ruleset = create_ruleset(abi).unwrap();
+            add_door(ruleset.as_fd(), abi, port).unwrap();
+            restrict_self(ruleset.as_fd()).unwrap();
+            let reached = [&door, &other, &closed]
+                .map(|listener| std::net::TcpStream::connect(listener.local_addr().unwrap()));
+            reached.map(|reached| reached.err().and_then(|error| error.raw_os_error()))
+        };
+        let reached = std::thread::scope(|scope| scope.spawn(confined).join().unwrap());
+        assert_eq!(reached, [None, None, Some(libc::EACCES)]);
+    }
+
     /// The kernel refuses a right that it does not know, and one in a field that it does not know as too long, so the
     /// numbers of the running one are exact.
     #[test]

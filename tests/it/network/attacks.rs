@@ -1,6 +1,9 @@
 //! What a cell with doors must not reach, whatever it tries. Never: sends a byte beyond this host, also where a cell would let it.
 
-use super::world::{World, echo, host};
+use std::io::{BufRead as _, BufReader};
+use std::process::Stdio;
+
+use super::world::{PYTHON, World, echo, host};
 
 /// What each attempt is answered: `open`, or the errno.
 const TRY: &str = r#"
@@ -170,6 +173,53 @@ fn a_name_that_leads_to_this_host_is_refused_unless_that_is_spelled_out() {
         let done = world.python(&format!("allow = [\"{name}:{port}\"]\n{granted}"), &reach);
         assert_eq!(done.stdout, "it open\n", "{granted}: {done:#?}");
     }
+}
+
+/// Each has a loopback of its own, with the same addresses on it.
+#[test]
+fn a_cell_does_not_reach_another_ones_doors() {
+    let (first, second) = (World::new(), World::new());
+    let (port, other) = (host(echo), host(echo));
+    let allow = |port: u16| {
+        format!("allow = [\"door.internal:{port}\"]\nhosts = {{ \"door.internal\" = \"127.0.0.1\" }}")
+    };
+    let there = format!(
+        "import socket, sys
+s = socket.create_connection(('door.internal', {port}), timeout=20); s.sendall(b'hello')
+print(s.recv(5).decode(), flush=True); sys.stdin.read()"
+    );
+    let mut held = first.command(&allow(port), &[], &[&PYTHON[..], &[&there]].concat());
+    let mut held = held.stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut said = String::new();
+    BufReader::new(held.stdout.as_mut().unwrap()).read_line(&mut said).unwrap();
+    assert_eq!(said, "hello\n");
+    let script = format!(
+        "{TRY}
+attempt('own', tcp('door.internal', {other}))
+attempt('its address', tcp('127.64.0.1', {port}))
+attempt('its port', tcp('127.0.0.1', {port}))
+attempt('any', tcp('0.0.0.0', {port}))"
+    );
+    let done = second.python(&allow(other), &script);
+    drop(held.stdin.take());
+    assert!(held.wait().unwrap().success());
+    let refused = "its address ECONNREFUSED\nits port ECONNREFUSED\nany EACCES\n";
+    assert_eq!(done.stdout, format!("own open\n{refused}"), "{done:#?}");
+}
+
+#[test]
+fn a_door_behind_which_nobody_is_is_told_when_the_command_fails() {
+    let world = World::new();
+    let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
+    let script = format!(
+        "try: socket.create_connection(('127.0.0.1', {port}), timeout=20).recv(1)\nexcept OSError: sys.exit("
+    );
+    let allow = format!("allow = [\"127.0.0.1:{port}\"]");
+    let failed = world.python(&allow, &format!("{script}3)"));
+    let told = format!("nobody could be reached through the door `127.0.0.1:{port}`");
+    assert!(failed.code == 3 && failed.stderr.matches(&told).count() == 1, "{failed:#?}");
+    let done = world.python(&allow, &format!("{script}0)"));
+    assert!(done.code == 0 && !done.stderr.contains("nobody"), "{done:#?}");
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
 
-use super::world::{PYTHON, World, echo, host};
+use super::world::{Executed, PYTHON, World, echo, host};
 use crate::cell::needs_root;
 
 /// Names of which an address was asked for.
@@ -57,8 +57,10 @@ fn a_name_is_resolved_once_and_leads_to_nothing_that_is_not_granted() {
         return;
     }
     let world = World::new();
-    let server = "127.71.0.53";
-    name_server(server);
+    // Another one in each process.
+    let number = std::process::id();
+    let server = format!("127.71.{}.{}", number >> 8 & 0xff, number & 0xff);
+    name_server(&server);
     let resolv = world.0.0.join("resolv.conf");
     std::fs::write(&resolv, format!("nameserver {server}\n")).unwrap();
     let port = host(echo);
@@ -99,4 +101,77 @@ for name in {names:?}:
     asked.dedup();
     let all = ASKED.lock().unwrap().len();
     assert_eq!((asked.len(), all), (5, 5), "each once: {:?}", ASKED.lock().unwrap());
+}
+
+/// A host of the test's own: a network namespace with an address of the open network on its loopback, which leads nowhere else, and a
+/// program behind it that says everything again.
+fn elsewhere(world: &World, prepare: &str, port: u16, network: &str, script: &str) -> Executed {
+    let hosts = world.0.0.join("hosts");
+    std::fs::write(&hosts, "127.0.0.1 localhost\n1.2.3.4 public.test\n").unwrap();
+    let echo = format!(
+        "import socketserver
+class Echo(socketserver.BaseRequestHandler):
+    def handle(self):
+        try:
+            while data := self.request.recv(4096): self.request.sendall(data)
+        except OSError: pass
+socketserver.ThreadingTCPServer(('0.0.0.0', {port}), Echo).serve_forever()"
+    );
+    let exec = world.command(network, &[], &[&PYTHON[..], &[script]].concat());
+    let mut alone = Command::new("unshare");
+    alone.args(["--mount", "--net", "--propagation", "private", "sh", "-c"]);
+    alone.arg(format!(
+        "set -e; {prepare}; ip link set lo up; ip address add 1.2.3.4/32 dev lo; mount --bind \"$0\" /etc/hosts
+        \"$1\" -c \"$2\" & shift 2
+        until ss -tln | grep -q :{port}; do :; done
+        \"$@\" || code=$?; kill $!; exit ${{code:-0}}"
+    ));
+    alone.arg(&hosts).args(["/usr/bin/python3", &echo]);
+    alone.arg(exec.get_program()).args(exec.get_args()).current_dir(&world.0.0);
+    world.finished(&alone.stdin(Stdio::null()).output().unwrap())
+}
+
+const REACH: &str = "import errno, socket, sys
+for name, port in [%]:
+    try:
+        s = socket.create_connection((name, port), timeout=20); s.sendall(b'hello')
+        print(name, s.recv(5).decode() or 'closed')
+    except OSError as error: print(name, errno.errorcode.get(error.errno, str(error)))
+print(open('/etc/hosts').read().count('fd74:'))";
+
+#[test]
+fn a_name_that_leads_to_an_open_address_of_this_hosts_own_is_refused() {
+    if needs_root("a network namespace with an address of its own") {
+        return;
+    }
+    let world = World::new();
+    let port = 4000;
+    let script = REACH.replace('%', &format!("('public.test', {port})"));
+    let allow = format!("allow = [\"public.test:{port}\"]");
+    let refused = elsewhere(&world, ":", port, &allow, &script);
+    assert!(refused.stdout.starts_with("public.test ECONNRESET\n"), "{refused:#?}");
+    let pin = "hosts = { \"public.test\" = \"1.2.3.4\" }";
+    refused.has_refused("connect", &format!("public.test:{port} at 1.2.3.4"), &format!("[network]\n{pin}"));
+    let granted = elsewhere(&world, ":", port, &format!("{allow}\n{pin}"), &script);
+    assert!(granted.stdout.starts_with("public.test hello\n"), "{granted:#?}");
+}
+
+#[test]
+fn on_a_host_without_ipv6_doors_have_addresses_of_ipv4() {
+    if needs_root("a network namespace without IPv6") {
+        return;
+    }
+    let world = World::new();
+    let port = 4000;
+    let script = REACH.replace('%', &format!("('here.test', {port}), ('localhost', {port})"));
+    let allow = format!(
+        "allow = [\"here.test:{port}\", \"localhost:{port}\"]\nhosts = {{ \"here.test\" = \"127.0.0.1\" }}"
+    );
+    let off = "for each in /proc/sys/net/ipv6/conf/*/disable_ipv6; do echo 1 > \"$each\"; done";
+    let without = elsewhere(&world, off, port, &allow, &script);
+    assert_eq!(without.stdout, "here.test hello\nlocalhost hello\n0\n", "{without:#?}");
+    let address = elsewhere(&world, off, port, "allow = [\"[2001:db8::1]:443\"]", &script);
+    assert!(address.code != 0 && address.stderr.contains("this host has no IPv6"), "{address:#?}");
+    let with = elsewhere(&world, ":", port, &allow, &script);
+    assert_eq!(with.stdout, "here.test hello\nlocalhost hello\n1\n", "{with:#?}");
 }
