@@ -114,7 +114,7 @@ pub fn connected(
             }
         }
     }
-    let mut left = Network { allow: Vec::new(), ..network.clone() };
+    let mut left = Network { allow: Vec::new(), unix: Vec::new(), ..network.clone() };
     doors.iter().for_each(|door| left.add(door));
     Ok((left, granted))
 }

@@ -5,12 +5,14 @@ use serde_json::json;
 
 use super::super::pointer::Pointer;
 use super::*;
+use crate::policy::unix_socket::UnixSocket;
 
 fn network(allow: &[&str], deny: &[&str]) -> Network {
     let allow =
         allow.iter().map(|text| Allowed { destination: text.parse().unwrap(), origin: String::new() });
     let deny = deny.iter().map(|text| text.parse().unwrap()).collect();
-    Network { allow: allow.collect(), deny, up: Some(9), ..Network::default() }
+    let unix = vec![UnixSocket::new("/run/a", "", "").unwrap()];
+    Network { allow: allow.collect(), deny, unix, up: Some(9), ..Network::default() }
 }
 
 fn grant(argument: &str, within: &[&str]) -> ConnectGrant {
@@ -26,7 +28,8 @@ fn ask(network: &Network, within: &[&str], argument: &Value) -> Result<Vec<Strin
     let (left, granted) = found.map_err(|error| (error.to_string(), error.hint().unwrap_or_default()))?;
     let doors: Vec<String> = left.doors().map(|door| door.destination.to_string()).collect();
     assert!(granted.iter().all(|one| one.access == "connect" && one.by.as_deref() == Some("/arguments/url")));
-    assert_eq!(Network { allow: Vec::new(), ..left }, Network { allow: Vec::new(), ..network.clone() });
+    let rest = Network { allow: Vec::new(), unix: Vec::new(), ..network.clone() };
+    assert_eq!(Network { allow: Vec::new(), ..left }, rest);
     Ok(doors)
 }
 
@@ -204,7 +207,7 @@ proptest! {
                 prop_assert!(open && grant("/", &within).within.iter().any(|known| covers(known, &door.destination)));
             }
             prop_assert_eq!(left.allow.len(), left.doors().count());
-            let kept = Network { allow: policy.allow.clone(), ..left };
+            let kept = Network { allow: policy.allow.clone(), unix: policy.unix.clone(), ..left };
             prop_assert_eq!(kept, policy);
         }
     }
