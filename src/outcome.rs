@@ -151,12 +151,29 @@ pub enum ClosedBy {
     Cell,
     /// The other side was.
     Destination,
+    /// The door ended it, after an answer of its own or because nothing came in time.
+    Door,
     /// It had passed as many bytes as the policy lets through.
     Limit,
     /// The cell was over.
     End,
     /// It never led anywhere: the name was not found, or nobody answered.
     Unreachable,
+}
+
+impl ClosedBy {
+    /// The name in records.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Cell => "cell",
+            Self::Destination => "destination",
+            Self::Door => "door",
+            Self::Limit => "limit",
+            Self::End => "end",
+            Self::Unreachable => "unreachable",
+        }
+    }
 }
 
 /// What a call that is narrowed has of what its profile grants.

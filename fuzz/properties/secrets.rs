@@ -3,7 +3,7 @@
 //! An input's first bytes say how long the secret is, how large the pieces, and whether the text is JSON; then come the
 //! secret and the text, in which 254 stands for the secret and 253 for it in hexadecimal. Never: knows how it is looked for.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use toolcell::secrets::SHORTEST;
 use toolcell::secrets::redact::{Forms, Stream};
@@ -27,7 +27,7 @@ pub fn check(data: &[u8]) {
             byte => text.push(*byte),
         }
     }
-    let forms = Rc::new(Forms::new([("s", secret)]));
+    let forms = Arc::new(Forms::new([("s", secret)]));
     let stream = || if json % 2 == 0 { Stream::of_text(&forms) } else { Stream::of_line(&forms) };
     let (mut whole, mut known) = (Vec::new(), Vec::new());
     stream().push(&text, true, &mut whole, &mut known);

@@ -68,6 +68,8 @@ pub struct Chosen {
     pub identity: Option<String>,
     /// `--violation`
     pub violation: Option<String>,
+    /// `--destination`
+    pub destination: Option<String>,
     /// `--since`
     pub since: Option<Typed>,
     /// `--until`
@@ -80,6 +82,7 @@ fn chosen(matches: &mut ArgMatches) -> Chosen {
         status: matches.remove_one("status"),
         identity: matches.remove_one("identity"),
         violation: matches.remove_one("violation"),
+        destination: matches.remove_one("destination"),
         since: typed(matches, "since", "--since"),
         until: typed(matches, "until", "--until"),
     }

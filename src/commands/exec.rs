@@ -3,7 +3,7 @@
 //! Neighbours: `compose` makes the plan, `launch::spawn` runs it, `watch::passthrough` carries the bytes. This process
 //! is its own launcher: it has one thread, and no client but the caller. Never: starts a runtime.
 
-use std::collections::BTreeSet;
+use std::collections::{BTreeMap, BTreeSet};
 use std::io::IsTerminal;
 use std::os::fd::OwnedFd;
 use std::time::{Instant, SystemTime};
@@ -12,6 +12,7 @@ use serde_json::value::RawValue;
 
 use super::changes::{self, Reviewed};
 use super::compose::{self, DEFAULT_PROFILE, Surroundings};
+use super::{doors, secrets};
 use crate::audit::{CallIds, Ended, Finished, Log, LogError, Report, Started as StartedRecord};
 use crate::call::Call;
 use crate::cli::{ColorChoice, ExecArgs};
@@ -25,6 +26,8 @@ use crate::network::porter::Porter;
 use crate::outcome::{Changes, ClosedBy, Layer, Limit, Receipt, Status, Traffic, Usage, Violation};
 use crate::plan::Plan;
 use crate::policy::{Floor, Policy, Writes, limits};
+use crate::secrets::Trouble;
+use crate::session::secrets::Secrets;
 use crate::sys::process::Exit;
 use crate::sys::{Errno, descriptor, identity, process};
 use crate::text::escape;
@@ -50,7 +53,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> 
         Failure::new(Ending::Cell, error).hint(hint)
     })?;
     let init = early.map_or(Init::New, Init::Early);
-    let surroundings = Surroundings::of_process(None)?;
+    let mut surroundings = Surroundings::of_process(None)?;
     let additions = compose::additions(&args.shared, &surroundings.world.cwd)?;
     let profile = args.shared.profile.as_ref().map_or(DEFAULT_PROFILE, |typed| &typed.text);
     let (owner, _) = identity::effective();
@@ -67,6 +70,10 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> 
     let policy = surroundings.policy_without(profile, &additions, &own)?;
     let command = compose::texts(&args.command)?;
     let runtime = surroundings.runtime(&command)?;
+    let of_doors = doors::credentials(std::slice::from_ref(&policy));
+    let needed = runtime.view.iter().map(|needed| needed.path.as_path());
+    doors::keep(&of_doors, &surroundings.library, &policy, needed)?;
+    let secrets = secrets::of_server("", &BTreeMap::new(), &of_doors, &mut surroundings)?;
     let mut facts = Facts::gather();
     if policy.floor == Floor::Landlock {
         facts.try_namespaces();
@@ -88,8 +95,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> 
         trace: None,
     };
     // Only what has doors: a process for nothing would be the better part of a launch.
-    let porter = policy.network.is_open().then(|| Porter::start([&policy.network])).transpose();
-    let porter = porter.map_err(|errno| Failure::new(Ending::Cell, errno))?;
+    let porter = doors::porter(std::iter::once(&policy))?;
     own::confine_launcher().map_err(|errno| Failure::new(Ending::Cell, errno))?;
     let prepared = Prepared::new(composed.plan).map_err(|error| cell_failed(&error, &call))?;
     if let Some(log) = &log {
@@ -117,7 +123,8 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> 
         drop((surroundings, runtime));
     };
     let told = Told { denials: denials.as_mut(), doors: None };
-    let ending = run.cell((&prepared, init, porter.as_ref()), &facts, told, &call, meanwhile);
+    let outside = Outside { porter: porter.as_ref(), secrets };
+    let ending = run.cell((&prepared, init, outside), &facts, told, &call, meanwhile);
     drop(porter);
     let wall = run.gone.unwrap_or_else(Instant::now).saturating_duration_since(launched);
     run.usage.wall_us = u64::try_from(wall.as_micros()).unwrap_or(u64::MAX);
@@ -179,6 +186,49 @@ fn cell_failed(error: &LaunchError, call: &Call) -> Failure {
         .hint(probe::hint(error))
 }
 
+/// What is beside a cell.
+struct Outside<'a> {
+    porter: Option<&'a Porter>,
+    /// Where what doors put in comes from.
+    secrets: Option<Secrets>,
+}
+
+/// Why a door has nothing to put in.
+enum Ungiven {
+    Porter(Errno),
+    Credential(Failure),
+}
+
+#[derive(Debug, thiserror::Error)]
+#[error("the door `{door}` has nothing to put into `{header}`")]
+struct NoCredential {
+    door: String,
+    header: String,
+    #[source]
+    source: Trouble,
+}
+
+impl Outside<'_> {
+    /// Reads what the doors of a cell put in, and hands it over; nothing of it is left here.
+    fn give(self, doorway: Option<&Doorway>, policy: &Policy) -> Result<(), Ungiven> {
+        for (place, http) in policy.network.with_credential() {
+            let gone = || Ungiven::Porter(Errno(libc::EPIPE));
+            let (doorway, secrets) = doorway.zip(self.secrets.as_ref()).ok_or_else(gone)?;
+            let need =
+                secrets.of_doors(&policy.network).find(|need| need.name == http.destination().to_string());
+            let need = need.ok_or_else(gone)?;
+            let loaded = secrets.keeper.load_now(need).map_err(|trouble| {
+                let hint = trouble.hint.clone();
+                let error =
+                    NoCredential { door: need.name.clone(), header: need.into.describe(), source: trouble };
+                Ungiven::Credential(Failure::new(Ending::Cell, error).hint(hint))
+            })?;
+            doorway.give(place, &loaded.value).map_err(Ungiven::Porter)?;
+        }
+        Ok(())
+    }
+}
+
 /// What is found out while the command runs.
 struct Run<'a> {
     policy: &'a Policy,
@@ -198,18 +248,25 @@ struct Run<'a> {
 impl Run<'_> {
     fn cell(
         &mut self,
-        (prepared, init, porter): (&Prepared, Init, Option<&Porter>),
+        (prepared, init, outside): (&Prepared, Init, Outside<'_>),
         facts: &Facts,
         mut told: Told<'_>,
         call: &Call,
         meanwhile: impl FnOnce(),
     ) -> Result<Ending, Failure> {
         let broken = |errno: Errno| Failure::new(Ending::Cell, errno);
-        match Doorway::open(porter, prepared.plan()) {
+        let no_porter = |errno| LaunchError::new("open-doors", "the process that keeps the doors", errno);
+        match Doorway::open(outside.porter, prepared.plan()) {
             Ok(doors) => told.doors = doors,
-            Err(errno) => {
-                let error = LaunchError::new("open-doors", "the process that keeps the doors", errno);
-                return self.refused(&error, call);
+            Err(errno) => return self.refused(&no_porter(errno), call),
+        }
+        // Gone from this process before init is made, whose memory begins as a copy of its.
+        match outside.give(told.doors.as_ref(), self.policy) {
+            Ok(()) => {}
+            Err(Ungiven::Porter(errno)) => return self.refused(&no_porter(errno), call),
+            Err(Ungiven::Credential(error)) => {
+                self.status = Status::Refused { detail: error.message() };
+                return Err(error);
             }
         }
         let (stdin, into) = descriptor::pipe().map_err(broken)?;

@@ -8,6 +8,7 @@ mod completions;
 mod compose;
 mod demo;
 mod doctor;
+mod doors;
 mod exec;
 mod gather;
 mod install;

@@ -22,7 +22,7 @@ use recording::Recording;
 
 use super::compose::{self, DEFAULT_PROFILE, Surroundings};
 use super::lock::found;
-use super::{install, secrets};
+use super::{doors, install, secrets};
 use crate::access::{FRONT_VARIABLE, Gate, Nonces, Now, TOKEN_VARIABLE};
 use crate::audit::{self, Bounds, CallIds, Log, LogError};
 use crate::cli::{ColorChoice, RunArgs, Server};
@@ -33,7 +33,6 @@ use crate::host::probe::clues::Clues;
 use crate::launch::supervisor::Launcher;
 use crate::launch::{launcher, own};
 use crate::mcp::stdio;
-use crate::network::porter::Porter;
 use crate::policy::config::access::{Access, Mode};
 use crate::policy::config::audit::Rotation;
 use crate::policy::config::guard::Guarding;
@@ -74,8 +73,10 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
         Some(key) => gate.map(|gate| gate.behind(key)),
         None => gate,
     };
+    let profiles = served.profiles().into_iter().map(|profile| surroundings.policy(profile, &additions));
+    let of_doors = doors::credentials(&profiles.collect::<Result<Vec<_>, _>>()?);
     // A process of its own, so it has to be started while this one has no thread.
-    let secrets = secrets::of_server(&served.name, &served.secrets, &mut surroundings)?;
+    let secrets = secrets::of_server(&served.name, &served.secrets, &of_doors, &mut surroundings)?;
     additions.env.extend(served.env.clone());
     let floor = surroundings.policy(&served.profile, &additions)?.floor;
     install::wanted(&served.command, floor, color)?;
@@ -120,6 +121,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
             surroundings.library.keep_keys(policy, needed()).map_err(files_failed)?;
         }
         guarding::keep(&served.guarding, &surroundings.library, policy, needed())?;
+        doors::keep(&of_doors, &surroundings.library, policy, needed())?;
         for (name, secret) in &served.secrets {
             for file in secrets::files(&secret.from) {
                 surroundings.library.keep_secret(policy, needed(), (name, &file)).map_err(files_failed)?;
@@ -154,10 +156,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     // For hints to come, before they can no longer be read.
     Clues::of_process();
     // While this process has one thread.
-    let open = profiles.policies.values().any(|policy| policy.network.is_open());
-    let porter =
-        open.then(|| Porter::start(profiles.policies.values().map(|policy| &policy.network))).transpose();
-    let porter = porter.map_err(|errno| Failure::new(Ending::Cell, errno))?;
+    let porter = doors::porter(profiles.policies.values().map(|policy| &**policy))?;
     let guard = guard::start(duty).map_err(|errno| Failure::new(Ending::Cell, errno))?;
     let unusual = std::path::absolute(&path).ok();
     let unusual = unusual.filter(|path| super::audit::default_log().map_or(true, |usual| usual != *path));

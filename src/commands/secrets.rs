@@ -17,13 +17,13 @@ use crate::audit::to_line;
 use crate::cli::SecretsArgs;
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
-use crate::policy::config::secrets::{From, Secret};
+use crate::policy::config::secrets::{From, Place, Secret};
 use crate::policy::units::print_duration;
 use crate::secrets::keeper::Keeper;
 use crate::secrets::source::{Seen, Sources, print_age};
 use crate::secrets::state::warn_age;
 use crate::secrets::{Need, State, Trouble};
-use crate::session::secrets::Secrets;
+use crate::session::secrets::{OfDoor, Secrets};
 use crate::sys::wiped::Wiped;
 use crate::sys::{Errno, environment, identity};
 use crate::text::escape;
@@ -46,15 +46,17 @@ pub(super) fn files(from: &From) -> Vec<PathBuf> {
     }
 }
 
-/// The secrets of a server's tools, with a process that reads them. Variables that hold one, for whatever server, are taken out of
-/// this process's environment and out of what profiles can let through.
+/// The secrets of a server's tools, and those that doors put in, with a process that reads them. Variables that hold one, for whatever
+/// server, are taken out of this process's environment and out of what profiles can let through.
 pub(super) fn of_server(
     server: &str,
     secrets: &BTreeMap<String, Secret>,
+    of_doors: &[(String, Secret)],
     surroundings: &mut Surroundings,
 ) -> Result<Option<Secrets>, Failure> {
     let mut variables = BTreeMap::new();
-    for secret in secrets.values() {
+    let of_doors = || of_doors.iter().map(|(name, secret)| (name, secret));
+    for (_, secret) in secrets.iter().chain(of_doors()) {
         let From::Env(name) = &secret.from else { continue };
         surroundings.forget_variable(name);
         // A name without a NUL, by the configuration; it may be the source of two.
@@ -64,27 +66,33 @@ pub(super) fn of_server(
         }
     }
     let mut needs: BTreeMap<String, Vec<Need>> = BTreeMap::new();
-    for (number, (name, secret)) in secrets.iter().enumerate() {
+    let mut doors = Vec::new();
+    for (number, (name, secret)) in secrets.iter().chain(of_doors()).enumerate() {
         let patience = match &secret.from {
             From::Command { timeout, .. } | From::Age { timeout, .. } => *timeout,
             From::Env(_) | From::File { .. } | From::Credential(_) => PATIENCE,
         };
+        let need = Need {
+            number,
+            name: name.clone(),
+            into: secret.into.clone(),
+            max_age: secret.max_age.map(|age| age.as_secs()),
+            patience,
+        };
         for (_, tool) in secret.to.iter().filter(|(of, _)| of == server) {
-            needs.entry(tool.clone()).or_default().push(Need {
-                number,
-                name: name.clone(),
-                into: secret.into.clone(),
-                max_age: secret.max_age.map(|age| age.as_secs()),
-                patience,
-            });
+            needs.entry(tool.clone()).or_default().push(need.clone());
+        }
+        if matches!(need.into, Place::Header(_)) {
+            doors.push(OfDoor { secret: secret.clone(), need });
         }
     }
-    if needs.is_empty() {
+    if needs.is_empty() && doors.is_empty() {
         return Ok(None);
     }
-    let sources = Sources::new(secrets, variables, credentials(), identity::effective().0);
+    let all = secrets.iter().chain(of_doors());
+    let sources = Sources::new(all, variables, credentials(), identity::effective().0);
     let keeper = Keeper::start(sources).map_err(no_keeper)?;
-    Ok(Some(Secrets { keeper, needs, told: std::cell::RefCell::default() }))
+    Ok(Some(Secrets { keeper, needs, doors, told: std::cell::RefCell::default() }))
 }
 
 /// There is no process that reads secrets.

@@ -3,7 +3,7 @@
 //! Neighbours: [`super::jwks`] wants it. Never: follows a redirect, speaks without TLS, reads more than [`LARGEST`] bytes,
 //! or takes longer than [`BOUND`].
 
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::time::Duration;
@@ -13,28 +13,20 @@ use hyper::body::{Body as _, Bytes};
 use hyper::client::conn::http1;
 use hyper::header::{ACCEPT, HOST};
 use hyper::{Request, StatusCode};
-use rustls::pki_types::pem::PemObject as _;
-use rustls::pki_types::{CertificateDer, InvalidDnsNameError, ServerName};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::ClientConfig;
+use rustls::pki_types::{InvalidDnsNameError, ServerName};
 use thiserror::Error;
 use tokio::net::TcpStream;
 use tokio::time::{Instant, timeout_at};
 use tokio_rustls::TlsConnector;
 
 use super::answer::Content;
-use super::io::Patient;
+use crate::network::roots::{self, RootsError};
+use crate::network::wire::Patient;
 
 /// How long it may take, and how large the document may be.
 const BOUND: Duration = Duration::from_secs(5);
 const LARGEST: usize = 256 * 1024;
-
-/// Where systems keep the certificates of those whom they trust.
-const BUNDLES: [&str; 4] = [
-    "/etc/ssl/certs/ca-certificates.crt",
-    "/etc/pki/tls/certs/ca-bundle.crt",
-    "/etc/ssl/ca-bundle.pem",
-    "/etc/ssl/cert.pem",
-];
 
 /// Why nothing can be fetched.
 #[derive(Debug, Error)]
@@ -46,14 +38,8 @@ pub enum FetchError {
     #[error("its host is no name")]
     Name(#[source] InvalidDnsNameError),
     /// There are no certificates to compare with.
-    #[error("no certificates of authorities are in `{}`", .0.display())]
-    NoAuthority(PathBuf),
-    /// The system has none where they are looked for.
-    #[error("this host has no file with certificates of authorities; name one with `jwks-ca`")]
-    NoBundle,
-    /// TLS cannot be set up.
-    #[error("TLS cannot be set up")]
-    Tls(#[source] rustls::Error),
+    #[error("nothing proves who answers there; name a file of certificates with `jwks-ca`")]
+    Roots(#[source] RootsError),
     /// The connection failed.
     #[error("the connection failed")]
     Connection(#[source] io::Error),
@@ -105,7 +91,7 @@ impl Place {
             host,
             path,
             name,
-            tls: Arc::new(client(authorities)?),
+            tls: client(authorities)?,
         })
     }
 
@@ -155,19 +141,7 @@ impl Place {
     }
 }
 
-fn client(authorities: Option<&Path>) -> Result<ClientConfig, FetchError> {
-    let path = match authorities {
-        Some(path) => path.to_owned(),
-        None => BUNDLES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or(FetchError::NoBundle)?,
-    };
-    let mut roots = RootCertStore::empty();
-    if let Ok(all) = CertificateDer::pem_file_iter(&path) {
-        roots.add_parsable_certificates(all.flatten());
-    }
-    if roots.is_empty() {
-        return Err(FetchError::NoAuthority(path));
-    }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let builder = ClientConfig::builder_with_provider(provider).with_safe_default_protocol_versions();
-    Ok(builder.map_err(FetchError::Tls)?.with_root_certificates(roots).with_no_client_auth())
+fn client(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, FetchError> {
+    let mut file = roots::open(authorities).map_err(FetchError::Roots)?;
+    roots::client(&mut file).map_err(FetchError::Roots)
 }

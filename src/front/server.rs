@@ -29,10 +29,11 @@ use super::auth::Auth;
 use super::child::Start;
 use super::endpoint::Front;
 use super::hosts::Hosts;
-use super::io::{Deadlines, Patient};
+use super::io::Deadlines;
 use super::marks::Marks;
 use super::session::Sessions;
 use super::shared::Shared;
+use crate::network::wire::Patient;
 
 /// Connections that are open at once; more wait in the kernel's queue.
 const CONNECTIONS: usize = 512;

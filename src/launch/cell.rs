@@ -144,6 +144,10 @@ impl Cell {
         self.attendant.refusals().begin();
         self.denials.begin();
         self.doors.iter().for_each(Attended::begin);
+        for (place, value) in secrets.doors() {
+            // Before the program starts, so that it finds its doors ready.
+            self.doors.as_ref().ok_or(Errno(libc::EPROTO))?.give(*place, value)?;
+        }
         secrets.send(self.channel.get_ref().as_fd())
     }
 

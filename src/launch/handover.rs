@@ -35,14 +35,28 @@ pub enum Kind {
 }
 
 /// The message of a call.
-#[derive(Debug)]
-pub struct Handover(Wiped);
+#[derive(Debug, Default)]
+pub struct Handover {
+    message: Wiped,
+    doors: Vec<(usize, Wiped)>,
+}
 
 impl Handover {
     /// Without secrets.
     #[must_use]
     pub fn nothing() -> Self {
-        Self(Wiped::default())
+        Self::default()
+    }
+
+    /// With what the cell's doors put in, each by its place in the policy. Init is told nothing of it.
+    #[must_use]
+    pub fn with_doors(self, doors: Vec<(usize, Wiped)>) -> Self {
+        Self { doors, ..self }
+    }
+
+    /// What doors put in.
+    pub(super) fn doors(&self) -> &[(usize, Wiped)] {
+        &self.doors
     }
 
     /// With these: kind, name of the variable or path, value. `None` when it is too much for one message.
@@ -60,7 +74,7 @@ impl Handover {
             message.extend(name.as_bytes());
             message.extend(value);
         }
-        (message.len() <= MESSAGE_MOST).then_some(Self(message))
+        (message.len() <= MESSAGE_MOST).then_some(Self { message, doors: Vec::new() })
     }
 
     /// Tells init.
@@ -68,12 +82,12 @@ impl Handover {
     /// # Errors
     /// The kernel's errno, also when init is dead.
     pub(super) fn send(&self, channel: BorrowedFd<'_>) -> Result<()> {
-        let length = u32::try_from(self.0.len()).map_err(|_longer| Errno(libc::EMSGSIZE))?;
+        let length = u32::try_from(self.message.len()).map_err(|_longer| Errno(libc::EMSGSIZE))?;
         socket::send(channel, &[GO.as_slice(), &length.to_le_bytes()].concat(), &[])?;
         if length == 0 {
             return Ok(());
         }
-        socket::send(channel, &self.0, &[])
+        socket::send(channel, &self.message, &[])
     }
 }
 
@@ -186,8 +200,8 @@ mod tests {
         let given = receive(theirs.as_fd()).unwrap();
         assert!(given.variables.is_empty() && given.files.is_empty());
         let message = Handover::of(secrets).unwrap();
-        for cut in (1..message.0.len()).filter(|cut| *cut != HEAD + 5 + 7) {
-            assert!(parse(&message.0[..cut]).is_none(), "{cut}");
+        for cut in (1..message.message.len()).filter(|cut| *cut != HEAD + 5 + 7) {
+            assert!(parse(&message.message[..cut]).is_none(), "{cut}");
         }
         drop(ours);
         assert_eq!(receive(theirs.as_fd()).unwrap_err(), Errno(libc::EPIPE));

@@ -11,6 +11,7 @@
 //! Neighbours: `porter` starts it, `resolver` answers questions, `relay` passes bytes. Never: holds more connections than the
 //! policy says, waits without a bound for who has not said what it wants, or outlives its holder.
 
+use std::collections::HashMap;
 use std::io;
 use std::net::{IpAddr, SocketAddr};
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -24,15 +25,19 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixStream, lookup_host};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::credential::Put;
+use super::ended::{self, Counts};
 use super::guard::{Barred, is_granted, may_lead};
 use super::relay::{self, Greeting};
 use super::resolver::{self, Names};
-use super::{Event, MESSAGE_LIMIT, refused};
+use super::upstream::Trust;
+use super::{Event, MESSAGE_LIMIT, Told, refused};
 use crate::outcome::{ClosedBy, Connection, Violation};
 use crate::plan::doors::{DNS, Doors, Listens, RESOLVER, TRIED};
 use crate::policy::address::{plain, special};
 use crate::policy::network::{Host, Sni, allow_line};
 use crate::policy::print::quote;
+use crate::sys::wiped::Wiped;
 use crate::sys::{Errno, socket};
 
 /// How long a name may take to be resolved, and one address to be connected to.
@@ -61,17 +66,22 @@ pub(super) struct Cell {
     pub(super) down: AtomicU64,
     told: AtomicU64,
     over: watch::Sender<bool>,
+    /// By the places of their doors in the policy.
+    puts: watch::Sender<HashMap<usize, Arc<Put>>>,
+    pub(super) trust: Arc<Trust>,
 }
 
 /// Where a connection is to go.
 #[derive(Debug)]
-struct Target {
-    host: Host,
-    port: u16,
+pub(super) struct Target {
+    pub(super) host: Host,
+    pub(super) port: u16,
+    /// TLS ends at the door.
+    ended: bool,
 }
 
 impl Target {
-    fn name(&self) -> Option<&str> {
+    pub(super) fn name(&self) -> Option<&str> {
         match &self.host {
             Host::Name(name) => Some(name),
             Host::Below(_) | Host::Address(_) => None,
@@ -94,7 +104,7 @@ enum Opened {
 }
 
 /// Keeps them until the holder says that the cell is over, and tells what is still open then.
-pub(super) async fn keep(doors: Doors, channel: AsyncFd<OwnedFd>) {
+pub(super) async fn keep(doors: Doors, channel: AsyncFd<OwnedFd>, trust: Arc<Trust>) {
     let connections = usize::try_from(doors.network.connections).unwrap_or(1);
     let cell = Arc::new(Cell {
         doors,
@@ -106,6 +116,8 @@ pub(super) async fn keep(doors: Doors, channel: AsyncFd<OwnedFd>) {
         down: AtomicU64::new(0),
         told: AtomicU64::new(0),
         over: watch::Sender::new(false),
+        puts: watch::Sender::default(),
+        trust,
     });
     // Each task of the cell has a copy; nothing is ever sent.
     let (at_work, mut all_gone) = mpsc::channel::<()>(1);
@@ -208,15 +220,32 @@ fn crowded(connections: u32) -> Violation {
 }
 
 impl Cell {
-    /// The next socket of the cell; `None` when the cell is over.
+    /// The next socket of the cell, with what comes before it taken in; `None` when the cell is over.
     async fn receive(&self) -> Option<(Listens, OwnedFd)> {
-        let mut buffer = vec![0; MESSAGE_LIMIT];
-        let received = self.channel.async_io(Interest::READABLE, |channel| {
-            socket::receive(channel.as_fd(), &mut buffer).map_err(io::Error::from)
-        });
-        let (count, descriptors) = received.await.ok()??;
-        let listens = postcard::from_bytes(buffer.get(..count)?).ok()?;
-        Some((listens, descriptors.into_iter().next()?))
+        loop {
+            let mut buffer = Wiped::from(vec![0; MESSAGE_LIMIT]);
+            let received = self.channel.async_io(Interest::READABLE, |channel| {
+                socket::receive(channel.as_fd(), buffer.room(0)).map_err(io::Error::from)
+            });
+            let (count, descriptors) = received.await.ok()??;
+            let (told, value) = postcard::take_from_bytes(buffer.get(..count)?).ok()?;
+            match told {
+                Told::Listens(listens) => return Some((listens, descriptors.into_iter().next()?)),
+                Told::Credential(place) => {
+                    let place = usize::try_from(place).ok()?;
+                    let put = Arc::new(Put::new(self.doors.network.http.get(place)?, value)?);
+                    self.puts.send_modify(|puts| drop(puts.insert(place, put)));
+                }
+            }
+        }
+    }
+
+    /// What the door at this place puts in. It is told before the program starts, and may be on its way.
+    pub(super) async fn put(&self, place: usize) -> Option<Arc<Put>> {
+        let mut told = self.puts.subscribe();
+        let there = told.wait_for(|puts| puts.contains_key(&place));
+        let puts = timeout(PATIENCE, there).await.ok()?.ok()?;
+        puts.get(&place).map(Arc::clone)
     }
 
     /// Resolves when the cell is over.
@@ -254,17 +283,22 @@ impl Cell {
             }
             return;
         }
-        if address == IpAddr::V4(TRIED) && self.doors.host_at(address, port).is_none() {
+        if address == IpAddr::V4(TRIED) && self.doors.door_at(address, port).is_none() {
             return;
         }
         let Some(target) = self.target(address, port) else {
             let object = SocketAddr::new(address, port).to_string();
-            let allow = Some(allow_line(&object));
-            let rule = "the doors: none leads there".to_owned();
+            let (allow, rule) = match self.doors.ended_at(address, port) {
+                Some(http) => (None, format!("TLS ends at the door: the way to it is `{}`", http.address())),
+                None => (Some(allow_line(&object)), "the doors: none leads there".to_owned()),
+            };
             self.refuse(Violation { allow, ..refused("connect", object, rule) }).await;
             return reset(stream);
         };
         let began = Instant::now();
+        if target.ended {
+            return self.serve_ended(&target, stream, began).await;
+        }
         let opened = tokio::select! {
             opened = self.open(&target, &mut stream) => opened,
             () = self.ended() => Opened::Over,
@@ -302,15 +336,34 @@ impl Cell {
         self.tell(&Event::Closed(connection)).await;
     }
 
+    /// One at whose door TLS ends.
+    async fn serve_ended(&self, target: &Target, stream: TcpStream, began: Instant) {
+        let counts = Counts::default();
+        let closed_by = tokio::select! {
+            closed_by = ended::serve(self, target, stream, &counts) => closed_by,
+            () = self.ended() => ClosedBy::End,
+        };
+        let connection = Connection {
+            to: format!("{}:{}", target.host, target.port),
+            address: counts.address.get().map(ToString::to_string),
+            up: counts.up.into_inner(),
+            down: counts.down.into_inner(),
+            duration_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            closed_by,
+        };
+        self.tell(&Event::Closed(connection)).await;
+    }
+
     /// The door at this place.
     fn target(&self, address: IpAddr, port: u16) -> Option<Target> {
-        if let Some(host) = self.doors.host_at(address, port) {
-            return Some(Target { host: host.clone(), port });
+        if let Some(door) = self.doors.door_at(address, port) {
+            let ended = self.doors.network.ends(door).is_some();
+            return Some(Target { host: door.host.clone(), port: door.port, ended });
         }
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let name = names.at(address)?.to_owned();
         let allowed = self.doors.network.allows_name(&name, port).is_some();
-        allowed.then_some(Target { host: Host::Name(name), port })
+        allowed.then_some(Target { host: Host::Name(name), port, ended: false })
     }
 
     /// Where it leads, if it may.
@@ -333,7 +386,7 @@ impl Cell {
     }
 
     /// Resolves once, and connects to just what was looked at.
-    async fn connect(&self, target: &Target) -> Result<Option<TcpStream>, Box<Violation>> {
+    pub(super) async fn connect(&self, target: &Target) -> Result<Option<TcpStream>, Box<Violation>> {
         let network = &self.doors.network;
         let port = target.port;
         let name = match &target.host {

@@ -7,22 +7,31 @@
 //! program in the cell ◄── accept ── keep ── hello, guard ── relay ◄──────┴──► destination
 //! ```
 //!
+//! Where TLS ends at a door by the profile's choice, `ended` is in the place of `relay`: HTTP with the cell, TLS with the host.
+//!
 //! Neighbours: `plan::doors` says which doors there are, `watch::traffic` reads the events. Never: looks into what is encrypted,
 //! changes a byte of it, or resolves a name twice for one connection.
 
 mod carry;
+mod credential;
 pub mod dns;
+mod ended;
 mod guard;
+pub mod head;
 pub mod hello;
 mod keep;
 pub mod porter;
 mod relay;
 mod resolver;
+pub mod roots;
 mod unix;
+mod upstream;
+pub mod wire;
 
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::{Connection, Layer, Violation};
+use crate::plan::doors::Listens;
 
 /// What is told of a cell's doors, one message each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -34,6 +43,15 @@ pub enum Event {
     Refused(Violation),
     /// The cell is over, and all was told.
     Over,
+}
+
+/// What the holder says over a cell's channel; behind `Credential` comes its value, in the same message.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) enum Told {
+    /// A socket of the cell comes along.
+    Listens(Listens),
+    /// What the door at this place of the policy's puts in.
+    Credential(u32),
 }
 
 /// The longest message of either side.

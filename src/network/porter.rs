@@ -11,18 +11,24 @@
 //!
 //! Neighbours: `commands` start it, `launch` and `watch` hold its channels. Never: speaks to the client, init or the launcher.
 
+use std::borrow::Cow;
 use std::collections::BTreeSet;
-use std::os::fd::{AsFd, OwnedFd};
+use std::fs::File;
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::process::CommandExt as _;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
+use std::sync::Arc;
 
+use serde::{Deserialize, Serialize};
 use tokio::io::Interest;
 
-use super::{MESSAGE_LIMIT, keep};
+use super::upstream::Trust;
+use super::{MESSAGE_LIMIT, Told, keep};
 use crate::plan::doors::{Doors, Listens};
 use crate::policy::network::Network;
 use crate::sys::process::{self, Cloned};
+use crate::sys::wiped::Wiped;
 use crate::sys::{Errno, Result, descriptor, readiness, socket};
 
 /// The subcommand by which this program is one.
@@ -32,6 +38,16 @@ const SOCKET: i32 = 3;
 /// Threads that resolve names, of all cells together: `keep` lets each have a few, so that some that wait for a name server that is
 /// silent do not keep others from theirs. They are started when there is need.
 const THREADS: usize = 64;
+
+/// What a holder says; a descriptor comes along.
+#[derive(Debug, Serialize, Deserialize)]
+#[expect(clippy::large_enum_variant, reason = "there is one at a time")]
+enum Order<'a> {
+    /// Keep the doors of a cell, with this channel.
+    Keep(Cow<'a, Doors>),
+    /// Read certificates of authorities, for doors whose profile names the file like this.
+    Trust(Option<Cow<'a, Path>>),
+}
 
 /// The holder's end. Dropping it ends the porter.
 #[derive(Debug)]
@@ -69,10 +85,22 @@ impl Porter {
     /// # Errors
     /// The kernel's errno; `EPIPE` when the porter is gone.
     pub fn open(&self, doors: &Doors) -> Result<OwnedFd> {
-        let bytes = postcard::to_allocvec(doors).map_err(|_unwritable| Errno(libc::EPROTO))?;
         let (ours, theirs) = socket::pair()?;
-        socket::send(self.socket.as_fd(), &bytes, &[theirs.as_fd()])?;
+        self.tell(&Order::Keep(Cow::Borrowed(doors)), theirs.as_fd())?;
         Ok(ours)
+    }
+
+    /// Has it trust whom the certificates in a file prove, at doors whose profile names the file like this.
+    ///
+    /// # Errors
+    /// The kernel's errno; `EPIPE` when the porter is gone.
+    pub fn trust(&self, named: Option<&Path>, file: &File) -> Result<()> {
+        self.tell(&Order::Trust(named.map(Cow::Borrowed)), file.as_fd())
+    }
+
+    fn tell(&self, order: &Order<'_>, descriptor: BorrowedFd<'_>) -> Result<()> {
+        let bytes = postcard::to_allocvec(order).map_err(|_unwritable| Errno(libc::EPROTO))?;
+        socket::send(self.socket.as_fd(), &bytes, &[descriptor])
     }
 
     /// The process, for who ends others.
@@ -102,8 +130,22 @@ pub fn main(sockets: &[PathBuf], confine: fn(&[PathBuf]) -> Result<()>) -> Resul
 /// # Errors
 /// The kernel's errno; `EPIPE` when the porter is gone.
 pub fn hand_over(channel: &OwnedFd, listens: Listens, socket: &OwnedFd) -> Result<()> {
-    let bytes = postcard::to_allocvec(&listens).map_err(|_unwritable| Errno(libc::EPROTO))?;
+    let told = Told::Listens(listens);
+    let bytes = postcard::to_allocvec(&told).map_err(|_unwritable| Errno(libc::EPROTO))?;
     socket::send(channel.as_fd(), &bytes, &[socket.as_fd()])
+}
+
+/// Hands over what the door at this place of the policy's puts in.
+///
+/// # Errors
+/// As for [`hand_over`].
+pub fn give(channel: &OwnedFd, place: usize, value: &[u8]) -> Result<()> {
+    let place = u32::try_from(place).map_err(|_none| Errno(libc::EPROTO))?;
+    let told = postcard::to_allocvec(&Told::Credential(place)).map_err(|_unwritable| Errno(libc::EPROTO))?;
+    let mut message = Wiped::with_room(told.len() + value.len());
+    message.extend(&told);
+    message.extend(value);
+    socket::send(channel.as_fd(), &message, &[])
 }
 
 impl Drop for Porter {
@@ -127,6 +169,7 @@ fn serve(socket: OwnedFd) -> Result<()> {
         let socket = readiness::readable(socket)?;
         let mut buffer = vec![0; MESSAGE_LIMIT];
         let mut cells = tokio::task::JoinSet::new();
+        let mut trust = Arc::new(Trust::default());
         loop {
             let received = socket.async_io(Interest::READABLE, |socket| {
                 socket::receive(socket.as_fd(), &mut buffer).map_err(std::io::Error::from)
@@ -137,11 +180,21 @@ fn serve(socket: OwnedFd) -> Result<()> {
             };
             match received {
                 Ok(Some((count, descriptors))) => {
-                    let doors: Doors = postcard::from_bytes(buffer.get(..count).unwrap_or_default())
+                    let order: Order<'_> = postcard::from_bytes(buffer.get(..count).unwrap_or_default())
                         .map_err(|_foreign| Errno(libc::EPROTO))?;
-                    let Some(channel) = descriptors.into_iter().next() else { continue };
-                    descriptor::set_nonblocking(channel.as_fd(), true)?;
-                    cells.spawn(keep::keep(doors, readiness::ready(channel)?));
+                    let Some(descriptor) = descriptors.into_iter().next() else { continue };
+                    match order {
+                        Order::Keep(doors) => {
+                            descriptor::set_nonblocking(descriptor.as_fd(), true)?;
+                            let channel = readiness::ready(descriptor)?;
+                            cells.spawn(keep::keep(doors.into_owned(), channel, Arc::clone(&trust)));
+                        }
+                        // Before there is a cell.
+                        Order::Trust(named) => {
+                            let named = named.map(Cow::into_owned);
+                            Arc::make_mut(&mut trust).learn(named, File::from(descriptor));
+                        }
+                    }
                 }
                 Ok(None) => return Ok(()),
                 Err(error) if keep::broken(&error) => return Ok(()),

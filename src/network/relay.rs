@@ -79,6 +79,25 @@ pub(super) struct Passed {
     pub(super) violation: Option<Violation>,
 }
 
+/// One of two.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Way {
+    /// From the cell.
+    Up,
+    /// To the cell.
+    Down,
+}
+
+/// More bytes than the policy lets through.
+pub(super) fn over(way: Way, limit: u64) -> Violation {
+    let way = if way == Way::Up { "up" } else { "down" };
+    Violation {
+        value: Some(limit),
+        allow: Some(format!("[network]\n{way} = \"{}\"", print_size(limit.saturating_mul(2)))),
+        ..refused("transfer", String::new(), format!("`{way}` in `[network]`"))
+    }
+}
+
 /// Passes bytes on until both sides are done, one of them is gone, or the cell is over. `first` goes before all else.
 pub(super) async fn pass(
     cell: &Cell,
@@ -117,7 +136,7 @@ pub(super) async fn pass(
                 Done::SourceGone => break (closed_by.unwrap_or(source), None, false),
                 Done::SinkGone => break (closed_by.unwrap_or(sink), None, false),
                 Done::Limit(limit) => {
-                    let way = if source == ClosedBy::Cell { "up" } else { "down" };
+                    let way = if source == ClosedBy::Cell { Way::Up } else { Way::Down };
                     break (ClosedBy::Limit, Some((way, limit)), false);
                 }
             }
@@ -127,11 +146,7 @@ pub(super) async fn pass(
         inner.reset();
         outer.reset();
     }
-    let violation = limit.map(|(way, limit)| Violation {
-        value: Some(limit),
-        allow: Some(format!("[network]\n{way} = \"{}\"", print_size(limit.saturating_mul(2)))),
-        ..refused("transfer", String::new(), format!("`{way}` in `[network]`"))
-    });
+    let violation = limit.map(|(way, limit)| over(way, limit));
     Passed { up: sent.into_inner(), down: received.into_inner(), closed_by, violation }
 }
 

@@ -15,6 +15,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use crate::policy::http::Http;
 use crate::policy::network::{Allowed, Destination, Host, Network};
 
 /// Where the resolver of a cell is, over UDP and TCP.
@@ -72,12 +73,16 @@ impl Doors {
     /// Those of a policy; `None` if it lets nothing out.
     #[must_use]
     pub fn of(network: &Network, six: bool) -> Option<Self> {
-        let mut doors =
-            Self { network: network.clone(), places: Vec::new(), put: Vec::new(), ports: Vec::new(), six };
+        let mut kept = network.clone();
+        // Who keeps a door gets the secret, and is not told where it was.
+        for credential in kept.http.iter_mut().filter_map(|http| http.credential.as_mut()) {
+            credential.secret = None;
+        }
+        let mut doors = Self { network: kept, places: Vec::new(), put: Vec::new(), ports: Vec::new(), six };
         let mut ports = BTreeSet::new();
         for (allowed, nth) in network.doors().zip(1..) {
-            let Destination { host, port } = &allowed.destination;
-            ports.insert(*port);
+            let Destination { host, .. } = &allowed.destination;
+            ports.insert(network.inside(&allowed.destination));
             if doors.places.iter().any(|place| place.host == *host) {
                 continue;
             }
@@ -105,15 +110,22 @@ impl Doors {
         }
     }
 
-    /// The host whose door this place is: `localhost` and 127.0.0.1 share one, with ports of their own.
+    /// Where the door at this place leads: `localhost` and 127.0.0.1 share one, with ports of their own.
     #[must_use]
-    pub fn host_at(&self, address: IpAddr, port: u16) -> Option<&Host> {
+    pub fn door_at(&self, address: IpAddr, port: u16) -> Option<&Destination> {
         let here = self.places.iter().filter(|place| place.addresses.contains(&address));
-        here.map(|place| &place.host).find(|host| {
-            self.network
-                .doors()
-                .any(|Allowed { destination, .. }| destination.port == port && destination.host == **host)
+        here.map(|place| &place.host).find_map(|host| {
+            let mut doors = self.network.doors().map(|Allowed { destination, .. }| destination);
+            doors.find(|door| door.host == *host && self.network.inside(door) == port)
         })
+    }
+
+    /// The door at which TLS ends that is meant by who speaks TLS to its host itself.
+    #[must_use]
+    pub fn ended_at(&self, address: IpAddr, port: u16) -> Option<&Http> {
+        let here = self.places.iter().find(|place| place.addresses.contains(&address))?;
+        let door = self.network.ends(&Destination { host: here.host.clone(), port });
+        door.filter(|door| door.listen != port)
     }
 
     /// May a program connect to this address and port? One that the resolver gave out may be a door.
@@ -131,7 +143,7 @@ impl Doors {
                 matches!(allowed.destination.host, Host::Below(_)) && allowed.destination.port == port
             });
         }
-        self.host_at(address, port).is_some()
+        self.door_at(address, port).is_some()
     }
 
     /// Is there anything to be found by an address or a name? Sockets with a path are not.
@@ -174,8 +186,12 @@ impl Doors {
     pub fn words(&self) -> String {
         let doors = self.network.doors().map(|allowed| {
             let place = self.places.iter().find(|place| place.host == allowed.destination.host);
-            match (&allowed.destination.host, place.and_then(|place| place.addresses.first())) {
-                (Host::Name(_), Some(address)) => format!("{} at {address}", allowed.destination),
+            let ended = self.network.ends(&allowed.destination);
+            match (&allowed.destination.host, place.and_then(|place| place.addresses.first()), ended) {
+                (Host::Name(_), Some(address), Some(http)) => {
+                    format!("{} at {address}:{} ({})", allowed.destination, http.listen, http.words())
+                }
+                (Host::Name(_), Some(address), None) => format!("{} at {address}", allowed.destination),
                 _ => allowed.destination.to_string(),
             }
         });
@@ -187,6 +203,8 @@ impl Doors {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::http::{Credential, PathPattern};
+    use crate::policy::source::{From, Place, Secret};
 
     fn doors(allow: &[&str], six: bool) -> Option<Doors> {
         let allowed = |text: &&str| Allowed { destination: text.parse().unwrap(), origin: String::new() };
@@ -236,6 +254,51 @@ mod tests {
         ] {
             assert_eq!(doors.is_door(address.parse().unwrap(), port), door, "{address} {port}");
         }
+    }
+
+    /// Its own port has nothing behind it, so that no request goes past the rules; and where the secret is, no plan says.
+    #[test]
+    fn a_door_at_which_tls_ends_is_at_its_port_in_the_cell_alone() {
+        let secret = Secret {
+            from: From::Env("A".to_owned()),
+            to: Vec::new(),
+            into: Place::Header("X-Key".to_owned()),
+            format: None,
+            max_age: None,
+            warn_age: None,
+            rotated: None,
+        };
+        let http = Http {
+            host: "a.example".to_owned(),
+            port: 443,
+            listen: 8080,
+            methods: vec!["GET".to_owned()],
+            paths: vec![PathPattern::parse("/**").unwrap()],
+            credential: Some(Credential {
+                header: "X-Key".to_owned(),
+                around: (String::new(), String::new()),
+                secret: Some(Box::new(secret)),
+            }),
+            roots: None,
+            origin: String::new(),
+        };
+        let allow = ["a.example:443", "b.example:443", "*.example:443"];
+        let allow = allow.map(|text| Allowed { destination: text.parse().unwrap(), origin: String::new() });
+        let network = Network { allow: allow.to_vec(), http: vec![http], ..Network::default() };
+        let doors = Doors::of(&network, false).unwrap();
+        assert_eq!(doors.ports, [443, 8080]);
+        let led = |address: &str, port| {
+            doors.door_at(address.parse().unwrap(), port).map(|destination| destination.to_string())
+        };
+        assert_eq!(led("127.64.0.1", 8080).as_deref(), Some("a.example:443"));
+        assert_eq!((led("127.64.0.1", 443), led("127.64.0.2", 8080)), (None, None));
+        assert_eq!(led("127.64.0.2", 443).as_deref(), Some("b.example:443"));
+        let meant = |port| doors.ended_at("127.64.0.1".parse().unwrap(), port).map(Http::address);
+        assert_eq!((meant(443).as_deref(), meant(8080)), (Some("http://a.example:8080"), None));
+        assert!(doors.words().starts_with(
+            "a.example:443 at 127.64.0.1:8080 (TLS ends at the door: GET of /**; `X-Key` is put in by the door), b.example:443 at"
+        ));
+        assert!(doors.network.http[0].credential.as_ref().unwrap().secret.is_none());
     }
 
     #[test]

@@ -395,7 +395,14 @@ pub fn connect(policy: &Policy, destination: &str) -> Result<Answer, Destination
             origin: allowed.origin.clone(),
             why: String::new(),
         };
-        let note = match &asked.host {
+        let ended = network.ends(&allowed.destination).map(|http| {
+            format!(
+                "{}; programs speak HTTP to `{}` for it, and there is nothing at the port itself",
+                http.words(),
+                http.address()
+            )
+        });
+        let note = ended.or_else(|| match &asked.host {
             Host::Name(name) if network.hosts.contains_key(name) => {
                 Some("`network.hosts` says where it leads".to_owned())
             }
@@ -405,7 +412,7 @@ pub fn connect(policy: &Policy, destination: &str) -> Result<Answer, Destination
                     .to_owned(),
             ),
             Host::Address(_) => None,
-        };
+        });
         return Ok(Answer { decision: Decision::Allowed, by, allow: None, note });
     }
     let denied = network.deny.iter().find(|denied| denied.voids(&asked));

@@ -56,6 +56,9 @@ pub enum AddError {
     /// A `deny` of the profile hides it.
     #[error("{0}")]
     Denied(String),
+    /// A door of the profile is in its place.
+    #[error("{0}")]
+    Unfit(String),
     /// A limit beyond its bounds.
     #[error("cannot use the value of `{option}`")]
     Limit {
@@ -80,6 +83,9 @@ impl AddError {
             Self::Path { source: PathError::Relative(_), .. } => Some("give the whole path".to_owned()),
             Self::Path { source, .. } => source.hint(),
             Self::Denied(_) => Some("choose a profile that does not deny it".to_owned()),
+            Self::Unfit(_) => {
+                Some("choose a profile that has its door at another port, by `listen`".to_owned())
+            }
             Self::Limit { .. } | Self::Variable(_) | Self::Value(_) => None,
         }
     }
@@ -145,6 +151,9 @@ impl Policy {
             self.network.add(&allowed);
             if !self.network.doors().any(|door| door.destination == *destination) {
                 return Err(AddError::Denied(format!("`{destination}` is denied by `deny` in `[network]`")));
+            }
+            if let Some((message, _)) = self.network.http.iter().find_map(|http| http.unfit(&self.network)) {
+                return Err(AddError::Unfit(message));
             }
         }
         Ok(self)

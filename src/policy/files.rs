@@ -352,6 +352,8 @@ impl Library {
         let policy = policy
             .with(additions)
             .map_err(|source| FilesError::Add { name: name_or_file.to_owned(), source })?;
+        let trusted = policy.network.http.iter().filter_map(|http| http.roots.clone());
+        let files = files.into_iter().chain(trusted).collect();
         self.protect(&policy, files)?;
         Ok(policy)
     }

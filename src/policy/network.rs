@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::address::{Range, plain};
+use super::http::Http;
 use super::unix_socket::UnixSocket;
 
 /// Connections at once, if a profile says nothing.
@@ -39,6 +40,8 @@ pub struct Network {
     pub up: Option<u64>,
     /// Bytes that it may be sent.
     pub down: Option<u64>,
+    /// Doors at which TLS ends, each of them in `allow` too.
+    pub http: Vec<Http>,
 }
 
 impl Default for Network {
@@ -53,6 +56,7 @@ impl Default for Network {
             connections: DEFAULT_CONNECTIONS,
             up: None,
             down: None,
+            http: Vec::new(),
         }
     }
 }
@@ -350,6 +354,25 @@ impl Network {
         if !self.allow.iter().any(|known| known.destination == allowed.destination) {
             self.allow.push(allowed.clone());
         }
+    }
+
+    /// Does TLS end at the door of this destination?
+    #[must_use]
+    pub fn ends(&self, destination: &Destination) -> Option<&Http> {
+        let Host::Name(name) = &destination.host else { return None };
+        self.http.iter().find(|http| http.host == *name && http.port == destination.port)
+    }
+
+    /// The port at which the door of this destination is in the cell.
+    #[must_use]
+    pub fn inside(&self, destination: &Destination) -> u16 {
+        self.ends(destination).map_or(destination.port, |http| http.listen)
+    }
+
+    /// Doors that put something into what a cell sends, each with its place in `http`.
+    pub fn with_credential(&self) -> impl Iterator<Item = (usize, &Http)> {
+        let open = |http: &Http| self.doors().any(|allowed| allowed.destination == http.destination());
+        self.http.iter().enumerate().filter(move |(_, http)| http.credential.is_some() && open(http))
     }
 
     /// Is there a way out?

@@ -2,9 +2,13 @@
 //!
 //! Neighbours: `commands`. Never: drops a value; only where a rule comes from is told in a comment.
 
+use std::path::Path;
+
+use super::http::{Credential, Http};
 use super::network::{DEFAULT_CONNECTIONS, Network, Sni};
 use super::path::{SCRATCH, escape};
-use super::units::print_size;
+use super::source::From;
+use super::units::{print_duration, print_size};
 use super::{PathRule, Policy, limits};
 use crate::outcome::Limit;
 
@@ -85,7 +89,7 @@ impl Printer {
         if *network == Network::default() {
             return;
         }
-        let Network { allow, deny, unix, hosts, private, sni, connections, up, down } = network;
+        let Network { allow, deny, unix, hosts, private, sni, connections, up, down, http } = network;
         self.line("\n[network]");
         self.line("allow = [");
         let mut origin = "";
@@ -124,6 +128,46 @@ impl Printer {
             if let Some(bytes) = bytes {
                 self.line(&format!("{key} = {}", quote(&print_size(*bytes))));
             }
+        }
+        http.iter().for_each(|http| self.http(http));
+    }
+
+    fn http(&mut self, http: &Http) {
+        self.line(&format!("\n{}", http.section()));
+        if !http.origin.is_empty() {
+            self.line(&format!("# {}", http.origin));
+        }
+        self.line("tls = \"end\"");
+        self.line(&format!("listen = {}", http.listen));
+        self.words("methods", &http.methods);
+        self.words("paths", &http.paths.iter().map(|path| path.text().to_owned()).collect::<Vec<_>>());
+        if let Some(roots) = &http.roots {
+            self.line(&format!("roots = {}", quote(&escape(&roots.to_string_lossy()))));
+        }
+        let Some(Credential { header, around: (before, behind), secret }) = &http.credential else { return };
+        self.line(&format!("credential.header = {}", quote(header)));
+        self.line(&format!("credential.value = {}", quote(&format!("{before}{{}}{behind}"))));
+        let Some(secret) = secret else { return };
+        let text = |path: &Path| quote(&path.to_string_lossy());
+        let from = match &secret.from {
+            From::Env(name) => format!("env = {}", quote(name)),
+            From::File { path, shared } => format!("file = {}, shared = {shared}", text(path)),
+            From::Command { argv, timeout } => {
+                let words: Vec<String> = argv.iter().map(|word| quote(word)).collect();
+                format!("command = [{}], timeout = {}", words.join(", "), quote(&print_duration(*timeout)))
+            }
+            From::Credential(name) => format!("credential = {}", quote(name)),
+            From::Age { path, identity, timeout } => {
+                let timeout = quote(&print_duration(*timeout));
+                format!("age = {}, identity = {}, timeout = {timeout}", text(path), text(identity))
+            }
+        };
+        self.line(&format!("credential.from = {{ {from} }}"));
+        if let Some(format) = &secret.format {
+            self.line(&format!("credential.format = {}", quote(format)));
+        }
+        if let Some(age) = secret.max_age {
+            self.line(&format!("credential.max-age = {}", quote(&print_duration(age))));
         }
     }
 

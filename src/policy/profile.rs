@@ -3,6 +3,7 @@
 //! Neighbours: `policy::toml_file` reads TOML, `policy::resolve` follows `extends` and merges profiles into a
 //! policy. Never: opens a file, looks at a parent.
 
+mod http;
 mod network;
 
 use std::collections::BTreeMap;
@@ -28,6 +29,12 @@ pub const SECTIONS: &[(&str, &[&str])] = &[
     ("environment", &["pass", "set"]),
     ("audit", &["redact"]),
     ("network", network::KEYS),
+];
+
+/// The sections of doors at which TLS ends, and their keys.
+pub const HTTP_SECTIONS: &[(&str, &[&str])] = &[
+    ("network.http.\"HOST:PORT\"", http::KEYS),
+    ("network.http.\"HOST:PORT\".credential", http::CREDENTIAL_KEYS),
 ];
 
 /// The keys of a path rule that is written as a table.

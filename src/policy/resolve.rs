@@ -94,9 +94,18 @@ pub fn resolve(
     let order: Vec<String> = chain.iter().map(|(source, _)| source.label()).collect();
     let mut merged = Merged::default();
     let mut policy = Policy::nothing(&source.name);
+    let mut ended = BTreeMap::new();
     for (_, profile) in chain.into_iter().rev() {
         apply(&mut policy, &profile, &mut mistakes);
+        ended.extend(profile.network.ended().map(|(http, spot)| (http.destination(), spot.clone())));
         merged.add(profile);
+    }
+    for http in &policy.network.http {
+        if let (Some((message, hint)), Some(spot)) =
+            (http.unfit(&policy.network), ended.get(&http.destination()))
+        {
+            mistakes.push(Mistake::new(spot.clone(), &message, Some(&hint)));
+        }
     }
     mistakes.extend(merged.void_grants(&source.label()));
     policy.filesystem.read = values(merged.read);

@@ -289,8 +289,9 @@ fn the_reference_names_every_key_and_default() {
             assert!(alerts.contains(&format!("`{key}`")), "`{key}` of `[{section}]`");
         }
     }
-    let sections = [profile::SECTIONS, config::SECTIONS, config::access::SECTIONS, config::secrets::SECTIONS];
-    for (section, keys) in sections.into_iter().flatten() {
+    let profiles = profile::SECTIONS.iter().chain(profile::HTTP_SECTIONS);
+    let configs = [config::SECTIONS, config::access::SECTIONS, config::secrets::SECTIONS];
+    for (section, keys) in profiles.chain(configs.into_iter().flatten()) {
         let heading = format!("`[{section}]`");
         assert!(section.is_empty() || reference.contains(&heading), "{heading}");
         let elsewhere = |key: &&&str| !config::guard::SECTIONS.iter().any(|(section, _)| section == *key);

@@ -13,7 +13,7 @@
 use std::fs::File;
 use std::io::{self, Write as _};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
-use std::time::{Duration, SystemTime, UNIX_EPOCH};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use serde::{Deserialize, Serialize};
 use tokio::io::AsyncReadExt as _;
@@ -22,6 +22,7 @@ use tokio::time::timeout;
 
 use super::source::Sources;
 use super::{LONGEST, Loaded, Need, State, Trouble};
+use crate::sys::descriptor::Interest;
 use crate::sys::process::{self, Cloned};
 use crate::sys::wiped::Wiped;
 use crate::sys::{Errno, Result, descriptor, socket};
@@ -72,21 +73,9 @@ impl Keeper {
     /// # Errors
     /// Why it cannot be used.
     pub async fn load(&self, need: &Need) -> std::result::Result<Loaded, Trouble> {
-        let failed = |error: io::Error| {
-            Trouble::new("cannot ask the process that reads secrets").because(error.to_string()).hint(
-                "start toolcell again; if it stays so, look how many files and processes it may have: \
-                 `ulimit -n`, `ulimit -u`",
-            )
-        };
-        let of_errno = |errno: Errno| failed(io::Error::from_raw_os_error(errno.0));
-        let (answer, question) = descriptor::pipe().map_err(of_errno)?;
-        descriptor::set_nonblocking(answer.as_fd(), true).map_err(of_errno)?;
+        let answer = self.ask(need).map_err(of_errno)?;
         let mut answer = pipe::Receiver::from_owned_fd_unchecked(answer).map_err(failed)?;
-        let number = u32::try_from(need.number).unwrap_or(u32::MAX).to_le_bytes();
-        socket::send(self.socket.as_fd(), &number, &[question.as_fd()]).map_err(of_errno)?;
-        drop(question);
-        // Room for all of it, so that nothing is moved.
-        let mut bytes = Received { bytes: Wiped::from(vec![0; HEAD_MOST + LONGEST + 1]), end: 0 };
+        let mut bytes = Received::new();
         let all = async {
             loop {
                 let room = bytes.room();
@@ -101,15 +90,62 @@ impl Keeper {
         };
         match timeout(need.patience + GRACE, all).await {
             Ok(read) => read.map_err(failed)?,
-            Err(_late) => {
-                return Err(Trouble::new("it took too long to read").hint(
-                    "look whether the file system that it lies on answers, and whether the host is busy, \
-                     and call the tool again",
-                ));
-            }
+            Err(_late) => return Err(late()),
         }
         bytes.open()
     }
+
+    /// The same for who has no runtime.
+    ///
+    /// # Errors
+    /// Why it cannot be used.
+    pub fn load_now(&self, need: &Need) -> std::result::Result<Loaded, Trouble> {
+        let answer = self.ask(need).map_err(of_errno)?;
+        let mut bytes = Received::new();
+        let until = Instant::now() + need.patience + GRACE;
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let mut interest = [Interest { fd: Some(answer.as_fd()), events: libc::POLLIN, ready: 0 }];
+            if left.is_zero() || !descriptor::poll(&mut interest, Some(left)).map_err(of_errno)? {
+                return Err(late());
+            }
+            match descriptor::read(answer.as_fd(), bytes.room()) {
+                Ok(0) => return bytes.open(),
+                Ok(count) => bytes.end += count,
+                Err(Errno(libc::EAGAIN)) => {}
+                Err(errno) => return Err(of_errno(errno)),
+            }
+            if bytes.end == bytes.bytes.len() {
+                return Err(failed(io::Error::other("the answer is too long")));
+            }
+        }
+    }
+
+    /// Asks, and gives where the answer comes.
+    fn ask(&self, need: &Need) -> Result<OwnedFd> {
+        let (answer, question) = descriptor::pipe()?;
+        descriptor::set_nonblocking(answer.as_fd(), true)?;
+        let number = u32::try_from(need.number).unwrap_or(u32::MAX).to_le_bytes();
+        socket::send(self.socket.as_fd(), &number, &[question.as_fd()])?;
+        Ok(answer)
+    }
+}
+
+fn failed(error: io::Error) -> Trouble {
+    Trouble::new("cannot ask the process that reads secrets").because(error.to_string()).hint(
+        "start toolcell again; if it stays so, look how many files and processes it may have: \
+         `ulimit -n`, `ulimit -u`",
+    )
+}
+
+fn of_errno(errno: Errno) -> Trouble {
+    failed(io::Error::from_raw_os_error(errno.0))
+}
+
+fn late() -> Trouble {
+    Trouble::new("it took too long to read").hint(
+        "look whether the file system that it lies on answers, and whether the host is busy, and call the tool again",
+    )
 }
 
 impl Drop for Keeper {
@@ -126,6 +162,11 @@ struct Received {
 }
 
 impl Received {
+    /// Room for all of it, so that nothing is moved.
+    fn new() -> Self {
+        Self { bytes: Wiped::from(vec![0; HEAD_MOST + LONGEST + 1]), end: 0 }
+    }
+
     fn room(&mut self) -> &mut [u8] {
         self.bytes.room(self.end)
     }

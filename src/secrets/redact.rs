@@ -8,7 +8,7 @@
 //! Neighbours: [`super::units`] reads escapes, `session` lets everything through here. Never: lets a form pass because it
 //! is in two pieces.
 
-use std::rc::Rc;
+use std::sync::Arc;
 
 use super::SHORTEST;
 use super::units::{self, Unit};
@@ -91,6 +91,15 @@ pub struct Forms {
     by_first: Vec<Vec<usize>>,
 }
 
+/// When more of a text comes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Next {
+    Soon,
+    /// Nobody knows when: what does not begin a form is not kept waiting.
+    Later,
+    Never,
+}
+
 /// How a form fits at a place.
 enum Fit {
     No,
@@ -152,7 +161,7 @@ impl Forms {
     #[must_use]
     pub fn once(&self, text: &[u8]) -> Option<Vec<u8>> {
         let (mut out, mut hits) = (Vec::new(), Vec::new());
-        self.scan(text, true, &mut Json::None, &mut out, &mut hits);
+        self.scan(text, Next::Never, &mut Json::None, &mut out, &mut hits);
         (!hits.is_empty()).then_some(out)
     }
 
@@ -160,7 +169,7 @@ impl Forms {
     pub fn line(&self, line: &[u8], hits: &mut Vec<Hit>) -> Option<Vec<u8>> {
         let mut out = Vec::new();
         let before = hits.len();
-        self.scan(line, true, &mut Json::start(), &mut out, hits);
+        self.scan(line, Next::Never, &mut Json::start(), &mut out, hits);
         (hits.len() > before).then_some(out)
     }
 
@@ -168,11 +177,12 @@ impl Forms {
     fn scan(
         &self,
         data: &[u8],
-        last: bool,
+        next: Next,
         json: &mut Json,
         out: &mut Vec<u8>,
         hits: &mut Vec<Hit>,
     ) -> usize {
+        let last = next == Next::Never;
         let (mut at, mut copied) = (0, 0);
         // As it was where `copied` is.
         let mut then = *json;
@@ -205,7 +215,8 @@ impl Forms {
             }
         }
         if !last {
-            at = at.saturating_sub(ALONG).max(copied);
+            let along = if next == Next::Soon { ALONG } else { 0 };
+            at = at.saturating_sub(along).max(copied);
             upto(copied, at).iter().for_each(|byte| then.step(*byte));
             *json = then;
         }
@@ -400,7 +411,7 @@ impl Json {
 /// A text that comes in pieces.
 #[derive(Debug)]
 pub struct Stream {
-    forms: Rc<Forms>,
+    forms: Arc<Forms>,
     /// How often what there is was looked through.
     #[cfg(test)]
     scans: usize,
@@ -413,9 +424,9 @@ pub struct Stream {
 impl Stream {
     /// A line of JSON.
     #[must_use]
-    pub fn of_line(forms: &Rc<Forms>) -> Self {
+    pub fn of_line(forms: &Arc<Forms>) -> Self {
         Self {
-            forms: Rc::clone(forms),
+            forms: Arc::clone(forms),
             #[cfg(test)]
             scans: 0,
             held: Wiped::default(),
@@ -426,14 +437,15 @@ impl Stream {
 
     /// Any text.
     #[must_use]
-    pub fn of_text(forms: &Rc<Forms>) -> Self {
+    pub fn of_text(forms: &Arc<Forms>) -> Self {
         Self { json: Json::None, ..Self::of_line(forms) }
     }
 
     /// Takes a piece, and adds to `out` what is decided by now: at the `last` piece all of it.
     pub fn push(&mut self, piece: &[u8], last: bool, out: &mut Vec<u8>, hits: &mut Vec<Hit>) {
+        let next = if last { Next::Never } else { Next::Soon };
         if self.held.is_empty() {
-            let done = self.forms.scan(piece, last, &mut self.json, out, hits);
+            let done = self.forms.scan(piece, next, &mut self.json, out, hits);
             self.held.extend(piece.get(done..).unwrap_or_default());
         } else {
             self.held.extend(piece);
@@ -444,11 +456,18 @@ impl Stream {
             {
                 self.scans += 1;
             }
-            let done = self.forms.scan(&self.held, last, &mut self.json, out, hits);
+            let done = self.forms.scan(&self.held, next, &mut self.json, out, hits);
             self.held.drop_first(done);
         }
         let length = self.held.len();
         self.again = if length < SHORT { 0 } else { length + length / 8 };
+    }
+
+    /// Nothing has come for a while: adds all that is not the beginning of a form.
+    pub fn settle(&mut self, out: &mut Vec<u8>, hits: &mut Vec<Hit>) {
+        let done = self.forms.scan(&self.held, Next::Later, &mut self.json, out, hits);
+        self.held.drop_first(done);
+        self.again = 0;
     }
 }
 

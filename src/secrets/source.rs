@@ -50,15 +50,15 @@ pub struct Seen {
 }
 
 impl Sources {
-    /// `uid` is who toolcell runs as.
+    /// They are numbered in this order. `uid` is who toolcell runs as.
     #[must_use]
-    pub fn new(
-        secrets: &BTreeMap<String, Secret>,
+    pub fn new<'s>(
+        secrets: impl IntoIterator<Item = (&'s String, &'s Secret)>,
         variables: BTreeMap<String, Wiped>,
         credentials: Option<PathBuf>,
         uid: u32,
     ) -> Self {
-        let secrets = secrets.iter().map(|(name, secret)| {
+        let secrets = secrets.into_iter().map(|(name, secret)| {
             // What does not compile is a mistake of the file.
             let format = secret.format.as_deref().and_then(|format| expression(format).ok());
             (name.clone(), secret.clone(), format)
@@ -260,6 +260,10 @@ fn fault(value: &[u8], secret: &Secret, format: Option<bool>) -> Option<Trouble>
     } else if matches!(secret.into, Place::Env(_)) && value.contains(&0) {
         Trouble::new("it holds a NUL, which no environment variable can")
             .hint("give it `into = { file = \"/tmp/…\" }`")
+    } else if matches!(secret.into, Place::Header(_)) && !value.iter().all(|byte| (0x20..0x7f).contains(byte))
+    {
+        Trouble::new("it holds what no header can: more than printable ASCII in one line")
+            .hint("look whether the right secret is there, alone")
     } else if format == Some(false) {
         Trouble::new("it is not of the form that `format` asks for")
             .hint("look whether the right secret is there, whole and without quotes or spaces around it")

@@ -109,7 +109,7 @@ pub(super) async fn start(
     let policy = policy.as_deref().or(own.as_deref());
     policy.map_or("", |policy| &policy.name).clone_into(&mut call.profile);
     // Before the record of the call, which may be about to repeat one.
-    let fetched = secrets::fetch(session, method, ask.target.as_deref()).await;
+    let fetched = secrets::fetch(session, method, ask.target.as_deref(), policy).await;
     let mask = fetched.as_ref().ok().and_then(Option::as_ref).map(|fetched| Rc::clone(&fetched.mask));
     record_started(session, &call, policy, ask, granted, mask.as_deref())?;
     // A refusal for what the client sent can quote that, as can one of a path that it named.

@@ -7,6 +7,7 @@
 use std::cell::RefCell;
 use std::collections::{BTreeMap, BTreeSet};
 use std::rc::Rc;
+use std::sync::Arc;
 
 use super::Session;
 use crate::launch::handover::{Handover, Kind as HandedAs};
@@ -15,7 +16,9 @@ use crate::mcp::frame::Piece;
 use crate::outcome::{Redaction, SecretUse, Violation};
 use crate::plan::Plan;
 use crate::plan::step::Step;
-use crate::policy::config::secrets::Place;
+use crate::policy::Policy;
+use crate::policy::config::secrets::{Place, Secret};
+use crate::policy::network::Network;
 use crate::secrets::keeper::Keeper;
 use crate::secrets::redact::{Form, Forms, Hit, Stream};
 use crate::secrets::{Loaded, MOST_TOGETHER, Need, State};
@@ -28,8 +31,31 @@ pub struct Secrets {
     pub keeper: Keeper,
     /// By tool.
     pub needs: BTreeMap<String, Vec<Need>>,
+    /// Those that doors put in.
+    pub doors: Vec<OfDoor>,
     /// Those of which the operator was told that they are due.
     pub told: RefCell<BTreeSet<String>>,
+}
+
+/// A secret that a door puts in.
+#[derive(Debug)]
+pub struct OfDoor {
+    /// As a profile describes it.
+    pub secret: Secret,
+    /// How it is asked for; its name is the door's.
+    pub need: Need,
+}
+
+impl Secrets {
+    /// What a cell of a policy needs for its doors.
+    pub fn of_doors<'s>(&'s self, network: &'s Network) -> impl Iterator<Item = &'s Need> {
+        network.with_credential().filter_map(|(_, http)| {
+            let secret = http.credential.as_ref()?.secret.as_deref()?;
+            let name = http.destination().to_string();
+            let mut of_door = self.doors.iter();
+            Some(&of_door.find(|one| one.need.name == name && one.secret == *secret)?.need)
+        })
+    }
 }
 
 /// Secrets that were read for a call.
@@ -57,7 +83,7 @@ fn used(need: &Need, state: State, age_s: Option<u64>) -> SecretUse {
     }
 }
 
-/// Reads the secrets of a tool; `None` if it gets none.
+/// Reads the secrets of a tool, and of the doors of its cell; `None` if there are none.
 ///
 /// # Errors
 /// Why one of them cannot be used.
@@ -65,12 +91,16 @@ pub(super) async fn fetch(
     session: &Session,
     method: &str,
     target: Option<&str>,
+    policy: Option<&Policy>,
 ) -> Result<Option<Fetched>, NotFetched> {
     let Some(secrets) = &session.options.secrets else { return Ok(None) };
-    let tool = target.filter(|_| method == "tools/call");
-    let Some((tool, needs)) = tool.and_then(|tool| Some((tool, secrets.needs.get(tool)?))) else {
+    let tool = target.filter(|_| method == "tools/call").unwrap_or_default();
+    let own = secrets.needs.get(tool).into_iter().flatten();
+    let needs: Vec<&Need> =
+        own.chain(policy.iter().flat_map(|policy| secrets.of_doors(&policy.network))).collect();
+    if needs.is_empty() {
         return Ok(None);
-    };
+    }
     let (mut values, mut uses) = (Vec::new(), Vec::new());
     let mut refusal = None;
     for need in needs {
@@ -83,18 +113,26 @@ pub(super) async fn fetch(
                         need.name
                     ));
                 }
-                values.push((need.clone(), value));
+                values.push((Need::clone(need), value));
             }
             Err(trouble) => {
                 uses.push(used(need, trouble.state, trouble.age_s));
                 let hint = trouble.hint.as_ref().map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
-                let told =
-                    format!("tool `{tool}` cannot get secret `{}`: {}{hint}", need.name, trouble.sentence());
+                let what = match &need.into {
+                    Place::Header(header) => {
+                        format!("the door `{}` has nothing to put into `{header}`", need.name)
+                    }
+                    Place::Env(_) | Place::File(_) => {
+                        format!("tool `{tool}` cannot get secret `{}`", need.name)
+                    }
+                };
+                let told = format!("{what}: {}{hint}", trouble.sentence());
                 refusal.get_or_insert(told);
             }
         }
     }
-    let together: usize = values.iter().map(|(_, value)| value.len()).sum();
+    let of_tool = values.iter().filter(|(need, _): &&(Need, Wiped)| !matches!(need.into, Place::Header(_)));
+    let together: usize = of_tool.map(|(_, value)| value.len()).sum();
     if together > MOST_TOGETHER {
         refusal = Some(format!(
             "the secrets of tool `{tool}` are longer than {MOST_TOGETHER} bytes together\n\
@@ -105,7 +143,7 @@ pub(super) async fn fetch(
         return Err(NotFetched { detail, uses });
     }
     let forms = Forms::new(values.iter().map(|(need, value)| (need.name.as_str(), &**value)));
-    let mask = Rc::new(Mask { forms: Rc::new(forms), uses, found: RefCell::default() });
+    let mask = Rc::new(Mask { forms: Arc::new(forms), uses, found: RefCell::default() });
     Ok(Some(Fetched { values, mask }))
 }
 
@@ -117,7 +155,7 @@ impl Fetched {
     pub(super) fn handover(self, plan: &Plan) -> Result<Handover, String> {
         let scratch = plan.steps.iter().any(|step| matches!(step, Step::MountScratch { .. }));
         let place = |need: &Need| match &need.into {
-            Place::Env(_) => None,
+            Place::Env(_) | Place::Header(_) => None,
             Place::File(path) => Some(path.clone()),
         };
         if let Some(path) = self.values.iter().find_map(|(need, _)| place(need)).filter(|_| !scratch) {
@@ -126,22 +164,36 @@ impl Fetched {
                  hint: give the profile a `scratch` and a floor above `landlock`, or the secret `into = {{ env = \"NAME\" }}`"
             ));
         }
-        let handed = self.values.iter().map(|(need, value)| match &need.into {
-            Place::Env(name) => (HandedAs::Variable, name.as_str(), &**value),
-            Place::File(path) => (HandedAs::File, path.as_str(), &**value),
+        let handed = self.values.iter().filter_map(|(need, value)| match &need.into {
+            Place::Env(name) => Some((HandedAs::Variable, name.as_str(), &**value)),
+            Place::File(path) => Some((HandedAs::File, path.as_str(), &**value)),
+            Place::Header(_) => None,
         });
-        Handover::of(handed).ok_or_else(|| {
+        let handover = Handover::of(handed).ok_or_else(|| {
             "the call's secrets are too long for one message\n\
              hint: take the tool out of `to` of those that it does not need, or give them shorter paths in `into`"
                 .to_owned()
-        })
+        })?;
+        let of_doors = self.values.into_iter().filter(|(need, _)| matches!(need.into, Place::Header(_)));
+        let doors = of_doors.map(|(need, value)| {
+            let place = plan.steps.iter().find_map(|step| match step {
+                Step::OpenDoors { doors } => doors
+                    .network
+                    .with_credential()
+                    .find(|(_, http)| http.destination().to_string() == need.name),
+                _ => None,
+            });
+            let missing = || format!("the call's cell has no door `{}`", need.name);
+            place.map(|(place, _)| (place, value)).ok_or_else(missing)
+        });
+        Ok(handover.with_doors(doors.collect::<Result<_, _>>()?))
     }
 }
 
 /// Takes a call's secrets out of what its cell says, and counts them.
 #[derive(Debug)]
 pub(super) struct Mask {
-    forms: Rc<Forms>,
+    forms: Arc<Forms>,
     uses: Vec<SecretUse>,
     /// By secret, form and place.
     found: RefCell<BTreeMap<(usize, Form, String), u64>>,

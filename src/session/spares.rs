@@ -217,7 +217,9 @@ fn restock(session: &Session, grant: &Grant, era: Era) -> bool {
     };
     let spares = &session.spares;
     let (most, budget) = (session.options.spares, session.options.spares_memory);
-    if most == 0 || spares.blind.get() || spares.closed.get() || !may_wait(&grant.plan) {
+    // What doors put in is read for a call.
+    let puts_in = grant.policy.network.with_credential().next().is_some();
+    if most == 0 || spares.blind.get() || spares.closed.get() || puts_in || !may_wait(&grant.plan) {
         return false;
     }
     let (wanted, each) = spares.kind(&grant.plan, |kind| (kind.demand.wanted(Instant::now()), kind.memory));

@@ -25,6 +25,7 @@ use crate::plan::doors::Doors;
 use crate::plan::step::Step;
 use crate::plan::{Plan, seccomp};
 use crate::policy::address::plain;
+use crate::policy::http::Http;
 use crate::policy::network::{Destination, allow_line};
 use crate::policy::unix_socket;
 use crate::sys::notify::{self, Notification};
@@ -42,6 +43,8 @@ struct Reached {
     allow: Option<String>,
     operation: &'static str,
     errno: Errno,
+    /// How the door is addressed that would have been the right one.
+    instead: Option<String>,
 }
 
 /// Those of one cell.
@@ -158,8 +161,10 @@ impl Connects {
         let errno = if at.ip().is_loopback() { libc::ECONNREFUSED } else { libc::ENETUNREACH };
         let operation = seccomp::name(call.number).unwrap_or("connect");
         let object = at.to_string();
-        let allow = object.parse::<Destination>().is_ok().then(|| allow_line(&object));
-        Some(Reached { object, allow, operation, errno: Errno(errno) })
+        let instead = self.doors.ended_at(at.ip(), at.port()).map(Http::address);
+        let allowed = instead.is_none() && object.parse::<Destination>().is_ok();
+        let allow = allowed.then(|| allow_line(&object));
+        Some(Reached { object, allow, operation, errno: Errno(errno), instead })
     }
 
     pub(super) fn violations(&self) -> impl Iterator<Item = Violation> {
@@ -187,12 +192,17 @@ fn no_path(path: String) -> Reached {
         object: path,
         operation: "connect",
         errno: Errno(libc::EACCES),
+        instead: None,
     }
 }
 
 fn violation(note: &Note<Reached>) -> Violation {
-    let Reached { object, allow, operation, errno } = &note.what;
+    let Reached { object, allow, operation, errno, instead } = &note.what;
     let Violation { layer, rule, .. } = of_network();
+    let rule = match instead {
+        Some(address) => format!("TLS ends at the door: the way to it is `{address}`"),
+        None => rule,
+    };
     Violation {
         layer,
         rule,

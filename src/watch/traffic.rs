@@ -187,6 +187,14 @@ impl Doorway {
         self.channel.try_clone().map_err(Errno::from)
     }
 
+    /// Hands over what the door at this place of the policy's puts in.
+    ///
+    /// # Errors
+    /// As for [`porter::give`].
+    pub fn give(&self, place: usize, value: &[u8]) -> Result<()> {
+        porter::give(&self.channel, place, value)
+    }
+
     /// The payload starts now.
     pub fn begin(&mut self) {
         self.ledger.begin();
@@ -272,6 +280,14 @@ impl Attended {
     /// The kernel's errno.
     pub fn channel(&self) -> Result<OwnedFd> {
         self.channel.get_ref().try_clone().map_err(Errno::from)
+    }
+
+    /// Hands over what the door at this place of the policy's puts in.
+    ///
+    /// # Errors
+    /// As for [`porter::give`].
+    pub fn give(&self, place: usize, value: &[u8]) -> Result<()> {
+        porter::give(self.channel.get_ref(), place, value)
     }
 
     /// The payload starts now.

@@ -9,7 +9,9 @@ use std::time::{Duration, SystemTime};
 use serde_json::{Value, json};
 use toolcell::audit::{ALERT_SCHEMA, Alert, Alerted, Bounds, Ended, Finished, Hook, Log, Quarantined, Rule};
 use toolcell::call::Call;
-use toolcell::outcome::{Evidence, Layer, Limit, SecretUse, Status, Usage, Violation};
+use toolcell::outcome::{
+    ClosedBy, Connection, Evidence, Layer, Limit, SecretUse, Status, Traffic, Usage, Violation,
+};
 
 /// What would end a line, paint a terminal, end an element or an attribute, or be run by a browser.
 const HOSTILE: &str = "t\n\u{1b}[31m\u{202e}</script><img src=x onerror=\"alert(1)\">&amp;'`{{x}}";
@@ -123,7 +125,20 @@ impl Scene {
         let scene = Self { log: directory.join("audit.jsonl"), directory };
         let log = scene.open(Bounds::default());
         let fine = record("good", Some("alice"), 0, Status::Completed, vec![]);
-        log.write(&Finished { secrets: vec![secret("fresh"), secret("due")], ..fine }).unwrap();
+        let reached = |to: &str, address: Option<&str>, closed_by| Connection {
+            to: to.to_owned(),
+            address: address.map(str::to_owned),
+            up: 1500,
+            down: 3 << 20,
+            duration_us: 12_345,
+            closed_by,
+        };
+        let connections = vec![
+            reached("api.example:443", Some("192.0.2.1:443"), ClosedBy::Cell),
+            reached(HOSTILE, None, ClosedBy::Unreachable),
+        ];
+        let traffic = Some(Traffic { connections, left_out: 2, up: 9, down: 9 });
+        log.write(&Finished { secrets: vec![secret("fresh"), secret("due")], traffic, ..fine }).unwrap();
         let access = violation(Layer::Access, None, "good", "[roles.r]");
         let refused = Status::Refused { detail: "no".to_owned() };
         let refused = record("good", None, 0, refused, vec![access]);
@@ -190,6 +205,10 @@ fn each_call_is_a_line_and_the_chosen_ones_are_shown() {
         (&["--identity", "alice"], 1),
         (&["--violation", "seccomp"], 1),
         (&["--violation", "memory"], 1),
+        (&["--destination", "api.example:443"], 1),
+        (&["--destination", "api.example"], 1),
+        (&["--destination", "example:443"], 0),
+        (&["--destination", "example"], 0),
         (&["--since", "2026-11-23"], 1),
         (&["--until", "2026-11-22"], 2),
         (&["--since", "2026-11-22T14", "--until", "2026-11-22T15"], 2),

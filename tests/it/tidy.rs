@@ -100,7 +100,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
     ("store", &["host", "lock", "sys"]),
     ("secrets", &["policy", "sys", "text"]),
     ("plan", &["host", "outcome", "policy", "text"]),
-    ("network", &["outcome", "plan", "policy", "sys"]),
+    ("network", &["outcome", "plan", "policy", "secrets", "sys"]),
     ("launch", &["network", "outcome", "plan", "sys"]),
     ("watch", &["launch", "network", "outcome", "plan", "policy", "sys", "text"]),
     ("audit", &["call", "outcome", "policy", "text"]),
@@ -127,7 +127,7 @@ const IMPORTS: &[(&str, &[&str])] = &[
             "watch",
         ],
     ),
-    ("front", &["access", "mcp", "policy", "sys"]),
+    ("front", &["access", "mcp", "network", "policy", "sys"]),
     ("cli", &["exit_codes", "policy", "text"]),
     ("diag", &["cli", "exit_codes", "text"]),
     (

@@ -73,7 +73,7 @@ pub(super) fn audit(command: Command) -> Command {
 }
 
 /// Which records are wanted.
-fn chosen() -> [Arg; 6] {
+fn chosen() -> [Arg; 7] {
     const WHICH: &str = "Which records";
     let one = |name, value_name, help| value(name, Takes::Text, value_name).help_heading(WHICH).help(help);
     [
@@ -88,6 +88,7 @@ fn chosen() -> [Arg; 6] {
         ]),
         one("identity", "NAME", "Of who showed this identity, or called itself so"),
         one("violation", "NAME", "With a violation of this layer or limit, such as seccomp or memory"),
+        one("destination", "HOST", "That reached this host, or this HOST:PORT, through a door"),
         one("since", "TIME", "Not before this time, in UTC: 2026-11-22, or 2026-11-22T14:05"),
         one("until", "TIME", "Not after this time"),
     ]

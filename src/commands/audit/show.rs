@@ -18,8 +18,9 @@ use crate::audit::{
 use crate::cli::{Chosen, ColorChoice, Typed};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
-use crate::outcome::{Limit, Violation};
+use crate::outcome::{Connection, Limit, Violation};
 use crate::policy::limits;
+use crate::policy::units::print_size;
 use crate::sys::observe;
 use crate::text::escape;
 
@@ -64,8 +65,8 @@ impl<'a> Filter<'a> {
     /// Whether a record is one of them. What is asked of calls alone, no alert and no step is.
     pub(super) fn takes(&self, entry: &Entry) -> bool {
         let is = |wanted: &Option<String>, has: &str| wanted.as_deref().is_none_or(|wanted| wanted == has);
-        let Chosen { tool, status, identity, violation, .. } = self.chosen;
-        let of_calls = status.is_some() || violation.is_some();
+        let Chosen { tool, status, identity, violation, destination, .. } = self.chosen;
+        let of_calls = status.is_some() || violation.is_some() || destination.is_some();
         match entry {
             Entry::Call(record) => {
                 is(tool, tool_of(record))
@@ -74,6 +75,7 @@ impl<'a> Filter<'a> {
                     && violation
                         .as_deref()
                         .is_none_or(|wanted| record.violations.iter().any(|one| is_called(one, wanted)))
+                    && destination.as_deref().is_none_or(|wanted| reached(record, wanted))
                     && self.is_then(&record.time)
             }
             Entry::Alert(record) => {
@@ -108,6 +110,12 @@ fn is_time(text: &str) -> bool {
 /// By its layer, or by its limit.
 fn is_called(violation: &Violation, name: &str) -> bool {
     violation.layer.name() == name || violation.limit.is_some_and(|limit| limit.name() == name)
+}
+
+/// Whether a connection led there: to a door, or to a host at whatever port.
+fn reached(record: &Finished, wanted: &str) -> bool {
+    let mut all = record.traffic.iter().flat_map(|traffic| &traffic.connections);
+    all.any(|one| one.to == wanted || one.to.rsplit_once(':').is_some_and(|(host, _)| host == wanted))
 }
 
 /// Gives the records of all files of a log to `take`, with the line of each, and leaves the last file open
@@ -295,7 +303,25 @@ fn of_call(record: &Finished) -> String {
             text.push_str(&format!("; allowed by: {}", escape(allow)));
         }
     }
+    if let Some(traffic) = &record.traffic {
+        traffic.connections.iter().for_each(|one| text.push_str(&of_connection(one)));
+        if traffic.left_out > 0 {
+            text.push_str(&format!("\n    and {} connections more", traffic.left_out));
+        }
+    }
     text
+}
+
+fn of_connection(one: &Connection) -> String {
+    let at = one.address.as_ref().map_or_else(String::new, |address| format!(" at {}", escape(address)));
+    format!(
+        "\n    reached {}{at}  {} up, {} down  {}  ended by {}",
+        escape(&one.to),
+        print_size(one.up),
+        print_size(one.down),
+        milliseconds(one.duration_us),
+        one.closed_by.name()
+    )
 }
 
 /// Microseconds in a form that a person reads.

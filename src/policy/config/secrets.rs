@@ -5,144 +5,27 @@
 //! way to write one here.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::ops::RangeInclusive;
-use std::path::{Path, PathBuf};
-use std::time::Duration;
+use std::path::Path;
 
-use regex::bytes::{Regex, RegexBuilder};
-use toml::Spanned;
-use toml::de::{DeTable, DeValue};
+use toml::de::DeTable;
 
 use super::super::mistakes::closest;
-use super::super::path::{SCRATCH, normal};
+use super::super::path::SCRATCH;
 use super::super::print;
-use super::super::tokens::seconds;
+use super::super::source::{self, AGES, FROM, kind};
+pub use super::super::source::{From, Place, Secret, expression};
 use super::super::toml_file::{TomlFile, Value};
-use super::super::units::{parse_duration, print_duration};
 use super::state::State;
 use super::{Server, is_server};
 
 /// The sections and their keys.
 pub const SECTIONS: &[(&str, &[&str])] = &[
     ("secrets.NAME", &["from", "to", "into", "format", "max-age", "warn-age", "rotated"]),
-    ("secrets.NAME.from", &["env", "file", "command", "credential", "age", "identity", "shared", "timeout"]),
+    ("secrets.NAME.from", source::KEYS),
     ("secrets.NAME.into", &["env", "file"]),
 ];
 
-/// The kinds of source, each a key of `from`.
-const KINDS: [&str; 5] = ["env", "file", "command", "credential", "age"];
-const FROM: &str =
-    "write `from = { file = \"/path\" }`, or `env`, `command`, `credential`, or `age` with `identity`";
 const INTO: &str = "write `into = { env = \"NAME\" }` or `into = { file = \"/tmp/NAME\" }`";
-const DAY: u64 = 24 * 60 * 60;
-const AGES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(3650 * DAY);
-/// How long a program may take that prints a secret,
-const TIMEOUT: Duration = Duration::from_secs(10);
-const TIMEOUTS: RangeInclusive<Duration> = Duration::from_millis(100)..=Duration::from_secs(60);
-/// The longest expression that a secret is compared with.
-const FORMAT_MOST: usize = 1024;
-
-/// Where a secret is read from.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub enum From {
-    /// An environment variable of toolcell's own, which is taken out of its environment.
-    Env(String),
-    /// A file.
-    File {
-        /// Absolute.
-        path: PathBuf,
-        /// Others may be able to read it too.
-        shared: bool,
-    },
-    /// What a program prints.
-    Command {
-        /// Program and arguments.
-        argv: Vec<String>,
-        /// How long it may take.
-        timeout: Duration,
-    },
-    /// A credential that systemd has put into `$CREDENTIALS_DIRECTORY`.
-    Credential(String),
-    /// A file that `age` decrypts.
-    Age {
-        /// The encrypted file.
-        path: PathBuf,
-        /// The file with the key.
-        identity: PathBuf,
-        /// How long it may take.
-        timeout: Duration,
-    },
-}
-
-impl From {
-    /// The source in a few words.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        match self {
-            Self::Env(name) => format!("environment variable `{name}`"),
-            Self::File { path, .. } => format!("file `{}`", path.display()),
-            // Arguments may be what somebody took for a place to keep something.
-            Self::Command { argv, .. } => format!("command `{}`", argv.first().map_or("", String::as_str)),
-            Self::Credential(name) => format!("systemd credential `{name}`"),
-            Self::Age { path, .. } => format!("age file `{}`", path.display()),
-        }
-    }
-
-    /// The files that no tool may see.
-    #[must_use]
-    pub fn files(&self) -> Vec<PathBuf> {
-        match self {
-            Self::File { path, .. } => vec![path.clone()],
-            Self::Age { path, identity, .. } => vec![path.clone(), identity.clone()],
-            Self::Env(_) | Self::Command { .. } | Self::Credential(_) => Vec::new(),
-        }
-    }
-
-    /// Whether the file's own date tells when the secret was made. systemd makes a credential's file at each start.
-    const fn is_dated(&self) -> bool {
-        matches!(self, Self::File { .. } | Self::Age { .. })
-    }
-}
-
-/// How a tool gets a secret.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-pub enum Place {
-    /// As a variable of its environment.
-    Env(String),
-    /// As a file in the scratch directory.
-    File(String),
-}
-
-impl Place {
-    /// The place in a few words, as records have it.
-    #[must_use]
-    pub fn describe(&self) -> String {
-        match self {
-            Self::Env(name) => format!("env {name}"),
-            Self::File(path) => format!("file {path}"),
-        }
-    }
-}
-
-/// One secret.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Secret {
-    /// Where it comes from.
-    pub from: From,
-    /// The tools that get it: server and tool.
-    pub to: Vec<(String, String)>,
-    /// How.
-    pub into: Place,
-    /// A regular expression that all of it must match.
-    pub format: Option<String>,
-    /// Older than this it is refused.
-    pub max_age: Option<Duration>,
-    /// Older than this there is a warning.
-    pub warn_age: Option<Duration>,
-    /// When it was made, in seconds after 1970.
-    pub rotated: Option<u64>,
-}
-
 /// Reads the sections. `servers` are those of the file.
 pub(super) fn read(
     file: &mut TomlFile<'_>,
@@ -185,13 +68,15 @@ impl Reader<'_, '_, '_> {
         let (mut format, mut max_age, mut warn_age, mut rotated) = (None, None, None, None);
         for (key, _, value) in self.file.entries(table, &place, keys("secrets.NAME")) {
             match key {
-                "from" => from = self.from(value),
+                "from" => from = self.file.secret_from(value),
                 "to" => to = self.to(value),
                 "into" => into = self.into(value),
-                "format" => format = self.format(value),
-                "max-age" => max_age = self.duration(value, "`max-age`", &AGES),
-                "warn-age" => warn_age = self.duration(value, "`warn-age`", &AGES).map(|age| (age, value)),
-                _ => rotated = self.date(value),
+                "format" => format = self.file.secret_format(value),
+                "max-age" => max_age = self.file.duration(value, "`max-age`", &AGES),
+                "warn-age" => {
+                    warn_age = self.file.duration(value, "`warn-age`", &AGES).map(|age| (age, value))
+                }
+                _ => rotated = self.file.day(value),
             }
         }
         for (key, hint) in [("from", FROM), ("to", "write `to = [\"SERVER/TOOL\"]`"), ("into", INTO)] {
@@ -239,86 +124,9 @@ impl Reader<'_, '_, '_> {
             self.taken.iter().filter(|(of, its, _)| (of.as_str(), its.as_str()) == (server, tool));
         let other = of_tool.find_map(|(.., place)| match place {
             Place::File(other) if beneath(path, other) || beneath(other, path) => Some(other.clone()),
-            Place::File(_) | Place::Env(_) => None,
+            Place::File(_) | Place::Env(_) | Place::Header(_) => None,
         });
         Some((path.clone(), other?))
-    }
-
-    fn from(&mut self, value: &Value<'_>) -> Option<From> {
-        let table = self.file.table(value, "`from`")?;
-        let mut found: Option<From> = None;
-        let (mut identity, mut shared, mut timeout) = (None, None, None);
-        let entries = self.file.entries(table, "`from`", keys("secrets.NAME.from"));
-        if table.keys().filter(|key| KINDS.contains(&key.get_ref().as_ref())).count() != 1 {
-            self.file.mistake(&value.span(), "`from` must name one source", Some(FROM));
-            return None;
-        }
-        for (key, _, value) in entries {
-            match key {
-                "env" => found = self.variable(value).map(From::Env),
-                "file" => {
-                    found = self.path(value, "`file`").map(|path| From::File { path, shared: false });
-                }
-                "command" => {
-                    found = self.command(value).map(|argv| From::Command { argv, timeout: TIMEOUT });
-                }
-                "credential" => found = self.credential(value).map(From::Credential),
-                "age" => {
-                    found = self.path(value, "`age`").map(|path| From::Age {
-                        path,
-                        identity: PathBuf::new(),
-                        timeout: TIMEOUT,
-                    });
-                }
-                "identity" => identity = self.path(value, "`identity`").map(|path| (path, value.span())),
-                "shared" => shared = self.yes(value).map(|shared| (shared, value.span())),
-                _ => {
-                    let given = self.duration(value, "`timeout`", &TIMEOUTS);
-                    timeout = given.map(|timeout| (timeout, value.span()));
-                }
-            }
-        }
-        let mut found = found?;
-        let mut rest = [
-            ("identity", identity.as_ref().map(|(_, span)| span.clone())),
-            ("shared", shared.as_ref().map(|(_, span)| span.clone())),
-            ("timeout", timeout.as_ref().map(|(_, span)| span.clone())),
-        ];
-        let mut used = |key: &str| {
-            rest.iter_mut().filter(|(name, _)| *name == key).for_each(|(_, span)| *span = None);
-        };
-        match &mut found {
-            From::File { shared: is, .. } => {
-                used("shared");
-                *is = shared.is_some_and(|(shared, _)| shared);
-            }
-            From::Command { timeout: most, .. } => {
-                used("timeout");
-                *most = timeout.map_or(TIMEOUT, |(timeout, _)| timeout);
-            }
-            From::Age { identity: key, timeout: most, .. } => {
-                used("timeout");
-                used("identity");
-                *most = timeout.map_or(TIMEOUT, |(timeout, _)| timeout);
-                match identity {
-                    Some((path, _)) => *key = path,
-                    None if table.contains_key("identity") => return None,
-                    None => {
-                        let hint = "write `from = { age = \"/path/FILE.age\", identity = \"/path/KEY\" }`";
-                        self.file.mistake(&value.span(), "`age` without `identity`", Some(hint));
-                        return None;
-                    }
-                }
-            }
-            From::Env(_) | From::Credential(_) => {}
-        }
-        for (key, span) in rest {
-            if let Some(span) = span {
-                let message = format!("`{key}` has no effect on the {}", kind(&found));
-                self.file.mistake(&span, &message, None);
-            }
-        }
-        Some(found)
     }
 
     fn into(&mut self, value: &Value<'_>) -> Option<Place> {
@@ -330,9 +138,9 @@ impl Reader<'_, '_, '_> {
         }
         let (key, _, value) = entries.into_iter().next()?;
         if key == "env" {
-            return self.variable(value).map(Place::Env);
+            return self.file.variable_name(value).map(Place::Env);
         }
-        let path = self.path(value, "`file`")?;
+        let path = self.file.secret_path(value, "`file`")?;
         let below = path.strip_prefix(SCRATCH).is_ok_and(|rest| rest.as_os_str() != "");
         if !below {
             let hint =
@@ -403,154 +211,6 @@ impl Reader<'_, '_, '_> {
                 self.file.mistake(&span, &message, Some(&hint));
             }
         }
-    }
-
-    fn variable(&mut self, value: &Value<'_>) -> Option<String> {
-        let name = self.file.text(value, "`env`")?;
-        let right = name.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'_')
-            && name.bytes().next().is_some_and(|b| !b.is_ascii_digit())
-            && name.len() <= 256;
-        if !right {
-            let hint = "names are made of letters, digits and `_`; the value does not stand here";
-            self.file.mistake(&value.span(), "`env` is no name of a variable", Some(hint));
-        }
-        right.then(|| name.to_owned())
-    }
-
-    fn credential(&mut self, value: &Value<'_>) -> Option<String> {
-        let name = self.file.text(value, "`credential`")?;
-        let right =
-            !name.is_empty() && name.len() <= 255 && !name.contains(['/', '\0']) && !name.starts_with('.');
-        if !right {
-            let hint = "write the ID of `LoadCredential=` in the unit";
-            self.file.mistake(&value.span(), "`credential` is no name of a credential", Some(hint));
-        }
-        right.then(|| name.to_owned())
-    }
-
-    fn path(&mut self, value: &Value<'_>, name: &str) -> Option<PathBuf> {
-        let text = self.file.text(value, name)?;
-        match normal(text) {
-            Ok(path) => Some(path),
-            Err(error) => {
-                let message = format!("{name} must be an absolute path: {error}");
-                self.file.mistake(&value.span(), &message, None);
-                None
-            }
-        }
-    }
-
-    fn command(&mut self, value: &Value<'_>) -> Option<Vec<String>> {
-        let mut argv = Vec::new();
-        for item in self.file.items(value, "`command`") {
-            argv.push(self.file.text(item, "an item of `command`")?.to_owned());
-        }
-        let program = argv.first().is_some_and(|program| !program.is_empty());
-        if !program || argv.iter().any(|word| word.contains('\0')) {
-            let hint = "write `command = [\"program\", \"argument\"]`; there is no shell";
-            self.file.mistake(&value.span(), "`command` names no program", Some(hint));
-            return None;
-        }
-        Some(argv)
-    }
-
-    fn yes(&mut self, value: &Value<'_>) -> Option<bool> {
-        let DeValue::Boolean(yes) = value.get_ref() else {
-            self.file.wrong_kind(value, "`shared`", "true or false");
-            return None;
-        };
-        Some(*yes)
-    }
-
-    fn format(&mut self, value: &Value<'_>) -> Option<String> {
-        let text = self.file.text(value, "`format`")?;
-        match expression(text) {
-            Ok(_) if text.len() <= FORMAT_MOST => Some(text.to_owned()),
-            Ok(_) => {
-                let message = format!("`format` is longer than {FORMAT_MOST} bytes");
-                self.file.mistake(&value.span(), &message, None);
-                None
-            }
-            Err(why) => {
-                self.file.mistake(&value.span(), &format!("`format` is no regular expression: {why}"), None);
-                None
-            }
-        }
-    }
-
-    fn duration(
-        &mut self,
-        value: &Value<'_>,
-        name: &str,
-        range: &RangeInclusive<Duration>,
-    ) -> Option<Duration> {
-        let text = self.file.text(value, name)?;
-        match parse_duration(text) {
-            Ok(duration) if range.contains(&duration) => Some(duration),
-            Ok(_) => {
-                let (least, most) = (print_duration(*range.start()), print_duration(*range.end()));
-                let hint = format!("from `{least}` to `{most}`");
-                self.file.mistake(&value.span(), &format!("{name} of `{text}` is out of range"), Some(&hint));
-                None
-            }
-            Err(error) => {
-                self.file.mistake(&value.span(), &error.to_string(), error.hint().as_deref());
-                None
-            }
-        }
-    }
-
-    /// A day, or a moment in UTC, as a date or as a text.
-    fn date(&mut self, value: &Spanned<DeValue<'_>>) -> Option<u64> {
-        let found = match value.get_ref().as_str() {
-            Some(text) => {
-                let plain = text.bytes().all(|b| b.is_ascii_digit() || b"-:.TZ".contains(&b));
-                let line = format!("rotated = {text}");
-                let table = plain.then(|| DeTable::parse(&line).ok()).flatten();
-                table.and_then(|table| moment(table.get_ref().get("rotated")?.get_ref()))
-            }
-            None => moment(value.get_ref()),
-        };
-        if found.is_none() {
-            let hint = "write the day, as in `rotated = 2027-01-31`";
-            self.file.mistake(&value.span(), "`rotated` is no date", Some(hint));
-        }
-        found
-    }
-}
-
-/// Seconds after 1970 of a day, or of a moment in UTC.
-fn moment(value: &DeValue<'_>) -> Option<u64> {
-    let DeValue::Datetime(moment) = value else { return None };
-    let date = moment.date?;
-    let time = moment.time.map_or([0; 3], |time| [time.hour, time.minute, time.second.unwrap_or(0)]);
-    let utc = match moment.offset {
-        Some(offset) => offset.to_string() == "Z",
-        None => moment.time.is_none(),
-    };
-    utc.then(|| seconds([date.year.into(), date.month.into(), date.day.into()], time))?
-}
-
-/// The expression that all of a secret must match. Classes are those of ASCII: a secret is bytes.
-///
-/// # Errors
-/// Why it is none.
-pub fn expression(text: &str) -> Result<Regex, String> {
-    let whole = format!("\\A(?:{text})\\z");
-    RegexBuilder::new(&whole).unicode(false).size_limit(256 * 1024).build().map_err(|error| {
-        let error = error.to_string();
-        error.lines().last().unwrap_or_default().trim_start_matches("error: ").to_owned()
-    })
-}
-
-/// The source as a kind.
-const fn kind(from: &From) -> &'static str {
-    match from {
-        From::Env(_) => "environment variable",
-        From::File { .. } => "file",
-        From::Command { .. } => "command's output",
-        From::Credential(_) => "systemd credential",
-        From::Age { .. } => "age file",
     }
 }
 

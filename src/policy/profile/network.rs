@@ -8,8 +8,10 @@ use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
 
-use super::Reader;
+use super::{Located, Reader};
 use crate::policy::address::{Range, RangeError, plain};
+use crate::policy::http::Http;
+use crate::policy::mistakes::Spot;
 use crate::policy::network::{Allowed, Denied, DestinationError, Network, Sni, is_name};
 use crate::policy::toml_file::Value;
 use crate::policy::units::parse_size;
@@ -17,7 +19,7 @@ use crate::policy::unix_socket::UnixSocket;
 
 /// The section's keys.
 pub(super) const KEYS: &[&str] =
-    &["allow", "deny", "allow-unix", "hosts", "private", "sni", "connections", "up", "down"];
+    &["allow", "deny", "allow-unix", "hosts", "private", "sni", "connections", "up", "down", "http"];
 const SOCKET_KEYS: &[&str] = &["path", "reason"];
 /// Sockets of one profile.
 const MOST_SOCKETS: usize = 32;
@@ -38,6 +40,7 @@ pub struct Part {
     connections: Option<u32>,
     up: Option<u64>,
     down: Option<u64>,
+    pub(super) http: Vec<Located<Http>>,
 }
 
 impl Part {
@@ -66,6 +69,16 @@ impl Part {
         network.connections = self.connections.unwrap_or(network.connections);
         network.up = self.up.or(network.up);
         network.down = self.down.or(network.down);
+        // All of a door's section is in the place of a parent's, so that what is not spelled is not left over.
+        for Located { value: http, .. } in &self.http {
+            network.http.retain(|known| known.destination() != http.destination());
+            network.http.push(http.clone());
+        }
+    }
+
+    /// Doors at which TLS ends, and where they are written.
+    pub(in crate::policy) fn ended(&self) -> impl Iterator<Item = (&Http, &Spot)> {
+        self.http.iter().map(|http| (&http.value, &http.spot))
     }
 }
 
@@ -86,6 +99,7 @@ impl Reader<'_, '_> {
             "connections" => {
                 self.profile.network.connections = self.file.count(value, "`connections`", &CONNECTIONS);
             }
+            "http" => self.http(value),
             "up" => self.profile.network.up = self.bytes(key, value),
             _ => self.profile.network.down = self.bytes(key, value),
         }

@@ -6,8 +6,8 @@ use super::*;
 
 const SECRET: &[u8] = b"s3cr3t/+ va\"lue\\-\xc3\xa4!?";
 
-fn forms() -> Rc<Forms> {
-    Rc::new(Forms::new([("one", SECRET), ("two", b"plain-token_0123".as_slice())]))
+fn forms() -> Arc<Forms> {
+    Arc::new(Forms::new([("one", SECRET), ("two", b"plain-token_0123".as_slice())]))
 }
 
 /// Base64 as everybody else makes it.
@@ -171,7 +171,7 @@ fn base64_that_is_broken_into_lines_is_found() {
 #[test]
 fn each_line_of_a_secret_is_found_alone() {
     let key = b"-----BEGIN KEY-----\nMIIEvQIBADANBg\n  kqhkiG9w0BAQEF \nshort\n-----END KEY-----";
-    let forms = Rc::new(Forms::new([("key", key.as_slice())]));
+    let forms = Arc::new(Forms::new([("key", key.as_slice())]));
     let mut hits = Vec::new();
     let out = forms.line(b"{\"text\":\"a kqhkiG9w0BAQEF b MIIEvQIBADANBg short\"}", &mut hits).unwrap();
     assert_eq!(String::from_utf8(out).unwrap(), "{\"text\":\"a [redacted:key] b [redacted:key] short\"}");
@@ -221,7 +221,7 @@ fn what_waits_is_read_again_seldom() {
         b"0123456789abcdef"[(random >> 60) as usize]
     };
     let long: Vec<u8> = (0..super::super::LONGEST).map(&mut digit).collect();
-    let forms = Rc::new(Forms::new([("long", long.as_slice())]));
+    let forms = Arc::new(Forms::new([("long", long.as_slice())]));
     let (mut out, mut hits) = (Vec::new(), Vec::new());
     let mut stream = Stream::of_text(&forms);
     for byte in long.iter().take(long.len() - 1) {
@@ -310,4 +310,21 @@ proptest! {
         let stable = &encoded[..secret.len() * 8 / 6];
         prop_assert!(!out.windows(stable.len()).any(|window| window == stable.as_bytes()));
     }
+}
+
+/// What waits because it may go on is the beginning of a form, and nothing else.
+#[test]
+fn a_pause_keeps_nothing_back_but_what_may_be_a_secret() {
+    let forms = Arc::new(Forms::new([("token", b"plain-token_0123".as_slice())]));
+    let mut stream = Stream::of_text(&forms);
+    let (mut out, mut hits) = (Vec::new(), Vec::new());
+    stream.push(b"data: one\n\n", false, &mut out, &mut hits);
+    stream.settle(&mut out, &mut hits);
+    assert_eq!(out, b"data: one\n\n");
+    stream.push(b"data: plain-tok", false, &mut out, &mut hits);
+    stream.settle(&mut out, &mut hits);
+    assert_eq!(out, b"data: one\n\ndata: ");
+    stream.push(b"en_0123 two", false, &mut out, &mut hits);
+    stream.settle(&mut out, &mut hits);
+    assert_eq!((out.as_slice(), hits.len()), (&b"data: one\n\ndata: [redacted:token] two"[..], 1));
 }

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
-use super::world::{PYTHON, World, echo, host};
+use super::world::{PYTHON, World, echo, host, name_of_this_host};
 
 /// What each attempt is answered: `open`, or the errno.
 const TRY: &str = r#"
@@ -135,27 +135,47 @@ print(s.recv(512)[-4:].hex())
     done.has_refused("resolve", "a\\000.w.internal", "");
 }
 
+/// A tunnel of names: data in their labels, and records of every kind to bring an answer back, over UDP and over TCP.
+#[test]
+fn a_tunnel_of_names_has_no_other_end() {
+    let world = World::new();
+    let script = r#"
+import struct
+def question(name, kind):
+    labels = b''.join(bytes([len(label)]) + label for label in name)
+    return struct.pack('>HHHHHH', 7, 0x100, 1, 0, 0, 0) + labels + b'\0' + struct.pack('>HH', kind, 1)
+# TXT, NULL, CNAME, MX, SRV, HTTPS, ANY
+kinds, codes, carried = [16, 10, 5, 15, 33, 65, 255], set(), set()
+udp = socket.socket(socket.AF_INET, socket.SOCK_DGRAM); udp.settimeout(20)
+for n in range(700):
+    kind = kinds[n % 7]
+    zone = [b'evil', b'example'] if n % 2 else [b'w', b'internal']
+    udp.sendto(question([b'%060d' % n, b'%060d' % n] + zone, kind), ('127.0.0.53', 53))
+    answer = udp.recv(512)
+    codes.add((answer[3] & 15, n % 2)); carried.add(int.from_bytes(answer[6:12], 'big'))
+tcp = socket.create_connection(('127.0.0.53', 53), timeout=20)
+for n in range(200):
+    said = question([b'%060d' % n, b'evil', b'example'], 16)
+    tcp.sendall(struct.pack('>H', len(said)) + said)
+    length = int.from_bytes(tcp.recv(2, socket.MSG_WAITALL), 'big')
+    answer = tcp.recv(length, socket.MSG_WAITALL)
+    codes.add((answer[3] & 15, 1)); carried.add(int.from_bytes(answer[6:12], 'big'))
+print(sorted(codes), carried)
+"#;
+    let done = world.python("allow = [\"*.w.internal:443\"]", script);
+    assert_eq!(done.stdout, "[(0, 0), (3, 1)] {0}\n", "{done:#?}");
+    let all = done.report["violations"].as_array().unwrap();
+    let told: u64 =
+        all.iter().filter(|one| one["layer"] == "network").map(|one| one["count"].as_u64().unwrap()).sum();
+    assert!(all.len() <= 33 && told == 550, "{} {told}", all.len());
+    assert!(done.connections().is_empty());
+}
+
 #[test]
 fn a_name_that_leads_to_this_host_is_refused_unless_that_is_spelled_out() {
     let world = World::new();
     let port = host(echo);
-    // A name that every libc knows and that is not `localhost`.
-    let host = std::fs::read_to_string("/etc/hosts").unwrap_or_default();
-    let name = host
-        .lines()
-        .filter_map(|line| {
-            line.split_whitespace()
-                .collect::<Vec<_>>()
-                .split_first()
-                .map(|(a, n)| (a.to_string(), n.join(" ")))
-        })
-        .filter(|(address, _)| address.parse::<std::net::IpAddr>().is_ok_and(|address| address.is_loopback()))
-        .flat_map(|(_, names)| names.split(' ').map(str::to_owned).collect::<Vec<_>>())
-        .find(|name| name != "localhost" && toolcell::policy::network::is_name(name));
-    let Some(name) = name else {
-        crate::cell::note("/etc/hosts has no name of a loopback address but localhost");
-        return;
-    };
+    let Some(name) = name_of_this_host() else { return };
     let reach = format!("{TRY}\nattempt('it', tcp('{name}', {port}))");
     let done = world.python(&format!("allow = [\"{name}:{port}\"]"), &reach);
     assert_eq!(done.stdout, "it ECONNRESET\n", "{done:#?}");

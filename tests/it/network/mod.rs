@@ -3,9 +3,11 @@
 mod attacks;
 mod bounds;
 mod clients;
+mod ended;
 mod names;
 mod porter;
 mod served;
 mod tls;
 mod unix;
+mod upstream;
 mod world;

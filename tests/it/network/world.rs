@@ -139,3 +139,19 @@ pub(super) fn counting(mut stream: TcpStream) {
         let _gone = stream.write_all(format!("{} bytes", all.len()).as_bytes()).is_err();
     }
 }
+
+/// A name of a loopback address that every libc knows, and that is not `localhost`.
+pub(super) fn name_of_this_host() -> Option<String> {
+    let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
+    let lines = hosts.lines().map(|line| line.split('#').next().unwrap_or_default().split_whitespace());
+    let mut names = lines.flat_map(|mut words| {
+        let address = words.next().and_then(|word| word.parse::<std::net::IpAddr>().ok());
+        let loopback = address.is_some_and(|address| address.is_loopback());
+        words.filter(move |_| loopback).map(str::to_owned).collect::<Vec<_>>()
+    });
+    let found = names.find(|name| name != "localhost" && toolcell::policy::network::is_name(name));
+    if found.is_none() {
+        crate::cell::note("/etc/hosts has no name of a loopback address but localhost");
+    }
+    found
+}

@@ -34,8 +34,8 @@ def hold(id, name):
     answer(id, "let go")
 
 
-def reach(host, port):
-    """What is said there to a greeting, or why nothing is."""
+def reach(host, port, says=None):
+    """What is said there to a greeting, or to what is to be said, or why nothing is."""
     try:
         if host.startswith("/"):
             there = socket.socket(socket.AF_UNIX)
@@ -43,8 +43,9 @@ def reach(host, port):
         else:
             there = socket.create_connection((host, port), timeout=10)
         with there:
-            there.sendall(b"hello")
-            there.shutdown(socket.SHUT_WR)
+            there.sendall((says or "hello").encode())
+            if says is None:
+                there.shutdown(socket.SHUT_WR)
             return there.makefile("rb").read().decode()
     except socket.gaierror:
         return "no such name"
@@ -74,7 +75,7 @@ def call(id, params):
     elif name == "watched":
         answer(id, sorted(watched))
     elif name == "reach":
-        answer(id, reach(args["host"], args["port"]))
+        answer(id, reach(args["host"], args["port"], args.get("says")))
     elif name == "grow":
         send({"method": "notifications/tools/list_changed"})
         answer(id)

@@ -4,6 +4,7 @@ use super::super::super::Source;
 use super::super::{Config, parse};
 use super::*;
 use crate::policy::mistakes::Mistakes;
+use crate::policy::source::{DAY, TIMEOUT};
 
 fn read(text: &str) -> Result<Config, Mistakes> {
     let text = format!("[servers.git]\ncommand = [\"git\"]\n{text}");
