@@ -113,7 +113,8 @@ pub(super) fn reach_place(text: &str) -> Option<Reach> {
     let name = match &destination.host {
         Host::Name(name) => name.clone(),
         // What is written as an address is granted by that.
-        _ => return Some(Reach { destination, private: Vec::new() }),
+        Host::Address(_) => return Some(Reach { destination, private: Vec::new() }),
+        Host::Below(_) => return None,
     };
     // Where it leads now is where the person's settings lead: an address of a private network is meant. What cannot be resolved
     // will be told by the package manager.
