@@ -35,6 +35,11 @@ pub fn check(data: &[u8]) {
     if !text.ends_with(b"\0") {
         assert_eq!(with(&format!(" domain={number:x}")), None, "a number twice");
         assert_eq!(with(" garbage"), None);
-        assert_eq!(with(" unheard=of").as_ref(), Some(&record), "a field more");
+        // A name that it has already would be there twice.
+        let mut name = "unheard".to_owned();
+        while String::from_utf8_lossy(text).contains(&name) {
+            name.push('_');
+        }
+        assert_eq!(with(&format!(" {name}=of")).as_ref(), Some(&record), "a field more");
     }
 }
