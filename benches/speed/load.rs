@@ -33,7 +33,8 @@ fn flood(
     let mut sent = 0;
     while times.len() < calls {
         while sent < calls && begun.len() < at_once {
-            begun.insert(session.begin(tool)?, Instant::now());
+            let now = Instant::now();
+            begun.insert(session.begin(tool)?, now);
             sent += 1;
         }
         let id = session.answered()?;

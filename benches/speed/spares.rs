@@ -86,6 +86,8 @@ fn container(toolcell: &Path, files: &Path, rounds: usize) -> Result<Row> {
     ours.call("small")?;
     let mut number = 0_u32;
     let mut celled = || {
+        // A container changes the host's mounts, after which cells are built anew.
+        ours.call("small")?;
         ready(&ours)?;
         let start = Instant::now();
         ours.call("small")?;
@@ -156,7 +158,12 @@ fn through_npx(toolcell: &Path, (server, folder): (&Path, &Path), rounds: usize)
     fs::write(place.join("file"), "what is read\n")?;
     let arguments = format!(r#"{{"path":"{}"}}"#, place.join("file").display());
     let mut ours = run(toolcell);
-    ours.args(["--spares", "0"]).arg("--read").arg(&place).args(["--", "npx", "-y", PACKAGE]).arg(&place);
+    // As many processors as the bare one has.
+    ours.args(["--spares", "0", "--cpu", "2"])
+        .arg("--read")
+        .arg(&place)
+        .args(["--", "npx", "-y", PACKAGE])
+        .arg(&place);
     let mut ours = Session::start(ours.env("XDG_DATA_HOME", &data))?;
     let mut bare = Command::new(server);
     bare.arg(&place);

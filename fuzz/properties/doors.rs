@@ -23,8 +23,8 @@ pub fn check(data: &[u8]) {
 
 fn request(bytes: &[u8]) {
     let seen = head::look(bytes);
-    // However it was cut, it is one thing.
-    for cut in 0..bytes.len() {
+    // However it was cut, it is one thing. At each place would take seconds for a long one.
+    for cut in (0..bytes.len()).step_by(bytes.len() / 128 + 1) {
         if head::look(&bytes[..cut]) == Looked::Part {
             assert_eq!(head::look_on(bytes, cut), seen, "at {cut}");
         }
