@@ -130,6 +130,12 @@ impl Cell {
         self.traces.cgroup.as_ref()?.memory()
     }
 
+    /// What it is bound by.
+    #[must_use]
+    pub fn policy(&self) -> &Policy {
+        &self.policy
+    }
+
     /// What the filter, the private root and Landlock have refused so far, as far as it was told.
     #[must_use]
     pub fn refusals(&self) -> Vec<Violation> {

@@ -12,10 +12,10 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::config::grants::ConnectGrant;
-use super::network::{Allowed, Destination, DestinationError, Host, Network, allow_line};
+use super::network::{ALLOW, Allowed, Destination, DestinationError, Host, Network, allow_line};
 use super::print::quote;
 use crate::arguments::leads;
-use crate::outcome::Granted;
+use crate::outcome::{Granted, Violation};
 
 /// Destinations in the arguments of one call: each has an address of its own in the cell.
 const MOST: usize = 64;
@@ -114,9 +114,20 @@ pub fn connected(
             }
         }
     }
-    let mut left = Network { allow: Vec::new(), unix: Vec::new(), ..network.clone() };
+    let mut left = Network { allow: Vec::new(), unix: Vec::new(), named: true, ..network.clone() };
     doors.iter().for_each(|door| left.add(door));
     Ok((left, granted))
+}
+
+/// What a call is told that tried to reach another host than its arguments name: a line of its profile would not have helped.
+pub fn as_named(network: &Network, violations: &mut [Violation]) {
+    let by_profile = |line: &String| line.starts_with(ALLOW);
+    for violation in violations.iter_mut().filter(|_| network.named) {
+        if violation.allow.take_if(|line| by_profile(line)).is_some() {
+            "`grants` of the tool: doors are where the arguments of the call lead"
+                .clone_into(&mut violation.rule);
+        }
+    }
 }
 
 /// What decides about the destinations in one argument.

@@ -42,6 +42,9 @@ pub struct Network {
     pub down: Option<u64>,
     /// Doors at which TLS ends, each of them in `allow` too.
     pub http: Vec<Http>,
+    /// `allow` is what the arguments of one call name: no line of a profile adds to it.
+    #[serde(skip)]
+    pub named: bool,
 }
 
 impl Default for Network {
@@ -57,6 +60,7 @@ impl Default for Network {
             up: None,
             down: None,
             http: Vec::new(),
+            named: false,
         }
     }
 }
@@ -416,10 +420,13 @@ impl Network {
     }
 }
 
+/// How such a line begins.
+pub(super) const ALLOW: &str = "[network]\nallow = ";
+
 /// The line of a profile that allows a destination.
 #[must_use]
 pub fn allow_line(destination: &str) -> String {
-    format!("[network]\nallow = [{}]", super::print::quote(destination))
+    format!("{ALLOW}[{}]", super::print::quote(destination))
 }
 
 #[cfg(test)]

@@ -89,7 +89,8 @@ impl Printer {
         if *network == Network::default() {
             return;
         }
-        let Network { allow, deny, unix, hosts, private, sni, connections, up, down, http } = network;
+        let Network { allow, deny, unix, hosts, private, sni, connections, up, down, http, named: _ } =
+            network;
         self.line("\n[network]");
         self.line("allow = [");
         let mut origin = "";

@@ -20,6 +20,7 @@ use crate::launch::launcher::Weight;
 use crate::launch::supervisor::Launcher;
 use crate::mcp::frame::{Frame, Lines, Piece};
 use crate::outcome::{Changes, Layer, Receipt, SecretUse, Traffic, Violation};
+use crate::policy::connect::as_named;
 
 /// Of stderr, this many lines and bytes are kept: the last ones.
 const TAIL_LINES: usize = 20;
@@ -243,6 +244,7 @@ impl Process {
     pub(super) fn refused(&self) -> Vec<Violation> {
         let mut refused = self.cell.refusals();
         refused.extend(self.tail.borrow().violation());
+        as_named(&self.cell.policy().network, &mut refused);
         if let Some(mask) = &self.mask {
             mask.violations(&mut refused, false);
         }
@@ -350,6 +352,7 @@ impl Process {
             () = sleep_until(Instant::now() + LAST_WORDS) => {}
         }
         ended.violations.extend(self.cell.denied().await);
+        as_named(&self.cell.policy().network, &mut ended.violations);
         let traffic = self.cell.traffic();
         ended.usage.bytes_in = self.feed.sent;
         ended.usage.bytes_out = self.lines.total();

@@ -28,7 +28,7 @@ fn ask(network: &Network, within: &[&str], argument: &Value) -> Result<Vec<Strin
     let (left, granted) = found.map_err(|error| (error.to_string(), error.hint().unwrap_or_default()))?;
     let doors: Vec<String> = left.doors().map(|door| door.destination.to_string()).collect();
     assert!(granted.iter().all(|one| one.access == "connect" && one.by.as_deref() == Some("/arguments/url")));
-    let rest = Network { allow: Vec::new(), unix: Vec::new(), ..network.clone() };
+    let rest = Network { allow: Vec::new(), unix: Vec::new(), named: true, ..network.clone() };
     assert_eq!(Network { allow: Vec::new(), ..left }, rest);
     Ok(doors)
 }
@@ -207,7 +207,7 @@ proptest! {
                 prop_assert!(open && grant("/", &within).within.iter().any(|known| covers(known, &door.destination)));
             }
             prop_assert_eq!(left.allow.len(), left.doors().count());
-            let kept = Network { allow: policy.allow.clone(), unix: policy.unix.clone(), ..left };
+            let kept = Network { allow: policy.allow.clone(), unix: policy.unix.clone(), named: false, ..left };
             prop_assert_eq!(kept, policy);
         }
     }

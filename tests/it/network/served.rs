@@ -140,6 +140,13 @@ fn a_call_reaches_the_host_that_its_argument_names_and_no_other() {
     found.sort();
     let a = format!("doors: a.internal:{port} at 127.64.0.1");
     assert_eq!(found, [None, None, None, None, Some(a.clone()), Some(a), Some(both)]);
+    let other = book.finished.iter().flat_map(|record| record["violations"].as_array().into_iter().flatten());
+    let other: Vec<&Value> = other.filter(|violation| violation["operation"] == "resolve").collect();
+    assert!(!other.is_empty(), "{:#?}", book.finished);
+    for violation in other {
+        assert_eq!(violation["allow"], Value::Null, "{violation}");
+        assert!(violation["rule"].as_str().unwrap().starts_with("`grants` of the tool"), "{violation}");
+    }
     let granted = book.started.iter().find(|record| !record["granted"][0].is_null()).unwrap();
     assert_eq!(
         granted["granted"][0],
