@@ -6,6 +6,7 @@ Never: runs as root, to whom every directory is open.
 
 import os
 import pathlib
+import shutil
 import subprocess
 
 import case
@@ -49,6 +50,18 @@ class Floor(case.Case):
             peer.open()
             self.assertEqual(case.text_of(peer.call(1, "echo", {"text": "served"})), "served")
             self.assertEqual(case.text_of(peer.call(2, "scratch", {"size": 1 << 30})), "ENOSPC")
+
+    def test_nothing_is_fetched(self):
+        data = self.directory("data")
+        done = subprocess.run([case.TOOLCELL, "install", "npm:anything"], stdin=subprocess.DEVNULL, capture_output=True,
+                              check=False, env={**self.base, "XDG_DATA_HOME": str(data)}, preexec_fn=self.enter_closed)
+        # npm makes it when it is asked where its registry is.
+        shutil.rmtree(self.home / ".npm", ignore_errors=True)
+        told = done.stderr.decode()
+        self.assertEqual(done.returncode, case.REFUSED, told)
+        self.assertIn("hint: let an administrator make directories of your own", told)
+        self.assertIn("error: nothing was fetched: what keeps `npm` from running in a cell is above", told)
+        self.assertNotIn("--net", told)
 
     def test_doctor_agrees(self):
         done = subprocess.run([case.TOOLCELL, "doctor"], stdin=subprocess.DEVNULL, capture_output=True, check=False,

@@ -167,6 +167,7 @@ class Hostile(Install):
         self.assertIn("EINTEGRITY", said)
         self.assertIn("`npm` ended with exit status", said)
         self.assertEqual(self.entries(), [])
+        self.assertEqual(self.toolcell("store", "verify")[0], "the store is empty\n")
 
     def test_python(self):
         printed, _said = self.toolcell("install", "pypi:evil")

@@ -36,6 +36,7 @@ pub(super) fn run(args: &StoreArgs) -> Result<Ending, Failure> {
             (text, json!({ "removed": collected.entries, "bytes": collected.bytes }), Ending::Success)
         }
     };
+    let text = if text.is_empty() { "the store is empty\n".to_owned() } else { text };
     let shown =
         super::print(&if args.json { to_line(&value).unwrap_or_default() } else { text.into_bytes() })?;
     Ok(if ending == Ending::Success { shown } else { ending })
@@ -65,9 +66,6 @@ fn list(store: &Store) -> Result<(String, Value, Ending), Failure> {
             "scripts": entry.scripts,
             "reached": entry.reached,
         }));
-    }
-    if text.is_empty() {
-        text.push_str("the store is empty\n");
     }
     Ok((text, Value::from(all), Ending::Success))
 }

@@ -28,6 +28,8 @@ enum Failed {
     Profile(PathBuf, #[source] std::io::Error),
     #[error("cannot start the cell for `{0}`")]
     Start(String, #[source] std::io::Error),
+    #[error("nothing was fetched: what keeps `{0}` from running in a cell is above")]
+    Refused(String),
     #[error("`{program}` ended with {status} in its cell; what it said is above")]
     Ended { program: String, status: std::process::ExitStatus },
 }
@@ -84,6 +86,12 @@ impl Cells<'_> {
         let mut printed = Vec::new();
         let read = child.stdout.take().map_or(Ok(0), |stdout| stdout.take(MOST).read_to_end(&mut printed));
         let status = child.wait().and_then(|status| read.map(|_length| status)).map_err(not_started)?;
+        let code = status.code().and_then(|code| u8::try_from(code).ok());
+        // With these `exec` has said itself what stands against it, and what to do.
+        let own = Ending::OWN.into_iter().find(|ending| Some(ending.code()) == code && ending.code() > 2);
+        if let Some(ending) = own {
+            return Err(Failure::new(ending, Failed::Refused(shown)));
+        }
         if !status.success() {
             let hint = "where it was refused a host that it needs, add `--net HOST:PORT` to `toolcell install`; what a \
                         registry asks a password for has to be installed by hand";
