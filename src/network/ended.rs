@@ -16,7 +16,10 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use hyper::body::{Body as _, Bytes, Incoming};
-use hyper::header::{ACCEPT_ENCODING, HOST, HeaderMap, HeaderName, HeaderValue};
+use hyper::header::{
+    ACCEPT_ENCODING, CONTENT_LENGTH, HOST, HeaderMap, HeaderName, HeaderValue, IF_RANGE, RANGE,
+    TRANSFER_ENCODING,
+};
 use hyper::{Method, Request, Response, StatusCode};
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::net::TcpStream;
@@ -31,7 +34,6 @@ use super::refused;
 use super::relay::{Way, over};
 use super::upstream::{NoUpstream, Upload, Upstream, next, upload};
 use crate::outcome::{ClosedBy, Violation};
-use crate::plan::doors::Doors;
 use crate::policy::address::plain;
 use crate::policy::http::Http;
 
@@ -78,8 +80,12 @@ enum Stop {
 }
 
 /// Serves one connection, and says who ended it.
-pub(super) async fn serve(cell: &Cell, target: &Target, stream: TcpStream, counts: &Counts) -> ClosedBy {
-    let Some((place, http)) = door(&cell.doors, target) else { return ClosedBy::Door };
+pub(super) async fn serve(
+    cell: &Cell,
+    (target, (place, http)): (&Target, (usize, &Http)),
+    stream: TcpStream,
+    counts: &Counts,
+) -> ClosedBy {
     let _only_slower = stream.set_nodelay(true).is_err();
     let (reads, writes) = stream.into_split();
     let mut inlet = Inlet { cell, counts, half: reads, came: Vec::new(), room: vec![0; ROOM] };
@@ -105,13 +111,6 @@ pub(super) async fn serve(cell: &Cell, target: &Target, stream: TcpStream, count
         }
     }
     closed_by
-}
-
-/// The door that this is, and its place among those of the policy.
-fn door<'d>(doors: &'d Doors, target: &Target) -> Option<(usize, &'d Http)> {
-    let all = &doors.network.http;
-    let place = all.iter().position(|http| target.name() == Some(&http.host) && http.port == target.port)?;
-    Some((place, all.get(place)?))
 }
 
 struct Door<'c> {
@@ -176,7 +175,9 @@ impl Door<'_> {
                 None => {
                     let rule = format!("{}: the credential did not come", self.rule());
                     self.cell.refuse(refused("request", self.http.destination().to_string(), rule)).await;
-                    outlet.say(503, "the door has no credential for this cell", body).await?;
+                    outlet
+                        .say(503, "the door has no credential for this cell: start toolcell again", body)
+                        .await?;
                     return Err(Stop::Done(ClosedBy::Door));
                 }
             },
@@ -240,7 +241,11 @@ impl Door<'_> {
     async fn open(&self) -> Result<Upstream, (ClosedBy, String)> {
         let destination = self.http.destination();
         let Some(trusted) = self.cell.trust.of(&self.http.roots) else {
-            return Err((ClosedBy::Door, "the door has no certificates of authorities".to_owned()));
+            return Err((
+                ClosedBy::Door,
+                "the door has no certificates of authorities: the profile can name a file of them by `roots`"
+                    .to_owned(),
+            ));
         };
         let stream = match self.cell.connect(self.target).await {
             Ok(Some(stream)) => stream,
@@ -267,7 +272,12 @@ impl Door<'_> {
                 let why = readable(&why);
                 let rule = format!("{}: {why}", self.rule());
                 self.cell.refuse(refused("connect", destination.to_string(), rule)).await;
-                Err((ClosedBy::Door, format!("who answers is not proved to be `{destination}`: {why}")))
+                Err((
+                    ClosedBy::Door,
+                    format!(
+                        "who answers is not proved to be `{destination}`: {why}; authorities of its own the profile can name by `roots`"
+                    ),
+                ))
             }
         }
     }
@@ -315,7 +325,18 @@ impl Door<'_> {
         if let Some(put) = put {
             // In a compressed answer it would not be found.
             headers.insert(ACCEPT_ENCODING, HeaderValue::from_static("identity"));
+            // In parts of one it would be found in none.
+            headers.remove(RANGE);
+            headers.remove(IF_RANGE);
             headers.insert(put.header.clone(), put.value.clone());
+        }
+        // Said by itself, because of a method that seldom has a body its length would be left out, and the body with it.
+        match head.body {
+            Framing::Chunked => drop(headers.insert(TRANSFER_ENCODING, HeaderValue::from_static("chunked"))),
+            Framing::Length(0) if matches!(head.method.as_str(), "POST" | "PUT" | "PATCH") => {
+                drop(headers.insert(CONTENT_LENGTH, HeaderValue::from(0)));
+            }
+            Framing::Length(_) => {}
         }
         let target = match &head.query {
             Some(query) => format!("{}?{query}", head.path),
@@ -350,10 +371,13 @@ struct Inlet<'c> {
 
 impl Inlet<'_> {
     async fn more(&mut self, until: Instant) -> Result<(), Stop> {
-        let count = match timeout_at(until, self.half.read(&mut self.room)).await {
-            Err(_late) => return Err(Stop::Late),
-            Ok(Ok(0) | Err(_)) => return Err(Stop::Gone),
-            Ok(Ok(count)) => count,
+        timeout_at(until, self.read()).await.unwrap_or(Err(Stop::Late))
+    }
+
+    async fn read(&mut self) -> Result<(), Stop> {
+        let count = match self.half.read(&mut self.room).await {
+            Ok(0) | Err(_) => return Err(Stop::Gone),
+            Ok(count) => count,
         };
         let length = u64::try_from(count).unwrap_or(u64::MAX);
         let all = self.cell.up.fetch_add(length, Ordering::Relaxed).saturating_add(length);
@@ -413,13 +437,13 @@ impl Inlet<'_> {
             }
         }
         sent.store(true, Ordering::Relaxed);
-        match self.came.is_empty() {
-            true => match self.half.peek(&mut [0]).await {
-                Ok(0) | Err(_) => Stop::Gone,
-                Ok(_) => std::future::pending().await,
-            },
-            false => std::future::pending().await,
+        // What comes meanwhile is the next request's, of which so much is kept.
+        while self.came.len() < head::MOST {
+            if let Err(stop) = self.read().await {
+                return stop;
+            }
         }
+        std::future::pending().await
     }
 }
 
@@ -515,6 +539,7 @@ impl Outlet<'_> {
                         settled = true;
                         self.piece(&out, length.is_none()).await?;
                         out.clear();
+                        hits.clear();
                         continue;
                     }
                 },
@@ -529,6 +554,7 @@ impl Outlet<'_> {
                     settled = false;
                     self.piece(&out, true).await?;
                     out.clear();
+                    hits.clear();
                 }
             }
             if end {

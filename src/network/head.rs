@@ -140,6 +140,9 @@ pub fn judge(head: &[u8]) -> Result<Head, Fault> {
     })
 }
 
+/// Longer methods nobody has registered.
+const LONGEST_METHOD: usize = 32;
+
 fn request_line(line: &str) -> Result<(&str, &str), Fault> {
     let mut words = line.split(' ');
     let (Some(method), Some(target), Some(version), None) =
@@ -147,8 +150,11 @@ fn request_line(line: &str) -> Result<(&str, &str), Fault> {
     else {
         return Err(bad("its first line is not a method, a path and a version"));
     };
-    if method.is_empty() || !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-') {
-        return Err(bad("its method is not made of capital letters"));
+    if method.is_empty()
+        || method.len() > LONGEST_METHOD
+        || !method.bytes().all(|byte| byte.is_ascii_uppercase() || byte == b'-')
+    {
+        return Err(bad("its method is not a few capital letters"));
     }
     if version != "HTTP/1.1" {
         return Err(Fault { status: 505, why: "a door speaks HTTP/1.1 and no other version" });
@@ -228,9 +234,13 @@ fn leads_elsewhere(name: &str) -> bool {
     name.starts_with("x-forwarded")
         || name.starts_with("x-original-")
         || name.starts_with("x-rewrite-")
+        // Clouds copy from there, WebDAV to there.
+        || name.ends_with("-copy-source")
+        || name.ends_with("-rename-source")
         || matches!(
             name,
-            "forwarded"
+            "destination"
+                | "forwarded"
                 | "x-http-method"
                 | "x-http-method-override"
                 | "x-method-override"

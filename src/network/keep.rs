@@ -35,6 +35,7 @@ use super::{Event, MESSAGE_LIMIT, Told, refused};
 use crate::outcome::{ClosedBy, Connection, Violation};
 use crate::plan::doors::{DNS, Doors, Listens, RESOLVER, TRIED};
 use crate::policy::address::{plain, special};
+use crate::policy::http::Http;
 use crate::policy::network::{Host, Sni, allow_line};
 use crate::policy::print::quote;
 use crate::sys::wiped::Wiped;
@@ -76,8 +77,8 @@ pub(super) struct Cell {
 pub(super) struct Target {
     pub(super) host: Host,
     pub(super) port: u16,
-    /// TLS ends at the door.
-    ended: bool,
+    /// TLS ends at the door: its place among those of the policy.
+    ended: Option<usize>,
 }
 
 impl Target {
@@ -296,8 +297,9 @@ impl Cell {
             return reset(stream);
         };
         let began = Instant::now();
-        if target.ended {
-            return self.serve_ended(&target, stream, began).await;
+        if let Some(http) = target.ended.and_then(|place| Some((place, self.doors.network.http.get(place)?)))
+        {
+            return self.serve_ended(&target, http, stream, began).await;
         }
         let opened = tokio::select! {
             opened = self.open(&target, &mut stream) => opened,
@@ -337,10 +339,10 @@ impl Cell {
     }
 
     /// One at whose door TLS ends.
-    async fn serve_ended(&self, target: &Target, stream: TcpStream, began: Instant) {
+    async fn serve_ended(&self, target: &Target, http: (usize, &Http), stream: TcpStream, began: Instant) {
         let counts = Counts::default();
         let closed_by = tokio::select! {
-            closed_by = ended::serve(self, target, stream, &counts) => closed_by,
+            closed_by = ended::serve(self, (target, http), stream, &counts) => closed_by,
             () = self.ended() => ClosedBy::End,
         };
         let connection = Connection {
@@ -357,13 +359,14 @@ impl Cell {
     /// The door at this place.
     fn target(&self, address: IpAddr, port: u16) -> Option<Target> {
         if let Some(door) = self.doors.door_at(address, port) {
-            let ended = self.doors.network.ends(door).is_some();
+            let http = self.doors.network.ends(door);
+            let ended = http.and_then(|http| self.doors.network.http.iter().position(|one| one == http));
             return Some(Target { host: door.host.clone(), port: door.port, ended });
         }
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let name = names.at(address)?.to_owned();
         let allowed = self.doors.network.allows_name(&name, port).is_some();
-        allowed.then_some(Target { host: Host::Name(name), port, ended: false })
+        allowed.then_some(Target { host: Host::Name(name), port, ended: None })
     }
 
     /// Where it leads, if it may.

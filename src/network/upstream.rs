@@ -29,6 +29,8 @@ use super::wire::Patient;
 
 /// How long it may take until both sides have agreed on TLS.
 const PATIENCE: Duration = Duration::from_secs(10);
+/// As much of what a host sends as is kept until the cell takes it; the head of an answer has to fit.
+const BUFFER: usize = 64 * 1024;
 
 /// Whom doors trust: by the file that a profile names, or by that of the host.
 #[derive(Debug, Clone, Default)]
@@ -141,7 +143,7 @@ impl Upstream {
             }
             Err(_late) => return Err(NoUpstream::Broken("it took too long to agree on TLS".to_owned())),
         };
-        let opened = http1::handshake(Patient::new(tls)).await;
+        let opened = http1::Builder::new().max_buf_size(BUFFER).handshake(Patient::new(tls)).await;
         let (sender, connection) = opened.map_err(|error| NoUpstream::Broken(error.to_string()))?;
         let task = tokio::spawn(async move { drop(connection.await) }).abort_handle();
         Ok(Self { sender, task })

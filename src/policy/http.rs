@@ -208,7 +208,7 @@ pub fn check_path(path: &[u8]) -> Result<(), &'static str> {
             return Err("`//` is one `/` to some servers, and two to others");
         }
         let text = decoded(part)?;
-        if !text.is_empty() && text.chars().all(|letter| matches!(letter, '.' | ' ')) {
+        if !text.is_empty() && text.chars().all(|letter| letter == '.' || letter.is_whitespace()) {
             return Err("`.` and `..` lead elsewhere");
         }
         if text.chars().any(looks_like_another) {
@@ -267,7 +267,7 @@ fn is_unreserved(byte: u8) -> bool {
 /// Letters of which compatibility forms (NFKC) or habit make `.`, `/`, `\` or `%`.
 fn looks_like_another(letter: char) -> bool {
     matches!(letter,
-        '\u{80}'..='\u{9f}' | '\u{2024}'..='\u{2026}' | '\u{2044}' | '\u{2100}'..='\u{214f}' | '\u{2215}' | '\u{2216}' | '\u{2460}'..='\u{24ff}'
+        '\u{80}'..='\u{9f}' | '\u{37e}' | '\u{2024}'..='\u{2026}' | '\u{2044}' | '\u{2100}'..='\u{214f}' | '\u{2215}' | '\u{2216}' | '\u{2460}'..='\u{24ff}'
         | '\u{29f5}' | '\u{29f8}' | '\u{29f9}' | '\u{3300}'..='\u{33ff}' | '\u{fe10}'..='\u{fe6f}' | '\u{ff00}'..='\u{ffef}' | '\u{1f100}'..='\u{1f1ff}')
 }
 
@@ -381,6 +381,9 @@ mod tests {
             "/a%E2%88%95b",
             "/%C2%85",
             "/..%20/a",
+            "/..%C2%A0/a",
+            "/..%E3%80%80/a",
+            "/..%CD%BE/a",
             "/a\"b",
             "/a<b",
             "/a|b",

@@ -78,6 +78,43 @@ fn a_request_gets_the_credential_that_no_cell_ever_has() {
     );
 }
 
+/// What was judged is what the host gets, also where a method seldom has a body, or a body seldom no bytes.
+#[test]
+fn a_body_is_passed_on_as_it_was_framed() {
+    let world = World::new();
+    let upstream = Upstream::new();
+    let open = "methods = [\"GET\", \"PUT\"]\npaths = [\"/v1/**\"]\n";
+    let network = upstream.network(&format!("{open}{}", put_in(&secret(&world))));
+    let ask = |more: &[&str]| {
+        let done = world.exec(&network, &[], &curl(&[more, &["http://tools.example/v1/echo"]].concat()));
+        assert!(done.refused().is_empty(), "{done:#?}");
+        upstream.asked().pop().unwrap()
+    };
+    let chunked = ask(&["-X", "GET", "-H", "Transfer-Encoding: chunked", "-d", "what is asked"]);
+    assert!(chunked.starts_with("GET ") && chunked.ends_with("\r\n\r\nwhat is asked"), "{chunked}");
+    let empty = ask(&["-X", "PUT", "-H", "Content-Length: 0"]);
+    assert!(empty.to_ascii_lowercase().contains("\r\ncontent-length: 0\r\n"), "{empty}");
+    // Parts of an answer in which a secret stands would show it in parts.
+    let part = ask(&["-r", "0-6"]);
+    assert!(!part.to_ascii_lowercase().contains("range"), "{part}");
+}
+
+/// Who hangs up while more of its words wait, behind a request that is not answered, holds no place.
+#[test]
+fn a_hang_up_behind_further_words_is_noticed() {
+    let world = World::new();
+    let upstream = Upstream::new();
+    let network = format!("connections = 1\n{}", upstream.network(OPEN));
+    let script = "s = socket.create_connection(('tools.example', 80), timeout=20)
+s.sendall(b'GET /v1/silent HTTP/1.1\\r\\nHost: tools.example\\r\\n\\r\\nG')
+s.close()
+import http.client
+there = http.client.HTTPConnection('tools.example', timeout=20)
+there.request('GET', '/v1/echo'); print(there.getresponse().status)";
+    let done = world.python(&network, script);
+    assert_eq!(done.stdout, "200\n", "{done:#?}");
+}
+
 /// Environment, arguments, memory and files of everything in the cell, and what everybody on the host can see.
 #[test]
 fn the_secret_is_nowhere_in_the_cell_while_it_is_used() {

@@ -40,8 +40,13 @@ impl Upstream {
             let mut stream = BufReader::new(stream);
             while let Some(request) = request(&mut stream) {
                 all.lock().unwrap().push(request.clone());
-                if answer(stream.get_mut(), &request).is_err() {
-                    return;
+                match answer(stream.get_mut(), &request) {
+                    Ok(()) => {}
+                    Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
+                        let _hung_up = std::io::Read::read(&mut stream, &mut [0]).is_err();
+                        return;
+                    }
+                    Err(_over) => return,
                 }
             }
         };
@@ -120,6 +125,8 @@ fn answer(stream: &mut impl std::io::Write, request: &str) -> std::io::Result<()
             }
             write!(stream, "0\r\n\r\n")?;
         }
+        // Until who asked hangs up.
+        "/v1/silent" => return Err(std::io::Error::from(std::io::ErrorKind::WouldBlock)),
         "/v1/cut" => {
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")?;
             stream.flush()?;
