@@ -145,8 +145,8 @@ fn pypi(text: &str) -> Option<Requirement> {
         Some(_) => return None,
         None => version,
     };
-    let right = is_name(name)
-        && extras.iter().all(|extra| is_name(extra))
+    let right = is_python_name(name)
+        && extras.iter().all(|extra| is_python_name(extra))
         && is_version(&version)
         && (version.is_empty() || version.starts_with(['=', '<', '>', '!', '~']));
     right.then(|| Requirement { name: normal(name), extras, version })
@@ -163,6 +163,12 @@ fn is_name(text: &str) -> bool {
     text.len() <= LONGEST
         && text.starts_with(|c: char| c.is_ascii_alphanumeric() || "_~".contains(c))
         && text.chars().all(inner)
+}
+
+/// By the specification of names of distributions (PEP 508); what is left of others once they are in their normal form may be nothing.
+fn is_python_name(text: &str) -> bool {
+    let edge = |c: char| c.is_ascii_alphanumeric();
+    is_name(text) && text.starts_with(edge) && text.ends_with(edge) && !text.contains('~')
 }
 
 fn is_version(text: &str) -> bool {
@@ -273,6 +279,9 @@ mod tests {
             "pypi:git+https://a.example/x",
             "pypi:a[../b]",
             "pypi:a[b",
+            "pypi:_",
+            "pypi:a[_]",
+            "pypi:a-",
             "pypi:--index-url=x",
             "pypi:a; python_version > '3'",
             "pypi:./a",
