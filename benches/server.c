@@ -28,10 +28,12 @@ int main(void)
 			char *token = strstr(line, "\"progressToken\":"), told[64] = "0";
 			if (token)
 				sscanf(token + 16, " %63[^,}]", told);
-			for (unsigned done = 1; done <= MANY; done++)
+			for (unsigned done = 1; done <= MANY; done++) {
 				printf("{\"jsonrpc\":\"2.0\",\"method\":\"notifications/progress\",\"params\":"
 				       "{\"progressToken\":%s,\"progress\":%u,\"message\":\"%.*s\"}}\n",
 				       told, done, SMALL, chunk);
+				fflush(stdout);
+			}
 		}
 		printf("{\"jsonrpc\":\"2.0\",\"id\":%s,\"result\":", own);
 		if (strstr(line, "\"initialize\"")) {

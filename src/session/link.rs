@@ -202,10 +202,7 @@ impl Link {
     pub(super) async fn step(&mut self, session: &Session) -> Step {
         loop {
             if self.outgoing.is_some() {
-                let mut out = session.output.long_line().await;
-                if let Some(mut line) = self.outgoing.take() {
-                    out.push(&mut line).await;
-                }
+                session.output.line_soon(&mut self.outgoing).await;
             }
             let settled = match self.stage {
                 Stage::Settling(settling) if self.rules.open == 0 => Some(settling.end()),
