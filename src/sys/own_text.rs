@@ -1,6 +1,6 @@
 //! The pages of this program's own file that the process has mapped (`madvise(2)`).
 //!
-//! Neighbours: `launch::init`, which waits for the payload. Never: touches memory that can be written to.
+//! Neighbours: `launch::init`, which waits for the payload, and the supervisor, which waits for its client. Never: touches memory that can be written to.
 
 use libc::{Elf64_Phdr, PF_W, PT_LOAD, PT_PHDR};
 
