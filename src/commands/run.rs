@@ -136,8 +136,16 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
         facts.try_namespaces();
     }
     let program = runtime.files();
-    let profiles =
-        Granting { surroundings, runtime, facts, served, policies, less, made: RefCell::default() };
+    let profiles = Granting {
+        surroundings,
+        runtime,
+        facts,
+        served,
+        policies,
+        less,
+        made: RefCell::default(),
+        waiting: RefCell::default(),
+    };
     // What cannot work is refused now, not at the first call.
     let mut plans = Vec::new();
     for profile in profiles.policies.keys() {

@@ -43,6 +43,8 @@ pub struct Cell {
     pub(super) channel: AsyncFd<OwnedFd>,
     pub(super) traces: Traces,
     pub(super) scratch: Option<OwnedFd>,
+    /// Its mount namespace and its private root, writable, until something is put into them.
+    pub(super) places: Option<(OwnedFd, OwnedFd)>,
     /// What it writes to overlays, and what these lie over, if that is to be reviewed.
     pub(super) written: Option<Written>,
     pub(super) attendant: Attendant,
@@ -112,6 +114,11 @@ impl Cell {
     pub fn begin(&mut self) {
         self.began = Instant::now();
         self.receipt.cell = Built::Spare;
+    }
+
+    /// It has got what this policy grants, beyond the one that it was built for.
+    pub fn is_of(&mut self, policy: &Arc<Policy>) {
+        self.policy = Arc::clone(policy);
     }
 
     /// Stops every process of the cell but init, which tells them all at once. None of them can keep from it.
@@ -218,7 +225,12 @@ impl Cell {
             match report {
                 Report::Exited { exit: status, .. } => exit = Some(status),
                 Report::Failed(error) => failed = Some(error),
-                Report::Ready { .. } | Report::Listener | Report::Changes(_) | Report::Door(_) => {}
+                Report::Ready { .. }
+                | Report::Listener
+                | Report::Changes(_)
+                | Report::Door(_)
+                | Report::Namespace
+                | Report::Places => {}
             }
         }
         let mut traces = std::mem::take(&mut self.traces);

@@ -260,6 +260,7 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
         | Step::MountChanges { .. }
         | Step::MountOverlay { .. }
         | Step::DetachChanges { .. }
+        | Step::OpenPlaces { .. }
         | Step::Hide { .. }
         | Step::MountScratch { .. }
         | Step::MountProc

@@ -8,6 +8,7 @@
 //!   │ ─── Forget ───► drop what was laid out
 //!   │ ─── Launch ───► spawn, answer Launched (init's pidfd and channel) or Refused
 //!   │ ─── Weigh ────► give a cell another share of the processors
+//!   │ ─── PutIn ────► a child mounts in the places of a cell, and answers by itself
 //!   │ ─── Review ───► look at what an ended cell wrote, do it or not, answer Reviewed
 //!   │ ─── a question about memory ──► read it, answer
 //!   │ ─── a cell's init is gone ──► wait, answer Ended
@@ -26,7 +27,7 @@ use super::cgroup::CellCgroup;
 use super::changes::Reviewed;
 use super::memory::{self, Memory};
 use super::spawn::{self, Init, Prepared, Started, Stdio};
-use super::{Kept, LaunchError, own};
+use super::{Kept, LaunchError, own, places};
 use crate::plan::Plan;
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::process::{self, Cloned, Exit};
@@ -48,6 +49,8 @@ pub enum Request {
     Launch { cell: u64, plan: u64, hold: bool },
     /// Sets a cell's share of the processors.
     Weigh { cell: u64, weight: Weight },
+    /// With four: the steps, who waits for what became of them, and of the cell its mount namespace and its private root, writable.
+    PutIn { plan: u64 },
     /// With one: what a cell of this plan, of which no process is left, wrote to overlays over `kept`.
     /// It is done if it may be, unless this is to look only.
     Review { review: u64, plan: u64, kept: Kept, look: bool },
@@ -133,6 +136,8 @@ fn detach() -> Result<()> {
 struct Launcher {
     plans: BTreeMap<u64, std::result::Result<Prepared, LaunchError>>,
     cells: BTreeMap<u64, Started>,
+    /// Children that put something into a cell.
+    putting: Vec<(libc::pid_t, OwnedFd)>,
 }
 
 fn serve(socket: BorrowedFd<'_>, asked: BorrowedFd<'_>) -> Result<()> {
@@ -152,12 +157,17 @@ impl Launcher {
             for started in self.cells.values() {
                 interests.push(Interest { fd: Some(started.pidfd.as_fd()), events: libc::POLLIN, ready: 0 });
             }
+            for (_, pidfd) in &self.putting {
+                interests.push(Interest { fd: Some(pidfd.as_fd()), events: libc::POLLIN, ready: 0 });
+            }
             descriptor::poll(&mut interests, None)?;
             let ready: Vec<bool> = interests.iter().map(|i| i.ready != 0).collect();
             // Ends before launches, so that a place is free when the next one asks for it.
             for (cell, _) in order.iter().zip(ready.iter().skip(own.len())).filter(|(_, ready)| **ready) {
                 self.reap(*cell, socket)?;
             }
+            let mut over = ready.iter().skip(own.len() + order.len()).copied();
+            self.putting.retain(|(pid, _)| !(over.next() == Some(true) && process::wait(*pid).is_ok()));
             // A refused call waits for this, before what may take longer; without an answer it is refused too.
             if ready.get(1) == Some(&true) {
                 let _unanswered = memory::answer(asked).is_err();
@@ -211,6 +221,11 @@ impl Launcher {
                 };
                 send(socket, &Answer::Reviewed { review, reviewed }, &[])
             }
+            Request::PutIn { plan } => {
+                // Who waits hears nothing more, and that is an answer.
+                let _nobody = self.put_in(plan, descriptors).is_err();
+                Ok(())
+            }
             Request::Launch { cell, plan, hold } => {
                 let mut descriptors = descriptors.into_iter();
                 let stdio = (descriptors.next(), descriptors.next(), descriptors.next());
@@ -252,14 +267,38 @@ impl Launcher {
         }
     }
 
-    fn inits(&self) -> Vec<libc::pid_t> {
-        self.cells.values().map(|started| started.pid).collect()
+    /// By a child: it looks at paths of the host, which may take as long as it likes.
+    fn put_in(&mut self, plan: u64, descriptors: Vec<OwnedFd>) -> Result<()> {
+        let (Some(Ok(prepared)), Ok([steps, answer, namespace, places])) =
+            (self.plans.get(&plan), <[OwnedFd; 4]>::try_from(descriptors))
+        else {
+            return Err(Errno(libc::EPROTO));
+        };
+        let steps = read_plan(File::from(steps))?.steps;
+        match process::clone3(0, None)? {
+            Cloned::Child => {
+                let put = places::put_in(prepared.plan(), &steps, namespace.as_fd(), places.as_fd());
+                let told = serde_json::to_vec(&put.err()).map_err(|_unprintable| Errno(libc::EPROTO));
+                let told = told.and_then(|bytes| socket::send(answer.as_fd(), &bytes, &[]));
+                process::exit_now(i32::from(told.is_err()))
+            }
+            Cloned::Parent(pid, pidfd) => {
+                self.putting.push((pid, pidfd));
+                Ok(())
+            }
+        }
+    }
+
+    /// This process's children that are no part of a cell.
+    fn own_children(&self) -> Vec<libc::pid_t> {
+        let putting = self.putting.iter().map(|(pid, _)| *pid);
+        self.cells.values().map(|started| started.pid).chain(putting).collect()
     }
 
     fn reap(&mut self, cell: u64, socket: BorrowedFd<'_>) -> Result<()> {
         let Some(started) = self.cells.remove(&cell) else { return Ok(()) };
         let reaped = process::wait(started.pid)?;
-        started.end_the_rest(&self.inits());
+        started.end_the_rest(&self.own_children());
         drop((started.reserved, started.private));
         let ended = Answer::Ended { cell, exit: reaped.exit, cpu_us: reaped.cpu_us };
         let sent = send(socket, &ended, &[]);
@@ -274,6 +313,9 @@ impl Launcher {
 
     /// The supervisor is gone: nothing may be left of its cells.
     fn end_all(&mut self) {
+        for (_, pidfd) in &self.putting {
+            let _gone = process::pidfd_send_signal(pidfd.as_fd(), libc::SIGKILL).is_err();
+        }
         for started in self.cells.values() {
             // Init ends what the kernel does not end with it.
             let signal = if started.ends_with_init { libc::SIGKILL } else { libc::SIGTERM };
@@ -288,7 +330,7 @@ impl Launcher {
     fn end(&self, started: Started) {
         let _gone = started.end().is_err();
         let _reaped = process::wait(started.pid).is_ok();
-        started.end_the_rest(&self.inits());
+        started.end_the_rest(&self.own_children());
         if let Some(cgroup) = started.cgroup {
             cgroup.remove();
         }

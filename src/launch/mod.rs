@@ -23,6 +23,7 @@ pub(crate) mod overlay;
 pub mod launcher;
 pub mod orphans;
 pub mod own;
+pub mod places;
 pub mod private;
 pub mod ready;
 pub mod reserve;
@@ -178,6 +179,10 @@ pub enum Report {
     Failed(LaunchError),
     /// Overlays are mounted. Carries a descriptor of what is written to them.
     Changes(Kept),
+    /// What may still be mounted in this cell goes in here. Carries a descriptor of its mount namespace.
+    Namespace,
+    /// Carries one of its private root, mounted nowhere and writable.
+    Places,
     /// The filter is on. Carries the descriptor by which it tells of what it refuses; from here on somebody must answer.
     Listener,
     /// Carries a socket that listens in the cell's network namespace. These come before any other report.

@@ -32,7 +32,7 @@ use crate::sys::capability::{self, cap};
 use crate::sys::landlock::{self, access};
 use crate::sys::{Errno, Result, filter, process};
 
-/// What making a cell takes: mounts, namespaces, ids and their maps (`SETFCAP` for the one of root), other users' files and
+/// What making a cell takes: mounts, namespaces (and `SYS_CHROOT` to enter one that is there), ids and their maps (`SETFCAP` for the one of root), other users' files and
 /// processes, limits, and in its network namespace addresses and any port.
 const OF_LAUNCHER: u64 = cap::CHOWN
     | cap::DAC_OVERRIDE
@@ -46,6 +46,7 @@ const OF_LAUNCHER: u64 = cap::CHOWN
     | cap::NET_ADMIN
     | cap::NET_BIND_SERVICE
     | cap::SYS_PTRACE
+    | cap::SYS_CHROOT
     | cap::SYS_ADMIN
     | cap::SYS_RESOURCE
     | cap::SETFCAP;

@@ -4,12 +4,12 @@
 //! Neighbours: `launch::init` runs these steps in order. Never: mounts by a path that the kernel resolves on its own.
 
 use std::ffi::{CStr, CString};
-use std::os::fd::{AsFd, AsRawFd, OwnedFd};
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
 use super::init::State;
-use super::{LaunchError, overlay};
+use super::{LaunchError, overlay, places};
 use crate::plan::step::{Access, CHANGES, EMPTY_DIRECTORY, EMPTY_FILE, Kind, Step};
 use crate::sys::mount::{self, Beneath, attr};
 use crate::sys::{Errno, Result, descriptor};
@@ -28,7 +28,7 @@ pub(super) fn text(path: &Path) -> Result<CString> {
 }
 
 /// The same, relative to the root directory.
-fn relative(path: &Path) -> Result<CString> {
+pub(super) fn relative(path: &Path) -> Result<CString> {
     text(match path.strip_prefix("/") {
         Ok(rest) if rest.as_os_str().is_empty() => Path::new("."),
         Ok(rest) => rest,
@@ -61,6 +61,9 @@ pub(super) fn run(step: &Step, state: &mut State<'_>) -> std::result::Result<(),
         }
         Step::MountChanges { .. } | Step::DetachChanges { .. } => CHANGES.to_owned(),
         Step::MountProc => "/proc".to_owned(),
+        Step::OpenPlaces { paths } => {
+            paths.first().map(|path| path.to_string_lossy().into_owned()).unwrap_or_default()
+        }
         _ => "/".to_owned(),
     };
     mount_step(step, state).map_err(|errno| LaunchError::new(step.name(), object, errno))
@@ -72,6 +75,10 @@ fn mount_step(step: &Step, state: &mut State<'_>) -> Result<()> {
         Step::MountRoot => {
             state.root = Some(Root::new()?);
             return Ok(());
+        }
+        Step::OpenPlaces { .. } => {
+            let root = state.root.as_ref().ok_or(Errno(libc::EINVAL))?;
+            return places::open(root, state);
         }
         _ => {}
     }
@@ -92,23 +99,14 @@ fn mount_step(step: &Step, state: &mut State<'_>) -> Result<()> {
                 Some(owner) => Some(state.prepared.idmaps.get(*owner).ok_or(Errno(libc::EINVAL))?),
                 None => None,
             };
-            let flags = if *kind == Kind::Directory { libc::O_DIRECTORY } else { 0 };
-            let tree = mount::clone_tree(open_path(source, flags)?.as_fd())?;
-            mount::set_attributes(tree.as_fd(), attributes(*access, *devices), true, idmap)?;
+            let tree = cut(source, *kind, attributes(*access, *devices), idmap)?;
             let target = match made {
                 Some((path, file)) if path == *target => file,
                 _ => root.open(target)?,
             };
             mount::attach(tree.as_fd(), target.as_fd())
         }
-        Step::Hide { path } => {
-            let covered = root.open(path)?;
-            let empty = if descriptor::is_directory(covered.as_fd())? { EMPTY_DIRECTORY } else { EMPTY_FILE };
-            let tree = mount::clone_tree(root.open(Path::new(empty))?.as_fd())?;
-            let nothing = Access::default();
-            mount::set_attributes(tree.as_fd(), attributes(nothing, false), false, None)?;
-            mount::attach(tree.as_fd(), covered.as_fd())
-        }
+        Step::Hide { path } => root.hide(path),
         Step::MountScratch { path, size, inodes, execute } => {
             let access = Access { write: true, execute: *execute, names: false };
             let scratch = memory(*size, *inodes, c"1777", attributes(access, false))?;
@@ -134,6 +132,19 @@ fn mount_step(step: &Step, state: &mut State<'_>) -> Result<()> {
     }
 }
 
+/// A tree of the host, mounted nowhere yet.
+pub(super) fn cut(
+    source: &Path,
+    kind: Kind,
+    attributes: u64,
+    idmap: Option<BorrowedFd<'_>>,
+) -> Result<OwnedFd> {
+    let flags = if kind == Kind::Directory { libc::O_DIRECTORY } else { 0 };
+    let tree = mount::clone_tree(open_path(source, flags)?.as_fd())?;
+    mount::set_attributes(tree.as_fd(), attributes, true, idmap)?;
+    Ok(tree)
+}
+
 /// A tmpfs with room for so much, mounted nowhere yet.
 pub(super) fn memory(size: u64, inodes: u64, mode: &CStr, attributes: u64) -> Result<OwnedFd> {
     let number = |value: u64| CString::new(value.to_string()).map_err(|_nul| Errno(libc::EINVAL));
@@ -143,7 +154,7 @@ pub(super) fn memory(size: u64, inodes: u64, mode: &CStr, attributes: u64) -> Re
 }
 
 /// Mount attributes can only be added to those of the host's mount, never taken away.
-const fn attributes(access: Access, devices: bool) -> u64 {
+pub(super) const fn attributes(access: Access, devices: bool) -> u64 {
     let mut bits = attr::NOSUID;
     if !devices {
         bits |= attr::NODEV;
@@ -165,6 +176,25 @@ impl Root {
         let directory = mount::new_filesystem(c"tmpfs", &options, attr::NOSUID | attr::NODEV)?;
         mount::attach(directory.as_fd(), open_directory(Path::new("/"))?.as_fd())?;
         Ok(Self { directory, made: None })
+    }
+
+    /// That of a cell which is there already, for who is in its mount namespace.
+    pub(super) fn of_here() -> Result<Self> {
+        Ok(Self { directory: open_directory(Path::new("/"))?, made: None })
+    }
+
+    /// The same tmpfs, mounted nowhere: it stays writable when the root is not any more.
+    pub(super) fn once_more(&self) -> Result<OwnedFd> {
+        mount::clone_mount(self.directory.as_fd())
+    }
+
+    /// Covers what is there with nothing.
+    pub(super) fn hide(&self, path: &Path) -> Result<()> {
+        let covered = self.open(path)?;
+        let empty = if descriptor::is_directory(covered.as_fd())? { EMPTY_DIRECTORY } else { EMPTY_FILE };
+        let tree = mount::clone_tree(self.open(Path::new(empty))?.as_fd())?;
+        mount::set_attributes(tree.as_fd(), attributes(Access::default(), false), false, None)?;
+        mount::attach(tree.as_fd(), covered.as_fd())
     }
 
     /// `O_PATH` on a path of the cell, no link followed.

@@ -19,13 +19,15 @@ use super::changes::Reviewed;
 use super::handover::Handover;
 use super::launcher::{Answer, Handle, MESSAGE_LIMIT, Request, Weight};
 use super::memory::Memory;
+use super::places::Ahead;
 use super::ready::{self, Mounts, Shelf, Sources};
 use super::traces::{Traces, clear};
 use super::{LaunchError, Report};
 use crate::network::porter::Porter;
 use crate::outcome::{Built, Receipt};
+use crate::plan::step::Step;
 use crate::plan::{self, Plan};
-use crate::policy::Policy;
+use crate::policy::{Floor, Policy};
 use crate::sys::{Errno, Result, descriptor, process, readiness, socket};
 use crate::watch::attendant::Attendant;
 use crate::watch::listening::Listening;
@@ -121,8 +123,8 @@ impl Launcher {
         self.shared.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    /// Starts a plan's payload, with these secrets, in a cell that nobody has used: one that was built ahead, if it still shows what one
-    /// built now would; else one that is built now.
+    /// Starts a plan's payload, with these secrets, in a cell that nobody has used: one that was built ahead (of the plan itself, or of `ahead`'s),
+    /// if it still shows what one built now would; else one that is built now.
     ///
     /// # Errors
     /// The step that failed.
@@ -131,10 +133,11 @@ impl Launcher {
         plan: &Arc<Plan>,
         policy: &Arc<Policy>,
         secrets: Option<&Handover>,
+        ahead: Option<&Ahead>,
     ) -> std::result::Result<Cell, LaunchError> {
         let began = Instant::now();
         self.forget_unwanted();
-        if let Some(cell) = self.take_ready(plan, policy, secrets, began).await {
+        if let Some(cell) = self.take_ready(plan, policy, secrets, (ahead, began)).await {
             return Ok(cell);
         }
         let number = self.next_cell();
@@ -167,6 +170,37 @@ impl Launcher {
             }
             Ok(None) | Err(_) => self.lock().ready.remove(number),
         }
+    }
+
+    /// Puts into the places of a cell what makes it its call's, once.
+    ///
+    /// # Errors
+    /// The step that failed. What there is of the others is in the cell.
+    pub async fn put_in(
+        &self,
+        cell: &mut Cell,
+        Ahead { plan, put: steps, .. }: &Ahead,
+    ) -> std::result::Result<(), LaunchError> {
+        let failed = |errno| LaunchError::new("open-places", "launcher", errno);
+        let (namespace, places) = cell.places.take().ok_or_else(|| failed(Errno(libc::EINVAL)))?;
+        let asked = (|| {
+            let (ours, theirs) = socket::pair()?;
+            let plan_number = self.plan_number(plan)?;
+            let steps = plan_file(plan.floor, steps)?;
+            let descriptors = [steps.as_fd(), theirs.as_fd(), namespace.as_fd(), places.as_fd()];
+            self.send(&Request::PutIn { plan: plan_number }, &descriptors)?;
+            readiness::readable(ours)
+        })();
+        let answer = asked.map_err(failed)?;
+        let mut buffer = vec![0; MESSAGE_LIMIT];
+        let received = answer.async_io(Interest::READABLE, |answer| {
+            socket::receive(answer.as_fd(), &mut buffer).map_err(error_of)
+        });
+        let received = received.await.map_err(|error| failed(Errno::from_io(&error)))?;
+        let (count, _) = received.ok_or_else(|| failed(Errno(libc::EPIPE)))?;
+        let put: Option<LaunchError> = serde_json::from_slice(buffer.get(..count).unwrap_or_default())
+            .map_err(|_foreign| failed(Errno(libc::EPROTO)))?;
+        put.map_or(Ok(()), Err)
     }
 
     /// Has the launcher review what a cell of this plan wrote, when it has ended, and do it to the host if it may be done.
@@ -214,12 +248,17 @@ impl Launcher {
         plan: &Arc<Plan>,
         policy: &Arc<Policy>,
         secrets: Option<&Handover>,
-        began: Instant,
+        (ahead, began): (Option<&Ahead>, Instant),
     ) -> Option<Cell> {
+        let plan = ahead.map_or(plan, |ahead| &ahead.plan);
         let place = self.lock().ready.take(plan)?;
         let Ready { mut cell, sources } = place.await.ok()?;
         if self.sources(plan)? != sources {
             return None;
+        }
+        if let Some(ahead) = ahead {
+            // What cannot be put in cannot be mounted in a cell of its own either, which says why.
+            self.put_in(&mut cell, ahead).await.ok()?;
         }
         cell.policy = Arc::clone(policy);
         cell.receipt.cell = Built::Ahead;
@@ -310,6 +349,7 @@ impl Launcher {
             channel,
             traces: made.traces,
             scratch: None,
+            places: None,
             written: None,
             attendant: Attendant::new(Refusals::new(plan, made.init, Some(Arc::clone(&self.memory)), handed)),
             denials: self.denials.of(made.init),
@@ -324,6 +364,13 @@ impl Launcher {
         let mut report = cell.report().await.map_err(failed)?;
         if let Some((Report::Changes(kept), memory)) = report {
             cell.written = memory.map(|memory| Written { memory, kept });
+            report = cell.report().await.map_err(failed)?;
+        }
+        if let Some((Report::Namespace, namespace)) = report {
+            cell.places = namespace.zip(match cell.report().await.map_err(failed)? {
+                Some((Report::Places, places)) => places,
+                _ => None,
+            });
             report = cell.report().await.map_err(failed)?;
         }
         while let Some((Report::Door(listens), socket)) = report {
@@ -352,7 +399,15 @@ impl Launcher {
                 Err(error)
             }
             // Init was killed, or said what it may not say.
-            Some((Report::Exited { .. } | Report::Listener | Report::Changes(_) | Report::Door(_), _))
+            Some((
+                Report::Exited { .. }
+                | Report::Listener
+                | Report::Changes(_)
+                | Report::Door(_)
+                | Report::Namespace
+                | Report::Places,
+                _,
+            ))
             | None => {
                 cell.signal(libc::SIGKILL);
                 cell.gone().await;
@@ -371,10 +426,7 @@ impl Launcher {
         }
         let number = shared.next_plan;
         shared.next_plan += 1;
-        let bytes = plan::written(plan.floor, &plan.steps).map_err(|_unwritable| Errno(libc::EPROTO))?;
-        let file = descriptor::anonymous_file()?;
-        let mut file = std::fs::File::from(file);
-        file.write_all(&bytes)?;
+        let file = plan_file(plan.floor, &plan.steps)?;
         self.send(&Request::Prepare { plan: number }, &[file.as_fd()])?;
         shared.plans.insert(number, Arc::downgrade(plan));
         Ok(number)
@@ -479,6 +531,14 @@ impl Launcher {
         shared.reviews.clear();
         drop(shared.ready.close());
     }
+}
+
+/// Steps as the launcher reads them.
+fn plan_file(floor: Floor, steps: &[Step]) -> Result<std::fs::File> {
+    let bytes = plan::written(floor, steps).map_err(|_unwritable| Errno(libc::EPROTO))?;
+    let mut file = std::fs::File::from(descriptor::anonymous_file()?);
+    file.write_all(&bytes)?;
+    Ok(file)
 }
 
 impl Ready {

@@ -88,6 +88,9 @@ fn words(step: &Step) -> String {
         }
         Step::DetachChanges { review: true } => "handed over, to be reviewed after the call".to_owned(),
         Step::DetachChanges { review: false } => "gone with the cell".to_owned(),
+        Step::OpenPlaces { paths } => {
+            format!("{}, for what the call's arguments name", list(paths, |path| path.display().to_string()))
+        }
         Step::Hide { path } => path.display().to_string(),
         Step::MountScratch { path, size, inodes, execute } => {
             let execute = if *execute { ", execute" } else { "" };

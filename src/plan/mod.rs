@@ -9,6 +9,7 @@ pub mod explain;
 mod limited;
 pub mod lost;
 mod overlays;
+pub mod places;
 pub mod prelude;
 pub mod review;
 pub mod seccomp;

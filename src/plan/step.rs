@@ -340,6 +340,12 @@ pub enum Step {
         /// Names below the source that grants of their own leave to the tool.
         left: Vec<PathBuf>,
     },
+    /// Child: the mount namespace and the private root, still writable, are handed out, so that the launcher can mount in these empty directories
+    /// what a call's arguments grant when the cell waits already.
+    OpenPlaces {
+        /// Paths in the cell.
+        paths: Vec<PathBuf>,
+    },
     /// Child: that memory leaves the private root; the overlays keep it.
     DetachChanges {
         /// It is handed out, so that what is in it can be reviewed when the cell has ended.
@@ -369,6 +375,7 @@ impl Step {
             Self::MountChanges { .. } => "mount-changes",
             Self::MountOverlay { .. } => "mount-overlay",
             Self::DetachChanges { .. } => "detach-changes",
+            Self::OpenPlaces { .. } => "open-places",
             Self::Hide { .. } => "hide",
             Self::MountScratch { .. } => "mount-scratch",
             Self::MountProc => "mount-proc",

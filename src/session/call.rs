@@ -146,7 +146,6 @@ pub(super) async fn start(
     })?;
     // Who gets a secret is started with it.
     if session.options.spares > 0
-        && !grant.once
         && fetched.is_none()
         && method == ask.method
         && let Some(link) = spares::take(session, &grant, ask.meta.era).await
@@ -157,7 +156,7 @@ pub(super) async fn start(
     // A grant on a file system that does not answer must not hold the call for ever.
     let launched = timeout_at(
         began + grant.policy.limits.time,
-        session.options.launcher.launch(&grant.plan, &grant.policy, handover.as_ref()),
+        session.options.launcher.launch(&grant.plan, &grant.policy, handover.as_ref(), grant.ahead.as_ref()),
     );
     let Ok(launched) = launched.await else {
         return Err(refused("the cell was not built within the time of `limits.time`".to_owned()));

@@ -80,6 +80,7 @@ use crate::access::{Gate, Pass};
 use crate::arguments::Fault;
 use crate::call::Call;
 use crate::guard::Guard;
+use crate::launch::places::Ahead;
 use crate::launch::supervisor::Launcher;
 use crate::mcp::envelope::{Era, Id, Meta, PARSE_ERROR};
 use crate::mcp::frame::{Frame, Lines};
@@ -112,6 +113,24 @@ pub struct Grant {
     pub once: bool,
     /// What is left to such a call of what its profile grants.
     pub granted: Vec<Granted>,
+    /// The cells in which such a call can run all the same, if some can wait for it.
+    pub ahead: Option<Ahead>,
+}
+
+impl Grant {
+    /// The grant under which cells wait for calls of this one.
+    fn waiting(&self) -> Option<Self> {
+        match &self.ahead {
+            Some(Ahead { plan, policy, .. }) => Some(Self {
+                plan: Arc::clone(plan),
+                policy: Arc::clone(policy),
+                once: false,
+                granted: Vec::new(),
+                ahead: None,
+            }),
+            None => (!self.once).then(|| self.clone()),
+        }
+    }
 }
 
 /// Why a call has no grant; a hint stands in a line of its own.

@@ -7,6 +7,7 @@ use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::pending;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
@@ -15,11 +16,14 @@ use tokio::task::{JoinHandle, consume_budget};
 use tokio::time::{Instant, sleep_until};
 
 use super::secrets::{Mask, Masking};
+use crate::launch::LaunchError;
 use crate::launch::cell::{Cell, Ended};
 use crate::launch::launcher::Weight;
+use crate::launch::places::Ahead;
 use crate::launch::supervisor::Launcher;
 use crate::mcp::frame::{Frame, Lines, Piece};
 use crate::outcome::{Changes, Layer, Receipt, SecretUse, Traffic, Violation};
+use crate::policy::Policy;
 use crate::policy::connect::as_named;
 
 /// Of stderr, this many lines and bytes are kept: the last ones.
@@ -275,6 +279,18 @@ impl Process {
     pub(super) fn prefer(&self, launcher: &Launcher) {
         launcher.weigh(&self.cell, Weight::Usual);
         self.cell.resume();
+    }
+
+    /// Puts what its call is granted into the cell of a server that was started before.
+    pub(super) async fn put_in(
+        &mut self,
+        launcher: &Launcher,
+        ahead: &Ahead,
+        policy: &Arc<Policy>,
+    ) -> Result<(), LaunchError> {
+        launcher.put_in(&mut self.cell, ahead).await?;
+        self.cell.is_of(policy);
+        Ok(())
     }
 
     /// The call of a server that was started before begins.

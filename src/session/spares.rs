@@ -161,10 +161,11 @@ impl Session {
 
     /// Lets the next call of the same grant find its server started, or its cell built. As many cells wait as calls can run at once.
     pub(super) fn prepare(&self, grant: &Grant) {
-        if grant.once || restock(self, grant, self.era.get()) {
+        let Some(waiting) = grant.waiting() else { return };
+        if restock(self, &waiting, self.era.get()) {
             return;
         }
-        let (launcher, Grant { plan, policy, .. }) = (self.options.launcher.clone(), grant.clone());
+        let (launcher, Grant { plan, policy, .. }) = (self.options.launcher.clone(), waiting);
         let most = self.options.jobs;
         self.spawn(async move { launcher.build_ahead(&plan, &policy, most).await });
     }
@@ -172,6 +173,18 @@ impl Session {
 
 /// A started server for a call of this grant, if there is one that fits.
 pub(super) async fn take(session: &Session, grant: &Grant, era: Era) -> Option<Link> {
+    let mut link = take_waiting(session, &grant.waiting()?, era).await?;
+    match &grant.ahead {
+        Some(ahead) => {
+            // Dropped where that fails, which ends it; the call then has a cell of its own, which says why.
+            let put = link.process.put_in(&session.options.launcher, ahead, &grant.policy).await;
+            put.ok().map(|()| link)
+        }
+        None => Some(link),
+    }
+}
+
+async fn take_waiting(session: &Session, grant: &Grant, era: Era) -> Option<Link> {
     session.spares.kind(&grant.plan, |kind| kind.demand.called(Instant::now()));
     let now = Fitting::now(session, era)?;
     session.spares.drop_outdated();
@@ -292,7 +305,7 @@ async fn keep(
     let finish = |finished: Finished| {
         session.record(&call, Some(&grant.policy), &Finished { duration: began.elapsed(), ..finished });
     };
-    let cell = match launcher.launch(&grant.plan, &grant.policy, None).await {
+    let cell = match launcher.launch(&grant.plan, &grant.policy, None, None).await {
         Ok(cell) => cell,
         Err(error) => {
             let detail = crate::text::chain(&error);

@@ -49,6 +49,7 @@ pub mod cap {
     pub const SETPCAP: u64 = 1 << 8;
     pub const NET_BIND_SERVICE: u64 = 1 << 10;
     pub const NET_ADMIN: u64 = 1 << 12;
+    pub const SYS_CHROOT: u64 = 1 << 18;
     pub const SYS_PTRACE: u64 = 1 << 19;
     pub const SYS_ADMIN: u64 = 1 << 21;
     pub const SYS_RESOURCE: u64 = 1 << 24;

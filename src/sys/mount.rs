@@ -360,6 +360,18 @@ pub fn kind(path: &CStr) -> Result<Mounted> {
     Ok(Mounted { tmpfs, overlay, cgroup: stat.f_type == libc::CGROUP_SUPER_MAGIC, read_only })
 }
 
+/// Can nothing be changed through the mount that an open path is on (fstatvfs(3))?
+///
+/// # Errors
+/// The kernel's errno.
+pub fn is_read_only(path: BorrowedFd<'_>) -> Result<bool> {
+    // SAFETY: statvfs is a plain C struct for which all zeroes is a value.
+    let mut flags: libc::statvfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `flags` is live and of the type that fstatvfs fills.
+    check(libc::c_long::from(unsafe { libc::fstatvfs(path.as_raw_fd(), &raw mut flags) }))?;
+    Ok(flags.f_flag & libc::ST_RDONLY != 0)
+}
+
 /// The kind of a mount, as far as anybody asks.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mounted {

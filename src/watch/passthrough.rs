@@ -347,6 +347,8 @@ fn drain_channel(started: &Started, passed: &mut Passed) -> Result<bool> {
                             None => passed.unattended.push(socket),
                         }
                     }
+                    // Its plan is the whole of it.
+                    Report::Namespace | Report::Places => return Err(Errno(libc::EPROTO)),
                     Report::Changes(kept) => {
                         passed.changes = descriptors.into_iter().next().map(|memory| (memory, kept));
                     }

@@ -5,6 +5,7 @@
 use std::borrow::Cow;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -17,16 +18,20 @@ use crate::exit_codes::Ending;
 use crate::host::Facts;
 use crate::host::bounded::bounded;
 use crate::host::narrow::{Unfit, narrowed};
-use crate::host::runtime::Runtime;
+use crate::host::runtime::{Files, Runtime};
 use crate::host::view::View;
+use crate::launch::places::Ahead;
 use crate::outcome::{Granted, Layer, Violation};
-use crate::policy::Policy;
+use crate::plan::Plan;
+use crate::plan::places::{self, Place};
+use crate::plan::step::Access;
 use crate::policy::bounds::Bounds;
 use crate::policy::config::grants::{ArgumentGrant, Use};
 use crate::policy::config::state::{IDLE, State};
 use crate::policy::config::{Heeded, Results, Tool, Validate};
 use crate::policy::connect::connected;
 use crate::policy::network::Network;
+use crate::policy::{Observe, Policy};
 use crate::session::{Grant, NoGrant, Profiles};
 
 /// Makes grants, and keeps each as long as the host looks the same to it. Profiles are read once, at the start.
@@ -39,7 +44,12 @@ pub(super) struct Granting {
     /// The same for calls that are tried.
     pub(super) less: BTreeMap<String, Arc<Policy>>,
     pub(super) made: RefCell<BTreeMap<(String, bool), (View, Grant)>>,
+    /// By tool: the plan of cells that wait for its calls, whatever their arguments grant; none where it can have none.
+    pub(super) waiting: RefCell<BTreeMap<String, Waiting>>,
 }
+
+/// How a profile looked when it was seen what can wait for calls of one of its tools.
+pub(super) type Waiting = (Policy, View, Option<(Arc<Plan>, Arc<Policy>)>);
 
 impl Granting {
     fn policy(&self, profile: &str, less: bool) -> Result<&Arc<Policy>, Failure> {
@@ -58,6 +68,7 @@ impl Granting {
             policy: Arc::clone(policy),
             once: false,
             granted: Vec::new(),
+            ahead: None,
         };
         self.made.borrow_mut().insert((profile.to_owned(), less), (composed.view, grant.clone()));
         Ok((grant, composed.remarks))
@@ -77,7 +88,7 @@ impl Granting {
     fn of_call(
         &self,
         (profile, less): (&str, bool),
-        tool: Option<&Tool>,
+        (name, tool): (Option<&str>, Option<&Tool>),
         params: Option<&[u8]>,
         bounds: &[Bounds],
     ) -> Result<Option<Grant>, NoGrant> {
@@ -99,7 +110,41 @@ impl Granting {
         };
         let composed = self.surroundings.plan(&left, &self.runtime, &self.facts).map_err(of_host)?;
         let granted = all_granted(&left, granted);
-        Ok(Some(Grant { plan: Arc::new(composed.plan), policy: Arc::new(left), once: true, granted }))
+        let waiting = name.zip(tool).filter(|_| !less && bounds.is_empty());
+        let ahead = waiting.and_then(|(name, tool)| {
+            let (plan, policy) = self.waiting(name, policy, tool)?;
+            let put = places::between(&plan, &composed.plan)?.into();
+            Some(Ahead { plan, policy, put })
+        });
+        Ok(Some(Grant { plan: Arc::new(composed.plan), policy: Arc::new(left), once: true, granted, ahead }))
+    }
+
+    /// The plan of cells that can wait for calls of a tool, and its policy: what every call sees, and places for what its arguments grant.
+    fn waiting(&self, name: &str, policy: &Arc<Policy>, tool: &Tool) -> Option<(Arc<Plan>, Arc<Policy>)> {
+        let grants = &tool.grants.paths;
+        // Doors are as the call names them; and which names a cell lacks is asked of the plan that it was built by.
+        if grants.is_empty() || !tool.grants.connect.is_empty() || policy.observe != Observe::Calls {
+            return None;
+        }
+        let files = &self.surroundings.world.files;
+        let whole = self.surroundings.view(policy).ok()?;
+        if let Some((_, seen, found)) = self.waiting.borrow().get(name).filter(|(of, ..)| *of == **policy)
+            && *seen == whole
+        {
+            return found.clone();
+        }
+        let found = (|| {
+            let (mut left, _) = narrowed(files, policy, &whole, grants, &Value::Null).ok()?;
+            let largest =
+                grants.iter().filter(|grant| grant.access == Use::Write).filter_map(|grant| grant.largest);
+            left.limits.file_size = largest.fold(left.limits.file_size, u64::min);
+            let composed = self.surroundings.plan(&left, &self.runtime, &self.facts).ok()?;
+            let plan = places::with_places(composed.plan, of_grants(files, grants))?;
+            Some((Arc::new(plan), Arc::new(left)))
+        })();
+        let seen = (Policy::clone(policy), whole, found.clone());
+        self.waiting.borrow_mut().insert(name.to_owned(), seen);
+        found
     }
 
     /// What the arguments of a call leave of a policy, of which its client has left a part.
@@ -198,6 +243,24 @@ const BY_CLIENT: &str =
 const DOORS_BY_CLIENT: &str =
     "the profile allows it; the policy that the client sends lets nothing reach the network";
 
+/// The directories that grants speak of, as they are named and where they lead.
+fn of_grants(files: &Files, grants: &[ArgumentGrant]) -> Vec<Place> {
+    let places = grants.iter().flat_map(|grant| {
+        let access = Access {
+            write: grant.access == Use::Write,
+            names: grant.access == Use::List,
+            ..Access::default()
+        };
+        let led = |path: &PathBuf| files.resolve(path).map_or_else(|_| path.clone(), |found| found.real);
+        grant
+            .within
+            .iter()
+            .flat_map(move |path| [path.clone(), led(path)])
+            .map(move |path| Place { path, access })
+    });
+    places.collect()
+}
+
 /// All that a policy grants, what arguments grant of it first.
 fn all_granted(policy: &Policy, by_arguments: Vec<Granted>) -> Vec<Granted> {
     let filesystem = &policy.filesystem;
@@ -274,7 +337,7 @@ impl Profiles for Granting {
         self.surroundings.world.files.forget();
         let tool = self.served.tool(method, target).filter(|tool| !tool.grants.is_empty());
         if (tool.is_some() || !bounds.is_empty())
-            && let Some(grant) = self.of_call((profile, less), tool, params, bounds)?
+            && let Some(grant) = self.of_call((profile, less), (target, tool), params, bounds)?
         {
             return Ok(grant);
         }

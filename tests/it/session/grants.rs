@@ -9,7 +9,7 @@ use serde_json::{Value, json};
 use super::world::{Book, Client, Scratch, Setup, session, text};
 
 /// `data` with two files, for everybody to read and change.
-fn tree(scratch: &Scratch) -> String {
+pub(super) fn tree(scratch: &Scratch) -> String {
     let data = scratch.0.join("data");
     fs::create_dir(&data).unwrap();
     fs::set_permissions(&data, fs::Permissions::from_mode(0o777)).unwrap();
@@ -22,7 +22,7 @@ fn tree(scratch: &Scratch) -> String {
 }
 
 /// The tools `read-listed` and `list-listed` have the names in a directory, and nothing else.
-fn setup(data: &str) -> Setup {
+pub(super) fn setup(data: &str) -> Setup {
     let grants = |access: &str| {
         format!("grants = [{{ argument = \"/granted\", access = \"{access}\", within = [\"{data}\"] }}]")
     };
@@ -36,7 +36,7 @@ fn setup(data: &str) -> Setup {
     Setup { config, filesystem: format!("write = [\"{data}\"]"), ..Setup::default() }
 }
 
-async fn call(client: &mut Client, tool: &str, path: &str, granted: &str) -> Value {
+pub(super) async fn call(client: &mut Client, tool: &str, path: &str, granted: &str) -> Value {
     let arguments = json!({"path": path, "granted": granted});
     let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28"});
     client.request(1, "tools/call", json!({"name": tool, "arguments": arguments, "_meta": meta})).await

@@ -15,6 +15,7 @@ mod long;
 mod model;
 mod own;
 mod persist;
+mod places;
 mod results;
 mod robust;
 mod secrets;

@@ -16,7 +16,7 @@ fn setup() -> Setup {
 }
 
 /// The process of the spare's server, once it is stopped.
-async fn stopped(client: &Client) -> u32 {
+pub(super) async fn stopped(client: &Client) -> u32 {
     loop {
         if let Some(server) = all_stopped(client).first() {
             return *server;
@@ -25,7 +25,7 @@ async fn stopped(client: &Client) -> u32 {
     }
 }
 
-fn built(book: &Book, method: &str) -> Vec<String> {
+pub(super) fn built(book: &Book, method: &str) -> Vec<String> {
     let of = book.finished.iter().filter(|record| record["call"]["method"] == method);
     of.map(|record| record["receipt"]["cell"].as_str().unwrap().to_owned()).collect()
 }
