@@ -152,15 +152,24 @@ impl Cell {
         found
     }
 
+    /// Gives its doors what they put in. A request that came before waits for it.
+    ///
+    /// # Errors
+    /// The kernel's errno, also when the process that keeps the doors is gone.
+    pub fn give(&self, secrets: &Handover) -> Result<()> {
+        let mut each = secrets.doors().iter();
+        each.try_for_each(|(place, value)| {
+            self.doors.as_ref().ok_or(Errno(libc::EPROTO))?.give(*place, value)
+        })
+    }
+
     /// Lets the payload of a cell that waits start.
     pub(super) fn go_on(&mut self, secrets: &Handover) -> Result<()> {
         self.attendant.refusals().begin();
         self.denials.begin();
         self.doors.iter().for_each(Attended::begin);
-        for (place, value) in secrets.doors() {
-            // Before the program starts, so that it finds its doors ready.
-            self.doors.as_ref().ok_or(Errno(libc::EPROTO))?.give(*place, value)?;
-        }
+        // Before the program starts, so that it finds its doors ready.
+        self.give(secrets)?;
         secrets.send(self.channel.get_ref().as_fd())
     }
 

@@ -28,7 +28,7 @@ use super::persist::Persist;
 use super::process::{Process, Remains};
 use super::results::{self, Check};
 use super::rules::Asked;
-use super::secrets::{self, Mask};
+use super::secrets::{self, Fetched, Mask};
 use super::stream::{self, Broken, Passed};
 use super::tally::Misdeed;
 use super::{
@@ -144,15 +144,17 @@ pub(super) async fn start(
         }
         NoGrant::Client(detail) => refused_with(Blame::Client, detail, Vec::new(), Vec::new()),
     })?;
-    // Who gets a secret is started with it.
+    // Who gets a secret into its cell is started with it.
+    let outside = fetched.as_ref().is_none_or(Fetched::stay_outside);
+    let handover = fetched.map(|fetched| fetched.handover(&grant.plan)).transpose().map_err(&refused)?;
     if session.options.spares > 0
-        && fetched.is_none()
+        && outside
         && method == ask.method
-        && let Some(link) = spares::take(session, &grant, ask.meta.era).await
+        && let Some(link) =
+            spares::take(session, &grant, ask.meta.era, handover.as_ref().zip(mask.as_ref())).await
     {
         return Ok(Running { call, grant, link, began, spare: true });
     }
-    let handover = fetched.map(|fetched| fetched.handover(&grant.plan)).transpose().map_err(&refused)?;
     // A grant on a file system that does not answer must not hold the call for ever.
     let launched = timeout_at(
         began + grant.policy.limits.time,

@@ -2,7 +2,7 @@
 //!
 //! Neighbours: [`super::link`] talks through it. Never: reads a message, or decides when it is over.
 
-use std::cell::RefCell;
+use std::cell::{OnceCell, RefCell};
 use std::collections::VecDeque;
 use std::convert::Infallible;
 use std::future::pending;
@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep_until};
 use super::secrets::{Mask, Masking};
 use crate::launch::LaunchError;
 use crate::launch::cell::{Cell, Ended};
+use crate::launch::handover::Handover;
 use crate::launch::launcher::Weight;
 use crate::launch::places::Ahead;
 use crate::launch::supervisor::Launcher;
@@ -134,8 +135,8 @@ pub(super) struct Process {
     feed: Feed,
     tail: Rc<RefCell<Tail>>,
     drain: JoinHandle<()>,
-    /// What takes secrets out of all that comes from the cell, if it has any.
-    mask: Option<Rc<Mask>>,
+    /// What takes secrets out of all that comes from the cell, once there are any.
+    mask: Rc<OnceCell<Rc<Mask>>>,
     /// The last line, without them,
     masked: Vec<u8>,
     /// or the long one that is being read.
@@ -172,7 +173,8 @@ impl Process {
         };
         let tail = Rc::new(RefCell::new(Tail { flood: budget, ..Tail::default() }));
         let kept = Rc::clone(&tail);
-        let mut masking = mask.as_ref().map(Masking::of_stderr);
+        let mask = Rc::new(mask.map_or_else(OnceCell::new, OnceCell::from));
+        let (mut masking, known) = (None, Rc::clone(&mask));
         // A task of its own, so that a full stderr never blocks the server while its answer is on its way.
         let drain = tokio::task::spawn_local(async move {
             let mut room = vec![0; TAIL_BYTES];
@@ -180,6 +182,9 @@ impl Process {
                 && count > 0
             {
                 let said = room.get(..count).unwrap_or_default();
+                if masking.is_none() {
+                    masking = known.get().map(Masking::of_stderr);
+                }
                 match &mut masking {
                     None => kept.borrow_mut().push(said),
                     Some(masking) => {
@@ -215,7 +220,7 @@ impl Process {
             frame = self.lines.next() => frame.unwrap_or(Frame::End),
             never = self.feed.drive() => match never {},
         };
-        match &self.mask {
+        match self.mask.get() {
             None => frame,
             Some(mask) => without_secrets(mask, frame, &mut self.masked),
         }
@@ -227,7 +232,7 @@ impl Process {
             state = self.lines.piece(piece) => state.unwrap_or(Piece::Half),
             never = self.feed.drive() => match never {},
         };
-        if let Some(mask) = &self.mask {
+        if let Some(mask) = self.mask.get() {
             self.masking.get_or_insert_with(|| Masking::of_line(mask)).exchange(piece, state);
             self.masking.take_if(|_| state != Piece::More);
         }
@@ -236,12 +241,12 @@ impl Process {
 
     /// What takes secrets out of words about the call.
     pub(super) fn mask(&self) -> Option<&Mask> {
-        self.mask.as_deref()
+        self.mask.get().map(|mask| &**mask)
     }
 
     /// The same, to be had after the cell.
     pub(super) fn shared_mask(&self) -> Option<Rc<Mask>> {
-        self.mask.clone()
+        self.mask.get().cloned()
     }
 
     /// What the cell was refused so far.
@@ -249,7 +254,7 @@ impl Process {
         let mut refused = self.cell.refusals();
         refused.extend(self.tail.borrow().violation());
         as_named(&self.cell.policy().network, &mut refused);
-        if let Some(mask) = &self.mask {
+        if let Some(mask) = self.mask.get() {
             mask.violations(&mut refused, false);
         }
         refused
@@ -293,6 +298,13 @@ impl Process {
         Ok(())
     }
 
+    /// Gives the doors of a server that was started before what they put in for its call.
+    pub(super) fn give(&mut self, handover: &Handover, mask: &Rc<Mask>) -> crate::sys::Result<()> {
+        // Before anything of it can come back.
+        let _the_only_one = self.mask.set(Rc::clone(mask)).is_ok();
+        self.cell.give(handover)
+    }
+
     /// The call of a server that was started before begins.
     pub(super) fn begin(&mut self, budget: u64) {
         self.cell.begin();
@@ -321,7 +333,7 @@ impl Process {
     /// every process of the cell is gone. `late` sees each line that it still writes.
     pub(super) async fn reap(mut self, grace: Duration, mut late: impl FnMut(&[u8])) -> Remains {
         self.feed.closing = true;
-        let mask = self.mask.take();
+        let mask = self.mask.get().cloned();
         let mut late = |line: &[u8]| match mask.as_ref().and_then(|mask| mask.line(line)) {
             None => late(line),
             Some(masked) => late(&masked),

@@ -148,6 +148,11 @@ pub(super) async fn fetch(
 }
 
 impl Fetched {
+    /// Doors put them in, and none is ever in the cell: its program can have been started before.
+    pub(super) fn stay_outside(&self) -> bool {
+        self.values.iter().all(|(need, _)| matches!(need.into, Place::Header(_)))
+    }
+
     /// The message for the call's cell.
     ///
     /// # Errors

@@ -11,7 +11,7 @@
 //! what does not fit any more is ended. What the cell shows of the host is looked at again, as for any cell that was built ahead. A call can take a spare
 //! at any moment after its record: what is still missing of its start goes on.
 //!
-//! Neighbours: [`super::call`] takes one, and restocks behind each call. Never: gives a spare to two calls, or to one whose tool gets a secret.
+//! Neighbours: [`super::call`] takes one, and restocks behind each call. Never: gives a spare to two calls, or to one whose tool gets a secret into its cell.
 
 mod demand;
 mod source;
@@ -28,8 +28,10 @@ use tokio::time::{Instant, sleep_until};
 
 use super::link::{End, Link, STREAM_FROM, Step};
 use super::process::Process;
+use super::secrets::Mask;
 use super::{Agreed, Finished, Grant, Handshake, Session, gone};
 use crate::call::Call;
+use crate::launch::handover::Handover;
 use crate::launch::launcher::Weight;
 use crate::launch::ready::{Sources, may_wait};
 use crate::mcp::envelope::{Era, Id};
@@ -172,16 +174,22 @@ impl Session {
 }
 
 /// A started server for a call of this grant, if there is one that fits.
-pub(super) async fn take(session: &Session, grant: &Grant, era: Era) -> Option<Link> {
+///
+/// Dropped where it cannot get what the call is granted, or what its doors put in, which ends it; the call then has a cell of its own, which says why.
+pub(super) async fn take(
+    session: &Session,
+    grant: &Grant,
+    era: Era,
+    put_in: Option<(&Handover, &Rc<Mask>)>,
+) -> Option<Link> {
     let mut link = take_waiting(session, &grant.waiting()?, era).await?;
-    match &grant.ahead {
-        Some(ahead) => {
-            // Dropped where that fails, which ends it; the call then has a cell of its own, which says why.
-            let put = link.process.put_in(&session.options.launcher, ahead, &grant.policy).await;
-            put.ok().map(|()| link)
-        }
-        None => Some(link),
+    if let Some(ahead) = &grant.ahead {
+        link.process.put_in(&session.options.launcher, ahead, &grant.policy).await.ok()?;
     }
+    if let Some((handover, mask)) = put_in {
+        link.process.give(handover, mask).ok()?;
+    }
+    Some(link)
 }
 
 async fn take_waiting(session: &Session, grant: &Grant, era: Era) -> Option<Link> {
@@ -230,9 +238,7 @@ fn restock(session: &Session, grant: &Grant, era: Era) -> bool {
     };
     let spares = &session.spares;
     let (most, budget) = (session.options.spares, session.options.spares_memory);
-    // What doors put in is read for a call.
-    let puts_in = grant.policy.network.with_credential().next().is_some();
-    if most == 0 || spares.blind.get() || spares.closed.get() || puts_in || !may_wait(&grant.plan) {
+    if most == 0 || spares.blind.get() || spares.closed.get() || !may_wait(&grant.plan) {
         return false;
     }
     let (wanted, each) = spares.kind(&grant.plan, |kind| (kind.demand.wanted(Instant::now()), kind.memory));

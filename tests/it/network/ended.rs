@@ -6,6 +6,7 @@ use std::path::PathBuf;
 
 use serde_json::json;
 
+use super::super::session::spares::{built, stopped};
 use super::super::session::world::{Setup, session, text};
 use super::upstream::{SECRET, Upstream, certificate};
 use super::world::{Executed, World, echo, host, name_of_this_host};
@@ -512,7 +513,8 @@ fn each_call_has_the_secret_of_then() {
     let world = World::new();
     let upstream = Upstream::new();
     let file = secret(&world);
-    for options in [vec![], vec!["--spares".to_owned(), "1".to_owned()]] {
+    for ahead in [false, true] {
+        let options = if ahead { vec!["--spares".to_owned(), "1".to_owned()] } else { vec![] };
         fs::write(&file, SECRET).unwrap();
         upstream.asked.lock().unwrap().clear();
         let setup = Setup {
@@ -529,6 +531,9 @@ fn each_call_has_the_secret_of_then() {
             client.request(9, "tools/list", json!({})).await;
             for (id, value) in [(1, SECRET), (2, "another-secret-of-the-door")] {
                 fs::write(&kept, value).unwrap();
+                if ahead && id == 2 {
+                    stopped(&client).await;
+                }
                 client.start_call(id, "reach", reach.clone()).await;
                 let said = text(&client.read().await).to_owned();
                 assert!(said.contains("authorization: Bearer [redacted:tools.example:"), "{said}");
@@ -550,8 +555,7 @@ fn each_call_has_the_secret_of_then() {
             "{uses:?}"
         );
         assert_eq!(uses.len(), 3, "{uses:?}");
-        // One that was started ahead would have the secret of another time.
-        assert!(book.started.iter().all(|record| record["call"]["method"] != "spare"), "{book:#?}");
+        assert_eq!(built(&book, "tools/call").pop().unwrap() == "spare", ahead, "{book:#?}");
         let records =
             serde_json::to_string(&book.finished).unwrap() + &serde_json::to_string(&book.started).unwrap();
         assert!(!records.contains(SECRET) && !records.contains("another-secret"));

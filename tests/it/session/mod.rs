@@ -20,7 +20,7 @@ mod results;
 mod robust;
 mod secrets;
 mod signed;
-mod spares;
+pub(crate) mod spares;
 mod starved;
 mod stop;
 pub(crate) mod world;

@@ -16,7 +16,7 @@ fn setup() -> Setup {
 }
 
 /// The process of the spare's server, once it is stopped.
-pub(super) async fn stopped(client: &Client) -> u32 {
+pub(crate) async fn stopped(client: &Client) -> u32 {
     loop {
         if let Some(server) = all_stopped(client).first() {
             return *server;
@@ -25,9 +25,9 @@ pub(super) async fn stopped(client: &Client) -> u32 {
     }
 }
 
-pub(super) fn built(book: &Book, method: &str) -> Vec<String> {
+pub(crate) fn built(book: &Book, method: &str) -> Vec<String> {
     let of = book.finished.iter().filter(|record| record["call"]["method"] == method);
-    of.map(|record| record["receipt"]["cell"].as_str().unwrap().to_owned()).collect()
+    of.filter_map(|record| Some(record["receipt"]["cell"].as_str()?.to_owned())).collect()
 }
 
 #[test]
