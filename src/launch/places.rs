@@ -25,18 +25,14 @@ use super::root::{Root, attributes, cut, relative};
 use super::{LaunchError, Report};
 use crate::plan::Plan;
 use crate::plan::step::{Access, Step};
-use crate::policy::Policy;
-use crate::policy::path::is_within;
 use crate::sys::mount::{self, Beneath};
-use crate::sys::{Errno, Result, descriptor, process};
+use crate::sys::{Errno, Result, descriptor, namespace, process};
 
 /// A cell that can be built before a call is known, and what makes it that call's.
 #[derive(Debug, Clone)]
 pub struct Ahead {
     /// What the launcher runs, with places.
     pub plan: Arc<Plan>,
-    /// The policy that the plan was made from.
-    pub policy: Arc<Policy>,
     /// What is put into its places.
     pub put: Arc<[Step]>,
 }
@@ -53,13 +49,13 @@ pub(super) fn open(root: &Root, state: &State<'_>) -> Result<()> {
 pub(super) fn put_in(
     plan: &Plan,
     steps: &[Step],
-    namespace: BorrowedFd<'_>,
+    mounts: BorrowedFd<'_>,
     writable: BorrowedFd<'_>,
 ) -> std::result::Result<(), LaunchError> {
     let of_cell = |errno| LaunchError::new("open-places", "the cell's mounts", errno);
     process::set_name(c"toolcell-put-in");
     let idmaps = idmaps(plan, steps)?;
-    enter_user(plan, namespace).map_err(of_cell)?;
+    enter_user(plan, mounts).map_err(of_cell)?;
     // A copy of the host's mounts, which are looked at from the same side as for any cell.
     process::unshare(libc::CLONE_NEWNS).and_then(|()| mount::make_slave()).map_err(of_cell)?;
     let mut trees = Vec::new();
@@ -70,7 +66,7 @@ pub(super) fn put_in(
             trees.push(tree.map_err(|errno| failed(step, source, errno))?);
         }
     }
-    process::setns(namespace, libc::CLONE_NEWNS).map_err(of_cell)?;
+    namespace::setns(mounts, libc::CLONE_NEWNS).map_err(of_cell)?;
     let root = Root::of_here().map_err(of_cell)?;
     let mut trees = trees.into_iter();
     for step in steps {
@@ -122,11 +118,11 @@ fn idmaps(plan: &Plan, steps: &[Step]) -> std::result::Result<IdMaps, LaunchErro
 }
 
 /// Where the cell's mounts belong to a user namespace of its own, into that.
-fn enter_user(plan: &Plan, namespace: BorrowedFd<'_>) -> Result<()> {
+fn enter_user(plan: &Plan, mounts: BorrowedFd<'_>) -> Result<()> {
     let own = plan.steps.iter().any(|step| {
         matches!(step, Step::Clone { namespaces } if namespaces.contains(&crate::plan::step::Namespace::User))
     });
-    if own { process::setns(process::owner_of(namespace)?.as_fd(), libc::CLONE_NEWUSER) } else { Ok(()) }
+    if own { namespace::setns(namespace::owner_of(mounts)?.as_fd(), libc::CLONE_NEWUSER) } else { Ok(()) }
 }
 
 /// A path of the cell, which has to be one in a place, by its root.
@@ -135,7 +131,7 @@ fn in_place(plan: &Plan, path: &Path) -> Result<CString> {
         Step::OpenPlaces { paths } => Some(paths),
         _ => None,
     });
-    match places.into_iter().flatten().any(|place| is_within(path, place)) {
+    match places.into_iter().flatten().any(|place| path.starts_with(place)) {
         true => relative(path),
         false => Err(Errno(libc::EXDEV)),
     }

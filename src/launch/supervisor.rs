@@ -179,7 +179,7 @@ impl Launcher {
     pub async fn put_in(
         &self,
         cell: &mut Cell,
-        Ahead { plan, put: steps, .. }: &Ahead,
+        Ahead { plan, put: steps }: &Ahead,
     ) -> std::result::Result<(), LaunchError> {
         let failed = |errno| LaunchError::new("open-places", "launcher", errno);
         let (namespace, places) = cell.places.take().ok_or_else(|| failed(Errno(libc::EINVAL)))?;

@@ -158,7 +158,12 @@ pub(super) async fn start(
     // A grant on a file system that does not answer must not hold the call for ever.
     let launched = timeout_at(
         began + grant.policy.limits.time,
-        session.options.launcher.launch(&grant.plan, &grant.policy, handover.as_ref(), grant.ahead.as_ref()),
+        session.options.launcher.launch(
+            &grant.plan,
+            &grant.policy,
+            handover.as_ref(),
+            grant.ahead.as_ref().map(|waiting| &waiting.ahead),
+        ),
     );
     let Ok(launched) = launched.await else {
         return Err(refused("the cell was not built within the time of `limits.time`".to_owned()));

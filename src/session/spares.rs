@@ -183,8 +183,8 @@ pub(super) async fn take(
     put_in: Option<(&Handover, &Rc<Mask>)>,
 ) -> Option<Link> {
     let mut link = take_waiting(session, &grant.waiting()?, era).await?;
-    if let Some(ahead) = &grant.ahead {
-        link.process.put_in(&session.options.launcher, ahead, &grant.policy).await.ok()?;
+    if let Some(waiting) = &grant.ahead {
+        link.process.put_in(&session.options.launcher, &waiting.ahead, &grant.policy).await.ok()?;
     }
     if let Some((handover, mask)) = put_in {
         link.process.give(handover, mask).ok()?;

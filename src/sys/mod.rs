@@ -16,6 +16,7 @@ mod image;
 pub mod kernel_file;
 pub mod landlock;
 pub mod mount;
+pub mod namespace;
 pub mod netlink;
 pub mod network;
 pub mod notify;

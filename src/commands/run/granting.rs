@@ -32,7 +32,7 @@ use crate::policy::config::{Heeded, Results, Tool, Validate};
 use crate::policy::connect::connected;
 use crate::policy::network::Network;
 use crate::policy::{Observe, Policy};
-use crate::session::{Grant, NoGrant, Profiles};
+use crate::session::{Grant, NoGrant, Profiles, Waiting};
 
 /// Makes grants, and keeps each as long as the host looks the same to it. Profiles are read once, at the start.
 pub(super) struct Granting {
@@ -45,11 +45,11 @@ pub(super) struct Granting {
     pub(super) less: BTreeMap<String, Arc<Policy>>,
     pub(super) made: RefCell<BTreeMap<(String, bool), (View, Grant)>>,
     /// By tool: the plan of cells that wait for its calls, whatever their arguments grant; none where it can have none.
-    pub(super) waiting: RefCell<BTreeMap<String, Waiting>>,
+    pub(super) waiting: RefCell<BTreeMap<String, Places>>,
 }
 
 /// How a profile looked when it was seen what can wait for calls of one of its tools.
-pub(super) type Waiting = (Policy, View, Option<(Arc<Plan>, Arc<Policy>)>);
+pub(super) type Places = (Policy, View, Option<(Arc<Plan>, Arc<Policy>)>);
 
 impl Granting {
     fn policy(&self, profile: &str, less: bool) -> Result<&Arc<Policy>, Failure> {
@@ -114,7 +114,7 @@ impl Granting {
         let ahead = waiting.and_then(|(name, tool)| {
             let (plan, policy) = self.waiting(name, policy, tool)?;
             let put = places::between(&plan, &composed.plan)?.into();
-            Some(Ahead { plan, policy, put })
+            Some(Waiting { ahead: Ahead { plan, put }, policy })
         });
         Ok(Some(Grant { plan: Arc::new(composed.plan), policy: Arc::new(left), once: true, granted, ahead }))
     }
