@@ -34,7 +34,7 @@ pub use line::to_line;
 pub use log::{Log, LogError, wait_for};
 pub use parameters::{Parameters, REDACTED};
 pub use record::{Continued, Ended, Finished, SCHEMA, Started, TEXT_MOST, Torn, target_in_record};
-pub use rotate::{Bounds, earlier, is_elsewhere, open_all};
+pub use rotate::{Bounds, earlier, is_earlier, is_elsewhere, open_all};
 pub use signer::Signer;
 pub use stamp::{CallIds, rfc3339};
 pub use summary::{

@@ -5,8 +5,10 @@
 //! Neighbours: `audit::log` rotates when it opens a log or has written much to it, `commands::audit` reads them all.
 //! Never: removes a file; changes the name of a file that somebody is writing to at the moment.
 
+use std::ffi::OsStr;
 use std::fs::{self, File, Metadata};
 use std::io::{self, BufRead as _, BufReader};
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::{FileExt as _, MetadataExt as _};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant, SystemTime};
@@ -40,19 +42,28 @@ impl Default for Bounds {
 /// When their directory cannot be read.
 pub fn earlier(log: &Path) -> io::Result<Vec<PathBuf>> {
     let directory = log.parent().filter(|parent| !parent.as_os_str().is_empty()).unwrap_or(Path::new("."));
-    let name = log.file_name().unwrap_or_default().to_string_lossy();
     let mut found = Vec::new();
     for entry in fs::read_dir(directory)? {
-        let entry = entry?;
-        let other = entry.file_name();
-        let number = other.to_str().and_then(|other| other.strip_prefix(&*name)?.strip_prefix('.'));
-        let number = number.filter(|digits| digits.bytes().all(|byte| byte.is_ascii_digit()));
-        if let Some(number) = number.and_then(|digits| digits.parse::<u64>().ok()) {
+        let other = entry?.file_name();
+        if let Some(number) = number_of(log, &other) {
             found.push((number, directory.join(other)));
         }
     }
     found.sort();
     Ok(found.into_iter().map(|(_, path)| path).collect())
+}
+
+/// Whether a path is that of an earlier file of a log.
+#[must_use]
+pub fn is_earlier(log: &Path, path: &Path) -> bool {
+    path.parent() == log.parent() && path.file_name().is_some_and(|name| number_of(log, name).is_some())
+}
+
+/// The number of the first record of an earlier file of this name.
+fn number_of(log: &Path, name: &OsStr) -> Option<u64> {
+    let digits = name.as_bytes().strip_prefix(log.file_name()?.as_bytes())?.strip_prefix(b".")?;
+    let digits = std::str::from_utf8(digits).ok()?;
+    digits.bytes().all(|byte| byte.is_ascii_digit()).then(|| digits.parse().ok())?
 }
 
 /// Where an earlier file ends. Who appends to it at this moment does so before there was a file after it, and is waited

@@ -92,7 +92,8 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     }
     let key = super::audit::signing_key(color)?;
     let kept = log.files();
-    let (lock, lock_file) = found::lock(args, &surroundings, &served, &additions, &runtime, &kept)?.unzip();
+    let logs = (path.as_path(), kept.as_slice());
+    let (lock, lock_file) = found::lock(args, &surroundings, &served, &additions, &runtime, logs)?.unzip();
     let log_files = kept.iter().map(|path| ("the audit log", path.as_path()));
     let own: Vec<(&str, &Path)> =
         log_files.chain(lock_file.as_deref().map(|path| ("the lock file", path))).collect();

@@ -42,6 +42,7 @@ mod spares;
 mod stream;
 mod tally;
 mod text;
+mod trees;
 mod unkept;
 
 use std::cell::{Cell, RefCell, RefMut};

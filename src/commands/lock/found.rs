@@ -2,6 +2,7 @@
 //!
 //! Neighbours: `commands::run` and `commands::lock` look through here, so that both see the same. Never: writes.
 
+use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::super::compose::Surroundings;
@@ -104,14 +105,23 @@ fn left_out(
     logs: &[PathBuf],
 ) -> Vec<PathBuf> {
     let library = &surroundings.library;
-    let real = |path: &Path| std::fs::canonicalize(path).unwrap_or_else(|_missing| path.to_path_buf());
     // What a tool may write is data, and what toolcell writes itself is no part of a program.
     let written = policies.iter().flat_map(|policy| &policy.filesystem.write).map(|rule| rule.path.as_path());
-    let own = [library.tokens_file(), library.nonces_file(), library.config_file().map(Path::to_path_buf)];
-    let own: Vec<PathBuf> =
-        own.into_iter().flatten().chain(logs.iter().cloned()).chain([lock.to_path_buf()]).collect();
+    let replaced = [library.tokens_file(), library.nonces_file(), Some(lock.to_path_buf())];
+    let mut own: Vec<PathBuf> = replaced.into_iter().flatten().collect();
+    // What takes the place of one of these lies beside it, until it is whole.
+    own.extend(
+        own.clone().into_iter().map(|path| {
+            PathBuf::from([path.as_os_str(), OsStr::new(".new")].into_iter().collect::<OsString>())
+        }),
+    );
+    let own = own.iter().chain(logs).map(PathBuf::as_path).chain(library.config_file());
     let hidden = runtime.hide.iter().map(|hidden| hidden.path.as_path());
-    written.chain(hidden).chain(own.iter().map(PathBuf::as_path)).map(real).collect()
+    written.chain(hidden).chain(own).map(real).collect()
+}
+
+fn real(path: &Path) -> PathBuf {
+    std::fs::canonicalize(path).unwrap_or_else(|_missing| path.to_path_buf())
 }
 
 /// What `run` holds a server to. `None`: there is no lock file, and none is asked for.
@@ -121,7 +131,7 @@ pub(in crate::commands) fn lock(
     served: &Served,
     additions: &Additions,
     runtime: &Runtime,
-    logs: &[PathBuf],
+    (log, logs): (&Path, &[PathBuf]),
 ) -> Result<Option<(session::Lock, PathBuf)>, Failure> {
     let Some(path) = path(args.lock.as_ref(), surroundings).filter(|_| !args.lists_only) else {
         return Ok(None);
@@ -153,7 +163,8 @@ pub(in crate::commands) fn lock(
     let (found, policies) = surroundings_of(surroundings, served, additions)?;
     let whole = guard.surroundings(&found);
     // Before they are hashed, so that no change comes between.
-    let files = Untouched::new(&runtime.own, left_out(surroundings, runtime, &policies, &path, logs));
+    let left_out = left_out(surroundings, runtime, &policies, &path, logs);
+    let files = Untouched::new(&runtime.own, left_out, real(log));
     // Beside the rest of the start, and the server's own; the first call waits for it.
     let program = child::begin(|| {
         program(surroundings, runtime, &policies, &path, logs).map_err(|failure| failure.render(false))

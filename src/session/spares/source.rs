@@ -2,76 +2,47 @@
 //!
 //! Neighbours: [`super`] asks before it gives one to a call. Never: reads a file.
 
-use std::ffi::CString;
-use std::fs;
-use std::os::unix::ffi::OsStrExt as _;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 
-use crate::sys::watcher::Watcher;
-use crate::sys::{Errno, Result};
+use crate::session::trees::Trees;
+use crate::sys::Result;
 
-/// More directories are not looked after, and a server that has more is not started before its call.
-const MOST: usize = 16 * 1024;
 /// After so many, others have their turn.
 const TURN: usize = 64;
 
 /// Trees that nobody has changed.
 #[derive(Debug)]
-pub(super) struct Source(Watcher);
+pub(super) struct Source(Trees);
 
 impl Source {
     /// Looks after these files, and directories with all that is below.
     ///
     /// # Errors
-    /// The kernel's errno; `E2BIG` for more than can be looked after.
+    /// The kernel's errno; `E2BIG` for more than can be looked after, and then no server is started before its call.
     pub(super) async fn new(paths: &[PathBuf]) -> Result<Self> {
-        let watcher = Watcher::new()?;
-        let mut left: Vec<PathBuf> = paths.to_vec();
+        let mut trees = Trees::new(paths.iter().cloned())?;
         let mut number = 0;
-        while let Some(path) = left.pop() {
+        while trees.next(|_| false)?.is_some() {
             number += 1;
-            if number > MOST {
-                return Err(Errno(libc::E2BIG));
-            }
             if number % TURN == 0 {
                 tokio::task::yield_now().await;
             }
-            match watch(&watcher, &path) {
-                Ok(below) => left.extend(below),
-                // It was there a moment ago, and its directory tells that it is gone.
-                Err(Errno(libc::ENOENT)) if !paths.contains(&path) => {}
-                Err(errno) => return Err(errno),
-            }
         }
-        Ok(Self(watcher))
+        Ok(Self(trees))
     }
 
     /// Is it not any more what it was?
     pub(super) fn has_changed(&self) -> bool {
-        self.0.has_changed()
+        self.0.watcher.has_changed() || self.0.replaced().is_some()
     }
-}
-
-/// Looks after one path; the directories in it, listed after that, so that none comes unseen.
-fn watch(watcher: &Watcher, path: &Path) -> Result<Vec<PathBuf>> {
-    let name = CString::new(path.as_os_str().as_bytes()).map_err(|_nul| Errno(libc::EINVAL))?;
-    watcher.add(&name).map(drop)?;
-    if !fs::symlink_metadata(path)?.is_dir() {
-        return Ok(Vec::new());
-    }
-    let mut below = Vec::new();
-    for entry in fs::read_dir(path)? {
-        let entry = entry?;
-        if entry.file_type()?.is_dir() {
-            below.push(entry.path());
-        }
-    }
-    Ok(below)
 }
 
 #[cfg(test)]
 mod tests {
+    use std::fs;
+
     use super::*;
+    use crate::sys::Errno;
 
     #[tokio::test]
     async fn each_change_below_is_noticed_and_reading_is_none() {
