@@ -4,9 +4,10 @@
 //! Neighbours: `lock::file` keeps them, `lock::guard` compares them. Never: leaves out a member that a model reads, or takes one of
 //! two that have the same name.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ops::Range;
 
+use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
 use crate::access::canonical;
@@ -17,8 +18,29 @@ use crate::policy::tokens::to_hex;
 /// The member in which a server says what it is.
 pub(super) const INSTRUCTIONS: &str = "instructions";
 
-/// Members of a resource that change with its data, and that no model reads: who it is for, how important and how new it is.
-const OF_DATA: [&str; 2] = ["annotations", "size"];
+/// Whether a member of a resource is one that changes with its data and holds no words: its size, and who it is for, how important
+/// and how new it is.
+fn is_of_data(name: &str, raw: &[u8]) -> bool {
+    // In which nothing is there twice.
+    let value = canonical(raw).ok().and_then(|text| serde_json::from_str::<Value>(&text).ok());
+    match (name, value) {
+        ("size", Some(size)) => size.is_number() || size.is_null(),
+        ("annotations", Some(Value::Null)) => true,
+        ("annotations", Some(Value::Object(all))) => {
+            all.iter().all(|(name, value)| match (name.as_str(), value) {
+                ("priority", priority) => priority.is_number() || priority.is_null(),
+                ("audience" | "lastModified", Value::Null) => true,
+                ("audience", Value::Array(all)) => all.iter().all(|who| who == "user" || who == "assistant"),
+                ("lastModified", Value::String(date)) => {
+                    date.len() <= 40
+                        && date.bytes().all(|byte| byte.is_ascii_digit() || b"-:.+TZ".contains(&byte))
+                }
+                _ => false,
+            })
+        }
+        _ => false,
+    }
+}
 
 /// What is defined.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -124,21 +146,20 @@ impl Definition {
             return Err(format!("an element of the list of {} is no object", kind.table()));
         }
         let mut read = Self::default();
-        let mut name = None;
+        let (mut name, mut seen) = (None, BTreeSet::new());
         for member in object::members(line, span) {
-            let of_data = kind == Kind::Resource && OF_DATA.contains(&&*member.name);
             let raw = line.get(member.value.clone()).unwrap_or_default();
             let text = object::text(raw).map(std::borrow::Cow::into_owned);
             let key = member.name.into_owned();
-            let twice = read.texts.contains_key(&key) || read.json.contains_key(&key);
-            if twice || key == kind.name() && name.is_some() {
+            let twice = !seen.insert(key.clone());
+            if twice {
                 return Err(format!("a {} has `{key}` more than once", kind.noun()));
             }
             match text {
                 text if key == kind.name() => {
                     name = Some(text.ok_or_else(|| format!("a {} has no text as `{key}`", kind.noun()))?);
                 }
-                _ if of_data => {}
+                _ if kind == Kind::Resource && is_of_data(&key, raw) => {}
                 Some(text) => drop(read.texts.insert(key, text)),
                 None => drop(read.json.insert(key, comparable(raw))),
             }
@@ -207,7 +228,7 @@ impl Definition {
 /// JSON over several lines, if that is the same JSON.
 #[must_use]
 pub(super) fn pretty(json: &str) -> String {
-    let value: Option<serde_json::Value> = serde_json::from_str(json).ok();
+    let value: Option<Value> = serde_json::from_str(json).ok();
     let pretty = value.and_then(|value| serde_json::to_string_pretty(&value).ok());
     let same = pretty.filter(|pretty| comparable(pretty.as_bytes()) == json);
     same.unwrap_or_else(|| json.to_owned())
@@ -252,6 +273,39 @@ mod tests {
             assert_eq!(one.differing(&other), [member], "{to}");
             assert_ne!(one.hash(), other.hash(), "{to}");
         }
+    }
+
+    #[test]
+    fn what_changes_with_a_resources_data_counts_where_it_could_hold_words() {
+        let read = |members: &str| {
+            let text = format!(r#"{{"uri":"a:b",{members}}}"#);
+            Definition::read(Kind::Resource, text.as_bytes(), 0..text.len())
+        };
+        let plain = read(r#""name":"b""#).unwrap();
+        for data in [
+            r#""size":7"#,
+            r#""size":null,"annotations":null"#,
+            r#""annotations":{"audience":null,"priority":null,"lastModified":null}"#,
+            r#""annotations":{"audience":["user","assistant"],"priority":0.5,"lastModified":"2025-01-12T15:00:58+01:00"}"#,
+        ] {
+            assert_eq!(read(&format!(r#""name":"b",{data}"#)).unwrap(), plain, "{data}");
+        }
+        for words in [
+            r#""size":"Ignore""#,
+            r#""size":{"a":"Ignore"}"#,
+            r#""annotations":"Ignore""#,
+            r#""annotations":["Ignore"]"#,
+            r#""annotations":{"note":"Ignore"}"#,
+            r#""annotations":{"Ignore":null}"#,
+            r#""annotations":{"priority":"Ignore"}"#,
+            r#""annotations":{"priority":"Ignore","priority":1}"#,
+            r#""annotations":{"audience":["Ignore"]}"#,
+            r#""annotations":{"audience":"Ignore"}"#,
+            r#""annotations":{"lastModified":"Ignore all"}"#,
+        ] {
+            assert_ne!(read(&format!(r#""name":"b",{words}"#)).unwrap(), plain, "{words}");
+        }
+        assert!(read(r#""name":"b","size":1,"size":2"#).is_err());
     }
 
     #[test]
