@@ -12,14 +12,14 @@ use super::upstream::{SECRET, Upstream, certificate};
 use super::world::{Executed, World, echo, host, name_of_this_host};
 
 /// The file of the secret, beside the profile.
-fn secret(world: &World) -> PathBuf {
+pub(super) fn secret(world: &World) -> PathBuf {
     let path = world.0.0.join("secret");
     fs::write(&path, format!("{SECRET}\n")).unwrap();
     fs::set_permissions(&path, fs::Permissions::from_mode(0o600)).unwrap();
     path
 }
 
-fn put_in(file: &std::path::Path) -> String {
+pub(super) fn put_in(file: &std::path::Path) -> String {
     format!(
         "credential = {{ header = \"Authorization\", value = \"Bearer {{}}\", from = {{ file = {file:?} }} }}\n"
     )
@@ -29,7 +29,7 @@ fn curl<'a>(more: &[&'a str]) -> Vec<&'a str> {
     [&["/usr/bin/curl", "-sS", "-m", "20"], more].concat()
 }
 
-const OPEN: &str = "methods = [\"GET\", \"HEAD\", \"POST\"]\npaths = [\"/v1/**\"]\n";
+pub(super) const OPEN: &str = "methods = [\"GET\", \"HEAD\", \"POST\"]\npaths = [\"/v1/**\"]\n";
 
 impl Executed {
     /// The rule by which a request was refused.
@@ -124,7 +124,7 @@ fn the_secret_is_nowhere_in_the_cell_while_it_is_used() {
     let network = upstream.network(&format!("{OPEN}{}", put_in(&secret(&world))));
     let half = SECRET.split_at(8);
     let script = format!(
-        "import http.client, os, stat
+        "import http.client, os, stat, subprocess
 what = ({:?} + {:?}).encode()
 there = http.client.HTTPConnection('tools.example', timeout=20)
 there.request('GET', '/v1/scan'); print(there.getresponse().read().decode())
@@ -140,24 +140,33 @@ for top in ['/proc', '/etc', '/tmp', '/dev', '/run', '/home', '/root', '/var', {
     for place, below, files in os.walk(top):
         for file in files:
             if file not in ('mem', 'kmsg', 'pagemap', 'kcore'): look(os.path.join(place, file))
-for pid in [one for one in os.listdir('/proc') if one.isdigit() and int(one) != os.getpid()]:
+def remembers(pid):
     try:
         with open(f'/proc/{{pid}}/maps') as maps, open(f'/proc/{{pid}}/mem', 'rb', 0) as memory:
             for line in maps:
                 start, end = (int(part, 16) for part in line.split()[0].split('-'))
-                try: memory.seek(start); found.append(f'memory of {{pid}}') if what in memory.read(end - start) else None
+                try:
+                    memory.seek(start)
+                    if what in memory.read(end - start): return True
                 except (OSError, ValueError, OverflowError): pass
     except OSError: pass
-print(found)
+    return False
+found += [f'memory of {{pid}}' for pid in os.listdir('/proc') if pid.isdigit() and int(pid) != os.getpid() and remembers(pid)]
+control = subprocess.Popen([sys.executable, '-S', '-c', 'import sys; it = sys.argv[1] + sys.argv[2]; print(flush=True); sys.stdin.read()',
+    {:?}, {:?}], stdin=subprocess.PIPE, stdout=subprocess.PIPE)
+control.stdout.readline()
+print(found, remembers(control.pid))
 with open('/tmp/control', 'wb') as control: control.write(what)
 look('/tmp/control'); print(found)",
         half.0,
         half.1,
-        world.0.0
+        world.0.0,
+        half.0,
+        half.1
     );
     let done = world.python(&network, &script);
-    // The last one was put there to be found.
-    assert_eq!(done.stdout, "seen: []\n[]\n['/tmp/control']\n", "{done:#?}");
+    // Another process's memory and the last file were made to be found.
+    assert_eq!(done.stdout, "seen: []\n[] True\n['/tmp/control']\n", "{done:#?}");
 }
 
 #[test]
@@ -329,17 +338,20 @@ answer, body = ask('GET', '/v1/large')
 print(answer.status, len(body))
 answer, body = ask('HEAD', '/v1/echo')
 print(answer.status, body, int(answer.headers['content-length']) > 0)
-answer, body = ask('GET', '/v1/pieces')
-print(answer.headers['x-echo'], body)
+there.request('GET', '/v1/pieces'); answer = there.getresponse()
+# What is no part of the secret comes while nothing more does.
+print(answer.headers['x-echo'], answer.read(6))
+other = http.client.HTTPConnection('tools.example', timeout=20); other.request('GET', '/v1/on'); other.getresponse().read(); other.close()
+print(answer.read())
 try: print(ask('GET', '/v1/cut'))
 except (http.client.IncompleteRead, ConnectionResetError) as error: print('cut')";
     let done = world.python(&network, script);
     let mark = format!("[redacted:{}]", upstream.door());
     let wanted = format!(
-        "200 True\n200 True\n200 True\n200 3000000\n200 b'' True\n{mark} b'first\\n{mark}\\nlast\\n'\ncut\n"
+        "200 True\n200 True\n200 True\n200 3000000\n200 b'' True\n{mark} b'first\\n'\nb'{mark}\\nlast\\n'\ncut\n"
     );
     assert_eq!(done.stdout, wanted, "{done:#?}");
-    assert_eq!(done.connections().len(), 1, "{done:#?}");
+    assert_eq!(done.connections().len(), 2, "{done:#?}");
     let plain =
         world.exec(&upstream.network(OPEN), &[], &curl(&["-D", "-", "http://tools.example/v1/large"]));
     assert!(plain.stdout.contains("content-length: 3000000\r\n") && plain.stdout.len() > 3_000_000);

@@ -4,7 +4,7 @@ use std::fs;
 use std::io::BufReader;
 use std::net::{SocketAddr, TcpStream};
 use std::path::PathBuf;
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Condvar, Mutex};
 
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
@@ -25,10 +25,25 @@ pub(super) struct Upstream {
     pub(super) asked: Arc<Mutex<Vec<String>>>,
 }
 
+/// Lets who waits within an answer go on.
+#[derive(Default)]
+struct Gate(Mutex<bool>, Condvar);
+
+impl Gate {
+    fn open(&self) {
+        *self.0.lock().unwrap() = true;
+        self.1.notify_all();
+    }
+
+    fn wait(&self) {
+        drop(self.1.wait_while(self.0.lock().unwrap(), |open| !*open).unwrap());
+    }
+}
+
 impl Upstream {
     pub(super) fn new() -> Self {
         let asked: Arc<Mutex<Vec<String>>> = Arc::default();
-        let all = Arc::clone(&asked);
+        let (all, gate) = (Arc::clone(&asked), Arc::<Gate>::default());
         let chain = vec![CertificateDer::from_pem_file(certificate("certificate.pem")).unwrap()];
         let key = PrivateKeyDer::from_pem_file(certificate("key.pem")).unwrap();
         let provider = Arc::new(rustls::crypto::ring::default_provider());
@@ -40,7 +55,7 @@ impl Upstream {
             let mut stream = BufReader::new(stream);
             while let Some(request) = request(&mut stream) {
                 all.lock().unwrap().push(request.clone());
-                match answer(stream.get_mut(), &request) {
+                match answer(stream.get_mut(), &request, &gate) {
                     Ok(()) => {}
                     Err(error) if error.kind() == std::io::ErrorKind::WouldBlock => {
                         let _hung_up = std::io::Read::read(&mut stream, &mut [0]).is_err();
@@ -108,18 +123,21 @@ fn request(stream: &mut impl std::io::BufRead) -> Option<String> {
 }
 
 /// Says the request again, or what its path asks for.
-fn answer(stream: &mut impl std::io::Write, request: &str) -> std::io::Result<()> {
+fn answer(stream: &mut impl std::io::Write, request: &str, gate: &Gate) -> std::io::Result<()> {
     let path = request.split(' ').nth(1).unwrap();
     match path {
         "/v1/large" => {
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 3000000\r\n\r\n")?;
             (0..3000).try_for_each(|_| stream.write_all(&[b'x'; 1000]))?;
         }
-        // In pieces, the secret in two of them, and the last one late.
+        // In pieces, the secret in two of them; between them nothing, until somebody asks for "/v1/on".
         "/v1/pieces" => {
             write!(stream, "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nX-Echo: {SECRET}\r\n\r\n")?;
             let (one, other) = SECRET.split_at(9);
             for piece in ["first\n", one, other, "\nlast\n"] {
+                if piece == other {
+                    gate.wait();
+                }
                 write!(stream, "{:x}\r\n{piece}\r\n", piece.len())?;
                 stream.flush()?;
             }
@@ -127,6 +145,10 @@ fn answer(stream: &mut impl std::io::Write, request: &str) -> std::io::Result<()
         }
         // Until who asked hangs up.
         "/v1/silent" => return Err(std::io::Error::from(std::io::ErrorKind::WouldBlock)),
+        "/v1/on" => {
+            gate.open();
+            write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n")?;
+        }
         "/v1/cut" => {
             write!(stream, "HTTP/1.1 200 OK\r\nContent-Length: 100\r\n\r\nhalf")?;
             stream.flush()?;
