@@ -91,10 +91,12 @@ def say(id, args, params):
         slowly(1, json.dumps(data) + "\n" + json.dumps(step) + "\n")
         slowly(2, form + "\n")
     slowly(1, "no message: %s\n" % secret)
-    try:
-        open(args.get("below", "") + "/" + secret)
-    except OSError:
-        pass
+    # Often: the name of one that is refused is read at once or not at all.
+    for _ in range(200):
+        try:
+            open(args.get("below", "") + "/" + secret)
+        except OSError:
+            pass
     text = " ".join(forms(secret)) * args.get("times", 1)
     escaped = "".join("\\u%04x" % ord(letter) for letter in secret)
     result = {"content": [{"type": "text", "text": text}, {"type": "text", "text": "ESCAPED"}]}
