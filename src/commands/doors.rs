@@ -16,9 +16,13 @@ use crate::policy::config::secrets::Secret;
 use crate::policy::files::Library;
 use crate::sys::Errno;
 
-/// Starts the process that keeps the doors of these policies, if they have any. The process must still have one thread.
-pub(super) fn porter<'p>(policies: impl Iterator<Item = &'p Policy>) -> Result<Option<Porter>, Failure> {
-    let open: Vec<&Policy> = policies.filter(|policy| policy.network.is_open()).collect();
+/// Starts the process that keeps the doors of these policies, if they have any; under none of them a tool can change whom a door of
+/// another one trusts. The process must still have one thread.
+pub(super) fn porter<'p>(
+    library: &Library,
+    policies: impl Iterator<Item = &'p Policy> + Clone,
+) -> Result<Option<Porter>, Failure> {
+    let open: Vec<&Policy> = policies.clone().filter(|policy| policy.network.is_open()).collect();
     if open.is_empty() {
         return Ok(None);
     }
@@ -27,7 +31,12 @@ pub(super) fn porter<'p>(policies: impl Iterator<Item = &'p Policy>) -> Result<O
     let named: BTreeSet<Option<&Path>> = all.map(|http| http.roots.as_deref()).collect();
     let mut files = Vec::new();
     for named in named {
-        files.push((named, roots::open(named).map_err(untrusted)?));
+        let path = named.map_or_else(roots::of_host, |path| Ok(path.to_owned())).map_err(untrusted)?;
+        let (path, file) = library.open_safe(&path).map_err(files_failed)?;
+        for policy in policies.clone() {
+            library.keep_trusted(policy, &path).map_err(files_failed)?;
+        }
+        files.push((named, roots::checked(&path, file).map_err(untrusted)?));
     }
     let porter = Porter::start(open.iter().map(|policy| &policy.network)).map_err(broken)?;
     for (named, file) in files {

@@ -95,7 +95,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> 
         trace: None,
     };
     // Only what has doors: a process for nothing would be the better part of a launch.
-    let porter = doors::porter(std::iter::once(&policy))?;
+    let porter = doors::porter(&surroundings.library, std::iter::once(&policy))?;
     own::confine_launcher().map_err(|errno| Failure::new(Ending::Cell, errno))?;
     let prepared = Prepared::new(composed.plan).map_err(|error| cell_failed(&error, &call))?;
     if let Some(log) = &log {

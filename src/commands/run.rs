@@ -165,7 +165,8 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     // For hints to come, before they can no longer be read.
     Clues::of_process();
     // While this process has one thread.
-    let porter = doors::porter(profiles.policies.values().map(|policy| &**policy))?;
+    let all = profiles.policies.values().chain(profiles.less.values()).map(|policy| &**policy);
+    let porter = doors::porter(&profiles.surroundings.library, all)?;
     let guard = guard::start(duty).map_err(|errno| Failure::new(Ending::Cell, errno))?;
     let unusual = std::path::absolute(&path).ok();
     let unusual = unusual.filter(|path| super::audit::default_log().map_or(true, |usual| usual != *path));

@@ -142,6 +142,5 @@ impl Place {
 }
 
 fn client(authorities: Option<&Path>) -> Result<Arc<ClientConfig>, FetchError> {
-    let mut file = roots::open(authorities).map_err(FetchError::Roots)?;
-    roots::client(&mut file).map_err(FetchError::Roots)
+    roots::client_of(authorities).map_err(FetchError::Roots)
 }

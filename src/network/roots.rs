@@ -2,8 +2,9 @@
 //!
 //! Neighbours: `upstream` and the front speak TLS, `commands` see to it at the start that there are some. Never: takes one from a cell.
 
-use std::fs::File;
+use std::fs::{File, OpenOptions};
 use std::io::{self, BufReader, Read, Seek as _};
+use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
@@ -44,22 +45,36 @@ pub enum RootsError {
     Tls(#[source] rustls::Error),
 }
 
-/// A file of them that is open, and has some.
+/// Where they are, if nobody names a file.
+///
+/// # Errors
+/// They are nowhere.
+pub fn of_host() -> Result<PathBuf, RootsError> {
+    BUNDLES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or(RootsError::NoBundle)
+}
+
+/// A file that has some, at its beginning.
 ///
 /// # Errors
 /// Why it has none.
-pub fn open(named: Option<&Path>) -> Result<File, RootsError> {
-    let path = match named {
-        Some(path) => path.to_owned(),
-        None => BUNDLES.iter().map(PathBuf::from).find(|path| path.exists()).ok_or(RootsError::NoBundle)?,
-    };
-    let failed = |source| RootsError::Read { path: path.clone(), source };
-    let mut file = File::open(&path).map_err(failed)?;
+pub fn checked(path: &Path, mut file: File) -> Result<File, RootsError> {
     if read(&mut file).is_empty() {
-        return Err(RootsError::NoAuthority(path));
+        return Err(RootsError::NoAuthority(path.to_owned()));
     }
-    file.rewind().map_err(failed)?;
+    file.rewind().map_err(|source| RootsError::Read { path: path.to_owned(), source })?;
     Ok(file)
+}
+
+/// TLS with whom those in a file prove, or those whom the host trusts.
+///
+/// # Errors
+/// There are none, or TLS cannot be set up.
+pub fn client_of(named: Option<&Path>) -> Result<Arc<ClientConfig>, RootsError> {
+    let path = named.map_or_else(of_host, |path| Ok(path.to_owned()))?;
+    // Non-blocking, so that a FIFO in the file's place cannot hold the start up.
+    let file = OpenOptions::new().read(true).custom_flags(libc::O_NONBLOCK).open(&path);
+    let file = file.map_err(|source| RootsError::Read { path: path.clone(), source })?;
+    client(&mut checked(&path, file)?)
 }
 
 /// Those in a file; what is none of them is left out.

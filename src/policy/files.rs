@@ -100,6 +100,14 @@ pub enum FilesError {
         /// The file or directory.
         file: PathBuf,
     },
+    /// A tool could change whom doors trust.
+    #[error("`write` of `{}` would let a tool change `{}`, by which doors prove who answers", .grant.display(), .file.display())]
+    Trusted {
+        /// The grant's path.
+        grant: PathBuf,
+        /// The file of certificates.
+        file: PathBuf,
+    },
     /// A tool could sign requests, or let them in again.
     #[error("a tool sees `{}` and in it `{}`, with whose keys it could sign requests", .shown.display(), .file.display())]
     SigningKeys {
@@ -156,7 +164,9 @@ impl FilesError {
                 "call it NAME.toml, with a name made of `a` to `z`, `0` to `9`, `-`, `_` and `.`".to_owned(),
             ),
             Self::Add { source, .. } => source.hint(),
-            Self::OwnPolicy { grant, file } => Some(own_policy_hint(grant, file)),
+            Self::OwnPolicy { grant, file } | Self::Trusted { grant, file } => {
+                Some(own_policy_hint(grant, file))
+            }
             Self::SigningKeys { file, .. } => Some(format!(
                 "move the configuration, and `{}` with it, to a directory that no server is in and no grant shows",
                 file.display()
@@ -352,8 +362,6 @@ impl Library {
         let policy = policy
             .with(additions)
             .map_err(|source| FilesError::Add { name: name_or_file.to_owned(), source })?;
-        let trusted = policy.network.http.iter().filter_map(|http| http.roots.clone());
-        let files = files.into_iter().chain(trusted).collect();
         self.protect(&policy, files)?;
         Ok(policy)
     }
@@ -494,22 +502,23 @@ impl Library {
             .chain(self.directories().filter(|path| path.is_dir()))
             .map(|path| real(&path))
             .collect();
-        for rule in &policy.filesystem.write {
-            let grant = real(&rule.path);
-            let hidden = |file: &Path| {
-                let denied = policy.filesystem.deny.iter().map(|deny| real(&deny.path));
-                denied.into_iter().any(|deny| file.starts_with(&deny) && deny.parent() == Some(&grant))
-            };
-            let reached =
-                |file: &Path| file.starts_with(&grant) || (grant.starts_with(file) && file.is_dir());
-            if let Some(file) = protected.iter().find(|file| reached(file) && !hidden(file)) {
-                return Err(FilesError::OwnPolicy { grant, file: file.clone() });
-            }
+        match protected.into_iter().find_map(|file| Some((kept::changing(policy, &file)?, file))) {
+            Some((grant, file)) => Err(FilesError::OwnPolicy { grant, file }),
+            None => Ok(()),
         }
-        Ok(())
     }
 
     fn open(&self, path: &Path, name: String, most: u64) -> Result<Source, FilesError> {
+        let (path, file) = self.open_safe(path)?;
+        let text = read_text(file, most).map_err(|source| FilesError::Read { path: path.clone(), source })?;
+        Ok(Source { name, path: Some(path), text })
+    }
+
+    /// Opens a file that nobody else can change; with its path free of links.
+    ///
+    /// # Errors
+    /// It cannot be read, or is not safe to read.
+    pub fn open_safe(&self, path: &Path) -> Result<(PathBuf, File), FilesError> {
         let failed = |source| FilesError::Read { path: path.to_path_buf(), source };
         let path = fs::canonicalize(path).map_err(failed)?;
         // Non-blocking, so that a FIFO in the file's place cannot hold the start up.
@@ -524,8 +533,7 @@ impl Library {
             places.push((directory.to_path_buf(), fs::metadata(directory).map_err(failed)?));
         }
         self.safe(&places)?;
-        let text = read_text(file, most).map_err(failed)?;
-        Ok(Source { name, path: Some(path), text })
+        Ok((path, file))
     }
 
     /// Refuses what others can change: a file, and the directory in which it could be replaced, which a sticky bit forbids. A group

@@ -73,6 +73,17 @@ impl Library {
         }
     }
 
+    /// Refuses a policy under which a tool could change a file of certificates, whose path is free of links.
+    ///
+    /// # Errors
+    /// It may write to it, or to a directory above.
+    pub fn keep_trusted(&self, policy: &Policy, file: &Path) -> Result<(), FilesError> {
+        match changing(policy, file) {
+            Some(grant) => Err(FilesError::Trusted { grant, file: file.to_owned() }),
+            None => Ok(()),
+        }
+    }
+
     /// What shows a file to a tool, and is not denied again above it.
     fn shows<'p>(
         policy: &'p Policy,
@@ -86,4 +97,14 @@ impl Library {
         let mut all = policy.grants().map(|rule| rule.path.as_path()).chain(shown).map(real);
         all.find(|path| file.starts_with(path) && !denied(path))
     }
+}
+
+/// The grant under which a tool could change a file or directory, both free of links.
+pub(super) fn changing(policy: &Policy, file: &Path) -> Option<PathBuf> {
+    let denied: Vec<PathBuf> = policy.filesystem.deny.iter().map(|deny| real(&deny.path)).collect();
+    policy.filesystem.write.iter().map(|rule| real(&rule.path)).find(|grant| {
+        let reached = file.starts_with(grant) || (grant.starts_with(file) && file.is_dir());
+        let hidden = |deny: &PathBuf| file.starts_with(deny) && deny.parent() == Some(grant);
+        reached && !denied.iter().any(hidden)
+    })
 }

@@ -7,6 +7,7 @@ mod ended;
 mod names;
 mod porter;
 mod served;
+mod started;
 mod tls;
 mod unix;
 mod upstream;

@@ -1,0 +1,59 @@
+//! What is looked at before a door at which TLS ends is opened: whom it trusts, how much it is told, who is given it. Never: asks what
+//! passes there.
+
+use std::fs;
+use std::os::unix::fs::PermissionsExt as _;
+use std::process::Command;
+
+use super::super::session::world::{Scratch, Setup, command};
+use super::ended::OPEN;
+use super::upstream::{Upstream, certificate};
+use super::world::World;
+
+/// Files of certificates are as safe from others, and from every tool of the session, as what policies are read from.
+#[test]
+fn whom_a_door_trusts_nobody_else_can_change() {
+    let world = World::new();
+    let upstream = Upstream::new();
+    let trusted = world.0.0.join("trusted");
+    fs::create_dir(&trusted).unwrap();
+    let file = trusted.join("ca.pem");
+    let named =
+        |network: &str| network.replace(&format!("{:?}", certificate("authority.pem")), &format!("{file:?}"));
+    let network = named(&upstream.network(OPEN));
+    let refused = |why: &str| {
+        let done = world.exec(&network, &[], &["/bin/echo", "ran"]);
+        assert!(done.stdout.is_empty() && done.stderr.contains(why), "{why}: {done:#?}");
+    };
+    assert!(Command::new("mkfifo").arg(&file).status().unwrap().success());
+    refused("not a regular file");
+    fs::remove_file(&file).unwrap();
+    fs::copy(certificate("authority.pem"), &file).unwrap();
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o646)).unwrap();
+    refused("can be changed by others");
+    fs::set_permissions(&file, fs::Permissions::from_mode(0o644)).unwrap();
+    // Another profile than the one that has the door.
+    let scratch = Scratch::outside_of_scratch();
+    fs::copy(world.profile(&network), scratch.0.join("doors.toml")).unwrap();
+    for (write, code) in [(format!("write = [{trusted:?}]"), 120), (String::new(), 0)] {
+        let setup = Setup {
+            filesystem: write,
+            config: "[servers.fixture.tools.say]\nprofile = \"doors\"\n".to_owned(),
+            ..Setup::default()
+        };
+        let (exit, _, said) = command(&setup, &scratch, "run", &[]);
+        assert_eq!(exit, code, "{said}");
+        assert_eq!(said.contains("would let a tool change"), code != 0, "{said}");
+    }
+    // Those that the host trusts are no less so.
+    let own = network.replace(&format!("roots = {file:?}\n"), "");
+    let bundle = fs::canonicalize("/etc/ssl/certs/ca-certificates.crt");
+    if let Ok(bundle) = bundle {
+        let above = bundle.parent().unwrap().to_str().unwrap();
+        let changed = world.exec(&own, &["--write", above], &["/bin/echo", "ran"]);
+        assert!(
+            changed.stdout.is_empty() && changed.stderr.contains("by which doors prove who answers"),
+            "{changed:#?}"
+        );
+    }
+}
