@@ -293,6 +293,7 @@ fn refused(error: Refusal) -> Failure {
         Refusal::Syscall(_)
         | Refusal::GrantedAndDenied { .. }
         | Refusal::FileDirect { .. }
+        | Refusal::LargeDoors { .. }
         | Refusal::TooManyDoors { .. } => Ending::Configuration,
     };
     if let (Refusal::NoLandlock, Err(errno)) = (&error, landlock::version()) {

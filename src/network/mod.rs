@@ -31,7 +31,7 @@ pub mod wire;
 use serde::{Deserialize, Serialize};
 
 use crate::outcome::{Connection, Layer, Violation};
-use crate::plan::doors::Listens;
+use crate::plan::doors::{LARGEST, Listens};
 
 /// What is told of a cell's doors, one message each.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -56,6 +56,8 @@ pub(crate) enum Told {
 
 /// The longest message of either side.
 pub const MESSAGE_LIMIT: usize = 128 * 1024;
+// All that is said of a cell's doors; and a refusal there, which repeats the rules of one of them.
+const _: () = assert!(2 * LARGEST <= MESSAGE_LIMIT);
 
 /// Something that was refused at a door.
 fn refused(operation: &str, object: String, rule: String) -> Violation {

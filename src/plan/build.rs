@@ -139,6 +139,9 @@ fn doors(request: &Request<'_>) -> Result<Option<Doors>, Refusal> {
         return Err(Refusal::TooManyDoors { count, most: MOST_DESTINATIONS });
     }
     let doors = Doors::of(network, request.six);
+    if let Some((size, most)) = doors.as_ref().and_then(Doors::excess) {
+        return Err(Refusal::LargeDoors { size, most });
+    }
     let six = |allowed: &&Allowed| matches!(allowed.destination.host, Host::Address(IpAddr::V6(_)));
     match network.doors().find(six).filter(|_| !request.six) {
         Some(allowed) => Err(Refusal::NoIpv6 { destination: allowed.destination.to_string() }),

@@ -18,6 +18,10 @@ use serde::{Deserialize, Serialize};
 use crate::policy::http::Http;
 use crate::policy::network::{Allowed, Destination, Host, Network};
 
+/// Bytes in which the doors of one cell are passed on, at most: in one message.
+pub const LARGEST: usize = 64 * 1024;
+/// Bytes of [`Doors::words`], at most: they are a part of what init reports.
+const LONGEST: usize = 16 * 1024;
 /// Where the resolver of a cell is, over UDP and TCP.
 pub const RESOLVER: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 53);
 /// Its port.
@@ -92,6 +96,14 @@ impl Doors {
         }
         doors.ports = ports.into_iter().collect();
         if network.is_open() { Some(doors) } else { None }
+    }
+
+    /// Bytes that are too many, and how many there can be.
+    #[must_use]
+    pub fn excess(&self) -> Option<(usize, usize)> {
+        let passed = postcard::to_allocvec(self).map_or(usize::MAX, |bytes| bytes.len());
+        let told = serde_json::to_vec(&self.words()).map_or(usize::MAX, |bytes| bytes.len());
+        [(told, LONGEST), (passed, LARGEST)].into_iter().find(|(size, most)| size > most)
     }
 
     fn addresses(&self, host: &Host, nth: u32) -> Vec<IpAddr> {

@@ -128,6 +128,14 @@ pub enum Refusal {
         /// How many there can be.
         most: usize,
     },
+    /// More is said of doors than can be told for one cell.
+    #[error("what `[network]` lets out takes {size} bytes to tell, and that of one cell can take {most}")]
+    LargeDoors {
+        /// How many it takes.
+        size: usize,
+        /// How many it can.
+        most: usize,
+    },
     /// An address of a kind that this host does not have.
     #[error("this host has no IPv6, and so no cell can have a door at `{destination}`")]
     NoIpv6 {
@@ -197,6 +205,10 @@ impl Refusal {
             )),
             Self::TooManyDoors { .. } => Some(
                 "split the tools over several profiles, or write a pattern such as `*.example.com:443`"
+                    .to_owned(),
+            ),
+            Self::LargeDoors { .. } => Some(
+                "write fewer `paths`: `*` stands for any one part, `**` at the end for all below; or split the tools over several profiles"
                     .to_owned(),
             ),
             Self::NoIpv6 { .. } => Some("allow the host by its name".to_owned()),

@@ -57,3 +57,21 @@ fn whom_a_door_trusts_nobody_else_can_change() {
         );
     }
 }
+
+#[test]
+fn more_rules_than_can_be_told_of_a_cell_are_refused_with_what_to_do() {
+    let world = World::new();
+    let upstream = Upstream::new();
+    let with = |count: usize| {
+        let paths: Vec<String> =
+            (0..count).map(|nth| format!("\"/v1/a-path-of-some-length/{nth}\"")).collect();
+        let network = upstream.network(&format!("methods = [\"GET\"]\npaths = [{}]\n", paths.join(", ")));
+        world.exec(&network, &[], &["/bin/echo", "ran"])
+    };
+    let many = with(500);
+    assert_eq!((many.stdout.as_str(), many.code), ("ran\n", 0), "{many:#?}");
+    for count in [1000, 10_000] {
+        let more = with(count);
+        assert!(more.stdout.is_empty() && more.stderr.contains("hint: write fewer `paths`"), "{more:#?}");
+    }
+}
