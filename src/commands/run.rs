@@ -33,6 +33,7 @@ use crate::host::probe::clues::Clues;
 use crate::launch::supervisor::Launcher;
 use crate::launch::{launcher, own};
 use crate::mcp::stdio;
+use crate::policy::add::Additions;
 use crate::policy::config::access::{Access, Mode};
 use crate::policy::config::audit::Rotation;
 use crate::policy::config::guard::Guarding;
@@ -74,7 +75,9 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
         None => gate,
     };
     let profiles = served.profiles().into_iter().map(|profile| surroundings.policy(profile, &additions));
-    let of_doors = doors::credentials(&profiles.collect::<Result<Vec<_>, _>>()?);
+    // What is typed adds no door to those of a tool that is tried.
+    let tried = served.guarding.tried().map(|profile| surroundings.policy(profile, &Additions::default()));
+    let of_doors = doors::credentials(&profiles.chain(tried).collect::<Result<Vec<_>, _>>()?);
     // A process of its own, so it has to be started while this one has no thread.
     let secrets = secrets::of_server(&served.name, &served.secrets, &of_doors, &mut surroundings)?;
     additions.env.extend(served.env.clone());

@@ -55,6 +55,12 @@ impl Guarding {
             || self.quarantine.is_some()
             || self.export.as_ref().is_some_and(|export| export.prometheus.is_some())
     }
+
+    /// The profile of calls that are tried, if one is named.
+    #[must_use]
+    pub fn tried(&self) -> Option<&str> {
+        self.quarantine.as_ref()?.profile.as_deref()
+    }
 }
 
 /// The rules, each with its threshold; `None` or `false`: it is off.

@@ -5,10 +5,51 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::process::Command;
 
-use super::super::session::world::{Scratch, Setup, command};
-use super::ended::OPEN;
-use super::upstream::{Upstream, certificate};
+use serde_json::json;
+
+use super::super::session::world::{Scratch, Setup, command, session_in, text};
+use super::ended::{OPEN, put_in, secret};
+use super::upstream::{SECRET, Upstream, certificate};
 use super::world::World;
+
+/// A tool that is tried has the doors of the profile that is named for that, whatever its own has.
+#[test]
+fn a_tool_that_is_tried_has_the_doors_of_then() {
+    let (world, scratch) = (World::new(), Scratch::outside_of_scratch());
+    let upstream = Upstream::new();
+    let doors = upstream.network(&format!("{OPEN}{}", put_in(&secret(&world))));
+    fs::copy(world.profile(&doors), scratch.0.join("trial.toml")).unwrap();
+    let setup = Setup {
+        server: Some(crate::project().join("tests/it/session/kept.py")),
+        filesystem: "[network]\nallow = [\"localhost:1\"]\n".to_owned(),
+        config: "[quarantine]\nviolations = 1\nrefuse = \"1s\"\nprofile = \"trial\"\n".to_owned(),
+        ..Setup::default()
+    };
+    let astray = json!({"host": "10.1.2.3", "port": 80});
+    let says = "GET /v1/echo HTTP/1.1\r\nHost: tools.example\r\nConnection: close\r\n\r\n";
+    let reach = json!({"host": "tools.example", "port": 80, "says": says});
+    session_in(&scratch, &setup, |mut client| async move {
+        let mut id = 0;
+        for (arguments, kept_out) in [(astray, true), (reach, false)] {
+            loop {
+                id += 1;
+                client.start_call(id, "reach", arguments.clone()).await;
+                let answer = client.read().await;
+                if (answer["result"]["isError"] == true) == kept_out {
+                    let said = if kept_out {
+                        "is kept out"
+                    } else {
+                        "authorization: Bearer [redacted:tools.example:"
+                    };
+                    assert!(text(&answer).contains(said), "{answer}");
+                    break;
+                }
+            }
+        }
+        client
+    });
+    assert!(upstream.asked()[0].contains(SECRET));
+}
 
 /// Files of certificates are as safe from others, and from every tool of the session, as what policies are read from.
 #[test]
