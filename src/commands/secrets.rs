@@ -3,7 +3,7 @@
 //!
 //! Neighbours: `secrets` reads the values, `policy::config::secrets` says where they are. Never: prints one, or keeps one.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::CString;
 use std::fmt::Write as _;
 use std::os::unix::ffi::OsStringExt as _;
@@ -13,10 +13,14 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use serde_json::{Value, json};
 
 use super::compose::Surroundings;
+use super::doors;
+use super::run::files_failed;
 use crate::audit::to_line;
 use crate::cli::SecretsArgs;
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
+use crate::policy::add::Additions;
+use crate::policy::config::Server;
 use crate::policy::config::secrets::{From, Place, Secret};
 use crate::policy::units::print_duration;
 use crate::secrets::keeper::Keeper;
@@ -105,21 +109,22 @@ fn no_keeper(errno: Errno) -> Failure {
     Failure::new(Ending::Cell, NoKeeper(errno)).hint(Some(hint.to_owned()))
 }
 
-/// Reads every secret once, and says what is to be said of it.
+/// Reads every secret once, those of doors too, and says what is to be said of it.
 pub(super) fn check(args: &SecretsArgs) -> Result<Ending, Failure> {
-    let config = Surroundings::of_process(Some(&args.config))?.library.config().map_err(|error| {
-        let hint = error.hint();
-        Failure::new(Ending::Configuration, error).hint(hint)
-    })?;
-    let variables = config.secrets.values().filter_map(|secret| match &secret.from {
+    let surroundings = Surroundings::of_process(Some(&args.config))?;
+    let config = surroundings.library.config().map_err(files_failed)?;
+    let profiles: BTreeSet<&str> =
+        config.servers.values().flat_map(Server::profiles).chain(config.guarding.tried()).collect();
+    let policies = profiles.into_iter().map(|profile| surroundings.policy(profile, &Additions::default()));
+    let of_doors = doors::credentials(&policies.collect::<Result<Vec<_>, _>>()?);
+    let all = || config.secrets.iter().chain(of_doors.iter().map(|(name, secret)| (name, secret)));
+    let variables = all().filter_map(|(_, secret)| match &secret.from {
         From::Env(name) => Some((name.clone(), Wiped::from(std::env::var_os(name)?.into_vec()))),
         _ => None,
     });
-    let sources = Sources::new(&config.secrets, variables.collect(), credentials(), identity::effective().0);
+    let sources = Sources::new(all(), variables.collect(), credentials(), identity::effective().0);
     let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
-    let seen: Vec<(&String, &Secret, Seen)> = config
-        .secrets
-        .iter()
+    let seen: Vec<(&String, &Secret, Seen)> = all()
         .enumerate()
         .map(|(number, (name, secret))| (name, secret, sources.look(number, now, None)))
         .collect();
@@ -182,6 +187,9 @@ fn as_text(seen: &[(&String, &Secret, Seen)]) -> String {
         say(format_args!("  from {}", escape(&secret.from.describe())));
         for tool in tools(secret) {
             say(format_args!("  to {} as {}", escape(&tool), escape(&secret.into.describe())));
+        }
+        if matches!(secret.into, Place::Header(_)) {
+            say(format_args!("  at the door as {}", escape(&secret.into.describe())));
         }
         if let Some(trouble) = &seen.trouble {
             say(format_args!("  error: {}", escape(&trouble.message)));

@@ -133,6 +133,35 @@ fn a_check_that_finds_nothing_wrong_says_so_by_its_status() {
     );
 }
 
+/// Those that doors put in are in no section of the configuration.
+#[test]
+fn what_doors_put_in_is_looked_at_too_also_for_tools_that_are_tried() {
+    let place = Place::new("doors");
+    let secret = place.file("secret", SECRET);
+    let door = |host: &str, from: &str| {
+        format!(
+            "extends = \"default\"\n[network]\nallow = [\"{host}:443\"]\n[network.http.\"{host}:443\"]\ntls = \"end\"\n\
+             methods = []\npaths = []\n\
+             credential = {{ header = \"Authorization\", value = \"{{}}\", from = {{ {from} }}, max-age = \"30d\" }}\n"
+        )
+    };
+    place.file("door.toml", &door("a.example", &format!("file = {secret:?}")));
+    place.file("trial.toml", &door("b.example", &format!("file = {:?}", place.0.join("missing"))));
+    let server = "[servers.x]\ncommand = [\"/bin/true\"]\n[servers.x.tools.one]\nprofile = \"door\"\n";
+    place.file("servers.toml", server);
+    let (code, seen) = place.check();
+    let [one] = &seen[..] else { panic!("{seen:?}") };
+    assert_eq!((code, &one["name"], &one["state"]), (Some(0), &json!("a.example:443"), &json!("fresh")));
+    assert_eq!((&one["to"], &one["into"]), (&json!([]), &json!("header Authorization")));
+    place.file("servers.toml", &format!("{server}[quarantine]\nviolations = 1\nprofile = \"trial\"\n"));
+    let (code, seen) = place.check();
+    let states: Vec<_> = seen.iter().map(|one| (&one["name"], &one["state"])).collect();
+    let (a, b) = (json!("a.example:443"), json!("b.example:443"));
+    assert_eq!((code, states), (Some(1), vec![(&a, &json!("fresh")), (&b, &json!("unreadable"))]));
+    let shown = String::from_utf8(place.toolcell(&["secrets", "check"]).stdout).unwrap();
+    assert!(shown.contains("  at the door as header Authorization\n"), "{shown}");
+}
+
 #[test]
 fn a_file_from_before_all_dates_is_overdue() {
     let place = Place::new("ancient");
