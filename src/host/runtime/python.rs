@@ -6,6 +6,7 @@
 use std::path::{Path, PathBuf};
 
 use super::files::Files;
+use super::node;
 use super::view::View;
 
 /// The longest chain of links from a virtual environment's interpreter to the real one.
@@ -43,7 +44,8 @@ pub(super) fn want_around(files: &Files, view: &mut View<'_>, hints: &mut Vec<St
     }
 }
 
-/// The virtual environment that the path, or a link on its way, lies in.
+/// The virtual environment that the path, or a link on its way, lies in. A package of node has none: its author would choose by it
+/// what of the host is shown.
 fn environment(files: &Files, path: &Path) -> Option<PathBuf> {
     let mut path = path.to_path_buf();
     for _ in 0..MAX_HOPS {
@@ -51,13 +53,21 @@ fn environment(files: &Files, path: &Path) -> Option<PathBuf> {
         let root = [directory.parent(), Some(directory.as_path())]
             .into_iter()
             .flatten()
-            .find(|root| files.is_file(&root.join("pyvenv.cfg")));
+            .find(|root| is_environment(files, root));
         if let Some(root) = root {
             return Some(root.to_path_buf());
         }
         path = directory.join(files.link(&path)?);
     }
     None
+}
+
+fn is_environment(files: &Files, root: &Path) -> bool {
+    let settings = root.join("pyvenv.cfg");
+    let found = files.resolve(&settings).ok().filter(|found| found.meta.is_file());
+    found.is_some_and(|found| {
+        [&settings, &found.real].into_iter().all(|path| node::modules_around(path).is_none())
+    })
 }
 
 fn want_environment(files: &Files, view: &mut View<'_>, hints: &mut Vec<String>, root: &Path) {

@@ -353,6 +353,27 @@ fn a_package_needs_its_node_modules_and_not_the_project() {
 }
 
 #[test]
+fn a_package_does_not_choose_an_installation_of_python_to_be_shown() {
+    let tree = Tree::new();
+    tree.python("/home/u/other");
+    tree.environment("/home/u/real", "/home/u/other");
+    tree.program("/home/u/p/node_modules/pkg/bin/x", "#!/usr/bin/env node\n");
+    tree.link("/home/u/p/node_modules/.bin/x", "../pkg/bin/x");
+    tree.link("/home/u/bin", "p/node_modules/pkg/bin");
+    for place in ["pkg", "pkg/bin", "", ".bin"] {
+        let settings = format!("/home/u/p/node_modules/{place}/pyvenv.cfg");
+        tree.file(&settings, b"home = /home/u/other/bin\n");
+        for line in ["node_modules/.bin/x", "node node_modules/pkg/bin/x", "/home/u/bin/x"] {
+            assert_eq!(own(&tree.find(line).view), ["/home/u/p/node_modules"], "{place} {line}");
+        }
+        fs::remove_file(tree.at(&settings)).unwrap();
+        tree.link(&settings, "/home/u/real/pyvenv.cfg");
+        assert_eq!(own(&tree.find("node_modules/.bin/x").view), ["/home/u/p/node_modules"], "{place}");
+        fs::remove_file(tree.at(&settings)).unwrap();
+    }
+}
+
+#[test]
 fn a_global_package_under_a_version_manager_hides_its_npm() {
     let mut tree = Tree::new();
     let root = "/home/u/.nvm/versions/node/v22";
