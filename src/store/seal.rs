@@ -70,19 +70,14 @@ fn visit(tree: &Path, path: &Path, outside: &[(PathBuf, PathBuf)], depth: u32) -
     Ok(bytes)
 }
 
-/// Does a link lead to a place within the tree? Only by its words: what a link on its way leads to is looked at for itself.
+/// Does a link lead to a place within the tree? Only by its words: what a link on its way leads to is looked at for itself. A way up
+/// behind a name would start where that one leads.
 fn stays(tree: &Path, link: &Path, target: &Path) -> bool {
     let Some(below) = link.parent().and_then(|parent| parent.strip_prefix(tree).ok()) else { return false };
-    let mut depth = below.components().count();
-    for part in target.components() {
-        match part {
-            Component::Normal(_) => depth += 1,
-            Component::CurDir => {}
-            Component::ParentDir if depth > 0 => depth -= 1,
-            Component::ParentDir | Component::RootDir | Component::Prefix(_) => return false,
-        }
-    }
-    true
+    let way_up = |part: &Component<'_>| matches!(part, Component::CurDir | Component::ParentDir);
+    let up = target.components().take_while(way_up).filter(|part| *part == Component::ParentDir).count();
+    up <= below.components().count()
+        && target.components().skip_while(way_up).all(|part| matches!(part, Component::Normal(_)))
 }
 
 /// Lets a tree be removed.
@@ -118,12 +113,14 @@ mod tests {
     fn a_link_within_stays_and_others_do_not() {
         let stays = |link: &str, target: &str| stays(Path::new("/t"), Path::new(link), Path::new(target));
         assert!(stays("/t/a/.bin/x", "../x/cli.js"));
-        assert!(stays("/t/x", "a/../b"));
+        assert!(stays("/t/a/b/x", "./../../c/d"));
         for (link, target) in [
             ("/t/a/x", "../../y"),
             ("/t/x", ".."),
             ("/t/x", "/etc/passwd"),
             ("/t/x", "a/../../b"),
+            ("/t/x", "a/../b"),
+            ("/t/c/x", "a/.."),
             ("/u/x", "y"),
         ] {
             assert!(!stays(link, target), "{link} {target}");
