@@ -32,18 +32,34 @@ pub const INSTALL: [&str; 8] = [
     "install",
 ];
 
-/// Prints where an index keeps the files of packages. The cell can reach only the index while it runs.
+/// Prints where an index keeps the files of packages: what its pages say beside their addresses is of those who publish there. The
+/// cell can reach only the index while it runs.
 pub const HOSTS: &str = r#"
-import re, sys, urllib.parse, urllib.request
+import html.parser, json, sys, urllib.parse, urllib.request
+class Page(html.parser.HTMLParser):
+    def __init__(self, base, text):
+        super().__init__()
+        self.base, self.links = base, []
+        self.feed(text)
+    def handle_starttag(self, tag, attributes):
+        link = dict(attributes).get("href")
+        if link and tag == "base":
+            self.base = urllib.parse.urljoin(self.base, link)
+        if link and tag == "a":
+            self.links.append(urllib.parse.urljoin(self.base, link))
 index, found = sys.argv[1].rstrip("/"), set()
 for name in sys.argv[2:]:
     request = urllib.request.Request(f"{index}/{name}/", headers={"Accept": "application/vnd.pypi.simple.v1+json, text/html;q=0.1"})
     with urllib.request.urlopen(request, timeout=60) as answer:
-        page = answer.read(64 << 20).decode()
-        for link in re.findall(r"""["'](https?://[^"'\s]+)["']""", page):
-            parts = urllib.parse.urlsplit(link)
-            if re.search(r"\.(whl|tar\.gz|zip)$", parts.path):
-                found.add(f"{parts.hostname}:{parts.port or {'http': 80, 'https': 443}[parts.scheme]}")
+        text = answer.read(64 << 20).decode()
+        if answer.headers.get_content_type().endswith("json"):
+            links = [urllib.parse.urljoin(answer.url, file["url"]) for file in json.loads(text)["files"]]
+        else:
+            links = Page(answer.url, text).links
+    for link in links:
+        parts = urllib.parse.urlsplit(link)
+        if parts.hostname and parts.scheme in ("http", "https") and parts.path.endswith((".whl", ".tar.gz", ".zip")):
+            found.add(f"{parts.hostname}:{parts.port or {'http': 80, 'https': 443}[parts.scheme]}")
 print("\n".join(sorted(found)))
 "#;
 

@@ -22,9 +22,10 @@ pub(super) fn fetch(work: &Work<'_>) -> Result<Made, Failure> {
     let python = python()?;
     let shown = python.to_string_lossy().into_owned();
     let (index, certificates) = registry::pypi(&shown)?;
-    let mut reach = vec![registry::reach(&index)?];
-    reach.extend(hosts(work, &python, &index, &reach, certificates.as_deref())?);
-    reach.extend(work.wishes.reach.iter().cloned());
+    let own = registry::reach(&index)?;
+    let found = hosts(work, &python, &index, &own, certificates.as_deref())?;
+    let mut reach: Vec<Reach> =
+        [own].into_iter().chain(found).chain(work.wishes.reach.iter().cloned()).collect();
     reach.dedup();
 
     let files = work.cells.work.join("files");
@@ -101,12 +102,12 @@ fn links(tree: &Path, interpreters: &[&Path]) -> Vec<(PathBuf, PathBuf)> {
     named.flat_map(|link| interpreters.iter().map(move |leads| (link.clone(), leads.to_path_buf()))).collect()
 }
 
-/// Where the index keeps the files of these packages, by its own pages.
+/// Where else the index keeps the files of these packages, by its own pages.
 fn hosts(
     work: &Work<'_>,
     python: &Path,
     index: &str,
-    reach: &[Reach],
+    own: &Reach,
     certificates: Option<&str>,
 ) -> Result<Vec<Reach>, Failure> {
     let names = work.package.requirements().map(|one| OsString::from(&one.name));
@@ -118,19 +119,18 @@ fn hosts(
     let job = Job {
         command: command.chain(names).collect(),
         read: &read,
-        reach,
+        reach: std::slice::from_ref(own),
         environment: &environment,
         ..Job::default()
     };
     let printed = work.cells.run(&job)?;
-    let places: Vec<&str> = printed.lines().filter(|line| !line.is_empty()).collect();
-    let found: Option<Vec<Reach>> = places.iter().map(|place| registry::reach_place(place)).collect();
-    found.filter(|found| found.len() <= MOST_HOSTS).ok_or_else(|| {
-        Failure::new(
-            Ending::Other,
-            format!("the index names places for files that cannot be used: {}", places.join(", ")),
-        )
-    })
+    let found = printed.lines().filter_map(registry::open_place);
+    let found: Vec<Reach> = found.filter(|found| found.destination != own.destination).collect();
+    if found.len() > MOST_HOSTS {
+        let hosts = Work::reached(&found).join(", ");
+        return Err(Failure::new(Ending::Other, format!("the index names too many hosts of files: {hosts}")));
+    }
+    Ok(found)
 }
 
 /// pip, as it is started each time.

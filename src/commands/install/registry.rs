@@ -128,6 +128,17 @@ pub(super) fn reach_place(text: &str) -> Option<Reach> {
     Some(Reach { destination, private })
 }
 
+/// The same for a place that a page of the registry names, and nobody's settings: it is of the open network, or cannot be reached.
+pub(super) fn open_place(text: &str) -> Option<Reach> {
+    let destination: Destination = text.to_ascii_lowercase().parse().ok()?;
+    let open = match &destination.host {
+        Host::Name(name) => name != "localhost" && !name.ends_with(".localhost"),
+        Host::Address(address) => special(*address).is_none(),
+        Host::Below(_) => false,
+    };
+    open.then(|| Reach { destination, private: Vec::new() })
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -146,6 +157,27 @@ mod tests {
             assert!(reach(url).is_err(), "{url}");
         }
         assert!(reach("https://user:word@a.example/").unwrap_err().render(false).contains("by hand"));
+    }
+
+    #[test]
+    fn what_a_page_names_is_of_the_open_network() {
+        for place in ["files.example:443", "9.9.9.9:80", "localhost.example:443"] {
+            assert!(open_place(place).unwrap().private.is_empty(), "{place}");
+        }
+        for place in [
+            "localhost:80",
+            "LOCALHOST:80",
+            "a.localhost:80",
+            "127.0.0.1:80",
+            "10.0.0.1:443",
+            "169.254.169.254:80",
+            "[::1]:80",
+            "[::ffff:192.168.0.1]:443",
+            "*.example:443",
+            "",
+        ] {
+            assert_eq!(open_place(place), None, "{place}");
+        }
     }
 
     #[test]
