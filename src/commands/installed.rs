@@ -46,7 +46,7 @@ pub(super) fn instead<'c>(store: Option<&Store>, command: &'c [String]) -> Resul
     let found =
         store.map(|store| store.find(&package, identity::effective().0)).transpose().map_err(store_failed)?;
     let Some(stored) = found.flatten() else {
-        let hint = package.to_command();
+        let hint = package.to_command(&[]);
         return Err(Failure::new(Ending::NotFound, Missing::Package(package)).hint(Some(hint)));
     };
     let Some(program) = stored.program(asked.program.as_deref()) else {

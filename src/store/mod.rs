@@ -249,7 +249,7 @@ impl Store {
     /// # Errors
     /// They cannot be read.
     pub fn verify(stored: &Stored) -> Result<Verified, StoreError> {
-        let now = parts(&stored.tree)?;
+        let now = parts(&stored.tree, &stored.tree)?;
         let was = &stored.entry.parts;
         let other = now.iter().filter(|part| !was.contains(part)).map(|part| part.path.clone());
         let gone = was
@@ -262,16 +262,16 @@ impl Store {
     }
 }
 
-/// The hashes of an entry's files, by paths below its tree.
+/// The hashes of files of an entry, by paths below its tree.
 ///
 /// # Errors
 /// They cannot be read.
-pub fn parts(tree: &Path) -> Result<Vec<Part>, program::Unhashed> {
+pub fn parts(of: &Path, tree: &Path) -> Result<Vec<Part>, program::Unhashed> {
     let below = |part: Part| {
         let path = Path::new(&part.path).strip_prefix(tree).map(|path| path.to_string_lossy().into_owned());
         Part { path: path.unwrap_or(part.path), ..part }
     };
-    Ok(program::parts(&[tree.to_path_buf()], &[])?.into_iter().map(below).collect())
+    Ok(program::parts(&[of.to_path_buf()], &[])?.into_iter().map(below).collect())
 }
 
 /// A store that nobody else changes.

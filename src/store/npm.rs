@@ -1,7 +1,7 @@
 //! What npm is told, and what its lock file says.
 //!
 //! Neighbours: `commands::install` starts npm in a cell. Never: takes a package that is not of a registry, or a word of a package's
-//! own for more than a name.
+//! own for more than a name of what came in its archive.
 
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -16,7 +16,8 @@ use super::seal;
 /// What npm reads in the directory of a tree, and what it writes there.
 pub const MANIFEST: &str = "package.json";
 const LOCK: &str = "package-lock.json";
-const MODULES: &str = "node_modules";
+/// All that a tree has of what npm has written.
+pub const MODULES: &str = "node_modules";
 /// What Node has compiled of them, for its next start (`NODE_COMPILE_CACHE`, since Node 22.1).
 pub const COMPILED: &str = "node_modules/.toolcell-compiled";
 /// The variable that says where.
@@ -48,6 +49,14 @@ pub enum Untaken {
     /// It is of a repository, a directory, an address.
     #[error("`{0}` does not come from the registry: it has no hash of its archive")]
     NoIntegrity(String),
+    /// The same, whatever npm has made a hash of.
+    #[error("`{name}` does not come from the registry, but from `{place}`")]
+    Elsewhere {
+        /// Of the package.
+        name: String,
+        /// As another package, or npm, writes it.
+        place: String,
+    },
     /// It is not there at all.
     #[error("npm did not install `{0}`")]
     Missing(String),
@@ -61,8 +70,17 @@ struct Lock {
 #[derive(Debug, Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct Locked {
+    /// Where it differs from that of its directory.
+    name: Option<String>,
     version: Option<String>,
+    resolved: Option<String>,
     integrity: Option<String>,
+    #[serde(default)]
+    dependencies: Map<String, Value>,
+    #[serde(default)]
+    optional_dependencies: Map<String, Value>,
+    #[serde(default)]
+    peer_dependencies: Map<String, Value>,
     #[serde(default)]
     link: bool,
     #[serde(default)]
@@ -84,8 +102,8 @@ pub struct Found {
     pub main: Option<String>,
     /// Everything.
     pub packages: Vec<Pinned>,
-    /// Packages that have install scripts.
-    pub scripted: Vec<String>,
+    /// Packages whose archives brought install scripts, and the directories that have them.
+    pub scripted: BTreeMap<String, Vec<String>>,
 }
 
 /// What makes npm install the packages.
@@ -108,21 +126,20 @@ pub fn found(tree: &Path, package: &Package) -> Result<Found, Untaken> {
 
 fn read(text: &str, package: &Package) -> Result<Found, Untaken> {
     let lock: Lock = serde_json::from_str(text).map_err(Untaken::Form)?;
-    let (mut packages, mut scripted) = (Vec::new(), Vec::new());
+    let (mut packages, mut scripted) = (Vec::new(), BTreeMap::<_, Vec<_>>::new());
     for (place, locked) in &lock.packages {
         let Some(below) = place.strip_prefix(MODULES).and_then(|rest| rest.strip_prefix('/')) else {
             // The directory itself. Another one beside `node_modules` would be a workspace.
             if place.is_empty() { continue } else { return Err(Untaken::NoIntegrity(place.clone())) }
         };
-        let name = below.rsplit_once("node_modules/").map_or(below, |(_, name)| name);
         let integrity = match &locked.integrity {
             Some(integrity) if !locked.link => integrity.clone(),
-            // It came in the archive of the package around it.
-            None if locked.in_bundle && !locked.link => String::new(),
-            _ => return Err(Untaken::NoIntegrity(name.to_owned())),
+            None if locked.is_part() && !locked.link => String::new(),
+            _ => return Err(Untaken::NoIntegrity(named(place).to_owned())),
         };
-        if locked.has_install_script && !scripted.contains(&name.to_owned()) {
-            scripted.push(name.to_owned());
+        lock.is_of_registry(place, locked)?;
+        if locked.has_install_script {
+            scripted.entry(lock.archive(place)).or_default().push(place.clone());
         }
         let version = locked.version.clone().unwrap_or_default();
         packages.push(Pinned { name: below.to_owned(), version, integrity });
@@ -143,6 +160,62 @@ fn read(text: &str, package: &Package) -> Result<Found, Untaken> {
     };
     let version = itself.and_then(|locked| locked.version.clone()).unwrap_or_default();
     Ok(Found { version, main: main.filter(|name| programs.contains_key(name)), programs, packages, scripted })
+}
+
+impl Locked {
+    /// It came in the archive of the package around it.
+    const fn is_part(&self) -> bool {
+        self.in_bundle && self.integrity.is_none()
+    }
+}
+
+impl Lock {
+    /// Did npm take a package, and what that one asks for, from the registry by name and version?
+    fn is_of_registry(&self, place: &str, locked: &Locked) -> Result<(), Untaken> {
+        let elsewhere = |name: &str, place: &str| {
+            Err(Untaken::Elsewhere { name: name.to_owned(), place: place.to_owned() })
+        };
+        match &locked.resolved {
+            Some(address) if !address.starts_with("https://") && !address.starts_with("http://") => {
+                return elsewhere(named(place), address);
+            }
+            _ => {}
+        }
+        // What came in an archive, npm did not ask anybody for.
+        let there = |name: &str| {
+            self.packages.iter().any(|(place, locked)| named(place) == name && !locked.is_part())
+        };
+        let Locked { dependencies, optional_dependencies, peer_dependencies, .. } = locked;
+        let mut wanted = [dependencies, optional_dependencies, peer_dependencies].into_iter().flatten();
+        match wanted.find(|(name, version)| !version.as_str().is_some_and(is_version) && there(name)) {
+            Some((name, version)) => elsewhere(name, version.as_str().unwrap_or_default()),
+            None => Ok(()),
+        }
+    }
+
+    /// The package in whose archive a directory came, by the name that the registry has for it.
+    fn archive(&self, mut place: &str) -> String {
+        loop {
+            let locked = self.packages.get(place);
+            match place.rsplit_once("/node_modules/") {
+                Some((around, _)) if locked.is_some_and(Locked::is_part) => place = around,
+                _ => {
+                    let name = locked.and_then(|locked| locked.name.clone());
+                    return name.unwrap_or_else(|| named(place).to_owned());
+                }
+            }
+        }
+    }
+}
+
+/// The name of the directory of a package.
+fn named(place: &str) -> &str {
+    place.rsplit_once("node_modules/").map_or(place, |(_, name)| name)
+}
+
+/// A version, a tag or a range, also of a package of another name; not an address, a path or a repository.
+fn is_version(text: &str) -> bool {
+    text.starts_with("npm:") || !text.contains([':', '/'])
 }
 
 /// A name that is one file in `node_modules/.bin`.
@@ -168,7 +241,8 @@ mod tests {
         let found = read(LOCKED, &package).unwrap();
         assert_eq!((found.version.as_str(), found.main.as_deref()), ("1.0.0", Some("a")));
         assert_eq!(found.programs["b"], "node_modules/.bin/b");
-        assert_eq!(found.scripted, ["c"]);
+        let places = ["node_modules/@s/a/node_modules/c", "node_modules/c"].map(str::to_owned);
+        assert_eq!(found.scripted, [("c".to_owned(), places.to_vec())].into());
         let pinned: Vec<String> =
             found.packages.iter().map(|p| format!("{} {} {}", p.name, p.version, p.integrity)).collect();
         assert_eq!(
@@ -193,6 +267,52 @@ mod tests {
         assert!(matches!(read(&beside, &package), Err(Untaken::NoIntegrity(name)) if name == "../c"));
         let other: Package = "npm:other".parse().unwrap();
         assert!(matches!(read(LOCKED, &other), Err(Untaken::Missing(name)) if name == "other"));
+    }
+
+    #[test]
+    fn what_a_package_names_by_another_place_than_the_registry_is_not_taken() {
+        let package: Package = "npm:@s/a".parse().unwrap();
+        for (version, right) in [
+            ("^1 || >=2 <3", true),
+            ("npm:@s/other@^1", true),
+            ("latest", true),
+            ("https://a.example/c.tgz", false),
+            ("git+ssh://a.example/c", false),
+            ("user/c", false),
+            ("file:../c", false),
+            ("../c", false),
+        ] {
+            for kind in ["dependencies", "optionalDependencies", "peerDependencies"] {
+                let asks = format!(r#""{kind}": {{ "c": "{version}", "none": "user/none" }}, "bin": {{ "a""#);
+                let read = read(&LOCKED.replace(r#""bin": { "a""#, &asks), &package);
+                let refused = matches!(&read, Err(Untaken::Elsewhere { name, place }) if name == "c" && place == version);
+                assert_eq!((read.is_ok(), refused), (right, !right), "{version}");
+            }
+        }
+        for (address, right) in
+            [("https://a.example/c.tgz", true), ("git+ssh://a.example/c", false), ("file:../c", false)]
+        {
+            let resolved = format!(r#""version": "2.0.0", "resolved": "{address}","#);
+            let read = read(&LOCKED.replace(r#""version": "2.0.0","#, &resolved), &package);
+            assert_eq!(read.is_ok(), right, "{address}");
+        }
+    }
+
+    #[test]
+    fn scripts_are_of_the_package_whose_archive_they_came_in() {
+        let package: Package = "npm:@s/a".parse().unwrap();
+        let scripted = |from: &str, to: &str| {
+            let found = read(&LOCKED.replace(from, to), &package).unwrap();
+            found
+                .scripted
+                .into_iter()
+                .map(|(name, places)| format!("{name} {}", places.join(" ")))
+                .collect::<Vec<_>>()
+        };
+        let alias = scripted(r#""integrity": "sha512-d","#, r#""name": "d", "integrity": "sha512-d","#);
+        assert_eq!(alias, ["c node_modules/c", "d node_modules/@s/a/node_modules/c"]);
+        let part = scripted(r#""integrity": "sha512-d","#, r#""inBundle": true, "name": "d","#);
+        assert_eq!(part, ["@s/a node_modules/@s/a/node_modules/c", "c node_modules/c"]);
     }
 
     #[test]

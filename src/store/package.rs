@@ -99,6 +99,13 @@ impl Requirement {
         found.ok_or_else(|| NotAPackage::Name { text: text.to_owned(), registry })
     }
 
+    /// The name in the form in which the registry has it, if the text is nothing else than one.
+    #[must_use]
+    pub fn name(registry: Registry, text: &str) -> Option<String> {
+        let Self { name, extras, version } = Self::parse(registry, text).ok()?;
+        (extras.is_empty() && version.is_empty()).then_some(name)
+    }
+
     /// As the package manager takes it.
     #[must_use]
     pub fn to_argument(&self, registry: Registry) -> String {
@@ -209,16 +216,19 @@ impl Package {
         [&self.main].into_iter().chain(&self.with)
     }
 
-    /// What to type, for it to be installed.
+    /// What to type, for it to be installed, and the install scripts of these run.
     #[must_use]
-    pub fn to_command(&self) -> String {
+    pub fn to_command(&self, scripts: &[String]) -> String {
         let quoted = |text: String| {
-            if text.contains(['<', '>', '*', '|', '!', '~']) { format!("'{text}'") } else { text }
+            if text.contains(['<', '>', '*', '|', '!', '~', '[', '^']) { format!("'{text}'") } else { text }
         };
+        // What comes from a registry is taken for a name only if it is one.
+        let allowed = scripts.iter().filter_map(|name| Requirement::name(self.registry, name));
+        let allowed = allowed.map(|name| format!(" --allow-scripts {name}"));
         let others =
             self.with.iter().map(|other| format!(" --with {}", quoted(other.to_argument(self.registry))));
         let main = format!("{}:{}", self.registry.name(), self.main.to_argument(self.registry));
-        format!("toolcell install{} {}", others.collect::<String>(), quoted(main))
+        format!("toolcell install{} {}", allowed.chain(others).collect::<String>(), quoted(main))
     }
 }
 
@@ -254,7 +264,10 @@ mod tests {
         }
         let package = "pypi:a".parse::<Package>().unwrap().with(["c", "B<2", "c"]).unwrap();
         assert_eq!(package.to_string(), "pypi:a with b<2 with c");
-        assert_eq!(package.to_command(), "toolcell install --with 'b<2' --with c pypi:a");
+        assert_eq!(package.to_command(&[]), "toolcell install --with 'b<2' --with c pypi:a");
+        let scripts = ["@s/b", "c;d", "e"].map(str::to_owned);
+        let command = "npm:a@^1".parse::<Package>().unwrap().to_command(&scripts);
+        assert_eq!(command, "toolcell install --allow-scripts @s/b --allow-scripts e 'npm:a@^1'");
     }
 
     #[test]
@@ -287,6 +300,22 @@ mod tests {
             "pypi:./a",
         ] {
             assert!(text.parse::<Package>().is_err(), "{text}");
+        }
+    }
+
+    #[test]
+    fn a_name_alone_is_one_package() {
+        for (registry, text, name) in [
+            (Registry::Npm, "@s/a", Some("@s/a")),
+            (Registry::Pypi, "A_b", Some("a-b")),
+            (Registry::Pypi, ":all:", None),
+            (Registry::Pypi, "a,b", None),
+            (Registry::Pypi, "a==1", None),
+            (Registry::Pypi, "a[b]", None),
+            (Registry::Npm, "a@1", None),
+            (Registry::Npm, "./a", None),
+        ] {
+            assert_eq!(Requirement::name(registry, text).as_deref(), name, "{text}");
         }
     }
 

@@ -42,7 +42,7 @@ impl Scene {
             scripts: vec![],
             reached: vec![],
             packages: vec![],
-            parts: parts(&tree).unwrap(),
+            parts: parts(&tree, &tree).unwrap(),
             bytes,
         };
         locked.finish(id, &entry).unwrap();

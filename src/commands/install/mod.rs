@@ -20,7 +20,7 @@ use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
 use crate::policy::Floor;
 use crate::policy::network::Destination;
-use crate::store::package::Registry;
+use crate::store::package::{Registry, Requirement};
 use crate::store::{Entry, Locked, Package, Pinned, Store, StoreError, Stored, id, parts, runner, seal};
 use crate::sys::identity;
 use crate::text::escape;
@@ -62,6 +62,13 @@ pub(super) fn run(args: &InstallArgs, color: ColorChoice) -> Result<Ending, Fail
     let floor = args.floor.unwrap_or(Floor::Full);
     let mut wishes = Wishes { scripts: args.scripts.clone(), reach: Vec::new(), floor };
     wishes.scripts.sort();
+    let names_one =
+        |text: &String| packages.iter().any(|package| Requirement::name(package.registry, text).is_some());
+    if let Some(text) = wishes.scripts.iter().find(|text| !names_one(text)) {
+        let told = format!("`{text}` of `--allow-scripts` is no name of a package");
+        let hint = "name each package whose install scripts may run, without a version".to_owned();
+        return Err(Failure::new(Ending::Usage, told).hint(Some(hint)));
+    }
     for Typed { text, option } in &args.net {
         let parsed: Result<Destination, _> = text.parse();
         let right = parsed.map(|_right| registry::reach_place(text)).map_err(|error| {
@@ -97,12 +104,11 @@ fn show(text: &mut String, package: &Package, stored: &Stored) {
 }
 
 fn remark(color: ColorChoice, package: &Package, scripted: &[String]) {
-    let Some(first) = scripted.first() else { return };
-    let names = scripted.iter().map(|name| format!("`{}`", escape(name))).collect::<Vec<_>>().join(", ");
-    let hint = format!(
-        "if a program of it does not work: toolcell install --allow-scripts {} {package}",
-        escape(first)
-    );
+    if scripted.is_empty() {
+        return;
+    }
+    let names = scripted.iter().map(|name| format!("`{name}`")).collect::<Vec<_>>().join(", ");
+    let hint = format!("if a program of it does not work: {}", package.to_command(scripted));
     diag::warn(color, &format!("install scripts were not run: {names}"), Some(&hint));
 }
 
@@ -130,11 +136,12 @@ struct NotInstalled {
 }
 
 fn untaken(package: &Package, error: impl std::error::Error + Send + Sync + 'static) -> Failure {
-    let failed = NotInstalled { package: package.to_string(), source: Box::new(error) };
     let hint =
-        "what a registry does not have in this form has to be installed by hand: then name its program"
-            .to_owned();
-    Failure::new(Ending::Other, failed).hint(Some(hint))
+        "what a registry does not have in this form has to be installed by hand: then name its program";
+    // What has a cause of its own is not for the package.
+    let hint = error.source().is_none().then(|| hint.to_owned());
+    let failed = NotInstalled { package: package.to_string(), source: Box::new(error) };
+    Failure::new(Ending::Other, failed).hint(hint)
 }
 
 /// One installation under way.
@@ -149,6 +156,8 @@ struct Work<'a> {
 /// What an installation has found out of an entry before its files are sealed.
 struct Made {
     id: String,
+    /// Its files have just been put there.
+    fresh: bool,
     entry: Entry,
     /// Packages whose scripts did not run.
     scripted: Vec<String>,
@@ -183,11 +192,14 @@ impl Work<'_> {
     }
 
     fn finish(&self, made: Made) -> Result<(String, Vec<String>), Failure> {
-        let Made { id, mut entry, scripted, outside } = made;
-        if !self.has(&id)? {
+        let Made { id, fresh, mut entry, scripted, outside } = made;
+        if fresh {
             let tree = self.store.root().join(&id).join(crate::store::TREE);
             entry.bytes = seal(&tree, &outside).map_err(|error| untaken(self.package, error))?;
-            entry.parts = parts(&tree).map_err(|error| untaken(self.package, error))?;
+            entry.parts = parts(&tree, &tree).map_err(|error| untaken(self.package, error))?;
+            if self.package.registry == Registry::Npm {
+                npm::compile(self, &tree, &mut entry)?;
+            }
             self.locked.finish(&id, &entry).map_err(store_failed)?;
         }
         self.locked.assign(self.package, &id).map_err(store_failed)?;
@@ -199,9 +211,9 @@ impl Work<'_> {
         reach.iter().map(|reach| reach.destination.to_string()).collect()
     }
 
-    /// The scripts that a person allowed among those that there are.
-    fn allowed<'s>(&'s self, of: &'s [String]) -> Vec<&'s String> {
-        of.iter().filter(|name| self.wishes.scripts.contains(name)).collect()
+    /// Packages whose scripts a person allowed, by the names that the registry has for them.
+    fn scripts(&self) -> Vec<String> {
+        self.wishes.scripts.iter().filter_map(|text| Requirement::name(self.package.registry, text)).collect()
     }
 
     fn name(&self, interpreter: Option<&Path>, scripts: &[String], packages: &[Pinned]) -> String {

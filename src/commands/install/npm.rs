@@ -2,15 +2,17 @@
 //!
 //! Neighbours: `install` seals what is there then. Never: believes npm's word for where something came from without a hash.
 
+use std::collections::BTreeMap;
 use std::ffi::OsString;
-use std::fs;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::PermissionsExt as _;
 use std::path::Path;
 
 use super::cell::Job;
 use super::{Made, Work, registry, store_failed, untaken};
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
-use crate::store::{Entry, StoreError, npm};
+use crate::store::{Entry, StoreError, npm, parts, seal};
 
 pub(super) fn fetch(work: &Work<'_>) -> Result<Made, Failure> {
     let package = work.package;
@@ -45,25 +47,28 @@ pub(super) fn fetch(work: &Work<'_>) -> Result<Made, Failure> {
     };
     run(npm::INSTALL.map(OsString::from).into_iter().chain(options.iter().map(OsString::from)).collect())?;
     let found = npm::found(&files, package).map_err(|error| untaken(package, error))?;
-    let allowed: Vec<String> = work.allowed(&found.scripted).into_iter().cloned().collect();
+    let wished = work.scripts();
+    let (allowed, left): (BTreeMap<_, _>, BTreeMap<_, _>) =
+        found.scripted.into_iter().partition(|(name, _)| wished.contains(name));
     if !allowed.is_empty() {
-        let words =
-            ["rebuild", "--ignore-scripts=false", "--foreground-scripts"].into_iter().map(OsString::from);
-        run(words.chain(allowed.iter().map(OsString::from)).collect())?;
+        let words = ["rebuild", "--ignore-scripts=false", "--foreground-scripts"].map(OsString::from);
+        // By their directories: a package can have another one in it under any name.
+        let places = allowed.values().flatten().map(|place| OsString::from(format!("./{place}")));
+        run(words.into_iter().chain(places).collect())?;
     }
+    let allowed: Vec<String> = allowed.into_keys().collect();
     if found.programs.is_empty() {
         return Err(Failure::new(Ending::Other, format!("`{package}` has no program"))
             .hint(Some("name the package that has the server's program".to_owned())));
     }
     let id = work.name(None, &allowed, &found.packages);
-    if !work.has(&id)? {
-        let tree = work.locked.place(&id).map_err(store_failed)?;
-        fs::rename(&files, &tree).map_err(|error| store_failed(StoreError::File(tree.clone(), error)))?;
-        if let Some(main) = found.main.as_ref().filter(|_| compiles()) {
-            compile(work, &tree, main)?;
-        }
+    let fresh = !work.has(&id)?;
+    if fresh {
+        // What lies beside it is npm's own, or a script has written it.
+        let modules = work.locked.place(&id).map_err(store_failed)?.join(npm::MODULES);
+        fs::rename(files.join(npm::MODULES), &modules)
+            .map_err(|error| store_failed(StoreError::File(modules, error)))?;
     }
-    let scripted = found.scripted.into_iter().filter(|name| !allowed.contains(name)).collect();
     let entry = Entry {
         name: format!("{}:{}", package.registry.name(), package.main.name),
         version: found.version,
@@ -76,7 +81,7 @@ pub(super) fn fetch(work: &Work<'_>) -> Result<Made, Failure> {
         parts: Vec::new(),
         bytes: 0,
     };
-    Ok(Made { id, entry, scripted, outside: Vec::new() })
+    Ok(Made { id, fresh, entry, scripted: left.into_keys().collect(), outside: Vec::new() })
 }
 
 /// Does this Node keep what it compiles?
@@ -87,11 +92,12 @@ fn compiles() -> bool {
     (numbers.next(), numbers.next()) >= (Some(22), Some(1))
 }
 
-/// Lets the program start once, with nothing to read and nothing to reach, for what Node compiles of it.
-fn compile(work: &Work<'_>, tree: &Path, program: &str) -> Result<(), Failure> {
+/// Lets the program start once, with nothing to read and nothing to reach, for what Node compiles of it. All else is sealed by
+/// then, and has its hashes; where nothing comes of it, there is no directory for it.
+pub(super) fn compile(work: &Work<'_>, tree: &Path, entry: &mut Entry) -> Result<(), Failure> {
+    let Some(program) = entry.main.as_ref().filter(|_| compiles()) else { return Ok(()) };
     let place = tree.join(npm::COMPILED);
-    let at = |error| store_failed(StoreError::File(place.clone(), error));
-    fs::create_dir(&place).map_err(at)?;
+    beside(&place, || fs::create_dir(&place).map_err(|error| StoreError::File(place.clone(), error)))?;
     let shown = place.to_string_lossy();
     let environment = [(npm::COMPILE_CACHE, shown.as_ref())];
     let command = vec![tree.join("node_modules/.bin").join(program).into_os_string()];
@@ -99,6 +105,24 @@ fn compile(work: &Work<'_>, tree: &Path, program: &str) -> Result<(), Failure> {
     let job = Job { command, write: &write, environment: &environment, aside: true, ..Job::default() };
     // Many end with an error, because they miss an argument. They have been compiled by then.
     let _as_it_ends = work.cells.run(&job).is_err();
-    let empty = fs::read_dir(&place).map_err(at)?.next().is_none();
-    if empty { fs::remove_dir(&place).map_err(at) } else { Ok(()) }
+    match seal(&place, &[]) {
+        Ok(bytes) if bytes > 0 => {
+            entry.bytes += bytes;
+            entry.parts.extend(parts(&place, tree).map_err(|error| untaken(work.package, error))?);
+            Ok(())
+        }
+        _ => beside(&place, || work.locked.remove(&place)),
+    }
+}
+
+/// Opens the directory around a place that is made or removed.
+fn beside(place: &Path, act: impl FnOnce() -> Result<(), StoreError>) -> Result<(), Failure> {
+    let around = place.parent().unwrap_or(place);
+    let mode = |mode| {
+        let set = fs::set_permissions(around, Permissions::from_mode(mode));
+        set.map_err(|error| store_failed(StoreError::File(around.to_path_buf(), error)))
+    };
+    mode(0o755)?;
+    act().map_err(store_failed)?;
+    mode(0o555)
 }

@@ -45,7 +45,7 @@ pub(super) fn fetch(work: &Work<'_>) -> Result<Made, Failure> {
     pip.run(None, words.collect(), &files, &[])?;
     let packages = pypi::pinned(&report).map_err(|error| untaken(package, error))?;
     let version = pypi::version(&packages, package).map_err(|error| untaken(package, error))?;
-    let scripts = work.wishes.scripts.clone();
+    let scripts = work.scripts();
     let real = python.canonicalize().unwrap_or_else(|_gone| python.clone());
     let id = work.name(Some(&real), &scripts, &packages);
     let mut entry = Entry {
@@ -61,7 +61,8 @@ pub(super) fn fetch(work: &Work<'_>) -> Result<Made, Failure> {
         bytes: 0,
     };
     let mut outside = Vec::new();
-    if !work.has(&id)? {
+    let fresh = !work.has(&id)?;
+    if fresh {
         // At its last place, which programs of an environment have in their first lines.
         let tree = work.locked.place(&id).map_err(store_failed)?;
         let made =
@@ -85,7 +86,7 @@ pub(super) fn fetch(work: &Work<'_>) -> Result<Made, Failure> {
         return Err(Failure::new(Ending::Other, format!("`{package}` has no program"))
             .hint(Some("name the package that has the server's program".to_owned())));
     }
-    Ok(Made { id, entry, scripted: Vec::new(), outside })
+    Ok(Made { id, fresh, entry, scripted: Vec::new(), outside })
 }
 
 /// The person's Python.
@@ -158,7 +159,7 @@ impl Pip<'_> {
         }
         command.extend(options.map(OsString::from));
         command.extend(["--index-url", self.index, "--only-binary", ":all:"].map(OsString::from));
-        for name in &self.work.wishes.scripts {
+        for name in &self.work.scripts() {
             command.extend(["--no-binary", name].map(OsString::from));
         }
         if let Some(file) = self.certificates {
