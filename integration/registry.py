@@ -72,6 +72,7 @@ class Registry:
         self.asked, self.authorized = [], []
         self.files, self.versions = {}, {}
         self.home, self.script_port = home, port
+        self.withdrawn = ""
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -100,11 +101,12 @@ class Registry:
         self.server.shutdown()
         self.server.server_close()
 
-    def publish_npm(self, version):
-        """The package `evil` of npm."""
+    def publish_npm(self, version, more=None, **says):
+        """The package `evil` of npm; `more`: files that are in it too; `says`: more of its manifest."""
         manifest = {"name": "evil", "version": version, "bin": {"evil": "server.js"},
-                    "scripts": {"install": f"node script.js {self.home} {self.script_port}"}}
-        data = tarball({"package.json": json.dumps(manifest), "server.js": SERVER, "script.js": SCRIPT})
+                    "scripts": {"install": f"node script.js {self.home} {self.script_port}"}, **says}
+        files = {"package.json": json.dumps(manifest), "server.js": SERVER, "script.js": SCRIPT}
+        data = tarball({**files, **(more or {})})
         path = f"/evil/-/evil-{version}.tgz"
         self.files[path] = data
         integrity = "sha512-" + base64.b64encode(hashlib.sha512(data).digest()).decode()
@@ -123,7 +125,8 @@ class Registry:
             return "application/json", json.dumps(document).encode()
         if path == "/simple/evil/":
             wheels = [file for file in self.files if file.endswith(".whl")]
-            links = [f'<a href="{self.url}{file}#sha256={hashlib.sha256(self.files[file]).hexdigest()}">'
+            # Why a file was withdrawn is what its author writes.
+            links = [f'<a href="{self.url}{file}#sha256={hashlib.sha256(self.files[file]).hexdigest()}"{self.withdrawn}>'
                      f'{file.rsplit("/", 1)[1]}</a>' for file in wheels]
             return "text/html", "".join(links).encode()
         return "application/octet-stream", self.files.get(path)

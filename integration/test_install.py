@@ -3,6 +3,7 @@
 Neighbours: `registry` is that registry; `store` has unit tests. Never: lets a package's code run outside of a cell.
 """
 
+import fcntl
 import json
 import os
 import pathlib
@@ -12,6 +13,7 @@ import subprocess
 
 import case
 import fixtures
+import host
 import registry
 import wire
 
@@ -182,13 +184,87 @@ class Hostile(Install):
         source.write_text("def main():\n    print('other')\n", encoding="utf-8")
         told = self.toolcell("store", "verify", status=118)[0]
         self.assertIn("differs in", told)
-        self.assertIn("evil", told)
+        self.assertIn("hint: install it again", told)
+        for spoilt in (source, self.tree().parent / "entry.json"):
+            spoilt.write_text("{", encoding="utf-8")
+            self.toolcell("install", "pypi:evil")
+            self.assertEqual(self.toolcell("store", "verify")[0].count("as it was installed"), 1)
+
+    def test_what_a_page_says_beside_its_addresses(self):
+        for links in ('yanked="https://a.example/x.whl"', '></a><a href="http://127.0.0.2:80/x.whl"',
+                      '></a><a href="http://localhost/x.whl"', '></a><a href="https://files.example/x.whl"'):
+            self.registry.withdrawn += f" data-{links}" if links.startswith("yanked") else links
+        self.toolcell("install", "pypi:evil==1.0")
+        entry, = self.entries()
+        self.assertEqual(sorted(entry["reached"]), sorted([self.registry.url.removeprefix("http://"), "files.example:443"]))
 
     def test_a_package_that_would_choose_what_is_shown(self):
         self.registry.publish_pypi("2.0", {"data/pyvenv.cfg": f"home = {self.home}\n"})
         said = self.toolcell("install", "pypi:evil", status=1)[1]
         self.assertIn("a package brings settings of its own for the environment (`pyvenv.cfg`)", said)
         self.assertEqual(self.entries(), [])
+
+    def test_a_package_that_another_names_by_its_address(self):
+        self.registry.files["/other.tgz"] = registry.tarball({"package.json": '{"name": "other", "version": "1.0.0"}'})
+        address = f"{self.registry.url}/other.tgz"
+        self.registry.publish_npm("2.0.0", dependencies={"other": address})
+        said = self.toolcell("install", "npm:evil", status=1)[1]
+        self.assertIn(f"`other` does not come from the registry, but from `{address}`", said)
+        self.assertEqual(self.entries(), [])
+
+    def test_scripts_of_all(self):
+        for package, name in (("pypi:evil", ":all:"), ("pypi:evil", "a,:all:"), ("npm:evil", "evil@1")):
+            said = self.toolcell("install", "--allow-scripts", name, package, status=2)[1]
+            self.assertIn(f"`{name}` of `--allow-scripts` is no name of a package", said)
+
+    def test_what_a_script_leaves_is_looked_at_before_anything_starts(self):
+        self.base["PATH"] = f"{fixtures.PINNED_NODE.parent}:{self.base['PATH']}"
+        script = f"require('fs').symlinkSync({json.dumps(str(self.home))}, '../x')"
+        self.registry.publish_npm("2.0.0", {"script.js": script})
+        said = self.toolcell("install", "--allow-scripts", "evil", "npm:evil", status=1)[1]
+        self.assertIn("outside of the package", said)
+        self.assertFalse(list((self.data / "toolcell/store").rglob(".toolcell-compiled")))
+
+    def test_what_lies_beside_the_packages_is_not_kept(self):
+        self.registry.publish_npm("2.0.0", {"script.js": "require('fs').writeFileSync('../../pyvenv.cfg', 'home = /')"})
+        self.toolcell("install", "--allow-scripts", "evil", "npm:evil")
+        self.assertEqual([path.name for path in self.tree().iterdir()], ["node_modules"])
+
+    def test_what_a_program_leaves_instead_of_compiled_code(self):
+        self.base["PATH"] = f"{fixtures.PINNED_NODE.parent}:{self.base['PATH']}"
+        link = "#!/usr/bin/env node\nrequire('fs').symlinkSync('/', process.env.NODE_COMPILE_CACHE + '/x')\n"
+        self.registry.publish_npm("2.0.0", {"server.js": link})
+        self.toolcell("install", "npm:evil")
+        self.assertFalse(list(self.tree().rglob(".toolcell-compiled")))
+        self.assertEqual(self.tree().joinpath("node_modules").stat().st_mode & 0o222, 0)
+        self.assertEqual(self.toolcell("store", "verify")[0].count("as it was installed"), 1)
+
+    def test_what_a_session_runs_from_is_not_collected(self):
+        self.toolcell("install", "npm:evil")
+        floor = [] if self.full else ["--floor=no-cgroup"]
+        with wire.Wire([case.TOOLCELL, "run", *floor, f"--audit={self.audit}", "--", "npx", "evil"], self.base) as peer:
+            peer.open()
+            self.assertIn("1 stay: servers run from them", self.toolcell("store", "gc", "--unused=0s")[0])
+            self.assertIn("server.js", case.text_of(peer.call(1, "where", {})))
+        self.assertIn("1 removed", self.toolcell("store", "gc", "--unused=0s")[0])
+
+    def test_what_another_fetches_meanwhile(self):
+        self.toolcell("install", "npm:evil")
+        asked = len(self.registry.asked)
+        store = self.data / "toolcell/store"
+        name, = (store / "names").iterdir()
+        aside = self.work / "aside"
+        floor = [] if self.full else ["--floor=no-cgroup"]
+        with open(store / "lock", encoding="utf-8") as lock:
+            fcntl.flock(lock, fcntl.LOCK_EX)
+            name.rename(aside)
+            with wire.Wire([case.TOOLCELL, "run", *floor, f"--audit={self.audit}", "--", "npx", "evil"], self.base) as peer:
+                host.until(lambda: "this one waits for it" in str(peer.stderr), 10)
+                aside.rename(name)
+                fcntl.flock(lock, fcntl.LOCK_UN)
+                peer.open()
+                self.assertIn("server.js", case.text_of(peer.call(1, "where", {})))
+        self.assertEqual(len(self.registry.asked), asked)
 
     def test_what_is_not_there(self):
         for package, word in (("npm:none", "E404"), ("pypi:none", "404")):
@@ -206,8 +282,9 @@ class Hostile(Install):
         said = self.toolcell("exec", f"--write={self.work}", "--", "npx", "evil", status=120)[1]
         self.assertIn("what toolcell has installed lies in it", said)
         store = self.data / "toolcell/store"
-        ran = subprocess.run([case.TOOLCELL, "exec", *floor, f"--write={self.work}", "--", "/bin/sh", "-c", f"ls {store}/*; touch {store}/x"],
+        script = f"touch {self.data}/beside; ls -A {store}; touch {store}/x; mv {store.parent} {self.data}/moved"
+        ran = subprocess.run([case.TOOLCELL, "exec", *floor, f"--write={self.work}", "--", "/bin/sh", "-c", script],
                              capture_output=True, text=True, check=False, env=self.base, stdin=subprocess.DEVNULL)
-        self.assertNotEqual(ran.returncode, 0)
-        self.assertNotIn("names", ran.stdout)
-        self.assertFalse((store / "x").exists())
+        (self.data / "beside").unlink()
+        self.assertEqual(ran.stdout, "")
+        self.assertEqual(sorted(path.name for path in store.iterdir()), sorted(["lock", "names", self.entries()[0]["id"]]))

@@ -4,12 +4,13 @@
 
 use std::borrow::Cow;
 use std::path::PathBuf;
+use std::sync::{Mutex, PoisonError};
 
 use super::install::store_failed;
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
 use crate::store::runner::{self, Unclear};
-use crate::store::{Package, Store};
+use crate::store::{Hold, Package, Store};
 use crate::sys::identity;
 
 /// The store of this user, if there is a place for one.
@@ -35,6 +36,9 @@ enum Missing {
     Several(Package),
 }
 
+/// What this process runs from, until it ends.
+static HELD: Mutex<Vec<Hold>> = Mutex::new(Vec::new());
+
 /// A command as it is run, and a variable that its program is to have.
 type Instead<'c> = (Cow<'c, [String]>, Option<(String, String)>);
 
@@ -45,19 +49,26 @@ pub(super) fn instead<'c>(store: Option<&Store>, command: &'c [String]) -> Resul
     let package = asked.package;
     let found =
         store.map(|store| store.find(&package, identity::effective().0)).transpose().map_err(store_failed)?;
-    let Some(stored) = found.flatten() else {
+    let Some((stored, hold)) = found.flatten() else {
         let hint = package.to_command(&[]);
         return Err(Failure::new(Ending::NotFound, Missing::Package(package)).hint(Some(hint)));
     };
     let Some(program) = stored.program(asked.program.as_deref()) else {
         let names: Vec<&str> = stored.entry.programs.keys().map(String::as_str).collect();
-        let hint = format!("it has: {}", names.join(", "));
-        let missing = match asked.program {
-            Some(program) => Missing::Program { package, program },
-            None => Missing::Several(package),
+        let has = format!("it has: {}", names.join(", "));
+        let (missing, hint) = match asked.program {
+            Some(program) => (Missing::Program { package, program }, has),
+            None => {
+                let how = format!(
+                    "name one, as in `npx -p {} PROGRAM`; {has}",
+                    package.main.to_argument(package.registry)
+                );
+                (Missing::Several(package), how)
+            }
         };
         return Err(Failure::new(Ending::NotFound, missing).hint(Some(hint)));
     };
+    HELD.lock().unwrap_or_else(PoisonError::into_inner).push(hold);
     let program = program.to_string_lossy().into_owned();
     Ok((Cow::Owned([program].into_iter().chain(asked.arguments).collect()), stored.environment()))
 }

@@ -74,7 +74,7 @@ fn dispatch(invocation: Invocation, color: ColorChoice, begun: Option<Begun>) ->
         Invocation::Serve(args) => serve::run(&args, color),
         Invocation::Lock(args) => lock::run(&args, color),
         Invocation::Install(args) => install::run(&args, color),
-        Invocation::Store(args) => store::run(&args),
+        Invocation::Store(args) => store::run(&args, color),
         Invocation::Token(args) => token::run(&args),
         Invocation::Quarantine(args) => quarantine::run(&args, color),
         Invocation::Secrets(args) => secrets::check(&args),

@@ -6,18 +6,17 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use super::install::{store as of_user, store_failed};
+use super::install::{lock, store as of_user, store_failed};
 use crate::audit::{rfc3339, to_line};
-use crate::cli::{StoreArgs, StoreCommand};
+use crate::cli::{ColorChoice, StoreArgs, StoreCommand};
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
 use crate::policy::units::parse_duration;
-use crate::store::{Listed, Store, Verified};
-use crate::sys::identity;
+use crate::store::{Collected, Listed, Store, Verified};
 use crate::text::escape;
 
 /// Runs one of the subcommands.
-pub(super) fn run(args: &StoreArgs) -> Result<Ending, Failure> {
+pub(super) fn run(args: &StoreArgs, color: ColorChoice) -> Result<Ending, Failure> {
     let store = of_user()?;
     let (text, value, ending) = match &args.command {
         StoreCommand::List => list(&store)?,
@@ -30,10 +29,16 @@ pub(super) fn run(args: &StoreArgs) -> Result<Ending, Failure> {
                     Failure::new(Ending::Usage, told).hint(Some("write a time, e.g. `30d`".to_owned()))
                 })
             });
-            let locked = store.lock(identity::effective().0).map_err(store_failed)?;
-            let collected = locked.collect(unused.transpose()?).map_err(store_failed)?;
-            let text = format!("{} removed, {} KiB\n", collected.entries.len(), collected.bytes >> 10);
-            (text, json!({ "removed": collected.entries, "bytes": collected.bytes }), Ending::Success)
+            let unused = unused.transpose()?;
+            let Collected { entries, bytes, in_use } =
+                lock(&store, color)?.collect(unused).map_err(store_failed)?;
+            let stay = if in_use.is_empty() {
+                String::new()
+            } else {
+                format!("; {} stay: servers run from them", in_use.len())
+            };
+            let text = format!("{} removed, {} KiB{stay}\n", entries.len(), bytes >> 10);
+            (text, json!({ "removed": entries, "bytes": bytes, "in_use": in_use }), Ending::Success)
         }
     };
     let text = if text.is_empty() { "the store is empty\n".to_owned() } else { text };
@@ -92,7 +97,7 @@ fn verify(store: &Store) -> Result<(String, Value, Ending), Failure> {
         all.push(json!({ "id": id, "packages": packages, "differs": differs }));
     }
     if ending != Ending::Success {
-        text.push_str("hint: remove what differs with its directory, and install it again\n");
+        text.push_str("hint: install it again, with the same `--with` and `--allow-scripts`: what differs is replaced\n");
     }
     Ok((text, Value::from(all), ending))
 }

@@ -4,7 +4,7 @@
 //!     ENTRY/entry.json  what it is, written last: without it there is no entry
 //!     ENTRY/tree        the files, read-only
 //!     work-PID          what is being fetched
-//!     lock              held by who changes something
+//!     lock              held by who changes something; an entry's directory by who runs from it
 //!
 //! Neighbours: `commands::install` fills it through cells; `commands::compose` runs what is in it. Never: fetches, or starts a
 //! program.
@@ -16,7 +16,7 @@ pub mod pypi;
 pub mod runner;
 mod seal;
 
-use std::fs::{self, DirBuilder, File, OpenOptions};
+use std::fs::{self, DirBuilder, File, OpenOptions, TryLockError};
 use std::io::{self, Write as _};
 use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _};
 use std::path::{Path, PathBuf};
@@ -37,6 +37,8 @@ const ENTRY: &str = "entry.json";
 const NAMES: &str = "names";
 const LOCK: &str = "lock";
 const WORK: &str = "work-";
+/// What a file's name ends with until it is whole.
+const FRESH: &str = ".new";
 /// Of a file that toolcell wrote here.
 const MOST: u64 = 64 << 20;
 
@@ -61,6 +63,9 @@ pub enum StoreError {
     /// Its files cannot be looked at.
     #[error("cannot look at an entry of the store")]
     Unhashed(#[from] program::Unhashed),
+    /// A server runs from it.
+    #[error("`{}` of the store is in use", .0.display())]
+    InUse(PathBuf),
 }
 
 impl StoreError {
@@ -70,10 +75,10 @@ impl StoreError {
         match self {
             Self::File(..) => "it must be in a directory of your own; name one in `XDG_DATA_HOME`".to_owned(),
             Self::Shared(path) => format!("make it yours alone: `chmod 700 {}`", path.display()),
-            Self::Broken(path, _)
-            | Self::Unhashed(program::Unhashed::Read(path, _) | program::Unhashed::TooMuch(path)) => {
-                format!("remove `{}` and install the package again", path.display())
+            Self::Broken(..) | Self::Unhashed(_) => {
+                "install the package again: what differs is replaced; `toolcell store gc` removes what cannot be read".to_owned()
             }
+            Self::InUse(_) => "end the servers that run from it, and do it again".to_owned(),
         }
     }
 }
@@ -104,12 +109,24 @@ impl Stored {
         self.entry.programs.get(name).map(|path| self.tree.join(path))
     }
 
+    /// Are its files what was installed?
+    #[must_use]
+    pub fn is_as_installed(&self) -> bool {
+        Store::verify(self).is_ok_and(|found| found == Verified::Same)
+    }
+
     /// Variables for its programs.
     #[must_use]
     pub fn environment(&self) -> Option<(String, String)> {
         let compiled = self.tree.join(npm::COMPILED);
         compiled.is_dir().then(|| (npm::COMPILE_CACHE.to_owned(), compiled.to_string_lossy().into_owned()))
     }
+}
+
+/// Keeps an entry in the store, as long as it lives.
+#[derive(Debug)]
+pub struct Hold {
+    _directory: File,
 }
 
 /// An entry among the others.
@@ -139,6 +156,8 @@ pub struct Collected {
     pub entries: Vec<String>,
     /// Their bytes, as far as they are known.
     pub bytes: u64,
+    /// Entries that would have gone, if no server ran from them.
+    pub in_use: Vec<String>,
 }
 
 impl Store {
@@ -154,11 +173,12 @@ impl Store {
         &self.root
     }
 
-    /// Makes what is missing of it, and keeps other processes from changing it as long as the result lives.
+    /// Makes what is missing of it, and keeps other processes from changing it as long as the result lives. `waits` is told that
+    /// one of them does so now.
     ///
     /// # Errors
     /// It is not this user's alone, or cannot be made.
-    pub fn lock(&self, owner: u32) -> Result<Locked<'_>, StoreError> {
+    pub fn lock(&self, owner: u32, waits: impl FnOnce()) -> Result<Locked<'_>, StoreError> {
         let names = self.root.join(NAMES);
         let at = |path: &Path| {
             let path = path.to_path_buf();
@@ -170,7 +190,12 @@ impl Store {
         let mut options = OpenOptions::new();
         options.create(true).write(true).truncate(false).mode(0o600).custom_flags(libc::O_NOFOLLOW);
         let file = options.open(&path).map_err(at(&path))?;
-        file.lock().map_err(at(&path))?;
+        if let Err(error) = file.try_lock() {
+            if matches!(error, TryLockError::WouldBlock) {
+                waits();
+            }
+            file.lock().map_err(at(&path))?;
+        }
         Ok(Locked { store: self, _file: file })
     }
 
@@ -181,23 +206,57 @@ impl Store {
         if own { Ok(()) } else { Err(StoreError::Shared(self.root.clone())) }
     }
 
-    /// What stands for a package.
+    /// What stands for a package, and stays as long as it is held.
     ///
     /// # Errors
     /// The store is not this user's alone, or broken.
-    pub fn find(&self, package: &Package, owner: u32) -> Result<Option<Stored>, StoreError> {
+    pub fn find(&self, package: &Package, owner: u32) -> Result<Option<(Stored, Hold)>, StoreError> {
         let path = self.name(package);
         let Some(name): Option<Name> = read(&path)? else { return Ok(None) };
         self.is_own(owner)?;
+        let Some(hold) = self.claim(&name.entry, File::try_lock_shared)? else { return Ok(None) };
         let Some(stored) = self.stored(&name.entry)? else { return Ok(None) };
         // When it was last asked for is what the collection goes by.
         let file = File::open(&path).map_err(|error| StoreError::File(path.clone(), error))?;
         file.set_modified(SystemTime::now()).map_err(|error| StoreError::File(path, error))?;
-        Ok(Some(stored))
+        Ok(Some((stored, hold)))
+    }
+
+    /// Locks an entry's directory; `None`: it is not there, or others have it.
+    fn claim(
+        &self,
+        id: &str,
+        lock: impl FnOnce(&File) -> Result<(), TryLockError>,
+    ) -> Result<Option<Hold>, StoreError> {
+        let path = self.root.join(id);
+        let at = |error| StoreError::File(path.clone(), error);
+        let options = libc::O_NOFOLLOW | libc::O_DIRECTORY;
+        let directory = match OpenOptions::new().read(true).custom_flags(options).open(&path) {
+            Err(error) if is_nothing(&error) => return Ok(None),
+            directory => directory.map_err(at)?,
+        };
+        match lock(&directory) {
+            Ok(()) => {}
+            Err(TryLockError::WouldBlock) => return Ok(None),
+            Err(TryLockError::Error(error)) => return Err(at(error)),
+        }
+        // Until then another process could have removed it, and made it anew.
+        let locked = directory.metadata().map_err(at)?;
+        let same = fs::symlink_metadata(&path)
+            .is_ok_and(|now| (now.dev(), now.ino()) == (locked.dev(), locked.ino()));
+        Ok(same.then_some(Hold { _directory: directory }))
     }
 
     fn name(&self, package: &Package) -> PathBuf {
         self.root.join(NAMES).join(hash(Sha256::new_with_prefix(package.to_string())).replace(':', "-"))
+    }
+
+    /// Can it be read that this is a whole entry?
+    fn is_whole(&self, id: &str) -> Result<bool, StoreError> {
+        match self.stored(id) {
+            Err(StoreError::Broken(..)) => Ok(false),
+            stored => stored.map(|stored| stored.is_some()),
+        }
     }
 
     /// An entry by its directory's name.
@@ -228,16 +287,21 @@ impl Store {
 
     /// Of entries, and of what is half done.
     fn directories(&self) -> Result<Vec<String>, StoreError> {
-        let own = |name: &String| [NAMES, LOCK].contains(&name.as_str());
-        Ok(entries(&self.root)?.into_iter().filter(|name| !own(name)).collect())
+        let is_directory =
+            |name: &String| fs::symlink_metadata(self.root.join(name)).is_ok_and(|found| found.is_dir());
+        Ok(entries(&self.root)?.into_iter().filter(|name| name != NAMES && is_directory(name)).collect())
     }
 
     fn names(&self) -> Result<Vec<(PathBuf, Name, SystemTime)>, StoreError> {
         let directory = self.root.join(NAMES);
         let mut names = Vec::new();
-        for file in entries(&directory)? {
+        for file in entries(&directory)?.into_iter().filter(|file| !file.ends_with(FRESH)) {
             let path = directory.join(file);
-            let Some(name) = read::<Name>(&path)? else { continue };
+            let name = match read::<Name>(&path) {
+                Err(StoreError::Broken(..)) => None,
+                name => name?,
+            };
+            let Some(name) = name else { continue };
             let used = fs::symlink_metadata(&path).and_then(|found| found.modified());
             names.push((path.clone(), name, used.map_err(|error| StoreError::File(path, error))?));
         }
@@ -293,12 +357,16 @@ impl Locked<'_> {
         Ok(path)
     }
 
-    /// Where the files of an entry go, empty. What is there has no `entry.json`.
+    /// Where the files of an entry go, empty.
     ///
     /// # Errors
-    /// It cannot be made.
+    /// It cannot be made, or a server runs from what is there.
     pub fn place(&self, id: &str) -> Result<PathBuf, StoreError> {
         let path = self.store.root.join(id);
+        let claimed = self.store.claim(id, File::try_lock)?;
+        if claimed.is_none() && fs::symlink_metadata(&path).is_ok() {
+            return Err(StoreError::InUse(path));
+        }
         remove(&path)?;
         let tree = path.join(TREE);
         DirBuilder::new()
@@ -333,7 +401,8 @@ impl Locked<'_> {
         remove(path)
     }
 
-    /// Removes what is half done, names that were not asked for since then, and entries that no name stands for.
+    /// Removes what is half done or cannot be read, names that were not asked for since then, and entries that no name stands for;
+    /// but nothing from which a server runs.
     ///
     /// # Errors
     /// Something cannot be read or removed.
@@ -342,23 +411,45 @@ impl Locked<'_> {
         let old = |used: SystemTime| {
             unused.is_some_and(|unused| now.duration_since(used).is_ok_and(|since| since >= unused))
         };
-        let mut named = Vec::new();
-        for (path, name, used) in self.store.names()? {
-            let whole = self.store.stored(&name.entry)?.is_some();
-            if old(used) || !whole {
-                fs::remove_file(&path).map_err(|error| StoreError::File(path, error))?;
-            } else {
-                named.push(name.entry);
+        let (mut named, mut kept) = (Vec::new(), Vec::new());
+        let mut collected = Collected::default();
+        for (path, Name { entry, .. }, used) in self.store.names()? {
+            if !self.store.is_whole(&entry)? {
+                continue;
+            }
+            if old(used) {
+                if self.store.claim(&entry, File::try_lock)?.is_some() {
+                    continue;
+                }
+                collected.in_use.push(entry.clone());
+            }
+            named.push(entry);
+            kept.push(path);
+        }
+        let names = self.store.root.join(NAMES);
+        for path in
+            entries(&names)?.into_iter().map(|file| names.join(file)).filter(|path| !kept.contains(path))
+        {
+            remove(&path)?;
+        }
+        let mut failed = None;
+        for id in self.store.directories()?.into_iter().filter(|id| !named.contains(id)) {
+            let Some(_claimed) = self.store.claim(&id, File::try_lock)? else {
+                collected.in_use.push(id);
+                continue;
+            };
+            let stored = self.store.stored(&id).unwrap_or_default();
+            match remove(&self.store.root.join(&id)) {
+                Ok(()) => {
+                    collected.bytes += stored.map_or(0, |stored| stored.entry.bytes);
+                    collected.entries.push(id);
+                }
+                Err(error) => failed = failed.or(Some(error)),
             }
         }
-        let mut collected = Collected::default();
-        for id in self.store.directories()?.into_iter().filter(|id| !named.contains(id)) {
-            let stored = self.store.stored(&id)?;
-            collected.bytes += stored.map_or(0, |stored| stored.entry.bytes);
-            remove(&self.store.root.join(&id))?;
-            collected.entries.push(id);
-        }
-        Ok(collected)
+        collected.in_use.sort();
+        collected.in_use.dedup();
+        failed.map_or(Ok(collected), Err)
     }
 }
 
@@ -383,7 +474,7 @@ fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, StoreErr
         Ok(text) => serde_json::from_str(&text)
             .map(Some)
             .map_err(|error| StoreError::Broken(path.to_path_buf(), error)),
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(None),
+        Err(error) if is_nothing(&error) => Ok(None),
         Err(error) => Err(StoreError::File(path.to_path_buf(), error)),
     }
 }
@@ -391,7 +482,8 @@ fn read<T: for<'de> Deserialize<'de>>(path: &Path) -> Result<Option<T>, StoreErr
 /// Whole, or not at all.
 fn write(path: &Path, value: &impl Serialize) -> Result<(), StoreError> {
     let at = |error| StoreError::File(path.to_path_buf(), error);
-    let fresh = path.with_extension("new");
+    let mut fresh = path.as_os_str().to_owned();
+    fresh.push(FRESH);
     let text =
         serde_json::to_vec_pretty(value).map_err(|error| StoreError::Broken(path.to_path_buf(), error))?;
     let mut options = OpenOptions::new();
@@ -401,13 +493,22 @@ fn write(path: &Path, value: &impl Serialize) -> Result<(), StoreError> {
     fs::rename(&fresh, path).map_err(at)
 }
 
-/// With all that is below it, also in directories that are read-only.
+/// With all that is below it, what makes it an entry first: half of one is none.
 fn remove(path: &Path) -> Result<(), StoreError> {
-    let at = |error| StoreError::File(path.to_path_buf(), error);
-    match seal::open(path).and_then(|()| fs::remove_dir_all(path)) {
-        Err(error) if error.kind() == io::ErrorKind::NotFound => Ok(()),
-        done => done.map_err(at),
+    for path in [&path.join(ENTRY), path] {
+        if let Err(error) = seal::remove(path)
+            && fs::symlink_metadata(path).is_ok()
+        {
+            return Err(StoreError::File(path.to_path_buf(), error));
+        }
     }
+    Ok(())
+}
+
+/// There is no such file, and there cannot be one.
+fn is_nothing(error: &io::Error) -> bool {
+    use io::ErrorKind::{InvalidFilename, NotADirectory, NotFound};
+    matches!(error.kind(), NotFound | NotADirectory | InvalidFilename)
 }
 
 #[cfg(test)]

@@ -80,19 +80,47 @@ fn stays(tree: &Path, link: &Path, target: &Path) -> bool {
         && target.components().skip_while(way_up).all(|part| matches!(part, Component::Normal(_)))
 }
 
-/// Lets a tree be removed.
-pub(super) fn open(path: &Path) -> io::Result<()> {
-    let meta = fs::symlink_metadata(path)?;
-    if meta.is_dir() {
-        fs::set_permissions(path, Permissions::from_mode(0o700))?;
-        for entry in fs::read_dir(path)? {
-            let entry = entry?;
-            if entry.file_type()?.is_dir() {
-                open(&entry.path())?;
+/// Removes what is at this path, and all that is below it however it is closed, and however deep: of each directory those in it are
+/// moved up first.
+pub(super) fn remove(path: &Path) -> io::Result<()> {
+    if !fs::symlink_metadata(path)?.is_dir() {
+        return fs::remove_file(path);
+    }
+    open(path)?;
+    let mut moved = 0_u64;
+    loop {
+        let entries = fs::read_dir(path)?.collect::<io::Result<Vec<_>>>()?;
+        if entries.is_empty() {
+            return fs::remove_dir(path);
+        }
+        for entry in entries {
+            if !entry.file_type()?.is_dir() {
+                fs::remove_file(entry.path())?;
+                continue;
             }
+            open(&entry.path())?;
+            for below in fs::read_dir(entry.path())? {
+                let below = below?;
+                if !below.file_type()?.is_dir() {
+                    fs::remove_file(below.path())?;
+                    continue;
+                }
+                open(&below.path())?;
+                let free = (moved..).map(|number| (number, path.join(number.to_string())));
+                let mut free = free.skip_while(|(_, free)| fs::symlink_metadata(free).is_ok());
+                if let Some((number, free)) = free.next() {
+                    fs::rename(below.path(), free)?;
+                    moved = number + 1;
+                }
+            }
+            fs::remove_dir(entry.path())?;
         }
     }
-    Ok(())
+}
+
+/// Lets its owner change a directory, which nothing else reaches.
+fn open(directory: &Path) -> io::Result<()> {
+    fs::set_permissions(directory, Permissions::from_mode(0o700))
 }
 
 /// The text of a file that is no link and not longer than this.

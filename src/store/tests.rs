@@ -25,7 +25,7 @@ impl Scene {
     /// As an installation does it.
     fn put(&self, package: &str, id: &str) -> Package {
         let package: Package = package.parse().unwrap();
-        let locked = self.store.lock(Self::owner()).unwrap();
+        let locked = self.store.lock(Self::owner(), || ()).unwrap();
         let tree = locked.place(id).unwrap();
         fs::create_dir_all(tree.join("node_modules/a/bin")).unwrap();
         fs::write(tree.join("node_modules/a/bin/a.js"), "1").unwrap();
@@ -61,7 +61,7 @@ impl Drop for Scene {
 fn what_was_put_is_found_read_only_and_as_it_was() {
     let scene = Scene::new("found");
     let package = scene.put("npm:a", "npm-1");
-    let stored = scene.store.find(&package, Scene::owner()).unwrap().unwrap();
+    let (stored, _hold) = scene.store.find(&package, Scene::owner()).unwrap().unwrap();
     let program = stored.program(None).unwrap();
     assert_eq!(program, scene.store.root().join("npm-1/tree/node_modules/.bin/a"));
     assert_eq!(stored.program(Some("b")), None);
@@ -79,7 +79,7 @@ fn what_was_put_is_found_read_only_and_as_it_was() {
 #[test]
 fn what_leads_out_of_a_tree_is_not_sealed() {
     let scene = Scene::new("sealed");
-    let locked = scene.store.lock(Scene::owner()).unwrap();
+    let locked = scene.store.lock(Scene::owner(), || ()).unwrap();
     let tree = locked.place("npm-1").unwrap();
     symlink("/etc/passwd", tree.join("link")).unwrap();
     assert!(matches!(seal(&tree, &[]), Err(Unsealed::Outside(..))));
@@ -97,16 +97,14 @@ fn what_is_half_done_or_has_no_name_or_was_not_used_goes() {
     let a = scene.put("npm:a", "npm-1");
     scene.put("npm:a", "npm-2");
     scene.put("npm:b", "npm-3");
-    let locked = scene.store.lock(Scene::owner()).unwrap();
+    let locked = scene.store.lock(Scene::owner(), || ()).unwrap();
     locked.place("npm-4").unwrap();
     let work = locked.work().unwrap();
     assert!(scene.store.stored("npm-4").unwrap().is_none());
     let collected = locked.collect(None).unwrap();
     let half = work.file_name().unwrap().to_str().unwrap().to_owned();
-    assert_eq!(
-        collected,
-        Collected { entries: vec!["npm-1".to_owned(), "npm-4".to_owned(), half], bytes: 1 }
-    );
+    let entries = vec!["npm-1".to_owned(), "npm-4".to_owned(), half];
+    assert_eq!(collected, Collected { entries, bytes: 1, in_use: vec![] });
     assert_eq!(locked.collect(None).unwrap(), Collected::default());
 
     let day = Duration::from_secs(86_400);
@@ -123,6 +121,87 @@ fn a_store_that_others_can_reach_is_not_used() {
     let scene = Scene::new("shared");
     let package = scene.put("npm:a", "npm-1");
     fs::set_permissions(scene.store.root(), Permissions::from_mode(0o755)).unwrap();
-    assert!(matches!(scene.store.lock(Scene::owner()), Err(StoreError::Shared(_))));
+    assert!(matches!(scene.store.lock(Scene::owner(), || ()), Err(StoreError::Shared(_))));
     assert!(matches!(scene.store.find(&package, Scene::owner()), Err(StoreError::Shared(_))));
+}
+
+#[test]
+fn what_is_run_from_stays_until_nobody_does() {
+    let scene = Scene::new("held");
+    let package = scene.put("npm:a", "npm-1");
+    let (stored, hold) = scene.store.find(&package, Scene::owner()).unwrap().unwrap();
+    let locked = scene.store.lock(Scene::owner(), || ()).unwrap();
+    let nothing_goes = || {
+        let collected = locked.collect(Some(Duration::ZERO)).unwrap();
+        assert_eq!(collected, Collected { in_use: vec!["npm-1".to_owned()], ..Collected::default() });
+        assert!(stored.is_as_installed());
+    };
+    nothing_goes();
+    assert!(scene.store.find(&package, Scene::owner()).unwrap().is_some());
+    locked.assign(&package, "npm-2").unwrap();
+    nothing_goes();
+    assert!(matches!(locked.place("npm-1"), Err(StoreError::InUse(_))));
+    assert!(stored.is_as_installed());
+    drop(hold);
+    assert_eq!(locked.collect(None).unwrap().entries, ["npm-1"]);
+}
+
+#[test]
+fn an_entry_that_is_removed_is_none_from_the_first_moment() {
+    let scene = Scene::new("removed");
+    let package = scene.put("npm:a", "npm-1");
+    // Nothing can be listed any more, so that the removal fails.
+    let full: Vec<File> = std::iter::from_fn(|| File::open("/dev/null").ok()).collect();
+    assert!(remove(&scene.store.root().join("npm-1")).is_err());
+    drop(full);
+    assert!(scene.store.root().join("npm-1/tree").exists());
+    assert!(scene.store.find(&package, Scene::owner()).unwrap().is_none());
+}
+
+#[test]
+fn what_is_deep_or_closed_is_removed_and_what_is_strange_stops_nothing() {
+    let scene = Scene::new("strange");
+    let package = scene.put("npm:a", "npm-1");
+    let root = scene.store.root();
+    let locked = scene.store.lock(Scene::owner(), || ()).unwrap();
+    let tree = locked.place("npm-2").unwrap();
+    let name = "n".repeat(200);
+    for _ in 0..40 {
+        // A path of 8,000 bytes, from its end.
+        let (inner, outer) = (tree.join(&name), tree.join("outer"));
+        fs::create_dir(&outer).unwrap();
+        fs::write(outer.join("0"), "").unwrap();
+        if inner.exists() {
+            fs::set_permissions(&inner, Permissions::from_mode(0o700)).unwrap();
+            fs::rename(&inner, outer.join(&name)).unwrap();
+            fs::set_permissions(outer.join(&name), Permissions::from_mode(0o000)).unwrap();
+        }
+        fs::rename(outer, inner).unwrap();
+    }
+    fs::create_dir(tree.join("0")).unwrap();
+    fs::create_dir(root.join("npm-3")).unwrap();
+    fs::write(root.join("npm-3").join(ENTRY), "{").unwrap();
+    fs::write(root.join("stray"), "of a person").unwrap();
+    fs::write(root.join("names/half.new"), "{").unwrap();
+    fs::write(root.join("names/broken"), "{").unwrap();
+    let long = Name { package: "npm:b".to_owned(), entry: "n".repeat(300) };
+    fs::write(root.join("names/long"), serde_json::to_vec(&long).unwrap()).unwrap();
+    assert_eq!(locked.collect(None).unwrap().entries, ["npm-2", "npm-3"]);
+    assert_eq!(entries(root).unwrap(), ["lock", "names", "npm-1", "stray"]);
+    assert_eq!(entries(&root.join("names")).unwrap().len(), 1);
+    assert_eq!(scene.store.list().unwrap().len(), 1);
+    assert!(scene.store.find(&package, Scene::owner()).unwrap().is_some());
+}
+
+#[test]
+fn who_waits_for_another_hears_of_it() {
+    let scene = Scene::new("waits");
+    let locked = scene.store.lock(Scene::owner(), || panic!("nobody else has it")).unwrap();
+    std::thread::scope(|scope| {
+        let (tell, told) = std::sync::mpsc::channel();
+        let store = &scene.store;
+        scope.spawn(move || store.lock(Scene::owner(), || tell.send(()).unwrap()).map(drop));
+        told.recv_timeout(Duration::from_secs(10)).unwrap();
+        drop(locked);
+    });
 }

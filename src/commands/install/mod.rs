@@ -84,7 +84,7 @@ pub(super) fn run(args: &InstallArgs, color: ColorChoice) -> Result<Ending, Fail
     let store = store()?;
     let mut text = String::new();
     for package in &packages {
-        let (stored, scripted) = fetch(&store, package, &wishes)?;
+        let (stored, scripted) = fetch(&store, &lock(&store, color)?, package, &wishes)?;
         show(&mut text, package, &stored);
         remark(color, package, &scripted);
     }
@@ -112,17 +112,29 @@ fn remark(color: ColorChoice, package: &Package, scripted: &[String]) {
     diag::warn(color, &format!("install scripts were not run: {names}"), Some(&hint));
 }
 
+/// The store, once nobody else changes it.
+pub(super) fn lock(store: &Store, color: ColorChoice) -> Result<Locked<'_>, Failure> {
+    let waits = || diag::warn(color, "another `toolcell` changes the store: this one waits for it", None);
+    store.lock(identity::effective().0, waits).map_err(store_failed)
+}
+
 /// Fetches the package that a server's command asks its runner for, if it is not in the store.
 pub(super) fn wanted(command: &[String], floor: Floor, color: ColorChoice) -> Result<(), Failure> {
     let Some(asked) = runner::asked(command) else { return Ok(()) };
     let package = asked.map_err(installed::unclear)?.package;
     let store = store()?;
-    if store.find(&package, identity::effective().0).map_err(store_failed)?.is_some() {
+    let is_there = || Ok(store.find(&package, identity::effective().0).map_err(store_failed)?.is_some());
+    if is_there()? {
+        return Ok(());
+    }
+    let locked = lock(&store, color)?;
+    // Another one may have fetched it meanwhile.
+    if is_there()? {
         return Ok(());
     }
     diag::warn(color, &format!("`{package}` is not in the store: it is fetched now, once"), None);
-    let (_stored, scripted) =
-        fetch(&store, &package, &Wishes { scripts: Vec::new(), reach: Vec::new(), floor })?;
+    let wishes = Wishes { scripts: Vec::new(), reach: Vec::new(), floor };
+    let (_stored, scripted) = fetch(&store, &locked, &package, &wishes)?;
     remark(color, &package, &scripted);
     Ok(())
 }
@@ -166,12 +178,16 @@ struct Made {
 }
 
 /// Fetches a package, also if one of its name is in the store, and lets the name stand for what came.
-fn fetch(store: &Store, package: &Package, wishes: &Wishes) -> Result<(Stored, Vec<String>), Failure> {
-    let locked = store.lock(identity::effective().0).map_err(store_failed)?;
+fn fetch(
+    store: &Store,
+    locked: &Locked<'_>,
+    package: &Package,
+    wishes: &Wishes,
+) -> Result<(Stored, Vec<String>), Failure> {
     let directory = locked.work().map_err(store_failed)?;
     let program = std::env::current_exe().map_err(|error| Failure::new(Ending::Other, error))?;
     let cells = Cells { program: &program, work: &directory, floor: wishes.floor };
-    let work = Work { package, wishes, locked: &locked, store, cells };
+    let work = Work { package, wishes, locked, store, cells };
     let done = match package.registry {
         Registry::Npm => npm::fetch(&work),
         Registry::Pypi => pypi::fetch(&work),
@@ -186,9 +202,12 @@ fn fetch(store: &Store, package: &Package, wishes: &Wishes) -> Result<(Stored, V
 }
 
 impl Work<'_> {
-    /// Is there an entry of this name already? Then nothing has to be put there.
+    /// Is there an entry of this name already, as it was installed? Then nothing has to be put there.
     fn has(&self, id: &str) -> Result<bool, Failure> {
-        Ok(self.store.stored(id).map_err(store_failed)?.is_some())
+        match self.store.stored(id) {
+            Err(StoreError::Broken(..)) => Ok(false),
+            stored => Ok(stored.map_err(store_failed)?.is_some_and(|stored| stored.is_as_installed())),
+        }
     }
 
     fn finish(&self, made: Made) -> Result<(String, Vec<String>), Failure> {
