@@ -4,10 +4,6 @@ use std::fs;
 use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
-use serde_json::json;
-
-use super::super::session::spares::{built, stopped};
-use super::super::session::world::{Setup, session, text};
 use super::upstream::{SECRET, Upstream, certificate};
 use super::world::{Executed, World, echo, host, name_of_this_host};
 
@@ -517,88 +513,4 @@ fn bytes_are_bounded_each_way_at_an_ended_door_too() {
     up.has_refused("transfer", "", "[network]\nup = \"200kB\"");
     let [(_, sent, _, by)] = &up.connections()[..] else { panic!("{up:#?}") };
     assert!(*sent <= 100_000 && by == "limit", "{sent} {by}");
-}
-
-/// Under `run` the secret is read for each call, its use is in the record, and a call whose secret is gone is refused.
-#[test]
-fn each_call_has_the_secret_of_then() {
-    let world = World::new();
-    let upstream = Upstream::new();
-    let file = secret(&world);
-    for ahead in [false, true] {
-        let options = if ahead { vec!["--spares".to_owned(), "1".to_owned()] } else { vec![] };
-        fs::write(&file, SECRET).unwrap();
-        upstream.asked.lock().unwrap().clear();
-        let setup = Setup {
-            server: Some(crate::project().join("tests/it/session/kept.py")),
-            filesystem: format!("[network]\n{}", upstream.network(&format!("{OPEN}{}", put_in(&file)))),
-            options,
-            ..Setup::default()
-        };
-        let says = "GET /v1/echo HTTP/1.1\r\nHost: tools.example\r\nConnection: close\r\n\r\n";
-        let reach = json!({"host": "tools.example", "port": 80, "says": says});
-        let kept = file.clone();
-        let book = session(&setup, |mut client| async move {
-            // Who asks what there is to be called is about to call it.
-            client.request(9, "tools/list", json!({})).await;
-            for (id, value) in [(1, SECRET), (2, "another-secret-of-the-door")] {
-                fs::write(&kept, value).unwrap();
-                if ahead && id == 2 {
-                    stopped(&client).await;
-                }
-                client.start_call(id, "reach", reach.clone()).await;
-                let said = text(&client.read().await).to_owned();
-                assert!(said.contains("authorization: Bearer [redacted:tools.example:"), "{said}");
-            }
-            fs::remove_file(&kept).unwrap();
-            client.start_call(3, "reach", reach).await;
-            let refused = client.read().await;
-            let message = refused["error"]["message"].as_str().unwrap();
-            assert!(message.contains("has nothing to put into `Authorization`: cannot read"), "{message}");
-            client
-        });
-        let asked = upstream.asked();
-        assert_eq!(asked.len(), 2, "{asked:?}");
-        assert!(asked[0].contains(SECRET) && asked[1].contains("another-secret-of-the-door"), "{asked:?}");
-        let calls = book.finished.iter().filter(|record| record["call"]["target"] == "reach");
-        let uses: Vec<_> = calls.flat_map(|record| record["secrets"].as_array().unwrap()).collect();
-        assert!(
-            uses.iter().all(|used| used["name"] == upstream.door() && used["into"] == "header Authorization"),
-            "{uses:?}"
-        );
-        assert_eq!(uses.len(), 3, "{uses:?}");
-        assert_eq!(built(&book, "tools/call").pop().unwrap() == "spare", ahead, "{book:#?}");
-        let records =
-            serde_json::to_string(&book.finished).unwrap() + &serde_json::to_string(&book.started).unwrap();
-        assert!(!records.contains(SECRET) && !records.contains("another-secret"));
-        fs::write(&file, SECRET).unwrap();
-        fs::set_permissions(&file, fs::Permissions::from_mode(0o600)).unwrap();
-    }
-}
-
-/// A cell that serves many calls keeps the secret of its start.
-#[test]
-fn the_cell_of_a_session_has_the_secret_of_its_start() {
-    let world = World::new();
-    let upstream = Upstream::new();
-    let file = secret(&world);
-    let setup = Setup {
-        server: Some(crate::project().join("tests/it/session/kept.py")),
-        filesystem: format!("[network]\n{}", upstream.network(&format!("{OPEN}{}", put_in(&file)))),
-        config: "state = \"session\"\n".to_owned(),
-        ..Setup::default()
-    };
-    let says = "GET /v1/echo HTTP/1.1\r\nHost: tools.example\r\nConnection: close\r\n\r\n";
-    session(&setup, |mut client| async move {
-        for id in 1..3 {
-            let reach = json!({"host": "tools.example", "port": 80, "says": says});
-            client.start_call(id, "reach", reach).await;
-            let said = text(&client.read().await).to_owned();
-            assert!(said.contains("authorization: Bearer [redacted:tools.example:"), "{said}");
-            fs::write(&file, "another-secret-of-the-door").unwrap();
-        }
-        client
-    });
-    let asked = upstream.asked();
-    assert!(asked.len() == 2 && asked.iter().all(|one| one.contains(SECRET)), "{asked:?}");
 }
