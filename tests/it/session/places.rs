@@ -6,7 +6,7 @@ use serde_json::Value;
 
 use super::ahead::ready;
 use super::grants::{call, setup, tree};
-use super::spares::{built, stopped};
+use super::spares::{all_stopped, built, stopped};
 use super::world::{Client, Scratch, Setup, session, text};
 
 fn with_spares(setup: Setup) -> Setup {
@@ -15,8 +15,12 @@ fn with_spares(setup: Setup) -> Setup {
 
 /// Of a call whose cell waited.
 async fn in_waiting(client: &mut Client, tool: &str, path: &str, granted: &str) -> Value {
+    let others = all_stopped(client);
     call(client, tool, granted, granted).await;
-    stopped(client).await;
+    // Of another tool one may wait still.
+    while all_stopped(client).iter().all(|server| others.contains(server)) {
+        tokio::task::yield_now().await;
+    }
     call(client, tool, path, granted).await
 }
 
