@@ -40,7 +40,7 @@ use crate::policy::config::guard::Guarding;
 use crate::policy::config::secrets::Secret;
 use crate::policy::config::state::State;
 use crate::policy::config::{Heeded, Results, Tool, Validate};
-use crate::policy::files::FilesError;
+use crate::policy::files::{FilesError, Library};
 use crate::policy::{Floor, config};
 use crate::session::{self, Options};
 use crate::store::runner;
@@ -119,6 +119,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let less = guarding::less(&served, &surroundings, &additions, &own, &policies)?;
     // Under one of these each call runs.
     let all = || policies.values().chain(less.values()).map(|policy| &**policy);
+    Library::keep_sockets(all()).map_err(files_failed)?;
     for policy in all() {
         let needed = || runtime.view.iter().map(|needed| needed.path.as_path());
         if served.access.mode == Mode::Signed {

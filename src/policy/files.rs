@@ -142,6 +142,18 @@ pub enum FilesError {
         /// The program, or a file that it is given.
         file: PathBuf,
     },
+    /// A tool could have a door lead to another socket.
+    #[error("`write = [\"{}\"]` ({write}) would let a tool put another socket in the place of that of `allow-unix = [\"{socket}\"]` ({allow})", .grant.display())]
+    SocketMoved {
+        /// The path that may be written to.
+        grant: PathBuf,
+        /// Where that line is.
+        write: String,
+        /// The path of the socket.
+        socket: String,
+        /// Where that line is.
+        allow: String,
+    },
     /// Others could sign requests.
     #[error("`{}` has mode {mode:04o}: others can read its signing keys", .path.display())]
     Readable {
@@ -174,6 +186,10 @@ impl FilesError {
             Self::Written { file, .. } | Self::Started { file, .. } => {
                 Some(format!("move `{}` to a directory that no grant shows", file.display()))
             }
+            Self::SocketMoved { .. } => Some(
+                "let the service listen in a directory that no tool of the server may write to, or set `writes = \"review\"` in `[filesystem]`"
+                    .to_owned(),
+            ),
             Self::SecretShown { file, .. } => Some(format!(
                 "move `{}` to a directory that no server is in and no grant shows, or `deny` the directory it is in",
                 file.display()
@@ -363,6 +379,7 @@ impl Library {
             .with(additions)
             .map_err(|source| FilesError::Add { name: name_or_file.to_owned(), source })?;
         self.protect(&policy, files)?;
+        Self::keep_sockets(std::iter::once(&policy))?;
         Ok(policy)
     }
 
@@ -486,26 +503,6 @@ impl Library {
         let policy = resolve(source, &sources, world, known)
             .map_err(|mistakes| FilesError::Mistakes { name: source.name.clone(), source: mistakes })?;
         Ok((policy, files))
-    }
-
-    /// Refuses a policy under which a tool could write to what policies are read from.
-    fn protect(&self, policy: &Policy, files: Vec<PathBuf>) -> Result<(), FilesError> {
-        if policy.filesystem.write.is_empty() {
-            return Ok(());
-        }
-        let protected: BTreeSet<PathBuf> = files
-            .into_iter()
-            .chain(self.config.clone())
-            .chain(self.lock_file().filter(|path| fs::symlink_metadata(path).is_ok()))
-            // Where there is none, nobody may call anything, so that no tool could make one.
-            .chain(self.tokens_file().filter(|path| fs::symlink_metadata(path).is_ok()))
-            .chain(self.directories().filter(|path| path.is_dir()))
-            .map(|path| real(&path))
-            .collect();
-        match protected.into_iter().find_map(|file| Some((kept::changing(policy, &file)?, file))) {
-            Some((grant, file)) => Err(FilesError::OwnPolicy { grant, file }),
-            None => Ok(()),
-        }
     }
 
     fn open(&self, path: &Path, name: String, most: u64) -> Result<Source, FilesError> {

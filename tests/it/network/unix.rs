@@ -4,6 +4,7 @@ use std::io::{Read as _, Write as _};
 use std::os::unix::fs::symlink;
 use std::os::unix::net::{UnixListener, UnixStream};
 use std::path::Path;
+use std::process::{Command, Stdio};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
@@ -199,4 +200,49 @@ fn calls_of_a_server_reach_a_socket_and_have_it_in_their_record() {
         calls.iter().flat_map(|record| record["traffic"]["connections"].as_array().unwrap()).collect();
     assert_eq!(all.len(), 1, "{calls:#?}");
     assert_eq!((&all[0]["up"], &all[0]["down"]), (&json!(5), &json!(5)));
+}
+
+/// Whoever may write to the directory of a socket can put another in its place.
+#[test]
+fn no_tool_of_a_server_may_write_where_the_socket_of_a_door_is() {
+    let world = World::new();
+    let place = world.0.0.canonicalize().unwrap();
+    let file = |name: &str, text: String| std::fs::write(place.join(name), text).unwrap();
+    for name in ["w", "profiles"] {
+        std::fs::create_dir(place.join(name)).unwrap();
+    }
+    let (written, door) = (place.join("w").display().to_string(), place.join("w/door.sock"));
+    let network = format!("allow-unix = [\"{}\"]", door.display());
+    let pair = |write: &str, allow: &str| {
+        format!(
+            "error: `write = [\"{written}\"]` ({write}) would let a tool put another socket in the place of that of \
+             `{network}` ({allow})\nhint: let the service listen in a directory that no tool"
+        )
+    };
+    let refused = world.exec(&network, &["--write", &written], &["/bin/true"]);
+    assert_eq!(refused.code, 120, "{refused:#?}");
+    assert!(refused.stderr.contains(&pair("`--write`", "profile `test`")), "{refused:#?}");
+    let overlay = world.exec(&network, &["--write", &written, "--writes", "discard"], &["/bin/true"]);
+    assert_eq!(overlay.code, 0, "{overlay:#?}");
+    // What another tool of the server may write.
+    let writes = format!("extends = \"default\"\n[filesystem]\nwrite = [\"{written}\"]");
+    let tools = "[servers.s]\ncommand = [\"/bin/true\"]\nprofile = \"door\"\n[servers.s.tools.w]\nprofile = \"writes\"";
+    file("toolcell.toml", tools.to_owned());
+    let run = |network: &str, filesystem: &str| {
+        file("profiles/door.toml", format!("extends = \"default\"\n[network]\n{network}"));
+        file("profiles/writes.toml", format!("{writes}\n{filesystem}"));
+        let mut toolcell = Command::new(crate::binary());
+        toolcell.args(["run", "--floor", crate::cell::floor(), "--config"]).arg(place.join("toolcell.toml"));
+        let done = toolcell.arg("--audit").arg(place.join("log")).stdin(Stdio::null()).output().unwrap();
+        (done.status.code(), String::from_utf8(done.stderr).unwrap())
+    };
+    let (code, told) = run(&network, "");
+    let pair = pair("profile `writes`", "profile `door`");
+    assert!(code == Some(120) && told.contains(&pair), "{told}");
+    for (network, filesystem) in
+        [(network.as_str(), "writes = \"review\""), ("allow-unix = [\"/run/toolcell-none/s\"]", "")]
+    {
+        let (code, told) = run(network, filesystem);
+        assert_eq!(code, Some(0), "{told}");
+    }
 }
