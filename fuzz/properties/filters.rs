@@ -58,7 +58,7 @@ fn expected(arch: u32, number: u32, arguments: [u64; 6], changes: &Syscalls) -> 
     if arch != X86_64 {
         return KILL;
     }
-    match seccomp::explain_number(number, changes).unwrap().verdict {
+    match seccomp::explain_number(number, changes, false).unwrap().verdict {
         Verdict::Allow => model::ALLOW,
         Verdict::Kill => KILL,
         Verdict::Errno("EPERM") => model::EPERM,
@@ -114,7 +114,7 @@ pub fn check(data: &[u8]) {
     let allowable: Vec<&str> =
         all.iter().copied().filter(|name| seccomp::named(name) == SyscallName::Known).collect();
     let changes = Syscalls { allow: input.names(&allowable), deny: input.names(&all) };
-    let program = seccomp::compile(&changes).unwrap();
+    let program = seccomp::compile(&changes, false).unwrap();
     model::assert_well_formed(&program);
     let kernel = Kernel::new(&program);
     while !input.0.is_empty() {

@@ -70,7 +70,8 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
         return without_root(request, &tree, failed);
     }
     let doors = doors(request)?;
-    let program = seccomp::compile(&policy.syscalls).map_err(Refusal::Syscall)?;
+    let sockets = !policy.network.unix.is_empty();
+    let program = seccomp::compile(&policy.syscalls, sockets).map_err(Refusal::Syscall)?;
     let root = request.facts.uid == 0;
     let mut steps = Vec::new();
     let cgroup = request.facts.cgroup.as_ref().ok().filter(|_| floor == Floor::Full);
@@ -178,7 +179,7 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     }
     let mut syscalls = policy.syscalls.clone();
     syscalls.deny.extend(seccomp::PAST_LANDLOCK.iter().map(|name| (*name).to_owned()));
-    let program = seccomp::compile(&syscalls).map_err(Refusal::Syscall)?;
+    let program = seccomp::compile(&syscalls, false).map_err(Refusal::Syscall)?;
     let root = facts.uid == 0;
     let mut steps = Vec::new();
     let cgroup = facts.cgroup.as_ref().ok();

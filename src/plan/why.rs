@@ -340,7 +340,7 @@ fn toml_text(text: &str) -> String {
 /// # Errors
 /// There is none of that name.
 pub fn syscall(policy: &Policy, name: &str) -> Result<Answer, BadSyscall> {
-    let explained = seccomp::explain(name, &policy.syscalls)?;
+    let explained = seccomp::explain(name, &policy.syscalls, !policy.network.unix.is_empty())?;
     let named = |list: &[String]| list.iter().any(|known| known == name);
     let by = |rule: &str| By {
         rule: rule.to_owned(),

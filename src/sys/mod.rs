@@ -76,6 +76,7 @@ const NAMES: &[(i32, &str, &str)] = &[
     (libc::ELOOP, "ELOOP", "symbolic link where none may be"),
     (libc::EOVERFLOW, "EOVERFLOW", "value too large"),
     (libc::EUSERS, "EUSERS", "too many users or namespaces"),
+    (libc::ENOPROTOOPT, "ENOPROTOOPT", "option not supported"),
     (libc::EPROTONOSUPPORT, "EPROTONOSUPPORT", "protocol not supported"),
     (libc::EOPNOTSUPP, "EOPNOTSUPP", "not supported"),
     (libc::ESOCKTNOSUPPORT, "ESOCKTNOSUPPORT", "socket type not supported"),

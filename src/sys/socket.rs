@@ -5,7 +5,7 @@
 use std::ffi::CStr;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
 use std::ptr;
 use std::time::Duration;
 
@@ -44,6 +44,33 @@ fn pair_of(kind: libc::c_int) -> Result<(OwnedFd, OwnedFd)> {
     Ok((one, other))
 }
 
+/// Who sends descriptors to this end is refused that (`SO_PASSRIGHTS`, 6.16). An older kernel lets them come.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn refuse_descriptors(socket: BorrowedFd<'_>) -> Result<()> {
+    const SO_PASSRIGHTS: libc::c_int = 83;
+    match set(socket, SO_PASSRIGHTS, &0_i32) {
+        Err(Errno(libc::ENOPROTOOPT)) => Ok(()),
+        done => done,
+    }
+}
+
+/// setsockopt(2) of `SOL_SOCKET`, for a `T` as the option takes it.
+fn set<T: Copy>(socket: BorrowedFd<'_>, option: libc::c_int, value: &T) -> Result<()> {
+    // SAFETY: setsockopt reads as many bytes as it is told of, and `value` lives and has them.
+    check(libc::c_long::from(unsafe {
+        libc::setsockopt(
+            socket.as_raw_fd(),
+            libc::SOL_SOCKET,
+            option,
+            ptr::from_ref(value).cast(),
+            size(value),
+        )
+    }))
+    .map(drop)
+}
+
 fn size<T>(value: &T) -> libc::socklen_t {
     libc::socklen_t::try_from(size_of_val(value)).unwrap_or(0)
 }
@@ -58,16 +85,7 @@ pub(super) fn stream(family: libc::c_int, protocol: libc::c_int, patience: Durat
     let socket = unsafe { OwnedFd::from_raw_fd(number) };
     let seconds = libc::time_t::try_from(patience.as_secs()).unwrap_or(libc::time_t::MAX);
     let time = libc::timeval { tv_sec: seconds, tv_usec: patience.subsec_micros().into() };
-    // SAFETY: the option's value is a timeval, which lives, and its size.
-    check(libc::c_long::from(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            libc::SO_SNDTIMEO,
-            ptr::from_ref(&time).cast(),
-            size(&time),
-        )
-    }))?;
+    set(socket.as_fd(), libc::SO_SNDTIMEO, &time)?;
     Ok(socket)
 }
 
@@ -260,7 +278,6 @@ pub fn listen(socket: BorrowedFd<'_>, queue: libc::c_int) -> Result<()> {
 #[cfg(test)]
 mod tests {
     use std::ffi::CString;
-    use std::os::fd::AsFd as _;
     use std::os::unix::ffi::OsStrExt as _;
     use std::os::unix::net::UnixListener;
 

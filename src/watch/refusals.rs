@@ -350,7 +350,8 @@ fn violation(note: &Note<Refused>, policy: &Policy) -> Violation {
     let rule = if policy.syscalls.deny.iter().any(|denied| denied == operation) {
         format!("`syscalls.deny` of profile `{}`", policy.name)
     } else {
-        let explained = seccomp::explain_number(*number, &policy.syscalls);
+        let sockets = !policy.network.unix.is_empty();
+        let explained = seccomp::explain_number(*number, &policy.syscalls, sockets);
         explained.map_or_else(
             |_unknown_name| blank().rule,
             |explained| format!("the system call filter: {}", explained.why),

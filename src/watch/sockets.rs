@@ -82,6 +82,7 @@ impl Sockets {
         }
         let [_, kind, ..] = call.arguments;
         let (theirs, ours) = socket::stream_pair()?;
+        socket::refuse_descriptors(ours.as_fd())?;
         descriptor::set_nonblocking(theirs.as_fd(), kind & NONBLOCK != 0)?;
         let number =
             File::from(theirs.try_clone().map_err(Errno::from)?).metadata().map_err(Errno::from)?.ino();

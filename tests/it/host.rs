@@ -184,7 +184,7 @@ fn as_in_a_container_of_docker() {
         let chosen = move |name: &&str| REFUSED_BY_DOCKER.contains(name) == refused && can(name);
         seccomp::names().filter(chosen).filter(|name| !name.starts_with("clone")).map(str::to_owned).collect()
     };
-    let program = seccomp::compile(&Syscalls { allow: names(false), deny: names(true) }).unwrap();
+    let program = seccomp::compile(&Syscalls { allow: names(false), deny: names(true) }, false).unwrap();
     process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).unwrap();
     filter::install(&filter::assemble(&program)).unwrap();
     let ended = Command::new("/bin/sh")

@@ -260,7 +260,7 @@ fn landlocked() -> Found {
 }
 
 fn filtered() -> Found {
-    let program = seccomp::compile(&Syscalls::default()).map_err(|_unknown| Errno(libc::EINVAL));
+    let program = seccomp::compile(&Syscalls::default(), false).map_err(|_unknown| Errno(libc::EINVAL));
     let program = program.map_err(failed("seccomp", "the default filter"))?;
     let observing = filter::assemble(&seccomp::observing(&program, Observe::Calls, false));
     let program = filter::assemble(&program);

@@ -20,6 +20,21 @@ const ALLOW: Entry = Entry::Always(Action::Allow);
 const PERM: Entry = Entry::Always(Action::Refuse(Errno::Perm));
 const NOSYS: Entry = Entry::Always(Action::Refuse(Errno::Nosys));
 
+/// What a cell with doors to sockets with a path has instead, whatever its profile says: it holds one end of a pair, and a process
+/// outside the other.
+pub(super) const OF_SOCKETS: &[Group] = &[
+    Group {
+        why: "with a door to a socket, one that lingers can hold up who keeps the door, and a pidfd leads out",
+        entry: Entry::Arguments(&rules::SETSOCKOPT),
+        names: &["setsockopt"],
+    },
+    Group {
+        why: "with a door to a socket, a pidfd of who has its other end leads out",
+        entry: Entry::Arguments(&rules::GETSOCKOPT),
+        names: &["getsockopt"],
+    },
+];
+
 /// Every call of the table, each in one group.
 #[rustfmt::skip]
 pub(super) const GROUPS: &[Group] = &[

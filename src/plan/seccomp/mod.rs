@@ -28,7 +28,7 @@ mod tests;
 
 pub use attempt::{Attempt, Destination, attempt};
 pub use evaluate::{allows, refusal};
-use groups::{GROUPS, Group};
+use groups::{GROUPS, Group, OF_SOCKETS};
 pub use observe::{observing, opens, reaches};
 pub use past::PAST_LANDLOCK;
 use rules::{Action, Entry, Errno};
@@ -122,33 +122,34 @@ pub struct Explanation {
 }
 
 /// The program for `SECCOMP_SET_MODE_FILTER`: code, jump if true, jump if false, operand of each `struct sock_filter`.
+/// `sockets`: the cell has doors to sockets with a path.
 ///
 /// # Errors
 /// A name in `changes` is not a system call, or one that no profile can allow.
-pub fn compile(changes: &Syscalls) -> Result<Vec<Instruction>, BadSyscall> {
+pub fn compile(changes: &Syscalls, sockets: bool) -> Result<Vec<Instruction>, BadSyscall> {
     check(changes)?;
     let unknown = Entry::Always(Action::Refuse(Errno::Nosys));
-    Ok(tree::program(&ranges(unknown, &GROUP_OF, |name, group| decide(name, *group, changes).0)))
+    Ok(tree::program(&ranges(unknown, &GROUP_OF, |name, group| decide(name, *group, changes, sockets).0)))
 }
 
 /// What becomes of a call that is known by its name, and why.
 ///
 /// # Errors
 /// `call` or a name in `changes` is not a system call, or `changes` allow one that no profile can.
-pub fn explain(call: &str, changes: &Syscalls) -> Result<Explanation, BadSyscall> {
+pub fn explain(call: &str, changes: &Syscalls, sockets: bool) -> Result<Explanation, BadSyscall> {
     BadSyscall::check(call)?;
     check(changes)?;
-    Ok(explain_known(call, changes))
+    Ok(explain_known(call, changes, sockets))
 }
 
 /// What becomes of a call of the x86-64 architecture that is known by its number only, and why.
 ///
 /// # Errors
 /// A name in `changes` is not a system call, or one that no profile can allow.
-pub fn explain_number(call: u32, changes: &Syscalls) -> Result<Explanation, BadSyscall> {
+pub fn explain_number(call: u32, changes: &Syscalls, sockets: bool) -> Result<Explanation, BadSyscall> {
     check(changes)?;
     Ok(match name(call) {
-        Some(name) => explain_known(name, changes),
+        Some(name) => explain_known(name, changes, sockets),
         None if call & X32_BIT != 0 && call != NO_CALL => {
             Explanation { verdict: Verdict::Kill, why: "a call of the x32 ABI, which no program here uses" }
         }
@@ -176,8 +177,14 @@ fn group_of(name: &str) -> Option<&'static Group> {
     GROUP_OF.get(find(name)?).copied().flatten()
 }
 
-/// What the filter does with a known call, and why: a profile's `deny` before its `allow`, and both before the groups.
-fn decide(name: &str, group: Option<&'static Group>, changes: &Syscalls) -> (Entry, &'static str) {
+/// What the filter does with a known call, and why: a profile's `deny` before what doors to sockets take, that before its `allow`,
+/// and all of them before the groups.
+fn decide(
+    name: &str,
+    group: Option<&'static Group>,
+    changes: &Syscalls,
+    sockets: bool,
+) -> (Entry, &'static str) {
     let refused = Entry::Always(Action::Refuse(Errno::Perm));
     let (entry, why) = group.map_or((refused, "not in the allow-list"), |group| (group.entry, group.why));
     if changes.deny.iter().any(|denied| denied == name) {
@@ -188,6 +195,10 @@ fn decide(name: &str, group: Option<&'static Group>, changes: &Syscalls) -> (Ent
         };
         return (entry, "the profile denies it");
     }
+    let mut of_sockets = OF_SOCKETS.iter().filter(|_| sockets);
+    if let Some(group) = of_sockets.find(|group| group.names.contains(&name)) {
+        return (group.entry, group.why);
+    }
     if changes.allow.iter().any(|allowed| allowed == name) {
         return (Entry::Always(Action::Allow), "the profile allows it");
     }
@@ -195,8 +206,8 @@ fn decide(name: &str, group: Option<&'static Group>, changes: &Syscalls) -> (Ent
 }
 
 /// The verdict on a name that is in the table.
-fn explain_known(name: &str, changes: &Syscalls) -> Explanation {
-    let (entry, why) = decide(name, group_of(name), changes);
+fn explain_known(name: &str, changes: &Syscalls, sockets: bool) -> Explanation {
+    let (entry, why) = decide(name, group_of(name), changes, sockets);
     let verdict = match entry {
         Entry::Always(Action::Allow) => Verdict::Allow,
         Entry::Always(Action::Refuse(errno)) => Verdict::Errno(errno.name()),

@@ -21,6 +21,7 @@ pub(super) const SUPERVISOR: &[Group] = &[
         "recvfrom", "recvmsg", "sendto", "sendmsg", "shutdown", "getsockopt", "getsockname", "getpeername",
     ] },
     Group { why: "a channel for the doors of a cell", entry: Entry::Arguments(&rules::SOCKETPAIR), names: &["socketpair"] },
+    Group { why: "no descriptors at an end that a cell has the other of", entry: Entry::Arguments(&rules::NO_RIGHTS), names: &["setsockopt"] },
     Group { why: "pipes for a cell, and the file that a plan goes over in", entry: ALLOW, names: &["pipe2", "memfd_create"] },
     Group { why: "what grants are on the host now: Landlock lets nothing be opened but the counters of cells", entry: ALLOW, names: &[
         "open", "openat", "openat2", "stat", "fstat", "lstat", "newfstatat", "statx", "readlink", "readlinkat", "access", "faccessat", "faccessat2",

@@ -11,6 +11,8 @@ pub(super) enum Errno {
     Perm,
     /// Not there: for calls that programs try first and have an older way instead of.
     Nosys,
+    /// What the kernel says of an option that it does not know.
+    Noprotoopt,
     /// What the kernel says of a protocol that it was built without.
     Protonosupport,
     /// What the kernel says of a socket type that a family does not have.
@@ -27,6 +29,7 @@ impl Errno {
         match self {
             Self::Perm => 1,
             Self::Nosys => 38,
+            Self::Noprotoopt => 92,
             Self::Protonosupport => 93,
             Self::Socktnosupport => 94,
             Self::Opnotsupp => 95,
@@ -39,6 +42,7 @@ impl Errno {
         match self {
             Self::Perm => "EPERM",
             Self::Nosys => "ENOSYS",
+            Self::Noprotoopt => "ENOPROTOOPT",
             Self::Protonosupport => "EPROTONOSUPPORT",
             Self::Socktnosupport => "ESOCKTNOSUPPORT",
             Self::Opnotsupp => "EOPNOTSUPP",
@@ -205,6 +209,31 @@ pub(super) const SOCKETPAIR: Rule = Rule {
     text: "AF_UNIX with SOCK_STREAM or SOCK_SEQPACKET, which stay connected to each other",
     clauses: &[allow(&[is(0, &[1]), bits(1, TYPE, &[1, 5])]), refuse(&[is(0, &[1])], Errno::Socktnosupport)],
     otherwise: Action::Refuse(Errno::Afnosupport),
+};
+
+/// `SOL_SOCKET`.
+const OF_SOCKETS: Test = is(1, &[1]);
+
+/// setsockopt(2) of a cell with doors to sockets with a path. A socket that lingers, passed along through one and given up, keeps
+/// the process waiting that lets go of it last; `SO_PASSPIDFD` asks for descriptors of processes outside.
+pub(super) const SETSOCKOPT: Rule = Rule {
+    text: "every option but SO_LINGER and SO_PASSPIDFD",
+    clauses: &[refuse(&[OF_SOCKETS, is(2, &[13, 76])], Errno::Noprotoopt)],
+    otherwise: Action::Allow,
+};
+
+/// getsockopt(2) of such a cell: `SO_PEERPIDFD` of what is connected to a process outside is a descriptor of that.
+pub(super) const GETSOCKOPT: Rule = Rule {
+    text: "every option but SO_PEERPIDFD",
+    clauses: &[refuse(&[OF_SOCKETS, is(2, &[77])], Errno::Noprotoopt)],
+    otherwise: Action::Allow,
+};
+
+/// setsockopt(2) of a supervisor.
+pub(super) const NO_RIGHTS: Rule = Rule {
+    text: "SO_PASSRIGHTS, by which descriptors are refused",
+    clauses: &[allow(&[OF_SOCKETS, is(2, &[83])])],
+    otherwise: PERM,
 };
 
 /// `MSG_FASTOPEN` connects while sending, where Landlock's rule on `connect` does not look. The error is the one of a host

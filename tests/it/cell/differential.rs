@@ -46,7 +46,7 @@ fn the_kernel_answers_as_explained() {
         let (with, without) = sweep(&scene, profile);
         assert!(with.len() > 550 && with.len() == without.len());
         for (number, answer) in &with {
-            let explained = seccomp::explain_number(*number, &changes).unwrap();
+            let explained = seccomp::explain_number(*number, &changes, false).unwrap();
             let name = seccomp::name(*number).unwrap_or("unknown");
             let bare = &without[number];
             match explained.verdict {

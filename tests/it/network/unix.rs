@@ -12,7 +12,7 @@ use std::thread;
 use serde_json::{Value, json};
 
 use super::super::session::world::{Setup, session, text};
-use super::world::World;
+use super::world::{World, host};
 
 /// Says everything again, and counts who came.
 fn echo(path: &Path) -> Arc<AtomicUsize> {
@@ -104,35 +104,42 @@ fn an_address_that_changes_while_it_is_read_leads_to_no_other_socket() {
     let world = World::new();
     let place = world.0.0.canonicalize().unwrap();
     let (door, other) = (place.join("door.sock"), place.join("evil.sock"));
-    let (_at_door, at_other) = (echo(&door), echo(&other));
+    let (at_door, at_other) = (echo(&door), echo(&other));
     let script = format!(
-        "import ctypes, threading
+        "import collections, ctypes, errno, json, os, socket, threading
 libc = ctypes.CDLL(None, use_errno=True)
-names = [b'\\1\\0' + path.encode() + b'\\0' * 20 for path in ({door:?}, {other:?})] + [b'\\2\\0' + bytes(60)]
+names = [b'\\1\\0' + path.encode() for path in ({door:?}, {other:?})] + [b'\\2\\0' + bytes(60)]
 address = ctypes.create_string_buffer(110)
+print(os.path.exists({other:?}))
 def turn():
     while not over:
-        for name in names: address.raw = name[:100].ljust(110, b'\\0')
+        for name in names: address.raw = name.ljust(110, b'\\0')
 over = False
 thread = threading.Thread(target=turn); thread.start()
-for _ in range(400):
+answers = collections.Counter()
+while answers['0'] < 20 or answers['EACCES'] < 20:
     s = socket.socket(socket.AF_UNIX)
-    libc.connect(s.fileno(), address, 110)
+    answers['0' if libc.connect(s.fileno(), address, 110) == 0 else errno.errorcode[ctypes.get_errno()]] += 1
     s.close()
-over = True; thread.join(); print('done')",
+over = True; thread.join(); print(json.dumps(answers))",
         door = door.display().to_string(),
         other = other.display().to_string(),
     );
-    let read = place.display().to_string();
     // The sockets are in what it may read: on the host's own files, so to say.
+    let read = place.display().to_string();
     let network = format!("allow-unix = [\"{}\"]", door.display());
-    let done = world.exec(
-        &network,
-        &["--read", &read],
-        &[&super::world::PYTHON[..], &[&format!("import socket\n{script}")]].concat(),
+    let command = [&super::world::PYTHON[..], &[script.as_str()]].concat();
+    let done = world.exec(&network, &["--read", &read], &command);
+    let answers = done.stdout.strip_prefix("True\n").unwrap_or_else(|| panic!("{done:#?}"));
+    let answers: std::collections::BTreeMap<String, usize> = serde_json::from_str(answers).unwrap();
+    // EISCONN is the kernel's word for an end of a pair, of whatever the address then was.
+    assert!(
+        answers.keys().all(|answer| ["0", "EACCES", "EISCONN", "EINVAL"].contains(&answer.as_str())),
+        "{answers:?}"
     );
-    assert_eq!(done.stdout, "done\n", "{done:#?}");
-    assert_eq!(at_other.load(Ordering::SeqCst), 0);
+    assert_eq!(at_other.load(Ordering::SeqCst), 0, "{answers:?}");
+    assert!(at_door.load(Ordering::SeqCst) > 0, "{done:#?}");
+    done.has_refused("connect", &other.display().to_string(), &allow_line(&other));
 }
 
 #[test]
@@ -156,7 +163,9 @@ fn what_is_no_socket_there_is_not_connected_to_and_descriptors_stay() {
         "for path in {:?}:
     s = socket.socket(socket.AF_UNIX); s.connect(path)
     try:
-        if 'taking' in path: socket.send_fds(s, [b'hello'], [0])
+        if 'taking' in path:
+            try: socket.send_fds(s, [b'hello'], [0])
+            except PermissionError: s.sendall(b'hello')
         print(s.recv(5))
     except OSError as error: print(errno.errorcode[error.errno])",
         names.each_ref().map(|path| path.display().to_string())
@@ -200,6 +209,49 @@ fn calls_of_a_server_reach_a_socket_and_have_it_in_their_record() {
         calls.iter().flat_map(|record| record["traffic"]["connections"].as_array().unwrap()).collect();
     assert_eq!(all.len(), 1, "{calls:#?}");
     assert_eq!((&all[0]["up"], &all[0]["down"]), (&json!(5), &json!(5)));
+}
+
+/// One that lingers keeps whoever lets go of it last waiting, and the process that keeps doors is one for all cells.
+#[test]
+fn a_socket_that_lingers_holds_nobody_up_and_nobody_outside_is_got_hold_of() {
+    let world = World::new();
+    let place = world.0.0.canonicalize().unwrap();
+    let door = place.join("door.sock");
+    let _at_door = echo(&door);
+    // It takes a connection, and reads nothing.
+    let deaf = host(|stream| {
+        thread::park();
+        drop(stream);
+    });
+    let script = format!(
+        "import os, struct, time
+def attempt(way):
+    try: return way()
+    except OSError as error: return errno.errorcode[error.errno]
+deaf = socket.create_connection(('127.0.0.1', {deaf})); deaf.setblocking(False)
+try:
+    while True: deaf.send(bytes(1 << 16))
+except BlockingIOError: pass
+print(attempt(lambda: deaf.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack('ii', 1, 30))))
+s = socket.socket(socket.AF_UNIX)
+SO_PASSPIDFD, SO_PEERPIDFD = 76, 77
+print(attempt(lambda: s.setsockopt(socket.SOL_SOCKET, SO_PASSPIDFD, 1)))
+print(attempt(lambda: s.getsockopt(socket.SOL_SOCKET, SO_PEERPIDFD, 4)))
+new = [int(part) for part in os.uname().release.split('.')[:2]] >= [6, 16]
+print((attempt(lambda: socket.send_fds(s, [b'x'], [deaf.fileno()])) == 'EPERM') == new)
+deaf.close(); s.connect({door:?})
+began = time.monotonic()
+for _ in range(3):
+    s = socket.socket(socket.AF_UNIX); s.connect({door:?}); s.sendall(b'hello'); s.recv(5)
+print(time.monotonic() - began < 20)",
+        door = door.display().to_string(),
+    );
+    let network = format!("allow = [\"localhost:{deaf}\"]\nallow-unix = [\"{}\"]", door.display());
+    let done = world.python(&network, &script);
+    assert_eq!(done.stdout, "ENOPROTOOPT\nENOPROTOOPT\nENOPROTOOPT\nTrue\nTrue\n", "{done:#?}");
+    let violations = done.report["violations"].as_array().unwrap();
+    let refused = violations.iter().find(|one| one["operation"] == "setsockopt").unwrap();
+    assert!(refused["rule"].as_str().unwrap().contains("one that lingers can hold up"), "{refused:#}");
 }
 
 /// Whoever may write to the directory of a socket can put another in its place.
