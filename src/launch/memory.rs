@@ -17,7 +17,7 @@ use crate::sys::{Errno, Result, notify, socket};
 
 /// A launcher at work on another cell takes some milliseconds. What comes later is not waited for.
 const PATIENCE: Duration = Duration::from_millis(20);
-/// And what a call cannot do without is waited for so long.
+/// And what a call cannot do without is waited for so long; in vain once.
 const MORE_PATIENCE: Duration = Duration::from_millis(500);
 /// The most that is read at once, of memory and of a directory's path.
 const MOST: usize = 1024;
@@ -103,13 +103,17 @@ pub struct Memory {
     /// The last question was given up and its answer has not come. Meanwhile none is asked: they would only pile up before
     /// a launcher that is stuck, until both sides wait for room in the socket.
     late: AtomicBool,
+    /// It was waited for as long as for anything: nobody waits for it any more, so that a cell that goes on asking does not keep who
+    /// serves all of them.
+    stuck: AtomicBool,
     /// The host's table of mounts, which a confined supervisor can no longer open.
     mounts: Option<File>,
 }
 
 impl Memory {
     pub(super) fn new(socket: OwnedFd) -> Self {
-        Self { socket, late: AtomicBool::new(false), mounts: File::open("/proc/self/mountinfo").ok() }
+        let (late, stuck) = (AtomicBool::new(false), AtomicBool::new(false));
+        Self { socket, late, stuck, mounts: File::open("/proc/self/mountinfo").ok() }
     }
 
     /// Has the launcher look.
@@ -126,15 +130,17 @@ impl Memory {
             let mut interest = [Interest { fd: Some(self.socket.as_fd()), events: libc::POLLIN, ready: 0 }];
             descriptor::poll(&mut interest, Some(patience))
         };
+        let most = patience > PATIENCE;
         if self.late.load(Ordering::Relaxed) {
-            if patience > PATIENCE {
-                answered()?;
+            if most && !self.stuck.load(Ordering::Relaxed) {
+                self.stuck.store(!answered()?, Ordering::Relaxed);
             }
             match socket::receive(self.socket.as_fd(), &mut answer) {
                 Err(Errno(libc::EAGAIN)) => return Err(Errno(libc::ETIMEDOUT)),
                 given_up => there(given_up)?,
             };
             self.late.store(false, Ordering::Relaxed);
+            self.stuck.store(false, Ordering::Relaxed);
         }
         let Question { pid, address, directory } = question;
         let directory = directory.unwrap_or(NO_DIRECTORY);
@@ -142,6 +148,7 @@ impl Memory {
         socket::send(self.socket.as_fd(), &question, &[])?;
         if !answered()? {
             self.late.store(true, Ordering::Relaxed);
+            self.stuck.store(most, Ordering::Relaxed);
             return Err(Errno(libc::ETIMEDOUT));
         }
         let (count, _) = there(socket::receive_what_fits(self.socket.as_fd(), &mut answer))?;
@@ -217,6 +224,7 @@ pub(super) fn answer(socket: BorrowedFd<'_>) -> Result<()> {
 mod tests {
     use std::os::fd::AsRawFd;
     use std::thread;
+    use std::time::Instant;
 
     use super::*;
     use crate::sys::process;
@@ -257,6 +265,20 @@ mod tests {
             scope.spawn(|| (0..2).for_each(|_| answer(theirs.as_fd()).unwrap()));
             assert!(question.look_by_all_means(Some(&memory)).unwrap().bytes.starts_with(text));
         });
+        // In vain but once.
+        let by_all_means = || question.look_by_all_means(Some(&memory)).map(drop);
+        for patience in [PATIENCE, MORE_PATIENCE] {
+            assert_eq!(memory.ask_within(question, patience), Err(Errno(libc::ETIMEDOUT)));
+            assert_eq!(by_all_means(), Err(Errno(libc::ETIMEDOUT)));
+            let began = Instant::now();
+            assert_eq!(by_all_means(), Err(Errno(libc::ETIMEDOUT)));
+            assert!(began.elapsed() < MORE_PATIENCE);
+            answer(theirs.as_fd()).unwrap();
+            thread::scope(|scope| {
+                scope.spawn(|| answer(theirs.as_fd()).unwrap());
+                assert_eq!(by_all_means(), Ok(()));
+            });
+        }
         assert_eq!(memory.ask(question), Err(Errno(libc::ETIMEDOUT)));
         drop(theirs);
         // A child of another test may have a copy of that end until its exec.

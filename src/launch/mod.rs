@@ -147,6 +147,10 @@ impl LaunchError {
                 "the file of a secret must be one that can be made in the tool's scratch directory; see `into` in \
                  `[secrets.NAME]`"
             }
+            ("verify", EBUSY) => {
+                "a listener of somebody else's filter stands above toolcell, as in some containers, and then no socket can be handed to a \
+                 cell: start toolcell outside of it, or take `allow-unix` out of `[network]`"
+            }
             ("open-doors", EPIPE | libc::ECONNRESET) => {
                 "the process that keeps the doors was ended, and no other takes its place: start toolcell again"
             }
@@ -218,6 +222,12 @@ pub const REPORT_LIMIT: usize = 32 * 1024;
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn where_no_socket_can_be_handed_in_it_is_said_why() {
+        let error = LaunchError::new("verify", "the listener of the filter", Errno(libc::EBUSY));
+        assert!(error.hint().unwrap().contains("take `allow-unix` out of `[network]`"));
+    }
 
     #[test]
     fn what_keeps_a_secret_from_its_file_has_a_way_on() {

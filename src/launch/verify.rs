@@ -292,7 +292,7 @@ fn doors(steps: &[Step], told: bool) -> Check {
     super::doors::try_each(doors)?;
     if !doors.network.unix.is_empty() && !told {
         // Nobody would hand in a socket, and a program would be refused each: by a filter that nobody hears.
-        return Err(("no listener for the filter, by which sockets come in".to_owned(), Errno(libc::EBUSY)));
+        return Err(("the listener of the filter, by which sockets come in".to_owned(), Errno(libc::EBUSY)));
     }
     Ok(format!("doors: {}", doors.words()))
 }

@@ -128,13 +128,12 @@ fn powerful(path: &str) -> Option<&'static str> {
 }
 
 /// The line of a profile that allows a socket.
-#[must_use]
-pub fn allow_line(path: &str) -> Option<String> {
-    let quoted = super::print::quote(path);
-    match UnixSocket::new(path, "", "") {
-        Ok(_) => Some(format!("[network]\nallow-unix = [{quoted}]")),
-        Err(SocketError::Powerful { .. } | SocketError::Path(_) | SocketError::Long { .. }) => None,
-    }
+///
+/// # Errors
+/// Why there is none.
+pub fn allow_line(path: &str) -> Result<String, SocketError> {
+    let socket = UnixSocket::new(path, "", "")?;
+    Ok(format!("[network]\nallow-unix = [{}]", super::print::quote(&socket.path)))
 }
 
 #[cfg(test)]
@@ -166,7 +165,7 @@ mod tests {
         ] {
             assert!(matches!(new(path, " "), Err(SocketError::Powerful { .. })), "{path}");
             assert!(new(path, "it is what this tool is for").is_ok(), "{path}");
-            assert_eq!(allow_line(path), None);
+            assert!(allow_line(path).is_err());
         }
         assert_eq!(allow_line("/run/a").unwrap(), "[network]\nallow-unix = [\"/run/a\"]");
     }

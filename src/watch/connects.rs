@@ -43,8 +43,8 @@ struct Reached {
     allow: Option<String>,
     operation: &'static str,
     errno: Errno,
-    /// How the door is addressed that would have been the right one.
-    instead: Option<String>,
+    /// Where it is another than that no door leads there.
+    rule: Option<String>,
 }
 
 /// Those of one cell.
@@ -81,7 +81,13 @@ impl Connects {
         memory: Option<&Memory>,
         now: Duration,
     ) -> Result<()> {
-        let found = self.look(call, memory).filter(|_| notify::still_waits(listener, call.id));
+        let found = match self.look(call, memory) {
+            // The kernel would say of an end of a pair that it is connected. Of a descriptor that is none it says so.
+            Some(Err(errno)) if errno != Errno(libc::ENOENT) && self.decides(call) => {
+                return notify::refuse(listener, call.id, errno);
+            }
+            found => found.and_then(Result::ok).filter(|_| notify::still_waits(listener, call.id)),
+        };
         let reached = match found {
             // What an end of a pair, or any other socket, says to such an address is no connection.
             None => return notify::proceed(listener, call.id),
@@ -95,6 +101,16 @@ impl Connects {
                 },
             },
         };
+        self.refuse(listener, call, reached, now)
+    }
+
+    fn refuse(
+        &mut self,
+        listener: BorrowedFd<'_>,
+        call: &Notification,
+        reached: Reached,
+        now: Duration,
+    ) -> Result<()> {
         let errno = reached.errno;
         self.refused = self.refused.saturating_add(1);
         self.notes.add(reached, now);
@@ -117,18 +133,37 @@ impl Connects {
         listener: BorrowedFd<'_>,
         call: &Notification,
         refused: Option<i32>,
+        now: Duration,
     ) -> Option<Result<()>> {
         let sockets = self.sockets.as_mut().filter(|_| Sockets::makes(call, refused))?;
         self.read += 1;
         Some(match sockets.hand_in(listener, call) {
             Ok(()) => Ok(()),
+            Err(errno @ Errno(libc::ENFILE)) => {
+                let rule = format!("sockets of a cell that wait to be connected: {} at once", sockets::MOST);
+                let (object, operation) = ("AF_UNIX".to_owned(), "socket");
+                let crowded = Reached { object, allow: None, operation, errno, rule: Some(rule) };
+                self.refuse(listener, call, crowded, now)
+            }
             Err(errno) => notify::refuse(listener, call.id, errno),
         })
     }
 
-    /// The address of this call, and with it what is behind the descriptor that it connects, if that matters.
-    fn look(&mut self, call: &Notification, memory: Option<&Memory>) -> Option<Found> {
-        if self.read >= MOST_READ {
+    /// Does this call connect what only an answer from here connects? An address of the internet is told by its length.
+    fn decides(&self, call: &Notification) -> bool {
+        let [_, _, length, ..] = call.arguments;
+        self.connects_paths(call) && !matches!(length & u64::from(u32::MAX), 16 | 28)
+    }
+
+    fn connects_paths(&self, call: &Notification) -> bool {
+        self.sockets.is_some() && seccomp::name(call.number) == Some("connect")
+    }
+
+    /// The address of this call, and with it what is behind the descriptor that it connects, if that matters. Nothing where it is
+    /// not read.
+    fn look(&mut self, call: &Notification, memory: Option<&Memory>) -> Option<Result<Found>> {
+        // Of a path nothing is known but by reading; who goes on is slowed down.
+        if self.read >= MOST_READ && !self.connects_paths(call) {
             return None;
         }
         let address = *call.arguments.get(seccomp::reaches(call.number)?)?;
@@ -136,17 +171,20 @@ impl Connects {
         let [connected, ..] = call.arguments;
         let descriptor = u32::try_from(connected & u64::from(u32::MAX)).ok()?.cast_signed();
         let question = Question { pid: call.pid, address, directory: None };
-        match self.sockets {
-            None => question.look_by(memory).ok(),
+        Some(match self.connects_paths(call) {
+            false => question.look_by(memory),
             // Without it no socket of the cell is connected.
-            Some(_) => Question { directory: Some(descriptor), ..question }.look_by_all_means(memory).ok(),
-        }
+            true => Question { directory: Some(descriptor), ..question }.look_by_all_means(memory),
+        })
     }
 
     /// What becomes of a connection to a path; nothing, if it is none.
     fn connect_path(&mut self, call: &Notification, found: &Found) -> Option<Answer> {
         let [_, _, length, ..] = call.arguments;
-        let sockets = self.sockets.as_mut().filter(|_| seccomp::name(call.number) == Some("connect"))?;
+        if !self.connects_paths(call) {
+            return None;
+        }
+        let sockets = self.sockets.as_mut()?;
         let path = sockets::path(&found.bytes, length & u64::from(u32::MAX))?;
         Some(sockets.connect(&self.doors, found.directory.as_deref(), path))
     }
@@ -162,9 +200,10 @@ impl Connects {
         let operation = seccomp::name(call.number).unwrap_or("connect");
         let object = at.to_string();
         let instead = self.doors.ended_at(at.ip(), at.port()).map(Http::address);
-        let allowed = instead.is_none() && object.parse::<Destination>().is_ok();
+        let rule = instead.map(|address| format!("TLS ends at the door: the way to it is `{address}`"));
+        let allowed = rule.is_none() && object.parse::<Destination>().is_ok();
         let allow = allowed.then(|| allow_line(&object));
-        Some(Reached { object, allow, operation, errno: Errno(errno), instead })
+        Some(Reached { object, allow, operation, errno: Errno(errno), rule })
     }
 
     pub(super) fn violations(&self) -> impl Iterator<Item = Violation> {
@@ -187,25 +226,19 @@ fn of_network() -> Violation {
 
 /// A socket with a path to which no door leads.
 fn no_path(path: String) -> Reached {
-    Reached {
-        allow: unix_socket::allow_line(&path),
-        object: path,
-        operation: "connect",
-        errno: Errno(libc::EACCES),
-        instead: None,
-    }
+    let (allow, rule) = match unix_socket::allow_line(&path) {
+        Ok(line) => (Some(line), None),
+        Err(why) => (None, Some(format!("`allow-unix` in `[network]`: {why}; {}", why.hint()))),
+    };
+    Reached { object: path, allow, operation: "connect", errno: Errno(libc::EACCES), rule }
 }
 
 fn violation(note: &Note<Reached>) -> Violation {
-    let Reached { object, allow, operation, errno, instead } = &note.what;
-    let Violation { layer, rule, .. } = of_network();
-    let rule = match instead {
-        Some(address) => format!("TLS ends at the door: the way to it is `{address}`"),
-        None => rule,
-    };
+    let Reached { object, allow, operation, errno, rule } = &note.what;
+    let Violation { layer, rule: no_door, .. } = of_network();
     Violation {
         layer,
-        rule,
+        rule: rule.clone().unwrap_or(no_door),
         operation: (*operation).to_owned(),
         allow: allow.clone(),
         object: object.clone(),
@@ -228,6 +261,49 @@ fn socket_address(bytes: &[u8]) -> Option<SocketAddr> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::network::Network;
+    use crate::policy::unix_socket::UnixSocket;
+    use crate::sys::{process, socket};
+
+    #[test]
+    fn a_path_is_read_whatever_was_read_before_and_one_that_cannot_be_is_no_connection() {
+        let unix = vec![UnixSocket::new("/run/a", "", "").unwrap()];
+        let doors = Doors::of(&Network { unix, ..Network::default() }, false).unwrap();
+        let (channel, _theirs) = socket::pair().unwrap();
+        let sockets = Some(Sockets::new(channel));
+        let mut connects = Connects { doors, sockets, notes: Notes::new(), read: MOST_READ, refused: 0 };
+        let text = b"a text";
+        let address = u64::try_from(text.as_ptr().addr()).unwrap();
+        let mut call = Notification::default();
+        (call.pid, call.number) = (process::pid(), seccomp::number("connect").unwrap());
+        call.arguments = [0, address, 110, 0, 0, 0];
+        assert!(connects.look(&call, None).unwrap().unwrap().bytes.starts_with(text));
+        call.arguments = [0, 8, 110, 0, 0, 0];
+        assert_eq!(connects.look(&call, None), Some(Err(Errno(libc::EFAULT))));
+        assert!(connects.decides(&call));
+        call.arguments = [0, 8, 16, 0, 0, 0];
+        assert!(!connects.decides(&call), "an address of the internet");
+        connects.sockets = None;
+        call.arguments = [0, address, 110, 0, 0, 0];
+        assert!(!connects.decides(&call) && connects.look(&call, None).is_none());
+    }
+
+    #[test]
+    fn a_path_that_no_line_allows_alone_is_refused_with_the_reason() {
+        let refused = |path: &str| {
+            let Reached { allow, rule, .. } = no_path(path.to_owned());
+            (allow, rule.unwrap_or_default())
+        };
+        assert!(refused("/run/a").0.is_some());
+        for (path, why) in [
+            ("a", "`a` is no path from the root"),
+            ("@a", "`@a` is no path from the root"),
+            ("/run/docker.sock", "who reaches it is root on this host; if that is what you want, say why"),
+        ] {
+            let (allow, rule) = refused(path);
+            assert!(allow.is_none() && rule.contains(why), "{path}: {rule}");
+        }
+    }
 
     #[test]
     fn addresses_are_read_as_the_kernel_reads_them() {

@@ -201,8 +201,9 @@ impl Refusals {
                 false => files.answer(listener, call, self.memory.as_deref(), self.began.elapsed()),
             });
         }
+        let now = self.began.elapsed();
         if let Some(answered) =
-            self.connects.as_mut().and_then(|connects| connects.hand_in(listener, call, refused))
+            self.connects.as_mut().and_then(|connects| connects.hand_in(listener, call, refused, now))
         {
             return there(answered);
         }

@@ -29,7 +29,7 @@ use crate::sys::notify::{self, Notification};
 use crate::sys::{Errno, Result, socket};
 
 /// Ends that wait to be connected: each is a descriptor of the supervisor's.
-const MOST: usize = 32;
+pub(super) const MOST: usize = 32;
 
 /// Those of one cell.
 #[derive(Debug)]

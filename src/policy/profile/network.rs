@@ -140,7 +140,11 @@ impl Reader<'_, '_> {
                         if key == "path" { path = text } else { reason = text }
                     }
                     if path.is_none() {
-                        self.file.mistake(&item.span(), "an item of `allow-unix` has no `path`", None);
+                        self.file.mistake(
+                            &item.span(),
+                            "an item of `allow-unix` has no `path`",
+                            Some("name the socket: `path = \"/run/postgresql/.s.PGSQL.5432\"`"),
+                        );
                     }
                     (path, reason)
                 }
@@ -154,7 +158,11 @@ impl Reader<'_, '_> {
         }
         if self.profile.network.unix.len() > MOST_SOCKETS {
             let told = format!("`allow-unix` can have {MOST_SOCKETS} sockets");
-            self.file.mistake(&value.span(), &told, None);
+            self.file.mistake(
+                &value.span(),
+                &told,
+                Some("give tools that need others a profile of their own"),
+            );
         }
     }
 
@@ -259,6 +267,7 @@ listen = ["g:1"]
             "allow-unix = [{ path = \"/run/docker.sock\", reason = \"…\" }]",
             "an item of `allow-unix` must be a string",
             "an item of `allow-unix` has no `path`",
+            "name the socket: `path = ",
             "unknown key `why` in an item of `allow-unix`",
             "unknown sni `all`",
             "`connections` of `0` is out of range",
