@@ -113,8 +113,9 @@ pub fn confine_porter(sockets: &[PathBuf]) -> Result<()> {
         landlock::add_path(ruleset.as_fd(), open_path(path)?.as_fd(), rights)?;
     }
     for socket in sockets {
-        // Whoever listens there may come later, and make the socket anew.
-        let place = socket.ancestors().skip(1).find_map(|above| open_path(above).ok());
+        // Whoever listens there may come later, and make the socket anew. One whose directory is not there has none: a rule for one
+        // above it would let all that lies below be connected to.
+        let place = socket.parent().and_then(|above| open_path(above).ok());
         let rights = access::RESOLVE_UNIX & access::handled(abi);
         if let Some(place) = place.filter(|_| rights != 0) {
             landlock::add_path(ruleset.as_fd(), place.as_fd(), rights)?;
@@ -206,6 +207,7 @@ fn open_path(path: &Path) -> io::Result<OwnedFd> {
 #[cfg(test)]
 mod tests {
     use std::os::unix::fs::DirBuilderExt as _;
+    use std::os::unix::net::{UnixListener, UnixStream};
     use std::os::unix::process::CommandExt as _;
     use std::process::Command;
     use std::{env, fs, thread};
@@ -275,6 +277,33 @@ mod tests {
         };
         thread::scope(|scope| scope.spawn(confined).join().unwrap());
         fs::remove_file(&place).unwrap();
+    }
+
+    #[test]
+    fn a_porter_with_doors_to_sockets_connects_to_those_beside_them_and_nothing_else() {
+        let place = env::temp_dir().join(format!("toolcell-porter-sockets-{}", process::pid()));
+        let of = |name: &str| place.join(name);
+        for name in ["door", "other"] {
+            fs::create_dir_all(of(name)).unwrap();
+        }
+        let _listening = ["door/s", "other/s"].map(|name| UnixListener::bind(of(name)).unwrap());
+        // The right is one that the kernel knows since ABI 9.
+        let known = access::handled(landlock::version().unwrap()) & access::RESOLVE_UNIX != 0;
+        let confined = || {
+            confine_porter(&[of("door/s"), of("none/s")]).unwrap();
+            let connect = |name: &str| errno(UnixStream::connect(of(name)));
+            assert_eq!(connect("door/s"), None);
+            assert_eq!(connect("other/s"), known.then_some(libc::EACCES));
+            let refused = Some(libc::EPERM);
+            assert_eq!(errno(UnixListener::bind(of("none"))), refused);
+            assert_eq!(errno(fs::read_dir(of("door"))), Some(libc::EACCES));
+            assert_eq!(errno(fs::remove_file(of("door/s"))), refused);
+            assert_eq!(errno::<()>(Err(Command::new("/bin/true").exec())), refused);
+            let datagrams = attack::socket(libc::AF_UNIX, libc::SOCK_DGRAM, 0);
+            assert_eq!(datagrams, Err(Errno(libc::EAFNOSUPPORT)));
+        };
+        thread::scope(|scope| scope.spawn(confined).join().unwrap());
+        fs::remove_dir_all(&place).unwrap();
     }
 
     #[test]

@@ -7,9 +7,9 @@
 //!        └─────────────────────────────────────────────────────────────────────────────┘
 //! ```
 //!
-//! Neighbours: `relay` has one for each way. Never: holds memory, or a pipe, for a connection on which nothing moves.
+//! Neighbours: `relay` has one for each way. Never: holds memory, or a pipe, for a connection on which nothing waits to be taken.
 
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::io;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -30,11 +30,14 @@ const TURN: usize = 4 << 20;
 const FEW: usize = 16 * 1024;
 /// Pipes that are kept for who needs one.
 const PIPES: usize = 8;
+/// Pipes that there are at once: a user has a bounded share of their memory (pipe(7)), of which this leaves the most to others.
+const MOST_PIPES: usize = 64;
 
 thread_local! {
     /// This process has one thread that passes bytes.
     static SHARED: RefCell<Vec<u8>> = RefCell::new(vec![0; BUFFER]);
     static IDLE: RefCell<Vec<Pipe>> = const { RefCell::new(Vec::new()) };
+    static PIPES_THERE: Cell<usize> = const { Cell::new(0) };
 }
 
 /// One end of a connection.
@@ -256,6 +259,11 @@ async fn splice(from: &End, to: &End, pipe: Pipe, meter: Meter<'_>) -> std::resu
                 pipe.give_back();
                 return Ok(many);
             }
+            // Not by this kernel, or not of such a socket: bytes are copied.
+            Err(error) if matches!(error.raw_os_error(), Some(libc::EINVAL | libc::ENOSYS | libc::EPERM)) => {
+                pipe.give_back();
+                return Ok(false);
+            }
             Err(_) => return Err(Done::SourceGone),
         };
         meter.lets(left)?;
@@ -293,7 +301,11 @@ impl Pipe {
     /// None when there is no room for one: then bytes are copied.
     fn take() -> Option<Self> {
         IDLE.with_borrow_mut(Vec::pop).or_else(|| {
+            if PIPES_THERE.get() >= MOST_PIPES {
+                return None;
+            }
             let (read, write) = descriptor::pipe().ok()?;
+            PIPES_THERE.set(PIPES_THERE.get() + 1);
             Some(Self { read, write })
         })
     }
@@ -305,5 +317,75 @@ impl Pipe {
                 idle.push(self);
             }
         });
+    }
+}
+
+impl Drop for Pipe {
+    fn drop(&mut self) {
+        PIPES_THERE.set(PIPES_THERE.get().saturating_sub(1));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::thread;
+    use std::time::Duration;
+
+    use super::*;
+    use crate::plan::seccomp;
+    use crate::policy::Syscalls;
+    use crate::sys::{filter, process};
+
+    /// Carries this many bytes from one pair to another.
+    fn carried(count: usize) -> usize {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async {
+            let (one, from) = UnixStream::pair().unwrap();
+            let (to, other) = UnixStream::pair().unwrap();
+            let (one, other) = (End::Unix(one), End::Unix(other));
+            let (moved, all) = (AtomicU64::new(0), AtomicU64::new(0));
+            let meter = || Meter { moved: &moved, all: &all, limit: None };
+            let (from, to) = (End::Unix(from), End::Unix(to));
+            let write = async {
+                assert!(write_all(&one, &vec![7; count], meter()).await.is_ok());
+                socket::say_no_more(one.as_fd()).unwrap();
+            };
+            let read = async {
+                let (mut buffer, mut got) = (vec![0; BUFFER], 0);
+                loop {
+                    other.readable().await.unwrap();
+                    match other.try_read(&mut buffer) {
+                        Ok(0) => return got,
+                        Ok(count) => got += count,
+                        Err(error) => assert_eq!(error.kind(), io::ErrorKind::WouldBlock),
+                    }
+                }
+            };
+            let all = async { tokio::join!(write, carry(&from, &to, Vec::new(), meter()), read).2 };
+            tokio::time::timeout(Duration::from_secs(20), all).await.unwrap()
+        })
+    }
+
+    #[test]
+    fn a_pipe_is_taken_while_there_are_few_and_comes_back() {
+        let all: Vec<Pipe> = std::iter::from_fn(Pipe::take).collect();
+        assert_eq!(all.len(), MOST_PIPES);
+        assert_eq!(carried(1 << 20), 1 << 20, "copied");
+        all.into_iter().for_each(Pipe::give_back);
+        assert_eq!(PIPES_THERE.get(), PIPES);
+        assert_eq!(carried(1 << 20), 1 << 20);
+        assert!(PIPES_THERE.get() <= PIPES);
+    }
+
+    #[test]
+    fn where_no_bytes_can_be_moved_they_are_copied() {
+        let refusing = || {
+            let deny = vec!["splice".to_owned()];
+            let program = seccomp::compile(&Syscalls { deny, ..Syscalls::default() }, false).unwrap();
+            process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).unwrap();
+            filter::install(&filter::assemble(&program)).unwrap();
+            assert_eq!(carried(1 << 20), 1 << 20);
+        };
+        thread::scope(|scope| scope.spawn(refusing).join().unwrap());
     }
 }

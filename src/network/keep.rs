@@ -22,7 +22,7 @@ use std::time::Duration;
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixStream, lookup_host};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::credential::Put;
@@ -50,6 +50,8 @@ const MOST_ADDRESSES: usize = 4;
 /// Refusals of one cell that are told without a pause, and the pause: a cell pays for its flood, and others do not.
 const AT_ONCE: u64 = 1024;
 const PAUSE: Duration = Duration::from_millis(1);
+/// Sockets of one cell that wait until one more connection may be: each is a descriptor here. The next one is hung up.
+const MOST_WAIT: usize = 32;
 /// How long nothing is accepted when this process has no room for another descriptor.
 const NO_ROOM: Duration = Duration::from_millis(50);
 /// The port at which TLS is spoken.
@@ -62,7 +64,8 @@ pub(super) struct Cell {
     channel: AsyncFd<OwnedFd>,
     pub(super) names: Mutex<Names>,
     slots: Arc<Semaphore>,
-    lookups: Semaphore,
+    waiting: Semaphore,
+    pub(super) lookups: Arc<Semaphore>,
     pub(super) up: AtomicU64,
     pub(super) down: AtomicU64,
     told: AtomicU64,
@@ -106,20 +109,7 @@ enum Opened {
 
 /// Keeps them until the holder says that the cell is over, and tells what is still open then.
 pub(super) async fn keep(doors: Doors, channel: AsyncFd<OwnedFd>, trust: Arc<Trust>) {
-    let connections = usize::try_from(doors.network.connections).unwrap_or(1);
-    let cell = Arc::new(Cell {
-        doors,
-        channel,
-        names: Mutex::new(Names::default()),
-        slots: Arc::new(Semaphore::new(connections)),
-        lookups: Semaphore::new(LOOKUPS),
-        up: AtomicU64::new(0),
-        down: AtomicU64::new(0),
-        told: AtomicU64::new(0),
-        over: watch::Sender::new(false),
-        puts: watch::Sender::default(),
-        trust,
-    });
+    let cell = Arc::new(Cell::new(doors, channel, trust));
     // Each task of the cell has a copy; nothing is ever sent.
     let (at_work, mut all_gone) = mpsc::channel::<()>(1);
     while let Some((listens, listener)) = cell.receive().await {
@@ -153,13 +143,9 @@ async fn listen(
         Listens::Socket(nth) => {
             let stream = std::os::unix::net::UnixStream::from(socket);
             stream.set_nonblocking(true)?;
-            let slot = match Arc::clone(&cell.slots).try_acquire_owned() {
-                Ok(slot) => slot,
-                Err(_full) => {
-                    cell.refuse(crowded(cell.doors.network.connections)).await;
-                    Arc::clone(&cell.slots).acquire_owned().await.map_err(io::Error::other)?
-                }
-            };
+            let waits = cell.waiting.try_acquire().map_err(io::Error::other)?;
+            let slot = cell.slot().await?;
+            drop(waits);
             let stream = UnixStream::from_std(stream)?;
             let (cell, at_work) = (Arc::clone(cell), at_work.clone());
             tokio::spawn(async move {
@@ -195,13 +181,7 @@ async fn accept(cell: &Arc<Cell>, listener: &TcpListener, at_work: &mpsc::Sender
             Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
             Err(error) => return Err(error),
         };
-        let slot = match Arc::clone(&cell.slots).try_acquire_owned() {
-            Ok(slot) => slot,
-            Err(_full) => {
-                cell.refuse(crowded(cell.doors.network.connections)).await;
-                Arc::clone(&cell.slots).acquire_owned().await.map_err(io::Error::other)?
-            }
-        };
+        let slot = cell.slot().await?;
         let (cell, at_work) = (Arc::clone(cell), at_work.clone());
         tokio::spawn(async move {
             cell.serve(stream).await;
@@ -221,14 +201,45 @@ fn crowded(connections: u32) -> Violation {
 }
 
 impl Cell {
-    /// The next socket of the cell, with what comes before it taken in; `None` when the cell is over.
+    pub(super) fn new(doors: Doors, channel: AsyncFd<OwnedFd>, trust: Arc<Trust>) -> Self {
+        let connections = usize::try_from(doors.network.connections).unwrap_or(1);
+        Self {
+            doors,
+            channel,
+            names: Mutex::new(Names::default()),
+            slots: Arc::new(Semaphore::new(connections)),
+            waiting: Semaphore::new(MOST_WAIT),
+            lookups: Arc::new(Semaphore::new(LOOKUPS)),
+            up: AtomicU64::new(0),
+            down: AtomicU64::new(0),
+            told: AtomicU64::new(0),
+            over: watch::Sender::new(false),
+            puts: watch::Sender::default(),
+            trust,
+        }
+    }
+
+    /// The right to be one of the connections that there may be at once.
+    async fn slot(&self) -> io::Result<OwnedSemaphorePermit> {
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Ok(slot);
+        }
+        self.refuse(crowded(self.doors.network.connections)).await;
+        Arc::clone(&self.slots).acquire_owned().await.map_err(io::Error::other)
+    }
+
+    /// The next socket of the cell, with what comes before it taken in; `None` when the cell is over. One for which this process has no
+    /// room is lost, and no other.
     async fn receive(&self) -> Option<(Listens, OwnedFd)> {
         loop {
             let mut buffer = Wiped::from(vec![0; MESSAGE_LIMIT]);
             let received = self.channel.async_io(Interest::READABLE, |channel| {
                 socket::receive(channel.as_fd(), buffer.room(0)).map_err(io::Error::from)
             });
-            let (count, descriptors) = received.await.ok()??;
+            let (count, descriptors) = match received.await {
+                Err(error) if Errno::from_io(&error) == Errno(libc::EMSGSIZE) => continue,
+                received => received.ok()??,
+            };
             let (told, value) = postcard::take_from_bytes(buffer.get(..count)?).ok()?;
             match told {
                 Told::Listens(listens) => return Some((listens, descriptors.into_iter().next()?)),
@@ -490,7 +501,28 @@ pub(super) fn broken(error: &io::Error) -> bool {
 mod tests {
     use std::os::fd::AsFd as _;
 
+    use super::super::porter;
     use super::*;
+    use crate::policy::network::Network;
+    use crate::policy::unix_socket::UnixSocket;
+    use crate::sys::readiness;
+
+    /// As when this process has no room for the descriptor that came along.
+    #[tokio::test]
+    async fn a_message_that_is_lost_is_not_the_end_of_the_cell() {
+        let (theirs, ours) = socket::pair().unwrap();
+        let channel = readiness::ready(ours).unwrap();
+        let unix = vec![UnixSocket::new("/run/a", "", "").unwrap()];
+        let doors = Doors::of(&Network { unix, ..Network::default() }, false).unwrap();
+        let cell = Cell::new(doors, channel, Arc::default());
+        socket::send(theirs.as_fd(), &vec![0; MESSAGE_LIMIT + 1], &[]).unwrap();
+        let (inner, _theirs) = socket::stream_pair().unwrap();
+        porter::hand_over(&theirs, Listens::Socket(7), &inner).unwrap();
+        let received = timeout(PATIENCE, cell.receive()).await.unwrap();
+        assert!(matches!(received, Some((Listens::Socket(7), _))), "{received:?}");
+        drop(theirs);
+        assert!(timeout(PATIENCE, cell.receive()).await.unwrap().is_none());
+    }
 
     #[tokio::test]
     async fn an_answer_of_nobody_is_waited_for_so_long_and_no_longer() {

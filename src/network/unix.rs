@@ -10,27 +10,35 @@
 
 use std::ffi::CString;
 use std::fs::{File, Metadata};
-use std::io;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::{FileTypeExt as _, MetadataExt as _};
+use std::os::unix::net::UnixStream;
+use std::sync::Arc;
 use std::time::Duration;
 
-use tokio::net::UnixStream;
-use tokio::time::{Instant, sleep_until, timeout};
+use tokio::net::UnixStream as TokioStream;
+use tokio::sync::Semaphore;
+use tokio::task::spawn_blocking;
+use tokio::time::{Instant, timeout};
 
 use super::carry::End;
 use super::keep::{Cell, PATIENCE};
 use super::{Event, refused, relay};
 use crate::outcome::{ClosedBy, Connection, Violation};
-use crate::sys::{Errno, descriptor, identity};
+use crate::sys::{Errno, descriptor, identity, socket};
 
-/// How long is waited before a socket whose queue is full is tried again.
+/// How long a socket whose queue is full is waited for before it is looked at again.
 const FULL: Duration = Duration::from_millis(10);
+
+/// Looks of all cells at once: the other threads are for names.
+static AT_ONCE: Semaphore = Semaphore::const_new(16);
 
 /// Why a socket is not connected to.
 #[derive(Debug, PartialEq, Eq)]
 enum Barred {
-    /// Nothing listens there, or it may not be reached.
+    /// Whoever listens there has a full queue.
+    Full,
+    /// Nothing listens there, or does not answer.
     Nobody,
     /// It could be somebody else's.
     Wrong(&'static str),
@@ -38,11 +46,11 @@ enum Barred {
 
 impl Cell {
     /// A program has connected an end of a pair to this door.
-    pub(super) async fn serve_socket(&self, nth: usize, inner: UnixStream) {
+    pub(super) async fn serve_socket(&self, nth: usize, inner: TokioStream) {
         let Some(path) = self.doors.network.unix.get(nth).map(|socket| socket.path.clone()) else { return };
         let began = Instant::now();
         let opened = tokio::select! {
-            opened = connect(&path) => Some(opened),
+            opened = self.open_socket(&path) => Some(opened),
             () = self.ended() => None,
         };
         let mut connection = Connection {
@@ -64,7 +72,7 @@ impl Cell {
                 }
             }
             None => connection.closed_by = ClosedBy::End,
-            Some(Err(Barred::Nobody)) => drop(inner),
+            Some(Err(Barred::Nobody | Barred::Full)) => drop(inner),
             Some(Err(Barred::Wrong(why))) => {
                 let rule = format!("`allow-unix` in `[network]`: {why}");
                 self.refuse(Violation { ..refused("connect", path, rule) }).await;
@@ -74,26 +82,51 @@ impl Cell {
         connection.duration_us = u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX);
         self.tell(&Event::Closed(connection)).await;
     }
+
+    /// A look at a file system that is stuck takes a thread, and keeps its place among the cell's and among all for as long.
+    async fn open_socket(&self, path: &str) -> Result<TokioStream, Barred> {
+        let opened = async {
+            loop {
+                let of_few = Arc::clone(&self.lookups).acquire_owned().await;
+                let of_all = AT_ONCE.acquire().await;
+                let path = path.to_owned();
+                let tried = spawn_blocking(move || {
+                    let tried = try_once(&path);
+                    drop((of_few, of_all));
+                    tried
+                });
+                match tried.await.map_err(|_ended| Barred::Nobody)? {
+                    Err(Barred::Full) => {}
+                    tried => return tried,
+                }
+            }
+        };
+        let stream = timeout(PATIENCE, opened).await.map_err(|_late| Barred::Nobody)??;
+        let stream = stream.set_nonblocking(true).and_then(|()| TokioStream::from_std(stream));
+        stream.map_err(|_full| Barred::Nobody)
+    }
 }
 
-/// Looks at what is there now, and connects to just that.
-async fn connect(path: &str) -> Result<UnixStream, Barred> {
+/// Looks at what is there now, and connects to just that; it waits for no longer than one that is full takes.
+fn try_once(path: &str) -> Result<UnixStream, Barred> {
     let socket = find(path, identity::effective().0)?;
     // By the descriptor: the name may lead elsewhere by now.
-    let place = format!("/proc/self/fd/{}", socket.as_raw_fd());
-    let connected = async {
-        loop {
-            match UnixStream::connect(&place).await {
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => {
-                    sleep_until(Instant::now() + FULL).await
-                }
-                connected => return connected,
-            }
-        }
-    };
-    match timeout(PATIENCE, connected).await {
-        Ok(Ok(stream)) => Ok(stream),
-        Ok(Err(_)) | Err(_) => Err(Barred::Nobody),
+    let place =
+        CString::new(format!("/proc/self/fd/{}", socket.as_raw_fd())).map_err(|_nul| Barred::Nobody)?;
+    match socket::connect(&place, FULL) {
+        Ok(stream) => Ok(stream.into()),
+        Err(errno) => Err(barred(errno)),
+    }
+}
+
+fn barred(errno: Errno) -> Barred {
+    match errno {
+        Errno(libc::ETIMEDOUT) => Barred::Full,
+        Errno(libc::EACCES | libc::EPERM) => Barred::Wrong(
+            "toolcell's user may not connect to it (EACCES), or its directory was made anew since toolcell was started",
+        ),
+        Errno(libc::ELOOP | libc::ENOTDIR) => Barred::Wrong("a symbolic link is on the way"),
+        Errno(_) => Barred::Nobody,
     }
 }
 
@@ -102,18 +135,10 @@ fn find(path: &str, user: u32) -> Result<OwnedFd, Barred> {
     let flags = libc::O_PATH | libc::O_NOFOLLOW;
     let open = |from: Option<&OwnedFd>, name: &str| {
         let name = CString::new(name).map_err(|_nul| Barred::Nobody)?;
-        let opened = match from {
-            Some(from) => descriptor::open_at(from.as_fd(), &name, flags),
-            None => descriptor::open_at(descriptor::working_directory(), &name, flags),
-        };
-        match opened {
-            Ok(found) => {
-                let about = File::from(found.try_clone().map_err(|_full| Barred::Nobody)?).metadata();
-                Ok((found, about.map_err(|_unreadable| Barred::Nobody)?))
-            }
-            Err(Errno(libc::ELOOP | libc::ENOTDIR)) => Err(Barred::Wrong("a symbolic link is on the way")),
-            Err(_) => Err(Barred::Nobody),
-        }
+        let from = from.map_or(descriptor::working_directory(), OwnedFd::as_fd);
+        let found = descriptor::open_at(from, &name, flags).map_err(barred)?;
+        let about = found.try_clone().and_then(|found| File::from(found).metadata());
+        Ok((found, about.map_err(|unreadable| barred(Errno::from_io(&unreadable)))?))
     };
     let (mut place, mut about): (OwnedFd, Metadata) = open(None, "/")?;
     for name in path.split('/').skip(1) {
@@ -150,6 +175,41 @@ mod tests {
     use std::os::unix::net::UnixListener;
 
     use super::*;
+    use crate::plan::doors::Doors;
+    use crate::policy::network::Network;
+    use crate::policy::unix_socket::UnixSocket;
+    use crate::sys::readiness;
+
+    /// Nobody else waits while a place is looked at, and one whose queue is full is tried until it is not.
+    #[tokio::test]
+    async fn a_socket_is_looked_for_beside_the_others_work() {
+        let path = std::env::temp_dir().canonicalize().unwrap();
+        let path = path.join(format!("toolcell-full-{}", std::process::id()));
+        let listener = UnixListener::bind(&path).unwrap();
+        socket::listen(listener.as_fd(), 0).unwrap();
+        let path = path.to_str().unwrap().to_owned();
+        let _first = UnixStream::connect(&path).unwrap();
+        let unix = vec![UnixSocket::new(&path, "", "").unwrap()];
+        let doors = Doors::of(&Network { unix, ..Network::default() }, false).unwrap();
+        let (_theirs, channel) = socket::pair().unwrap();
+        let cell = Cell::new(doors, readiness::ready(channel).unwrap(), Arc::default());
+        let room = async {
+            let began = Instant::now();
+            tokio::time::sleep_until(began + 5 * FULL).await;
+            assert!(began.elapsed() < 100 * FULL, "{:?}", began.elapsed());
+            listener.accept().unwrap()
+        };
+        let (_stream, opened) = tokio::join!(room, cell.open_socket(&path));
+        opened.unwrap();
+        fs::remove_file(&path).unwrap();
+    }
+
+    #[test]
+    fn what_may_not_be_connected_to_is_told_from_what_nobody_listens_at() {
+        let told = |errno| barred(Errno(errno));
+        assert!(matches!(told(libc::EACCES), Barred::Wrong(why) if why.contains("may not connect")));
+        assert_eq!((told(libc::ECONNREFUSED), told(libc::ENOENT)), (Barred::Nobody, Barred::Nobody));
+    }
 
     #[test]
     fn only_a_socket_that_nobody_else_can_have_put_there_is_connected_to() {

@@ -254,6 +254,41 @@ print(time.monotonic() - began < 20)",
     assert!(refused["rule"].as_str().unwrap().contains("one that lingers can hold up"), "{refused:#}");
 }
 
+/// Each that waits is a descriptor of the process that keeps doors, of which all cells have the same.
+#[test]
+fn connections_to_a_socket_wait_in_a_bounded_number_and_the_rest_is_hung_up() {
+    let world = World::new();
+    let door = world.0.0.canonicalize().unwrap().join("door.sock");
+    let _at_door = echo(&door);
+    let script = format!(
+        "import select, time
+def connect():
+    s = socket.socket(socket.AF_UNIX); s.connect({door:?}); return s
+first = connect(); first.sendall(b'hello'); print(first.recv(5))
+all = [connect() for _ in range(40)]
+def hung_up():
+    poll = select.poll()
+    for s in all: poll.register(s, 0)
+    return len(poll.poll(0))
+until = time.monotonic() + 20
+while hung_up() < 8 and time.monotonic() < until: time.sleep(0.01)
+print(hung_up())
+first.close(); all[0].sendall(b'world'); print(all[0].recv(5))
+ends = []
+try:
+    for _ in range(40): ends.append(socket.socket(socket.AF_UNIX))
+except OSError as error: print(len(ends), errno.errorcode[error.errno])",
+        door = door.display().to_string(),
+    );
+    let network = format!("allow-unix = [\"{}\"]\nconnections = 1", door.display());
+    let done = world.python(&network, &script);
+    assert_eq!(done.stdout, "b'hello'\n8\nb'world'\n32 ENFILE\n", "{done:#?}");
+    done.has_refused("connect", "", "[network]\nconnections = 2");
+    let violations = done.report["violations"].as_array().unwrap();
+    let crowded = violations.iter().find(|one| one["operation"] == "socket").unwrap();
+    assert_eq!(crowded["rule"], json!("sockets of a cell that wait to be connected: 32 at once"));
+}
+
 /// Whoever may write to the directory of a socket can put another in its place.
 #[test]
 fn no_tool_of_a_server_may_write_where_the_socket_of_a_door_is() {
