@@ -232,6 +232,8 @@ pub struct SharedArgs {
     pub writes: Option<Writes>,
     /// `--net`, in the order typed.
     pub net: Vec<Typed>,
+    /// `--listen`, in the order typed.
+    pub listen: Vec<Typed>,
     /// `--audit`
     pub audit: Option<PathBuf>,
 }
@@ -472,6 +474,7 @@ fn shared(matches: &mut ArgMatches) -> SharedArgs {
         floor: floor(matches),
         writes: writes(matches),
         net: many(matches, "net").into_iter().map(|text| Typed { option: "--net", text }).collect(),
+        listen: many(matches, "listen").into_iter().map(|text| Typed { option: "--listen", text }).collect(),
         audit: matches.remove_one("audit"),
     }
 }

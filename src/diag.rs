@@ -97,6 +97,14 @@ pub fn warn(choice: ColorChoice, message: &str, hint: Option<&str>) {
     write_to_stderr(&text);
 }
 
+/// Prints what somebody at the terminal needs to know and that is nobody's fault.
+pub fn note(choice: ColorChoice, message: &str) {
+    let paint = Paint { color: color_on(choice, &io::stderr()) };
+    let mut text = String::new();
+    line(&mut text, &paint.cyan("note:"), message);
+    write_to_stderr(&text);
+}
+
 /// Whether to colour what goes to this stream, by the choice typed, `NO_COLOR`, `TERM` and the stream itself.
 pub fn color_on(choice: ColorChoice, stream: &impl io::IsTerminal) -> bool {
     let no_color = std::env::var_os("NO_COLOR");

@@ -113,6 +113,23 @@ pub struct Usage {
     pub wall_us: u64,
 }
 
+/// Where this host reaches a port of a cell.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Reached {
+    /// The port in the cell.
+    pub port: u16,
+    /// An address and port of the loopback, or the path of a socket.
+    pub at: String,
+}
+
+impl Reached {
+    /// One sentence for who is to connect.
+    #[must_use]
+    pub fn words(&self) -> String {
+        format!("port {} of the cell is reached at {}", self.port, self.at)
+    }
+}
+
 /// What went through the doors of a call's cell.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Traffic {
@@ -124,14 +141,20 @@ pub struct Traffic {
     pub up: u64,
     /// Bytes that all of them were sent.
     pub down: u64,
+    /// Where ports of the cell were reached.
+    #[serde(default)]
+    pub listens: Vec<Reached>,
 }
 
 /// One connection through a door.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Connection {
-    /// The door: `HOST:PORT`, the host as it was asked for.
+    /// The door: `HOST:PORT`, the host as it was asked for; of one into the cell, `port PORT`.
     pub to: String,
-    /// The address and port that it led to; `null` when nobody was there.
+    /// Of one into the cell: where on this host it began.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// The address and port that it led to, or of who came into the cell; `null` when nobody was there.
     pub address: Option<String>,
     /// Bytes from the cell.
     pub up: u64,

@@ -363,6 +363,7 @@ fn bounded_traffic(traffic: Traffic, hush: bool) -> Traffic {
     let more = u64::try_from(traffic.connections.len().saturating_sub(CONNECTIONS_MOST)).unwrap_or(u64::MAX);
     let bounded = |connection: Connection| Connection {
         to: said(&connection.to, hush),
+        from: connection.from.as_deref().map(bounded),
         address: connection.address.as_deref().map(bounded),
         ..connection
     };

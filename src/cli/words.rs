@@ -33,6 +33,7 @@ impl RunArgs {
             floor,
             writes,
             net,
+            listen,
             audit,
         } = shared;
         for typed in [profile, memory, cpu, tasks, timeout, scratch, jobs, spares, spares_memory]
@@ -40,6 +41,7 @@ impl RunArgs {
             .flatten()
             .chain(env)
             .chain(net)
+            .chain(listen)
         {
             add(typed.option, typed.text.clone().into());
         }
@@ -94,7 +96,7 @@ mod tests {
     fn a_child_is_told_what_was_typed() {
         for typed in [
             "--jobs 3 --spares 1 --spares-memory 1MiB --profile p --memory 1GiB --cpu 2 --tasks 9 --timeout 3s --scratch 0 --env A --env B=--c --lock l --audit a \
-             --read r1 --read=-r2 --write w --floor no-cgroup --net a.example:443 --net [::1]:1 --writes discard --no-validate --config f one two",
+             --read r1 --read=-r2 --write w --floor no-cgroup --net a.example:443 --net [::1]:1 --listen 8080 --listen 9000=/x --writes discard --no-validate --config f one two",
             "--config f --all",
             "--config f one",
             "--config f",

@@ -23,6 +23,7 @@ use crate::plan::build::{Request, build};
 use crate::plan::{Plan, Refusal, seccomp};
 use crate::policy::add::{Additions, parse_env};
 use crate::policy::files::{Library, Listed, user_directory};
+use crate::policy::listen::Listen;
 use crate::policy::network::Destination;
 use crate::policy::units::parse_size;
 use crate::policy::{PathRule, Policy, limits, profile};
@@ -288,6 +289,7 @@ fn refused(error: Refusal) -> Failure {
         | Refusal::NoOverlay { .. }
         | Refusal::NoPersist { .. }
         | Refusal::NoDoors { .. }
+        | Refusal::NoListen { .. }
         | Refusal::NoIpv6 { .. }
         | Refusal::Unprotected { .. } => Ending::Floor,
         Refusal::Syscall(_)
@@ -370,6 +372,14 @@ pub(super) fn additions(shared: &SharedArgs, cwd: &Path) -> Result<Additions, Fa
             bad(typed, error, hint)
         })?);
     }
+    let mut listen = Vec::new();
+    for typed in &shared.listen {
+        let parsed: Result<Listen, _> = typed.text.parse();
+        listen.push(parsed.map_err(|error| {
+            let hint = error.hint();
+            bad(typed, error, Some(hint))
+        })?);
+    }
     Ok(Additions {
         read: absolute(&shared.read),
         write: absolute(&shared.write),
@@ -382,6 +392,7 @@ pub(super) fn additions(shared: &SharedArgs, cwd: &Path) -> Result<Additions, Fa
         floor: shared.floor,
         writes: shared.writes,
         net,
+        listen,
     })
 }
 

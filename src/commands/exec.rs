@@ -23,7 +23,9 @@ use crate::launch::early::Early;
 use crate::launch::spawn::{self, Init, Prepared, Started, Stdio};
 use crate::launch::{Kept, LaunchError, own};
 use crate::network::porter::Porter;
-use crate::outcome::{Changes, ClosedBy, Layer, Limit, Receipt, Status, Traffic, Usage, Violation};
+use crate::outcome::{
+    Changes, ClosedBy, Connection, Layer, Limit, Receipt, Status, Traffic, Usage, Violation,
+};
 use crate::plan::Plan;
 use crate::policy::{Floor, Policy, Writes, limits};
 use crate::secrets::Trouble;
@@ -107,6 +109,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> 
     }
     let mut run = Run {
         policy: &policy,
+        color,
         status: Status::Completed,
         usage: Usage::default(),
         violations: vec![],
@@ -232,6 +235,7 @@ impl Outside<'_> {
 /// What is found out while the command runs.
 struct Run<'a> {
     policy: &'a Policy,
+    color: ColorChoice,
     status: Status,
     usage: Usage,
     violations: Vec<Violation>,
@@ -277,6 +281,11 @@ impl Run<'_> {
             Ok(started) => started,
             Err(error) => return self.refused(&error, call),
         };
+        let listening = started.outside.listening();
+        if let Some(doors) = &mut told.doors {
+            doors.reached_at(listening);
+        }
+        listening.iter().for_each(|one| diag::note(self.color, &one.words()));
         meanwhile();
         let limits = &self.policy.limits;
         let ends = Ends { stdin: into, stdout: out, stderr: err };
@@ -301,8 +310,8 @@ impl Run<'_> {
             usage.cpu_us = usage.cpu_us.or(passed.cpu_us);
             (passed, usage, violations)
         });
-        let Started { cgroup, reserved, private, .. } = started;
-        drop((reserved, private));
+        let Started { cgroup, reserved, private, outside, .. } = started;
+        drop((reserved, private, outside));
         let answer = counted.map_err(broken).and_then(|(passed, usage, violations)| {
             (self.usage, self.violations) = (usage, violations);
             let mut passed = passed;
@@ -385,7 +394,8 @@ impl Run<'_> {
     /// The doors behind which nobody answered.
     fn unreachable(&self) -> BTreeSet<&str> {
         let all = self.traffic.iter().flat_map(|traffic| &traffic.connections);
-        all.filter(|one| one.closed_by == ClosedBy::Unreachable).map(|one| one.to.as_str()).collect()
+        let nobody = |one: &&Connection| one.from.is_none() && one.closed_by == ClosedBy::Unreachable;
+        all.filter(nobody).map(|one| one.to.as_str()).collect()
     }
 
     /// What the person at the terminal should know: limits that were hit; and when the command failed, what its

@@ -221,6 +221,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
                     .map_err(|error| Failure::new(Ending::Audit, error))?,
             ),
             log: unusual,
+            note: Box::new(move |text| diag::note(color, text)),
             notice: Box::new(move |text| diag::warn(color, text, None)),
         };
         // The client made this pipe and may know nothing of large results. One that cannot grow, or is none, stays.

@@ -73,6 +73,7 @@ pub fn bounded(files: &Files, policy: &Policy, whole: &View, bounds: &Bounds) ->
     if bounds.offline {
         left.network.allow.clear();
         left.network.unix.clear();
+        left.network.listen.clear();
     }
     if bounds.rules().is_empty() && bounds.otherwise == Level::Write {
         return left;

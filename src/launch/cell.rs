@@ -15,7 +15,7 @@ use super::handover::Handover;
 use super::spawn::Started;
 use super::traces::{Traces, clear};
 use super::{Kept, LaunchError, REPORT_LIMIT, Report};
-use crate::outcome::{Built, Receipt, Traffic, Usage, Violation};
+use crate::outcome::{Built, Reached, Receipt, Traffic, Usage, Violation};
 use crate::policy::Policy;
 use crate::sys::process::{self, Exit};
 use crate::sys::{Errno, Result, socket};
@@ -50,6 +50,7 @@ pub struct Cell {
     pub(super) attendant: Attendant,
     pub(super) denials: Listened,
     pub(super) doors: Option<Attended>,
+    pub(super) listening: Vec<Reached>,
     pub(super) policy: Arc<Policy>,
     pub(super) ended: Option<oneshot::Receiver<End>>,
     pub(super) end: End,
@@ -135,6 +136,12 @@ impl Cell {
     #[must_use]
     pub fn memory(&self) -> Option<u64> {
         self.traces.cgroup.as_ref()?.memory()
+    }
+
+    /// Where this host reaches its ports.
+    #[must_use]
+    pub fn listening(&self) -> &[Reached] {
+        &self.listening
     }
 
     /// What it is bound by.

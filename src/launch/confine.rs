@@ -145,7 +145,7 @@ pub(super) const fn resource(resource: Resource) -> libc::__rlimit_resource_t {
 /// Every rule must hold; a path that is missing fails the launch instead of dropping a rule.
 pub(super) fn landlock(
     abi: u32,
-    (rules, ports): (&[LandlockRule], &[u16]),
+    (rules, ports, listens): (&[LandlockRule], &[u16], &[u16]),
     logged: bool,
     state: &State<'_>,
 ) -> std::result::Result<(), LaunchError> {
@@ -164,6 +164,9 @@ pub(super) fn landlock(
     }
     for port in ports {
         landlock::add_door(ruleset.as_fd(), abi, *port).map_err(fail(&format!("port {port}")))?;
+    }
+    for port in listens {
+        landlock::add_listener(ruleset.as_fd(), abi, *port).map_err(fail(&format!("port {port}")))?;
     }
     if !ports.is_empty() {
         landlock::add_resolver(ruleset.as_fd(), abi, DNS).map_err(fail("the resolver's port"))?;

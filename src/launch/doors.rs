@@ -13,9 +13,9 @@ use super::init::{State, tell};
 use super::{LaunchError, Report};
 use crate::plan::doors::{DNS, Doors, Listens, RESOLVER, TRIED};
 use crate::sys::netlink::Routes;
-use crate::sys::{Errno, Result};
+use crate::sys::{Errno, Result, network};
 
-pub(super) fn open(doors: &Doors, state: &State<'_>) -> std::result::Result<(), LaunchError> {
+pub(super) fn open(doors: &Doors, state: &mut State<'_>) -> std::result::Result<(), LaunchError> {
     let failed = |object: String| move |errno| LaunchError::new("open-doors", object, errno);
     if !doors.put.is_empty() {
         let routes = Routes::open().map_err(failed("lo".to_owned()))?;
@@ -23,6 +23,7 @@ pub(super) fn open(doors: &Doors, state: &State<'_>) -> std::result::Result<(), 
             routes.add_to_loopback(*address).map_err(failed(address.to_string()))?;
         }
     }
+    let outside = std::mem::take(&mut state.outside);
     let hand_over = |listens, socket: OwnedFd| tell(&state.channel, &Report::Door(listens), Some(&socket));
     for port in &doors.ports {
         // One socket for every address of both families: who accepts asks which one it was.
@@ -39,7 +40,25 @@ pub(super) fn open(doors: &Doors, state: &State<'_>) -> std::result::Result<(), 
         // A door of that port has it for every address.
         if doors.ports.contains(&DNS) { Ok(()) } else { hand_over(Listens::ResolverTcp, listen(at)?) }
     };
-    if doors.has_names() { resolver().map_err(failed("the resolver".to_owned())) } else { Ok(()) }
+    if doors.has_names() {
+        resolver().map_err(failed("the resolver".to_owned()))?;
+    }
+    let inward = || {
+        if outside.len() != doors.network.listen.len() {
+            return Err(Errno(libc::EBADF));
+        }
+        // Who connects one of these outside is at the cell's own loopback.
+        for six in [false, true].into_iter().filter(|six| !six || doors.six) {
+            for _ in 0..doors.inside() {
+                hand_over(Listens::Inside { six }, network::unconnected(six)?)?;
+            }
+        }
+        for (socket, nth) in outside.into_iter().zip(0..) {
+            hand_over(Listens::Outside(nth), socket)?;
+        }
+        Ok(())
+    };
+    inward().map_err(failed("what leads into the cell".to_owned()))
 }
 
 fn listen(at: SocketAddr) -> Result<OwnedFd> {

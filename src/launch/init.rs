@@ -50,6 +50,8 @@ pub(super) struct State<'p> {
     /// The host's `/proc`, for the files that only it has; closed before the payload starts.
     pub(super) proc: Option<OwnedFd>,
     joins: Vec<OwnedFd>,
+    /// What listens on the host, in the order of the policy.
+    pub(super) outside: Vec<OwnedFd>,
     pub(super) root: Option<Root>,
     pub(super) scratch: Option<OwnedFd>,
     /// What takes what is written to overlays, while they are made.
@@ -86,6 +88,7 @@ impl<'p> State<'p> {
             launcher: None,
             proc: None,
             joins: Vec::new(),
+            outside: Vec::new(),
             root: None,
             scratch: None,
             changes: None,
@@ -110,7 +113,7 @@ impl Drop for ExitOnUnwind {
 /// Never returns: the child of the clone lives and ends here.
 pub(super) fn main(
     prepared: &Prepared,
-    stdio: Stdio,
+    (stdio, outside): (Stdio, Vec<OwnedFd>),
     channel: OwnedFd,
     name: &str,
     private: Option<&Path>,
@@ -118,7 +121,7 @@ pub(super) fn main(
 ) -> ! {
     let _guard = ExitOnUnwind;
     let mut state = State::new(prepared, name, channel);
-    (state.stdio, state.private) = (Some(stdio), private);
+    (state.stdio, state.outside, state.private) = (Some(stdio), outside, private);
     let first =
         prepared.plan.steps.iter().position(|step| matches!(step, Step::Clone { .. })).map_or(0, |at| at + 1);
     let built = begin(&mut state).and_then(|()| run_from(first, &mut state)).and_then(|()| match hold {
@@ -222,6 +225,7 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
     };
     match step {
         Step::ReserveName { .. }
+        | Step::ListenOutside { .. }
         | Step::MakePrivateDirectory { .. }
         | Step::Clone { .. }
         | Step::CreateCgroup { unified: true, .. } => {
@@ -290,8 +294,8 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
             state.alone = Some(Alone::new(state).map_err(fail("init"))?);
             Ok(())
         }
-        Step::Landlock { abi, rules, logged, ports } => {
-            confine::landlock(*abi, (rules, ports), *logged, state)
+        Step::Landlock { abi, rules, logged, ports, listens } => {
+            confine::landlock(*abi, (rules, ports, listens), *logged, state)
         }
         Step::Seccomp { observe, .. } => seccomp(state, *observe).map_err(fail("filter")),
         Step::Verify { layers } => {

@@ -28,6 +28,7 @@ use super::changes::Reviewed;
 use super::memory::{self, Memory};
 use super::spawn::{self, Init, Prepared, Started, Stdio};
 use super::{Kept, LaunchError, own, places};
+use crate::outcome::Reached;
 use crate::plan::Plan;
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::process::{self, Cloned, Exit};
@@ -78,6 +79,7 @@ pub enum Answer {
         cgroup: Option<CellCgroup>,
         reserved: Vec<PathBuf>,
         private: Option<PathBuf>,
+        listening: Vec<Reached>,
     },
     /// A step on the launcher's side failed; nothing is left of the cell.
     Refused { cell: u64, error: LaunchError },
@@ -246,6 +248,7 @@ impl Launcher {
                             cgroup: started.cgroup.clone(),
                             reserved: started.reserved.paths(),
                             private: started.private.as_ref().map(|made| made.path().to_owned()),
+                            listening: started.outside.listening().to_vec(),
                         };
                         match send(socket, &answer, &[started.pidfd.as_fd(), started.channel.as_fd()]) {
                             // This user has more descriptors under way than this process may have (unix(7)).
@@ -299,7 +302,7 @@ impl Launcher {
         let Some(started) = self.cells.remove(&cell) else { return Ok(()) };
         let reaped = process::wait(started.pid)?;
         started.end_the_rest(&self.own_children());
-        drop((started.reserved, started.private));
+        drop((started.reserved, started.private, started.outside));
         let ended = Answer::Ended { cell, exit: reaped.exit, cpu_us: reaped.cpu_us };
         let sent = send(socket, &ended, &[]);
         if sent.is_err() {

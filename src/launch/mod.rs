@@ -22,6 +22,7 @@ pub(crate) mod overlay;
 
 pub mod launcher;
 pub mod orphans;
+pub mod outside;
 pub mod own;
 pub mod places;
 pub mod private;
@@ -62,6 +63,11 @@ impl LaunchError {
     /// Init ended before it had built the cell, and could not say why: it was killed.
     pub(crate) fn unfinished() -> Self {
         Self::new("verify", "init ended before it had built the cell", Errno(libc::ECHILD))
+    }
+
+    /// Another cell, or another program, has the place by which this host was to reach the cell.
+    pub(crate) fn is_taken(&self) -> bool {
+        (self.step.as_str(), self.errno.0) == ("listen-outside", libc::EADDRINUSE)
     }
 
     /// What to do about it, where the step and the errno tell.
@@ -133,6 +139,21 @@ impl LaunchError {
             }
             ("landlock", _) => {
                 "Landlock must be built in and named in the kernel's `lsm=` list; see `toolcell doctor`"
+            }
+            ("listen-outside", libc::EADDRINUSE) => {
+                "somebody listens there already, or what is there is no socket: one cell at a time can have a place. Leave `at` out of \
+                 `listen`, so that each gets a port of its own; or let all calls share one cell by `state = \"session\"`"
+            }
+            ("listen-outside", EPERM) => {
+                "give the path of a socket in a directory that is this user's, and in which no other user can write, such as \
+                 `/run/user/UID`"
+            }
+            ("listen-outside", EACCES) => {
+                "this user may not listen there: ports below 1024 are root's, and the directory of a socket must be one to write to"
+            }
+            ("listen-outside", ENOENT) => "make the directory for the socket first",
+            ("listen-outside", EADDRNOTAVAIL | EAFNOSUPPORT) => {
+                "this host has no such address on its loopback: write `127.0.0.1`"
             }
             ("secrets", EEXIST | ENOTDIR | EISDIR) => {
                 "something of the cell or of another secret has that place already: give the secret a file of its own in \

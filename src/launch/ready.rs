@@ -27,13 +27,17 @@ use crate::sys::{Errno, Result};
 ///
 /// Not when it denies a name that does not exist: that is an empty directory on the host for as long as the cell is
 /// there, which is right for the time of a call only. And not without a private root, where what is granted is held by
-/// rules that cannot be looked at again; nor with an overlay, which may not see what the host changes beneath it.
+/// rules that cannot be looked at again; nor with an overlay, which may not see what the host changes beneath it; nor where this host
+/// reaches it, so that nobody comes to a cell before there is a call.
 #[must_use]
 pub fn may_wait(plan: &Plan) -> bool {
     !plan.steps.iter().any(|step| {
         matches!(
             step,
-            Step::ReserveName { .. } | Step::MakePrivateDirectory { .. } | Step::MountChanges { .. }
+            Step::ReserveName { .. }
+                | Step::ListenOutside { .. }
+                | Step::MakePrivateDirectory { .. }
+                | Step::MountChanges { .. }
         )
     })
 }

@@ -13,6 +13,7 @@ use serde::{Deserialize, Serialize};
 use super::cgroup::{CellCgroup, cell_name};
 use super::early::Early;
 use super::idmap::IdMaps;
+use super::outside::Outside;
 use super::private::Private;
 use super::reserve::Reserved;
 use super::{LaunchError, init, orphans, verify};
@@ -206,6 +207,8 @@ pub struct Started {
     pub reserved: Reserved,
     /// The directory on the host of a cell without a private root, removed when this is dropped.
     pub private: Option<Private>,
+    /// Where ports of the cell are reached; sockets with a path are removed when this is dropped.
+    pub outside: Outside,
     /// Every process of the cell ends with init.
     pub ends_with_init: bool,
     /// What else was a child of this process before, where it is not.
@@ -282,6 +285,7 @@ pub fn start(prepared: &Prepared, stdio: Stdio, cell: u64, init: Init) -> Result
                 unfinished.cgroup = Some(CellCgroup::create(directories, *unified, &name)?);
             }
             Step::ReserveName { path, content } => unfinished.reserved.add(path, content.as_deref())?,
+            Step::ListenOutside { port, at } => unfinished.outside.open(*port, at)?,
             Step::MakePrivateDirectory { parent, owner } => {
                 unfinished.private = Some(Private::create(parent, &name, *owner)?);
             }
@@ -326,13 +330,16 @@ pub fn start(prepared: &Prepared, stdio: Stdio, cell: u64, init: Init) -> Result
                         let _found_out_later = cgroup.enter().is_err();
                     }
                     let private = unfinished.private.as_ref().map(Private::path);
-                    init::main(prepared, stdio, inner, &name, private, hold)
+                    let outside = unfinished.outside.take();
+                    init::main(prepared, (stdio, outside), inner, &name, private, hold)
                 }
                 Cloned::Parent(pid, pidfd) => (pid, pidfd, channel),
             }
         }
     };
     unfinished.init = Some((pid, pidfd));
+    // Whoever keeps the doors closes the last one, and the next cell finds the place free.
+    drop(unfinished.outside.take());
     let late = prepared.plan.steps.iter().find_map(|step| match step {
         Step::CreateCgroup { directories, unified: false } => Some(directories),
         _ => None,
@@ -358,6 +365,7 @@ struct Unfinished {
     cgroup: Option<CellCgroup>,
     reserved: Reserved,
     private: Option<Private>,
+    outside: Outside,
 }
 
 impl Unfinished {
@@ -365,7 +373,8 @@ impl Unfinished {
         let (pid, pidfd) = self.init.take()?;
         let (cgroup, private) = (self.cgroup.take(), self.private.take());
         let reserved = std::mem::take(&mut self.reserved);
-        Some(Started { pid, pidfd, channel, cgroup, reserved, private, ends_with_init, others })
+        let outside = std::mem::take(&mut self.outside);
+        Some(Started { pid, pidfd, channel, cgroup, reserved, private, outside, ends_with_init, others })
     }
 }
 

@@ -7,12 +7,13 @@ use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
 
 use tokio::io::Interest;
 use tokio::io::unix::AsyncFd;
 use tokio::net::unix::pipe;
 use tokio::sync::oneshot;
-use tokio::time::{Instant, timeout};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use super::cell::{Cell, End, Written, error_of};
 use super::changes::Reviewed;
@@ -24,7 +25,7 @@ use super::ready::{self, Mounts, Shelf, Sources};
 use super::traces::{Traces, clear};
 use super::{LaunchError, Report};
 use crate::network::porter::Porter;
-use crate::outcome::{Built, Receipt};
+use crate::outcome::{Built, Reached, Receipt};
 use crate::plan::step::Step;
 use crate::plan::{self, Plan};
 use crate::policy::{Floor, Policy};
@@ -41,6 +42,7 @@ struct Made {
     pidfd: OwnedFd,
     channel: OwnedFd,
     traces: Traces,
+    listening: Vec<Reached>,
 }
 
 #[derive(Debug)]
@@ -74,6 +76,10 @@ struct Shared {
     /// left, an answer could come without its cell, which nobody could end then.
     room: Vec<OwnedFd>,
 }
+
+/// How long a place on this host is waited for that the cell of the call before may be leaving, and how often it is tried.
+const PLACE: Duration = Duration::from_millis(500);
+const AGAIN: Duration = Duration::from_millis(20);
 
 /// Descriptors of an [`Answer::Launched`].
 const OF_A_CELL: usize = 2;
@@ -140,9 +146,16 @@ impl Launcher {
         if let Some(cell) = self.take_ready(plan, policy, secrets, (ahead, began)).await {
             return Ok(cell);
         }
-        let number = self.next_cell();
+        let until = Instant::now() + PLACE;
         // One that gets secrets waits for them, as one that was built ahead does for its call.
-        let mut cell = self.build(plan, policy, number, secrets.is_some()).await?;
+        let mut cell = loop {
+            match self.build(plan, policy, self.next_cell(), secrets.is_some()).await {
+                Err(error) if error.is_taken() && Instant::now() < until => {
+                    sleep_until(Instant::now() + AGAIN).await;
+                }
+                built => break built?,
+            }
+        };
         let told = secrets.map_or(Ok(()), |secrets| cell.go_on(secrets));
         told.map(|()| cell).map_err(|errno| LaunchError::new("secrets", "init", errno))
     }
@@ -333,6 +346,9 @@ impl Launcher {
         })();
         let (stdin, stdout, stderr, pidfd, channel) = pipes.map_err(failed)?;
         let handed = doors.as_ref().map(Attended::channel).transpose().map_err(failed)?;
+        if let Some(doors) = &doors {
+            doors.reached_at(&made.listening);
+        }
         let mut cell = Cell {
             stdin: Some(stdin),
             stdout: Some(stdout),
@@ -354,6 +370,7 @@ impl Launcher {
             attendant: Attendant::new(Refusals::new(plan, made.init, Some(Arc::clone(&self.memory)), handed)),
             denials: self.denials.of(made.init),
             doors,
+            listening: made.listening,
             policy: Arc::clone(policy),
             ended: Some(end),
             end: None,
@@ -483,11 +500,12 @@ impl Launcher {
     fn hand_out(&self, answer: Answer, descriptors: Vec<OwnedFd>) -> Option<()> {
         let mut shared = self.lock();
         match answer {
-            Answer::Launched { cell, init, cgroup, reserved, private } => {
+            Answer::Launched { cell, init, cgroup, reserved, private, listening } => {
                 let mut descriptors = descriptors.into_iter();
                 let (pidfd, channel) = (descriptors.next()?, descriptors.next()?);
                 let waiting = shared.waiting.get_mut(&cell).and_then(|w| w.launched.take());
-                let made = Made { init, pidfd, channel, traces: Traces { cgroup, reserved, private } };
+                let traces = Traces { cgroup, reserved, private };
+                let made = Made { init, pidfd, channel, traces, listening };
                 if let Some(Err(Ok(unwanted))) = waiting.map(|waiting| waiting.send(Ok(made))) {
                     // The call was given up meanwhile. Its cgroup can go when the cell has.
                     let _gone = process::pidfd_send_signal(unwanted.pidfd.as_fd(), libc::SIGKILL).is_err();

@@ -28,6 +28,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::credential::Put;
 use super::ended::{self, Counts};
 use super::guard::{Barred, is_granted, may_lead};
+use super::inbound::{self, Inside};
 use super::relay::{self, Greeting};
 use super::resolver::{self, Names};
 use super::upstream::Trust;
@@ -65,6 +66,7 @@ pub(super) struct Cell {
     pub(super) names: Mutex<Names>,
     slots: Arc<Semaphore>,
     waiting: Semaphore,
+    pub(super) inside: Inside,
     pub(super) lookups: Arc<Semaphore>,
     pub(super) up: AtomicU64,
     pub(super) down: AtomicU64,
@@ -154,6 +156,11 @@ async fn listen(
             });
             Ok(())
         }
+        Listens::Inside { six } => {
+            cell.inside.add(six, socket);
+            Ok(())
+        }
+        Listens::Outside(nth) => inbound::accept(cell, nth.into(), socket, at_work).await,
         Listens::Port(_) | Listens::ResolverTcp => {
             let socket = std::net::TcpListener::from(socket);
             socket.set_nonblocking(true)?;
@@ -191,7 +198,7 @@ async fn accept(cell: &Arc<Cell>, listener: &TcpListener, at_work: &mpsc::Sender
 }
 
 /// Somebody had to wait.
-fn crowded(connections: u32) -> Violation {
+pub(super) fn crowded(connections: u32) -> Violation {
     let rule = "`connections` in `[network]`: the next one waited".to_owned();
     Violation {
         value: Some(connections.into()),
@@ -209,6 +216,7 @@ impl Cell {
             names: Mutex::new(Names::default()),
             slots: Arc::new(Semaphore::new(connections)),
             waiting: Semaphore::new(MOST_WAIT),
+            inside: Inside::default(),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
@@ -318,6 +326,7 @@ impl Cell {
         };
         let mut connection = Connection {
             to: format!("{}:{port}", target.host),
+            from: None,
             address: None,
             up: 0,
             down: 0,
@@ -358,6 +367,7 @@ impl Cell {
         };
         let connection = Connection {
             to: format!("{}:{}", target.host, target.port),
+            from: None,
             address: counts.address.get().map(ToString::to_string),
             up: counts.up.into_inner(),
             down: counts.down.into_inner(),

@@ -5,6 +5,7 @@
 //!                                 ▲ events, over a channel for each cell │
 //!                                 └──────────────────────────────────────┤
 //! program in the cell ◄── accept ── keep ── hello, guard ── relay ◄──────┴──► destination
+//! port of the cell ◄── inbound ── relay ◄── accept ── program of this host
 //! ```
 //!
 //! Where TLS ends at a door by the profile's choice, `ended` is in the place of `relay`: HTTP with the cell, TLS with the host.
@@ -19,6 +20,7 @@ mod ended;
 mod guard;
 pub mod head;
 pub mod hello;
+mod inbound;
 mod keep;
 pub mod porter;
 mod relay;

@@ -55,6 +55,7 @@ impl Cell {
         };
         let mut connection = Connection {
             to: path.clone(),
+            from: None,
             address: None,
             up: 0,
             down: 0,

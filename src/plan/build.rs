@@ -77,6 +77,8 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     let cgroup = request.facts.cgroup.as_ref().ok().filter(|_| floor == Floor::Full);
     steps.extend(create_cgroup(cgroup, &policy.limits, true));
     steps.extend(tree.reserved.iter().cloned());
+    let outside = policy.network.listen.iter();
+    steps.extend(outside.map(|listen| Step::ListenOutside { port: listen.port, at: listen.at.clone() }));
     let (uid, gid) = request.facts.payload;
     steps.extend(prelude(root, (uid, gid)).steps);
     let files = doors.iter().flat_map(Doors::files);
@@ -100,7 +102,10 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     steps.push(Step::DropCapabilities { bounding: true });
     steps.push(Step::NoNewPrivileges);
     let ports = doors.as_ref().map_or_else(Vec::new, |doors| doors.ports.clone());
-    steps.push(landlock(request.facts, tree.landlock(policy), ports));
+    let mut listens: Vec<u16> = policy.network.listen.iter().map(|listen| listen.port).collect();
+    listens.sort_unstable();
+    listens.dedup();
+    steps.push(landlock(request.facts, tree.landlock(policy), ports, listens));
     let connects = doors.is_some();
     steps.push(Step::Seccomp { program, observe: Some(policy.observe), connects });
     let mut layers =
@@ -128,8 +133,8 @@ fn exec(request: &Request<'_>) -> Step {
 /// The first ABI that keeps signals inside: an older one leaves nothing between the payload and the user's processes.
 const SIGNALS_SCOPED: u32 = 6;
 
-fn landlock(facts: &Facts, rules: Vec<LandlockRule>, ports: Vec<u16>) -> Step {
-    Step::Landlock { abi: facts.landlock_abi, rules, logged: facts.denials.is_ok(), ports }
+fn landlock(facts: &Facts, rules: Vec<LandlockRule>, ports: Vec<u16>, listens: Vec<u16>) -> Step {
+    Step::Landlock { abi: facts.landlock_abi, rules, logged: facts.denials.is_ok(), ports, listens }
 }
 
 /// The doors of the policy, if this host can have them.
@@ -161,6 +166,9 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     let destinations = policy.network.doors().map(|allowed| allowed.destination.to_string());
     if let Some(destination) = destinations.chain(sockets).next() {
         return Err(Refusal::NoDoors { destination, failed: failed.clone() });
+    }
+    if let Some(listen) = policy.network.listen.first() {
+        return Err(Refusal::NoListen { port: listen.port, failed: failed.clone() });
     }
     let view = request.view;
     let vacant = view.vacant.iter().map(|(stand_in, _)| stand_in);
@@ -208,7 +216,7 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     steps.push(Step::DropCapabilities { bounding: false });
     steps.push(Step::NoNewPrivileges);
     steps.push(Step::HoldProcesses);
-    steps.push(landlock(facts, tree.landlock_on_host(policy), Vec::new()));
+    steps.push(landlock(facts, tree.landlock_on_host(policy), Vec::new(), Vec::new()));
     // What a file is called there says nothing about what is granted: a rule is on where a path leads.
     steps.push(Step::Seccomp { program, observe: Some(Observe::Calls), connects: false });
     steps.push(Step::Verify { layers });

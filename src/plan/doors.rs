@@ -16,6 +16,7 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use serde::{Deserialize, Serialize};
 
 use crate::policy::http::Http;
+use crate::policy::listen::Listen;
 use crate::policy::network::{Allowed, Destination, Host, Network};
 
 /// Bytes in which the doors of one cell are passed on, at most: in one message.
@@ -32,6 +33,8 @@ pub const TRIED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 254);
 const NAMES: u32 = 0x7f40_0000;
 /// The same of IPv6: an address that belongs to nobody, of a prefix drawn by lot (RFC 4193).
 const NAMES_SIX: u128 = 0xfd74_5ce1_1d00_0000_0000_0000_0000_0000;
+/// The most connections at once to ports of a cell, of which each has a socket that was made with the cell.
+const MOST_INSIDE: u32 = 32;
 /// The first of those that the resolver gives out: `127.80.0.1`.
 pub const GIVEN_OUT: u32 = 0x7f50_0000;
 
@@ -71,6 +74,13 @@ pub enum Listens {
     ResolverTcp,
     /// It does not listen: it is one end of a pair, of which a program has connected the other to this of the policy's sockets.
     Socket(u16),
+    /// It does not listen, and is not connected: one by which a port of the cell is reached, of IPv6 or of IPv4.
+    Inside {
+        /// IPv6.
+        six: bool,
+    },
+    /// It listens on the host, for this of the policy's ports.
+    Outside(u16),
 }
 
 impl Doors {
@@ -164,6 +174,12 @@ impl Doors {
         !self.places.is_empty()
     }
 
+    /// How many connections there can be at once to ports of the cell.
+    #[must_use]
+    pub fn inside(&self) -> u32 {
+        if self.network.listen.is_empty() { 0 } else { self.network.connections.min(MOST_INSIDE) }
+    }
+
     /// The cell's `/etc/hosts`.
     #[must_use]
     pub fn hosts_file(&self) -> String {
@@ -208,7 +224,13 @@ impl Doors {
             }
         });
         let sockets = self.network.unix.iter().map(|socket| socket.path.clone());
-        doors.chain(sockets).collect::<Vec<_>>().join(", ")
+        let out = doors.chain(sockets).collect::<Vec<_>>().join(", ");
+        let into = self.network.listen.iter().map(Listen::words).collect::<Vec<_>>().join(", ");
+        match (out.is_empty(), into.is_empty()) {
+            (_, true) => out,
+            (true, false) => format!("none out; into the cell: {into}"),
+            (false, false) => format!("{out}; into the cell: {into}"),
+        }
     }
 }
 

@@ -59,6 +59,7 @@ fn words(step: &Step) -> String {
         Step::ReserveName { path, .. } => {
             format!("{} (does not exist, and must not come to)", path.display())
         }
+        Step::ListenOutside { port, at } => format!("at {at}, for port {port} of the cell"),
         Step::MakePrivateDirectory { parent, .. } => {
             format!("in {}: what `/tmp` stands for, and a canary", parent.display())
         }
@@ -103,14 +104,16 @@ fn words(step: &Step) -> String {
         }
         Step::SetIds { uid, gid } => format!("user {uid}, group {gid}, no supplementary groups"),
         Step::UnshareUser { inside } => format!("{inside} inside"),
-        Step::Landlock { abi, rules, logged, ports } => {
-            let ports = match ports.is_empty() {
+        Step::Landlock { abi, rules, logged, ports, listens } => {
+            let told = |what: &str, ports: &[u16]| match ports.is_empty() {
                 true => String::new(),
-                false => format!(", ports {}", list(ports, ToString::to_string)),
+                false => format!(", {what} {}", list(ports, ToString::to_string)),
             };
             format!(
-                "abi {abi}{}{ports}: {}",
+                "abi {abi}{}{}{}: {}",
                 if *logged { ", refusals logged" } else { "" },
+                told("ports", ports),
+                told("listens at", listens),
                 list(rules, rule)
             )
         }

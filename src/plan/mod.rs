@@ -120,6 +120,14 @@ pub enum Refusal {
         /// Why there is no such namespace.
         failed: Failed,
     },
+    /// The only rung that this host reaches has no ports of the cell's own.
+    #[error("without a network namespace, port {port} would be the host's and not the cell's")]
+    NoListen {
+        /// The first port.
+        port: u16,
+        /// Why there is no such namespace.
+        failed: Failed,
+    },
     /// More destinations than a cell can have doors.
     #[error("the policy has {count} destinations, and a cell can have {most}")]
     TooManyDoors {
@@ -201,6 +209,10 @@ impl Refusal {
             )),
             Self::NoDoors { failed, .. } => Some(format!(
                 "let this host make namespaces ({} failed: {}): see `toolcell doctor`; or take `allow` and `allow-unix` out of `[network]`",
+                failed.call, failed.errno
+            )),
+            Self::NoListen { failed, .. } => Some(format!(
+                "let this host make namespaces ({} failed: {}): see `toolcell doctor`; or take `listen` out of `[network]`",
                 failed.call, failed.errno
             )),
             Self::TooManyDoors { .. } => Some(

@@ -137,10 +137,16 @@ pub fn between(waiting: &Plan, own: &Plan) -> Option<Vec<Step>> {
         let same = match (there.next(), rest.next()) {
             (None, None) => break,
             (
-                Some(Step::Landlock { abi, rules, logged, ports }),
-                Some(Step::Landlock { abi: own_abi, rules: own_rules, logged: own_logged, ports: own_ports }),
+                Some(Step::Landlock { abi, rules, logged, ports, listens }),
+                Some(Step::Landlock {
+                    abi: own_abi,
+                    rules: own_rules,
+                    logged: own_logged,
+                    ports: own_ports,
+                    listens: own_listens,
+                }),
             ) => {
-                (abi, logged, ports) == (own_abi, own_logged, own_ports)
+                (abi, logged, ports, listens) == (own_abi, own_logged, own_ports, own_listens)
                     && rules_agree(rules, own_rules, paths)
             }
             (there, rest) => there == rest,
@@ -201,7 +207,7 @@ mod tests {
         }
         steps.push(Step::PivotRoot);
         steps.extend(more);
-        steps.push(Step::Landlock { abi: 7, rules, logged: true, ports: vec![] });
+        steps.push(Step::Landlock { abi: 7, rules, logged: true, ports: vec![], listens: vec![] });
         Plan { floor: Floor::Full, steps }
     }
 

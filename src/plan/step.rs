@@ -9,6 +9,7 @@ use serde::{Deserialize, Serialize};
 use super::doors::Doors;
 use crate::outcome::Layer;
 pub use crate::policy::Observe;
+pub use crate::policy::listen::At;
 
 /// Where toolcell keeps its own objects in the private root.
 pub const OWN: &str = "/.toolcell";
@@ -131,6 +132,13 @@ pub enum Step {
         path: PathBuf,
         /// A file with this in it; else an empty directory.
         content: Option<String>,
+    },
+    /// Launcher: a socket of the host's by which a port of the cell is reached.
+    ListenOutside {
+        /// The port in the cell.
+        port: u16,
+        /// Where on the host.
+        at: At,
     },
     /// Launcher: a directory of the cell's own on the host, with the scratch directory and a canary in it.
     MakePrivateDirectory {
@@ -289,6 +297,8 @@ pub enum Step {
         logged: bool,
         /// TCP ports to which a connection may be made (ABI 4), and the resolver's over UDP (ABI 10).
         ports: Vec<u16>,
+        /// TCP ports at which a program may listen (ABI 4).
+        listens: Vec<u16>,
     },
     /// Child: the system call filter, as instructions of `struct sock_filter` (code, jt, jf, k).
     Seccomp {
@@ -360,6 +370,7 @@ impl Step {
         match self {
             Self::CreateCgroup { .. } => "create-cgroup",
             Self::ReserveName { .. } => "reserve-name",
+            Self::ListenOutside { .. } => "listen-outside",
             Self::MakePrivateDirectory { .. } => "make-private-directory",
             Self::Clone { .. } => "clone",
             Self::JoinCgroup { .. } => "join-cgroup",

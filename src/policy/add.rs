@@ -8,6 +8,7 @@ use std::path::{Path, PathBuf};
 use thiserror::Error;
 
 use super::limits::OutOfBounds;
+use super::listen::Listen;
 use super::network::{Allowed, Destination};
 use super::path::{PathError, grantable, normal};
 use super::profile::is_variable;
@@ -40,6 +41,8 @@ pub struct Additions {
     pub writes: Option<Writes>,
     /// `--net`
     pub net: Vec<Destination>,
+    /// `--listen`
+    pub listen: Vec<Listen>,
 }
 
 /// Why an option cannot be added.
@@ -59,6 +62,14 @@ pub enum AddError {
     /// A door of the profile is in its place.
     #[error("{0}")]
     Unfit(String),
+    /// The port, or its place, is taken.
+    #[error("{told}")]
+    Unheard {
+        /// By what.
+        told: String,
+        /// What to do.
+        hint: String,
+    },
     /// A limit beyond its bounds.
     #[error("cannot use the value of `{option}`")]
     Limit {
@@ -86,6 +97,7 @@ impl AddError {
             Self::Unfit(_) => {
                 Some("choose a profile that has its door at another port, by `listen`".to_owned())
             }
+            Self::Unheard { hint, .. } => Some(hint.clone()),
             Self::Limit { .. } | Self::Variable(_) | Self::Value(_) => None,
         }
     }
@@ -115,7 +127,8 @@ impl Policy {
     /// # Errors
     /// The first option that cannot be added.
     pub fn with(mut self, additions: &Additions) -> Result<Self, AddError> {
-        let Additions { read, write, env, memory, cpu, tasks, time, scratch, floor, writes, net } = additions;
+        let Additions { read, write, env, memory, cpu, tasks, time, scratch, floor, writes, net, listen } =
+            additions;
         for (option, paths) in [("--read", read), ("--write", write)] {
             for path in paths {
                 let rule = self.rule(option, path)?;
@@ -156,7 +169,13 @@ impl Policy {
                 return Err(AddError::Unfit(message));
             }
         }
-        Ok(self)
+        for listen in listen {
+            self.network.listen_at(&Listen { origin: "`--listen`".to_owned(), ..listen.clone() });
+        }
+        match self.network.unheard() {
+            Some((_, told, hint)) => Err(AddError::Unheard { told, hint }),
+            None => Ok(self),
+        }
     }
 
     fn rule(&self, option: &'static str, path: &Path) -> Result<PathRule, AddError> {

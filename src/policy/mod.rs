@@ -18,6 +18,7 @@ pub mod connect;
 pub mod files;
 pub mod http;
 pub mod limits;
+pub mod listen;
 mod literal;
 pub mod mistakes;
 pub mod network;

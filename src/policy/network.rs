@@ -12,6 +12,7 @@ use thiserror::Error;
 
 use super::address::{Range, plain};
 use super::http::Http;
+use super::listen::Listen;
 use super::unix_socket::UnixSocket;
 
 /// Connections at once, if a profile says nothing.
@@ -28,6 +29,8 @@ pub struct Network {
     pub deny: Vec<Denied>,
     /// Sockets of the host's with a path that can be reached.
     pub unix: Vec<UnixSocket>,
+    /// Ports of the cell that can be reached from this host.
+    pub listen: Vec<Listen>,
     /// Names with addresses of the operator's choice, which are not asked for and count as granted.
     pub hosts: BTreeMap<String, Vec<IpAddr>>,
     /// Ranges that are not of the open network, into which a name may lead all the same.
@@ -53,6 +56,7 @@ impl Default for Network {
             allow: Vec::new(),
             deny: Vec::new(),
             unix: Vec::new(),
+            listen: Vec::new(),
             hosts: BTreeMap::new(),
             private: Vec::new(),
             sni: Sni::Door,
@@ -379,10 +383,10 @@ impl Network {
         self.http.iter().enumerate().filter(move |(_, http)| http.credential.is_some() && open(http))
     }
 
-    /// Is there a way out?
+    /// Is there a way out, or in?
     #[must_use]
     pub fn is_open(&self) -> bool {
-        self.doors().next().is_some() || !self.unix.is_empty()
+        self.doors().next().is_some() || !self.unix.is_empty() || !self.listen.is_empty()
     }
 
     /// Destinations that are allowed and not denied.

@@ -89,7 +89,7 @@ impl Printer {
         if *network == Network::default() {
             return;
         }
-        let Network { allow, deny, unix, hosts, private, sni, connections, up, down, http, named: _ } =
+        let Network { allow, deny, unix, listen, hosts, private, sni, connections, up, down, http, named: _ } =
             network;
         self.line("\n[network]");
         self.line("allow = [");
@@ -112,6 +112,11 @@ impl Printer {
                 };
                 self.line(&format!("  {{ path = {}{reason} }},", quote(&socket.path)));
             }
+            self.line("]");
+        }
+        if !listen.is_empty() {
+            self.line("listen = [");
+            listen.iter().for_each(|one| self.line(&format!("  {},", one.toml())));
             self.line("]");
         }
         self.words("private", &private.iter().map(ToString::to_string).collect::<Vec<_>>());

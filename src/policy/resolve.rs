@@ -94,9 +94,10 @@ pub fn resolve(
     let order: Vec<String> = chain.iter().map(|(source, _)| source.label()).collect();
     let mut merged = Merged::default();
     let mut policy = Policy::nothing(&source.name);
-    let mut ended = BTreeMap::new();
+    let (mut ended, mut heard) = (BTreeMap::new(), Vec::new());
     for (_, profile) in chain.into_iter().rev() {
         apply(&mut policy, &profile, &mut mistakes);
+        heard.extend(profile.network.heard().map(|(listen, spot)| (listen.clone(), spot.clone())));
         ended.extend(profile.network.ended().map(|(http, spot)| (http.destination(), spot.clone())));
         merged.add(profile);
     }
@@ -106,6 +107,11 @@ pub fn resolve(
         {
             mistakes.push(Mistake::new(spot.clone(), &message, Some(&hint)));
         }
+    }
+    if let Some((listen, message, hint)) = policy.network.unheard()
+        && let Some((_, spot)) = heard.iter().find(|(known, _)| known == listen)
+    {
+        mistakes.push(Mistake::new(spot.clone(), &message, Some(&hint)));
     }
     mistakes.extend(merged.void_grants(&source.label()));
     policy.filesystem.read = values(merged.read);

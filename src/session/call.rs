@@ -174,6 +174,7 @@ pub(super) async fn start(
         let hint = probe::hint(&error).map(|hint| format!("\nhint: {hint}")).unwrap_or_default();
         refused(format!("{}{hint}", crate::text::chain(&error)))
     })?;
+    cell.listening().iter().for_each(|one| (session.options.note)(&one.words()));
     let limit = if streams { STREAM_FROM } else { LONGEST_LINE };
     let process = Process::new(cell, limit, grant.policy.limits.output, mask.clone())
         .ok_or_else(|| refused("the cell was started without its pipes".to_owned()))?;

@@ -57,6 +57,7 @@ pub use arguments::readable;
 use bounds::Roots;
 use cache::Cache;
 use catalogue::Job;
+pub use catalogue::METHOD as LISTS;
 use chain::Chains;
 use control::{Control, Stop, gone};
 pub use grant::{Grant, NoGrant, Profiles, Waiting};
@@ -202,6 +203,8 @@ pub struct Options {
     pub records: Box<dyn Records>,
     /// Where they go, if not where a command looks for them by itself.
     pub log: Option<PathBuf>,
+    /// Tells the operator what is no fault, and has nowhere else to go.
+    pub note: Box<dyn Fn(&str)>,
     /// Tells the operator of a fault that has nowhere else to go.
     pub notice: Box<dyn Fn(&str)>,
 }
@@ -496,38 +499,12 @@ async fn wind_up(session: &Rc<Session>) {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::*;
-    use crate::policy::network::Network;
-    use crate::policy::{Audit, Environment, Filesystem, Floor, Limits, Observe, Syscalls};
+    use crate::policy::{Filesystem, Floor, Limits};
 
     pub(super) fn policy(time: Duration, output: u64) -> Policy {
-        Policy {
-            name: "test".to_owned(),
-            description: String::new(),
-            filesystem: Filesystem {
-                read: vec![],
-                write: vec![],
-                execute: vec![],
-                deny: vec![],
-                ..Filesystem::default()
-            },
-            limits: Limits {
-                memory: 1 << 29,
-                cpu: 1000,
-                tasks: 64,
-                time,
-                output,
-                open_files: 64,
-                file_size: 1 << 20,
-            },
-            syscalls: Syscalls::default(),
-            environment: Environment { pass: vec![], set: BTreeMap::new() },
-            audit: Audit::default(),
-            floor: Floor::Landlock,
-            observe: Observe::Calls,
-            network: Network::default(),
-        }
+        let limits = Limits { time, output, open_files: 64, file_size: 1 << 20, ..Limits::default() };
+        let filesystem = Filesystem::default();
+        Policy { filesystem, limits, floor: Floor::Landlock, ..Policy::nothing("test") }
     }
 }

@@ -39,6 +39,7 @@ struct NetPortAttr {
 }
 
 /// `LANDLOCK_ACCESS_NET_*`
+const NET_BIND_TCP: u64 = 1;
 const NET_CONNECT_TCP: u64 = 1 << 1;
 const NET_BIND_UDP: u64 = 1 << 2;
 const NET_CONNECT_SEND_UDP: u64 = 1 << 3;
@@ -194,6 +195,14 @@ pub fn add_path(ruleset: BorrowedFd<'_>, path: BorrowedFd<'_>, rights: u64) -> R
 /// The kernel's errno.
 pub fn add_door(ruleset: BorrowedFd<'_>, abi: u32, port: u16) -> Result<()> {
     add_port(ruleset, NET_CONNECT_TCP & handled_net(abi), port)
+}
+
+/// Lets a program listen at this TCP port; before ABI 4 nothing is refused there.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn add_listener(ruleset: BorrowedFd<'_>, abi: u32, port: u16) -> Result<()> {
+    add_port(ruleset, NET_BIND_TCP & handled_net(abi), port)
 }
 
 /// Lets a resolver be asked at this port: over TCP, and over UDP (ABI 10), for which a socket takes any free port itself.

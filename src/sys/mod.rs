@@ -81,6 +81,8 @@ const NAMES: &[(i32, &str, &str)] = &[
     (libc::EOPNOTSUPP, "EOPNOTSUPP", "not supported"),
     (libc::ESOCKTNOSUPPORT, "ESOCKTNOSUPPORT", "socket type not supported"),
     (libc::EAFNOSUPPORT, "EAFNOSUPPORT", "address family not supported"),
+    (libc::EADDRINUSE, "EADDRINUSE", "address in use"),
+    (libc::EADDRNOTAVAIL, "EADDRNOTAVAIL", "no such address here"),
     (libc::ENETUNREACH, "ENETUNREACH", "network unreachable"),
     (libc::ECONNREFUSED, "ECONNREFUSED", "connection refused"),
     (libc::ECONNRESET, "ECONNRESET", "connection reset"),

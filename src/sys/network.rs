@@ -2,7 +2,7 @@
 //!
 //! Neighbours: `launch::init`. Never: changes anything but interface flags, sends anything.
 
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, OwnedFd};
 
 use super::{Errno, Result, check, check_fd};
 
@@ -34,13 +34,20 @@ const fn request(name: &[u8]) -> Ifreq {
 /// # Errors
 /// The kernel's errno.
 fn control() -> Result<OwnedFd> {
-    internet(libc::SOCK_DGRAM)
+    internet(libc::AF_INET, libc::SOCK_DGRAM)
 }
 
-fn internet(kind: libc::c_int) -> Result<OwnedFd> {
+/// A TCP socket of the current network namespace, not connected, that waits for nothing.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn unconnected(six: bool) -> Result<OwnedFd> {
+    internet(if six { libc::AF_INET6 } else { libc::AF_INET }, libc::SOCK_STREAM | libc::SOCK_NONBLOCK)
+}
+
+fn internet(family: libc::c_int, kind: libc::c_int) -> Result<OwnedFd> {
     // SAFETY: socket takes integers.
-    let fd =
-        check_fd(libc::c_long::from(unsafe { libc::socket(libc::AF_INET, kind | libc::SOCK_CLOEXEC, 0) }))?;
+    let fd = check_fd(libc::c_long::from(unsafe { libc::socket(family, kind | libc::SOCK_CLOEXEC, 0) }))?;
     // SAFETY: the call returned a new descriptor that nobody else owns.
     Ok(unsafe { OwnedFd::from_raw_fd(fd) })
 }
@@ -75,6 +82,43 @@ pub fn is_up(name: &str) -> Result<bool> {
     Ok(ifreq.flags & 0x1 != 0)
 }
 
+/// Ends what is left of a socket's connection, so that it can be connected again (connect(2), `AF_UNSPEC`): the other side is told by
+/// a reset, if it was not told before.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn disconnect(socket: BorrowedFd<'_>) -> Result<()> {
+    // SAFETY: sockaddr is a plain C struct for which all zeroes is a value: `AF_UNSPEC`.
+    let nobody: libc::sockaddr = unsafe { std::mem::zeroed() };
+    let length =
+        libc::socklen_t::try_from(size_of_val(&nobody)).map_err(|_overflow| Errno(libc::EOVERFLOW))?;
+    // SAFETY: connect reads `length` bytes of an address, which `nobody` has and which lives through the call.
+    check(libc::c_long::from(unsafe { libc::connect(socket.as_raw_fd(), &raw const nobody, length) }))?;
+    // What became of the connection must not be taken for what becomes of the next.
+    option(socket, libc::SOL_SOCKET, libc::SO_ERROR, &mut [0; size_of::<libc::c_int>()])
+}
+
+/// Has a TCP socket said and heard all, and the other side not taken all of it yet?
+///
+/// # Errors
+/// The kernel's errno.
+pub fn is_leaving(socket: BorrowedFd<'_>) -> Result<bool> {
+    let mut state = [0; 1];
+    option(socket, libc::IPPROTO_TCP, libc::TCP_INFO, &mut state)?;
+    // The first byte of `struct tcp_info`: `TCP_LAST_ACK` and `TCP_CLOSING` of linux/tcp.h.
+    Ok(matches!(state, [9 | 11]))
+}
+
+/// getsockopt(2): as much of an option as there is room for.
+fn option(socket: BorrowedFd<'_>, level: libc::c_int, name: libc::c_int, value: &mut [u8]) -> Result<()> {
+    let mut length = libc::socklen_t::try_from(value.len()).map_err(|_overflow| Errno(libc::EOVERFLOW))?;
+    // SAFETY: getsockopt writes at most `length` bytes to `value`, which has them.
+    check(libc::c_long::from(unsafe {
+        libc::getsockopt(socket.as_raw_fd(), level, name, value.as_mut_ptr().cast(), &raw mut length)
+    }))
+    .map(drop)
+}
+
 type Call = unsafe extern "C" fn(libc::c_int, *const libc::sockaddr, libc::socklen_t) -> libc::c_int;
 
 /// Over IP.
@@ -92,7 +136,7 @@ pub fn connect_and_bind(protocol: Protocol, port: u16) -> [Result<()>; 2] {
         Protocol::Tcp => libc::SOCK_STREAM,
         Protocol::Udp => libc::SOCK_DGRAM,
     };
-    match internet(kind) {
+    match internet(libc::AF_INET, kind) {
         Ok(socket) => [on_loopback(&socket, libc::connect, port), on_loopback(&socket, libc::bind, 0)],
         Err(errno) => [Err(errno), Err(errno)],
     }

@@ -420,10 +420,10 @@ pub fn setsid() -> Result<()> {
     check(libc::c_long::from(unsafe { libc::setsid() })).map(drop)
 }
 
-/// umask(2).
-pub fn umask(mask: libc::mode_t) {
+/// umask(2): the mask that was.
+pub fn umask(mask: libc::mode_t) -> libc::mode_t {
     // SAFETY: umask takes an integer and cannot fail.
-    unsafe { libc::umask(mask) };
+    unsafe { libc::umask(mask) }
 }
 
 /// keyctl(2) `KEYCTL_JOIN_SESSION_KEYRING` with no name: a new, empty session keyring.

@@ -25,6 +25,7 @@ use crate::plan::step::CANARY;
 use crate::plan::why::{self, Operation};
 use crate::policy::Floor;
 use crate::policy::address::plain;
+use crate::policy::listen::Listen;
 use crate::policy::network::{Destination, allow_line};
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::{Errno, Result, audit};
@@ -244,6 +245,7 @@ fn violation(note: &Note<Denial>, before: Duration) -> Violation {
         errno: errno(rights).map(Errno::name),
         allow: match rights.as_str() {
             "net.connect_tcp" => door(object),
+            "net.bind_tcp" => listener(object),
             _ => operation(rights).filter(|_| *path).and_then(|way| allow(way, Path::new(object))),
         },
         count: note.count,
@@ -264,6 +266,12 @@ fn door(object: &str) -> Option<String> {
     let (address, port) = object.split_once(" port ")?;
     let at = SocketAddr::new(plain(address.parse().ok()?), port.parse().ok()?).to_string();
     at.parse::<Destination>().ok().map(|destination| allow_line(&destination.to_string()))
+}
+
+/// The line that would let a program listen there: of `port NUMBER`, behind an address or not.
+fn listener(object: &str) -> Option<String> {
+    let (_, port) = object.rsplit_once("port ")?;
+    port.parse::<Listen>().ok().map(|listen| format!("[network]\nlisten = [{}]", listen.toml()))
 }
 
 /// What the kernel answers (landlock(7)). Moving to where other rights hold may be `EXDEV` or `EACCES`.

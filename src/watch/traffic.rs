@@ -15,7 +15,7 @@ use super::notes::{Note, Notes};
 use super::refusals::us;
 use crate::network::porter::{self, Porter};
 use crate::network::{Event, MESSAGE_LIMIT};
-use crate::outcome::{Layer, Receipt, Traffic, Violation};
+use crate::outcome::{Layer, Reached, Receipt, Traffic, Violation};
 use crate::plan::Plan;
 use crate::plan::doors::{Doors, Listens};
 use crate::plan::step::Step;
@@ -195,6 +195,11 @@ impl Doorway {
         porter::give(&self.channel, place, value)
     }
 
+    /// Where ports of the cell are reached.
+    pub fn reached_at(&mut self, listening: &[Reached]) {
+        self.ledger.traffic.listens = listening.to_vec();
+    }
+
     /// The payload starts now.
     pub fn begin(&mut self) {
         self.ledger.begin();
@@ -290,6 +295,11 @@ impl Attended {
         porter::give(self.channel.get_ref(), place, value)
     }
 
+    /// Where ports of the cell are reached.
+    pub fn reached_at(&self, listening: &[Reached]) {
+        self.lock().traffic.listens = listening.to_vec();
+    }
+
     /// The payload starts now.
     pub fn begin(&self) {
         self.lock().begin();
@@ -313,7 +323,9 @@ impl Attended {
     /// What went through so far; from here on, counting begins anew.
     #[must_use]
     pub fn take_traffic(&self) -> Traffic {
-        std::mem::take(&mut self.lock().traffic)
+        let mut ledger = self.lock();
+        let listens = ledger.traffic.listens.clone();
+        std::mem::replace(&mut ledger.traffic, Traffic { listens, ..Traffic::default() })
     }
 }
 
@@ -353,6 +365,7 @@ mod tests {
         let mut ledger = Ledger::new();
         let connection = Connection {
             to: "a.example:443".to_owned(),
+            from: None,
             address: None,
             up: 2,
             down: 3,

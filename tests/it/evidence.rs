@@ -10,7 +10,7 @@ use serde_json::{Value, json};
 use toolcell::audit::{ALERT_SCHEMA, Alert, Alerted, Bounds, Ended, Finished, Hook, Log, Quarantined, Rule};
 use toolcell::call::Call;
 use toolcell::outcome::{
-    ClosedBy, Connection, Evidence, Layer, Limit, SecretUse, Status, Traffic, Usage, Violation,
+    ClosedBy, Connection, Evidence, Layer, Limit, Reached, SecretUse, Status, Traffic, Usage, Violation,
 };
 
 /// What would end a line, paint a terminal, end an element or an attribute, or be run by a browser.
@@ -127,6 +127,7 @@ impl Scene {
         let fine = record("good", Some("alice"), 0, Status::Completed, vec![]);
         let reached = |to: &str, address: Option<&str>, closed_by| Connection {
             to: to.to_owned(),
+            from: None,
             address: address.map(str::to_owned),
             up: 1500,
             down: 3 << 20,
@@ -136,8 +137,13 @@ impl Scene {
         let connections = vec![
             reached("api.example:443", Some("192.0.2.1:443"), ClosedBy::Cell),
             reached(HOSTILE, None, ClosedBy::Unreachable),
+            Connection {
+                from: Some("/run/user/1000/x.sock".to_owned()),
+                ..reached("port 8080", None, ClosedBy::Destination)
+            },
         ];
-        let traffic = Some(Traffic { connections, left_out: 2, up: 9, down: 9 });
+        let listens = vec![Reached { port: 8080, at: "/run/user/1000/x.sock".to_owned() }];
+        let traffic = Some(Traffic { connections, left_out: 2, up: 9, down: 9, listens });
         log.write(&Finished { secrets: vec![secret("fresh"), secret("due")], traffic, ..fine }).unwrap();
         let access = violation(Layer::Access, None, "good", "[roles.r]");
         let refused = Status::Refused { detail: "no".to_owned() };

@@ -140,12 +140,13 @@ fn reviewing() -> Policy {
     policy
 }
 
-/// A policy that lets out to a name, a pattern and addresses of both families.
+/// A policy that lets out to a name, a pattern and addresses of both families, and into the cell at a port.
 fn open() -> Policy {
     let mut policy = policy();
     policy.network.allow = ["api.example:443", "*.example.com:443", "10.0.0.5:5432", "[2001:db8::1]:443"]
         .map(|text| Allowed { destination: text.parse().unwrap(), origin: "a test".to_owned() })
         .into();
+    policy.network.listen = ["8080", "8080=/run/user/1001/x.sock"].map(|text| text.parse().unwrap()).into();
     policy
 }
 
@@ -183,7 +184,9 @@ fn plans_begin_as_an_init_can_without_knowing_them() {
     for plan in plans().into_iter().filter(with_namespaces) {
         let root = plan.steps.iter().any(|step| matches!(step, Step::SetIds { .. }));
         let beginning = toolcell::plan::prelude::prelude(root, (1001, 1001)).steps;
-        let launchers = |step: &&Step| matches!(step, Step::CreateCgroup { .. } | Step::ReserveName { .. });
+        let launchers = |step: &&Step| {
+            matches!(step, Step::CreateCgroup { .. } | Step::ReserveName { .. } | Step::ListenOutside { .. })
+        };
         let rest: Vec<_> = plan.steps.iter().skip_while(launchers).take(beginning.len()).collect();
         assert_eq!(rest, beginning.iter().collect::<Vec<_>>());
     }
@@ -279,6 +282,12 @@ fn what_only_a_private_root_can_hold_is_refused_without_one() {
     assert_eq!(
         plan_of(&Policy { floor: Floor::Landlock, ..open() }, &host, &plain()).unwrap_err().to_string(),
         "without a network namespace, `api.example:443` cannot be the only way out"
+    );
+    let mut heard = lowest.clone();
+    heard.network.listen = vec!["8080".parse().unwrap()];
+    assert_eq!(
+        plan_of(&heard, &host, &plain()).unwrap_err().to_string(),
+        "without a network namespace, port 8080 would be the host's and not the cell's"
     );
     // A profile that does not accept the rung gets a plan with namespaces, and the launch says what is wrong.
     assert_eq!(plan(&accepting(Floor::NoCgroup), &host).unwrap().floor, Floor::NoCgroup);

@@ -122,6 +122,16 @@ pub(super) fn shared() -> Vec<Arg> {
                  `10.0.0.5:5432`, `[2001:db8::1]:443`, `localhost:8080`. May be repeated. Without it, and \
                  without `[network]` in the profile, a cell reaches nothing.",
             ),
+        value("listen", Takes::Text, "PORT[=AT]")
+            .help_heading(SEES)
+            .action(ArgAction::Append)
+            .help("Let this host reach a port at which the cell listens; may be repeated")
+            .long_help(
+                "Let this host reach a port of 1024 or above at which a program of the cell listens, over TCP: `8080` from a \
+                 port of 127.0.0.1 that the kernel chooses and that is told, `8080=127.0.0.1:9000` from that one, \
+                 `8080=/run/user/1000/x.sock` from a socket that only this user can connect to. May be repeated. Without \
+                 it, and without `listen` in the profile, nobody reaches a cell.",
+            ),
         value("memory", Takes::Text, "SIZE")
             .help_heading(LIMITS)
             .help("Memory of the whole cell, such as 512MiB")

@@ -313,10 +313,15 @@ fn of_call(record: &Finished) -> String {
 }
 
 fn of_connection(one: &Connection) -> String {
-    let at = one.address.as_ref().map_or_else(String::new, |address| format!(" at {}", escape(address)));
+    let way = |way: &str| {
+        one.address.as_ref().map_or_else(String::new, |address| format!(" {way} {}", escape(address)))
+    };
+    let reached = match &one.from {
+        None => format!("reached {}{}", escape(&one.to), way("at")),
+        Some(from) => format!("{} reached at {}{}", escape(&one.to), escape(from), way("by")),
+    };
     format!(
-        "\n    reached {}{at}  {} up, {} down  {}  ended by {}",
-        escape(&one.to),
+        "\n    {reached}  {} up, {} down  {}  ended by {}",
         print_size(one.up),
         print_size(one.down),
         milliseconds(one.duration_us),

@@ -32,7 +32,7 @@ use crate::policy::config::{Heeded, Results, Tool, Validate};
 use crate::policy::connect::connected;
 use crate::policy::network::Network;
 use crate::policy::{Observe, Policy};
-use crate::session::{Grant, NoGrant, Profiles, Waiting};
+use crate::session::{Grant, LISTS, NoGrant, Profiles, Waiting};
 
 /// Makes grants, and keeps each as long as the host looks the same to it. Profiles are read once, at the start.
 pub(super) struct Granting {
@@ -145,6 +145,20 @@ impl Granting {
         let seen = (Policy::clone(policy), whole, found.clone());
         self.waiting.borrow_mut().insert(name.to_owned(), seen);
         found
+    }
+
+    /// The grant of who lists what there is to be called, and is called by nobody: the ports of its cell are left to the calls.
+    fn of_lists(&self, profile: &str, less: bool) -> Result<Option<Grant>, NoGrant> {
+        let of_host = |failure: Failure| NoGrant::Host(failure.render(false));
+        let policy = self.policy(profile, less).map_err(of_host)?;
+        if policy.network.listen.is_empty() {
+            return Ok(None);
+        }
+        let mut left = Policy::clone(policy);
+        left.network.listen.clear();
+        let composed = self.surroundings.plan(&left, &self.runtime, &self.facts).map_err(of_host)?;
+        let (plan, policy) = (Arc::new(composed.plan), Arc::new(left));
+        Ok(Some(Grant { plan, policy, once: true, granted: Vec::new(), ahead: None }))
     }
 
     /// What the arguments of a call leave of a policy, of which its client has left a part.
@@ -335,6 +349,11 @@ impl Profiles for Granting {
         let profile = self.served.profile_for(method, target);
         // A path that was made, removed or replaced since the last call changes the plan.
         self.surroundings.world.files.forget();
+        if method == LISTS
+            && let Some(grant) = self.of_lists(profile, less)?
+        {
+            return Ok(grant);
+        }
         let tool = self.served.tool(method, target).filter(|tool| !tool.grants.is_empty());
         if (tool.is_some() || !bounds.is_empty())
             && let Some(grant) = self.of_call((profile, less), (target, tool), params, bounds)?

@@ -11,6 +11,7 @@ use std::str::FromStr;
 use super::{Located, Reader};
 use crate::policy::address::{Range, RangeError, plain};
 use crate::policy::http::Http;
+use crate::policy::listen::{At, Listen, ListenError};
 use crate::policy::mistakes::Spot;
 use crate::policy::network::{Allowed, Denied, DestinationError, Network, Sni, is_name};
 use crate::policy::toml_file::Value;
@@ -18,9 +19,23 @@ use crate::policy::units::parse_size;
 use crate::policy::unix_socket::UnixSocket;
 
 /// The section's keys.
-pub(super) const KEYS: &[&str] =
-    &["allow", "deny", "allow-unix", "hosts", "private", "sni", "connections", "up", "down", "http"];
+pub(super) const KEYS: &[&str] = &[
+    "allow",
+    "deny",
+    "allow-unix",
+    "listen",
+    "hosts",
+    "private",
+    "sni",
+    "connections",
+    "up",
+    "down",
+    "http",
+];
 const SOCKET_KEYS: &[&str] = &["path", "reason"];
+const LISTEN_KEYS: &[&str] = &["port", "at"];
+/// What a program of a cell can listen at, before it is known more of it.
+const PORTS: RangeInclusive<u32> = 1..=65535;
 /// Sockets of one profile.
 const MOST_SOCKETS: usize = 32;
 /// How many connections at once a profile can ask for.
@@ -34,6 +49,7 @@ pub struct Part {
     allow: Vec<Allowed>,
     deny: Vec<Denied>,
     unix: Vec<UnixSocket>,
+    listen: Vec<Located<Listen>>,
     hosts: BTreeMap<String, Vec<IpAddr>>,
     private: Vec<Range>,
     sni: Option<Sni>,
@@ -59,6 +75,9 @@ impl Part {
                 network.unix.push(socket.clone());
             }
         }
+        for Located { value: listen, .. } in &self.listen {
+            network.listen_at(listen);
+        }
         for range in &self.private {
             if !network.private.contains(range) {
                 network.private.push(*range);
@@ -74,6 +93,11 @@ impl Part {
             network.http.retain(|known| known.destination() != http.destination());
             network.http.push(http.clone());
         }
+    }
+
+    /// Ports that can be reached from outside, and where they are written.
+    pub(in crate::policy) fn heard(&self) -> impl Iterator<Item = (&Listen, &Spot)> {
+        self.listen.iter().map(|listen| (&listen.value, &listen.spot))
     }
 
     /// Doors at which TLS ends, and where they are written.
@@ -93,6 +117,7 @@ impl Reader<'_, '_> {
             }
             "deny" => self.profile.network.deny = self.network_items(key, value, DestinationError::hint),
             "allow-unix" => self.sockets(value),
+            "listen" => self.listens(value),
             "private" => self.profile.network.private = self.network_items(key, value, range_hint),
             "hosts" => self.hosts(value),
             "sni" => self.profile.network.sni = self.choice("sni", value, Sni::ALL, Sni::name),
@@ -164,6 +189,44 @@ impl Reader<'_, '_> {
                 Some("give tools that need others a profile of their own"),
             );
         }
+    }
+
+    /// Ports, each alone or with where it is reached.
+    fn listens(&mut self, value: &Value<'_>) {
+        let origin = format!("profile `{}`", self.file.source.name);
+        for item in self.file.items(value, "`listen`") {
+            let (mut port, mut at) = (item, None);
+            if item.get_ref().is_table() {
+                let Some(table) = self.file.table(item, "an item of `listen`") else { continue };
+                let mut found = None;
+                for (key, _, value) in self.file.entries(table, "an item of `listen`", LISTEN_KEYS) {
+                    if key == "port" { found = Some(value) } else { at = Some(value) }
+                }
+                let Some(found) = found else {
+                    self.file.mistake(&item.span(), "an item of `listen` has no `port`", None);
+                    continue;
+                };
+                port = found;
+            }
+            let number = self.file.count(port, "a port of `listen`", &PORTS);
+            let place = match at {
+                None => Some(At::Any),
+                Some(value) => {
+                    let text = self.file.text(value, "`at` of an item of `listen`");
+                    text.and_then(|text| self.fits(value, text.parse::<At>()))
+                }
+            };
+            let number = number.and_then(|number| u16::try_from(number).ok());
+            let Some((number, place)) = number.zip(place) else { continue };
+            if let Some(listen) = self.fits(port, Listen::new(number, place, &origin)) {
+                let spot = self.file.spot(&item.span());
+                self.profile.network.listen.push(Located { value: listen, spot });
+            }
+        }
+    }
+
+    fn fits<T>(&mut self, value: &Value<'_>, read: Result<T, ListenError>) -> Option<T> {
+        read.map_err(|error| self.file.mistake(&value.span(), &error.to_string(), Some(&error.hint()))).ok()
     }
 
     /// Names, each with an address or several.
@@ -253,7 +316,8 @@ sni = "all"
 connections = 0
 up = "many"
 hosts = { "c.example:443" = "10.0.0.1", d = "e.example", f = [] }
-listen = ["g:1"]
+listen = [80, "8080", { at = "127.0.0.1:1" }, { port = 8080, at = "0.0.0.0:9000" }, { port = 8080, on = "x" }]
+hear = 8080
 "#;
         let told = read(text, "").unwrap_err();
         for part in [
@@ -275,7 +339,12 @@ listen = ["g:1"]
             "`c.example:443` cannot be a host's name",
             "`e.example` is no address of a host",
             "`f` must have from 1 to 16 addresses",
-            "unknown key `listen` in `[network]`",
+            "`80` is no port at which a program of a cell can listen",
+            "a port of `listen` must be a whole number",
+            "an item of `listen` has no `port`",
+            "`0.0.0.0:9000` is no address of the loopback, and other hosts could reach the cell",
+            "unknown key `on` in an item of `listen`",
+            "unknown key `hear` in `[network]`",
         ] {
             assert!(told.contains(part), "{part}: {told}");
         }
@@ -293,6 +362,7 @@ deny = ["b.example:*"]
 hosts = { "a.example" = ["10.0.0.1", "::ffff:10.0.0.2"], "x.y" = "fd00::1" }
 allow-unix = ["/var/run/a.sock", "/run/a.sock", { path = "/run/docker.sock", reason = "the \"test\" bench" }]
 private = ["10.0.0.0/8"]
+listen = [8080, { port = 8080, at = "127.0.0.1:9000" }, { port = 9000, at = "/run/user/1000/x.sock" }]
 connections = 7
 down = "2kB"
 sni = "door"
@@ -304,6 +374,15 @@ sni = "door"
         assert_eq!((policy.network.up, policy.network.sni), (Some(1 << 20), Sni::Door));
         let sockets: Vec<&str> = policy.network.unix.iter().map(|socket| socket.path.as_str()).collect();
         assert_eq!(sockets, ["/run/a.sock", "/run/docker.sock"]);
+        let listens: Vec<String> = policy.network.listen.iter().map(Listen::toml).collect();
+        assert_eq!(
+            listens,
+            [
+                "8080",
+                "{ port = 8080, at = \"127.0.0.1:9000\" }",
+                "{ port = 9000, at = \"/run/user/1000/x.sock\" }"
+            ]
+        );
         let again = read(&to_toml(&policy), "").unwrap();
         let origins = |network: &Network| Network {
             allow: network.allow.iter().map(|one| Allowed { origin: String::new(), ..one.clone() }).collect(),
@@ -311,6 +390,23 @@ sni = "door"
         };
         assert_eq!(origins(&again.network), origins(&policy.network));
         assert!(!to_toml(&read("", "").unwrap()).contains("network"));
+    }
+
+    #[test]
+    fn a_port_that_is_a_door_cannot_be_listened_at() {
+        let text = "extends = \"parent\"\n[network]\nlisten = [8080]";
+        let parent = "[network]\nallow = [\"localhost:8080\"]";
+        let told = read(text, parent).unwrap_err();
+        assert!(told.contains("port 8080 of the cell is that of the door to `localhost:8080`"), "{told}");
+        assert!(told.contains(":3:11"), "{told}");
+        let policy = read("extends = \"parent\"", parent).unwrap();
+        let with = |text: &str| {
+            let additions = Additions { listen: vec![text.parse().unwrap()], ..Additions::default() };
+            policy.clone().with(&additions)
+        };
+        assert_eq!(with("8081").unwrap().network.listen[0].origin, "`--listen`");
+        let refused = with("8080").unwrap_err();
+        assert_eq!(refused.hint().as_deref(), Some("let the program listen at another port"));
     }
 
     #[test]

@@ -37,7 +37,7 @@ use crate::policy::config::state::State;
 use crate::watch::usage;
 
 /// The method in the records of these processes,
-pub(super) const METHOD: &str = "catalogue";
+pub const METHOD: &str = "catalogue";
 /// and of those that serve a session.
 pub(super) const SESSION: &str = "session";
 /// A process that nobody asks is ended after this time,

@@ -4,6 +4,7 @@ mod attacks;
 mod bounds;
 mod clients;
 mod ended;
+mod inbound;
 mod names;
 mod porter;
 mod served;

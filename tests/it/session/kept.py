@@ -53,6 +53,16 @@ def reach(host, port, says=None):
         return errno.errorcode.get(error.errno, str(error))
 
 
+def hear(id, port):
+    """Answers with what the first says who comes."""
+    with socket.create_server(("127.0.0.1", port)) as there:
+        stream, _ = there.accept()
+        with stream:
+            said = stream.makefile("rb").read().decode()
+            stream.sendall(said.upper().encode())
+    answer(id, said)
+
+
 def call(id, params):
     global count
     name, args = params["name"], params.get("arguments", {})
@@ -63,6 +73,8 @@ def call(id, params):
         answer(id, WHO)
     elif name == "hold":
         threading.Thread(target=hold, args=(id, args["name"]), daemon=True).start()
+    elif name == "hear":
+        threading.Thread(target=hear, args=(id, args["port"]), daemon=True).start()
     elif name == "let-go":
         held[args["name"]].set()
         answer(id)
