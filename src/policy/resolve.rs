@@ -108,16 +108,16 @@ pub fn resolve(
             mistakes.push(Mistake::new(spot.clone(), &message, Some(&hint)));
         }
     }
-    if let Some((listen, message, hint)) = policy.network.unheard()
-        && let Some((_, spot)) = heard.iter().find(|(known, _)| known == listen)
-    {
-        mistakes.push(Mistake::new(spot.clone(), &message, Some(&hint)));
-    }
     mistakes.extend(merged.void_grants(&source.label()));
     policy.filesystem.read = values(merged.read);
     policy.filesystem.write = values(merged.write);
     policy.filesystem.execute = values(merged.execute);
     policy.filesystem.deny = values(merged.deny);
+    if let Some((listen, message, hint)) = policy.unheard()
+        && let Some((_, spot)) = heard.iter().find(|(known, _)| known == listen)
+    {
+        mistakes.push(Mistake::new(spot.clone(), &message, Some(&hint)));
+    }
     mistakes.sort_by_key(|mistake| {
         let file = order.iter().position(|label| *label == mistake.spot.file);
         (file, mistake.spot.line, mistake.spot.column)

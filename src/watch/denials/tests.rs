@@ -74,6 +74,17 @@ fn a_cell_has_what_its_domain_denied_after_init_and_nothing_else() {
 }
 
 #[test]
+fn a_program_that_was_not_let_listen_is_told_the_line_for_its_port() {
+    let (mut domains, cell) = begun(7);
+    for at in ["saddr=127.0.0.1 src=8080", "src=9000", "src=80", "saddr=127.0.0.1"] {
+        deny(&mut domains, 7, &format!("net.bind_tcp {at}"));
+    }
+    let allow = domains.violations(cell).into_iter().map(|one| one.allow).collect::<Vec<_>>();
+    let line = |port: u16| Some(format!("[network]\nlisten = [{port}]"));
+    assert_eq!(allow, [line(8080), line(9000), None, None]);
+}
+
+#[test]
 fn only_what_the_kernel_has_counted_is_complete() {
     let (mut domains, cell) = begun(7);
     let (coverage, why) = verdict(&domains, cell, Floor::Full);
