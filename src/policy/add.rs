@@ -172,7 +172,7 @@ impl Policy {
         for listen in listen {
             self.network.listen_at(&Listen { origin: "`--listen`".to_owned(), ..listen.clone() });
         }
-        match self.unheard() {
+        match self.network.unheard() {
             Some((_, told, hint)) => Err(AddError::Unheard { told, hint }),
             None => Ok(self),
         }

@@ -143,12 +143,14 @@ pub enum FilesError {
         file: PathBuf,
     },
     /// A tool could have a door lead to another socket.
-    #[error("`write = [\"{}\"]` ({write}) would let a tool put another socket in the place of that of `allow-unix = [\"{socket}\"]` ({allow})", .grant.display())]
+    #[error("`write = [\"{}\"]` ({write}) would let a tool put another socket in the place of that of `{key} = [\"{socket}\"]` ({allow})", .grant.display())]
     SocketMoved {
         /// The path that may be written to.
         grant: PathBuf,
         /// Where that line is.
         write: String,
+        /// By which line it is one.
+        key: &'static str,
         /// The path of the socket.
         socket: String,
         /// Where that line is.
@@ -187,7 +189,7 @@ impl FilesError {
                 Some(format!("move `{}` to a directory that no grant shows", file.display()))
             }
             Self::SocketMoved { .. } => Some(
-                "let the service listen in a directory that no tool of the server may write to, or set `writes = \"review\"` in `[filesystem]`"
+                "have the socket in a directory that no tool of the server may write to, or set `writes = \"review\"` in `[filesystem]`"
                     .to_owned(),
             ),
             Self::SecretShown { file, .. } => Some(format!(

@@ -4,13 +4,11 @@
 
 use std::fmt;
 use std::net::SocketAddr;
-use std::path::Path;
 use std::str::FromStr;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
-use super::Policy;
 use super::network::Network;
 use super::print::quote;
 use super::unix_socket::{SocketError, UnixSocket};
@@ -179,7 +177,7 @@ impl Network {
     }
 
     /// Why one of the ports cannot be had beside the rest of the section, and what to do.
-    fn unheard(&self) -> Option<(&Listen, String, String)> {
+    pub(super) fn unheard(&self) -> Option<(&Listen, String, String)> {
         for (nth, one) in self.listen.iter().enumerate() {
             if nth == MOST {
                 let told = format!("`listen` can have {MOST} ports");
@@ -200,28 +198,10 @@ impl Network {
     }
 }
 
-impl Policy {
-    /// Why one of its ports cannot be had beside the rest of it, and what to do.
-    #[must_use]
-    pub fn unheard(&self) -> Option<(&Listen, String, String)> {
-        self.network.unheard().or_else(|| self.network.listen.iter().find_map(|one| self.exposed(one)))
-    }
-
-    /// A tool that may write where the socket is could put another of this host's in its place.
-    fn exposed<'p>(&self, one: &'p Listen) -> Option<(&'p Listen, String, String)> {
-        let At::Path(path) = &one.at else { return None };
-        let mut writes = self.filesystem.write.iter().filter(|_| !self.filesystem.writes.overlays());
-        let grant = writes.find(|grant| Path::new(path).starts_with(&grant.path))?;
-        let told = format!("`{path}` is in what `write` of `{}` lets the tool change", grant.path.display());
-        Some((one, told, "name a directory that no tool may write to".to_owned()))
-    }
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::policy::network::Allowed;
-    use crate::policy::{PathRule, Writes};
 
     #[test]
     fn a_port_has_a_place_on_the_loopback_or_a_path_and_no_other() {
@@ -284,23 +264,5 @@ mod tests {
             network.listen_at(&text.parse().unwrap());
         }
         assert_eq!(network.listen.len(), 2);
-    }
-
-    #[test]
-    fn a_tool_cannot_change_the_place_of_a_socket() {
-        let mut policy = Policy::nothing("p");
-        policy.network.listen = vec!["8080=/data/x/s".parse().unwrap()];
-        let grant = |path: &str| PathRule {
-            path: path.into(),
-            why: String::new(),
-            origin: String::new(),
-            optional: false,
-        };
-        for (write, told) in [("/data/xy", false), ("/data/x/s", true), ("/data/x", true), ("/data", true)] {
-            policy.filesystem.write = vec![grant(write)];
-            assert_eq!(policy.unheard().is_some(), told, "{write}");
-        }
-        policy.filesystem.writes = Writes::Discard;
-        assert_eq!(policy.unheard(), None);
     }
 }

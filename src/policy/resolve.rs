@@ -113,7 +113,7 @@ pub fn resolve(
     policy.filesystem.write = values(merged.write);
     policy.filesystem.execute = values(merged.execute);
     policy.filesystem.deny = values(merged.deny);
-    if let Some((listen, message, hint)) = policy.unheard()
+    if let Some((listen, message, hint)) = policy.network.unheard()
         && let Some((_, spot)) = heard.iter().find(|(known, _)| known == listen)
     {
         mistakes.push(Mistake::new(spot.clone(), &message, Some(&hint)));

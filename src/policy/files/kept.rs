@@ -8,6 +8,7 @@ use std::fs;
 use std::path::{Path, PathBuf};
 
 use super::super::Policy;
+use super::super::listen::At;
 use super::{FilesError, Library, real};
 
 impl Library {
@@ -113,9 +114,17 @@ impl Library {
     /// # Errors
     /// The two lines that do not go together.
     pub fn keep_sockets<'p>(policies: impl Iterator<Item = &'p Policy> + Clone) -> Result<(), FilesError> {
-        for socket in policies.clone().flat_map(|policy| &policy.network.unix) {
+        let sockets = policies.clone().flat_map(|policy| {
+            let doors = policy.network.unix.iter().map(|socket| ("allow-unix", &socket.path, &socket.origin));
+            let inward = policy.network.listen.iter().filter_map(|one| match &one.at {
+                At::Path(path) => Some(("listen", path, &one.origin)),
+                At::Any | At::Address(_) => None,
+            });
+            doors.chain(inward)
+        });
+        for (key, socket, origin) in sockets {
             // What would be renamed: the socket, or a directory or link on the way, each where it really lies.
-            let above = Path::new(&socket.path).ancestors();
+            let above = Path::new(socket).ancestors();
             let names: Vec<PathBuf> =
                 above.filter_map(|name| Some(real(name.parent()?).join(name.file_name()?))).collect();
             for policy in policies.clone().filter(|policy| !policy.filesystem.writes.overlays()) {
@@ -127,8 +136,9 @@ impl Library {
                     return Err(FilesError::SocketMoved {
                         grant: rule.path.clone(),
                         write: rule.origin.clone(),
-                        socket: socket.path.clone(),
-                        allow: socket.origin.clone(),
+                        key,
+                        socket: socket.clone(),
+                        allow: origin.clone(),
                     });
                 }
             }
@@ -208,12 +218,19 @@ mod tests {
             ("w/run/s", "write = [\"BASE\"]\ndeny = [\"BASE/w/run\"]", false),
         ] {
             let filesystem = format!("[filesystem]\n{filesystem}");
-            let network = format!("[network]\nallow-unix = [\"BASE/{socket}\"]");
-            let both = policy("both", &format!("{filesystem}\n{network}"));
-            assert_eq!(Library::keep_sockets([&both].into_iter()).is_ok(), kept, "{socket}: {filesystem}");
-            let (writes, door) = (policy("writes", &filesystem), policy("door", &network));
-            let two = Library::keep_sockets([&door, &writes].into_iter());
-            assert_eq!(two.is_ok(), kept, "{socket}: {filesystem}");
+            let outward = format!("allow-unix = [\"BASE/{socket}\"]");
+            let inward = format!("listen = [{{ port = 8080, at = \"BASE/{socket}\" }}]");
+            for network in [outward, inward].map(|line| format!("[network]\n{line}")) {
+                let both = policy("both", &format!("{filesystem}\n{network}"));
+                assert_eq!(
+                    Library::keep_sockets([&both].into_iter()).is_ok(),
+                    kept,
+                    "{network}: {filesystem}"
+                );
+                let (writes, door) = (policy("writes", &filesystem), policy("door", &network));
+                let two = Library::keep_sockets([&door, &writes].into_iter());
+                assert_eq!(two.is_ok(), kept, "{network}: {filesystem}");
+            }
         }
         fs::remove_dir_all(&base).unwrap();
     }
