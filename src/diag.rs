@@ -1,8 +1,10 @@
 //! What a person reads on stderr when something failed: the error, its causes, and what to do next.
 //!
-//!     error: cannot start a cell for tool `git_commit`
-//!       caused by: mount `/home/u/p` read-only: permission denied (EACCES)
-//!     hint: the exact next thing to do
+//! ```text
+//! error: cannot start a cell for tool `git_commit`
+//!   caused by: mount `/home/u/p` read-only: permission denied (EACCES)
+//! hint: the exact next thing to do
+//! ```
 //!
 //! Neighbours: commands return a [`Failure`]; `main` prints it. Never: writes to stdout, ends the process.
 

@@ -1,10 +1,12 @@
 //! What was fetched once: packages of npm and PyPI, each in a directory of its own, which is named by the hashes of all that is in it.
 //!
-//!     names/HASH        which entry a package's name and version stand for, as it was typed
-//!     ENTRY/entry.json  what it is, written last: without it there is no entry
-//!     ENTRY/tree        the files, read-only
-//!     work-PID          what is being fetched
-//!     lock              held by who changes something; an entry's directory by who runs from it
+//! ```text
+//! names/HASH        which entry a package's name and version stand for, as it was typed
+//! ENTRY/entry.json  what it is, written last: without it there is no entry
+//! ENTRY/tree        the files, read-only
+//! work-PID          what is being fetched
+//! lock              held by who changes something; an entry's directory by who runs from it
+//! ```
 //!
 //! Neighbours: `commands::install` fills it through cells; `commands::compose` runs what is in it. Never: fetches, or starts a
 //! program.
