@@ -303,7 +303,7 @@ fn no_tool_of_a_server_may_write_where_the_socket_of_a_door_is() {
     let pair = |write: &str, allow: &str| {
         format!(
             "error: `write = [\"{written}\"]` ({write}) would let a tool put another socket in the place of that of \
-             `{network}` ({allow})\nhint: let the service listen in a directory that no tool"
+             `{network}` ({allow})\nhint: have the socket in a directory that no tool"
         )
     };
     let refused = world.exec(&network, &["--write", &written], &["/bin/true"]);

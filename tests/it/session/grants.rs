@@ -27,7 +27,7 @@ pub(super) fn setup(data: &str) -> Setup {
         format!("grants = [{{ argument = \"/granted\", access = \"{access}\", within = [\"{data}\"] }}]")
     };
     let config = format!(
-        "[servers.fixture.tools.read]\n{read}\n[servers.fixture.tools.list]\n{read}\n[servers.fixture.tools.change]\n{write}\n\
+        "[servers.fixture.tools.read]\n{read}\n[servers.fixture.tools.list]\n{read}\n[servers.fixture.tools.change]\n{write}\n[servers.fixture.tools.append]\n{write}\n\
          [servers.fixture.tools.read-listed]\n{list}\n[servers.fixture.tools.list-listed]\n{list}\n[servers.fixture.tools.change-listed]\n{list}\n",
         read = grants("read"),
         write = grants("write"),

@@ -2,26 +2,13 @@
 
 use std::fs;
 
-use serde_json::Value;
-
 use super::ahead::ready;
 use super::grants::{call, setup, tree};
-use super::spares::{all_stopped, built, stopped};
-use super::world::{Client, Scratch, Setup, session, text};
+use super::spares::{built, stopped};
+use super::world::{Scratch, Setup, session, text};
 
 fn with_spares(setup: Setup) -> Setup {
     Setup { options: ["--spares", "1"].map(str::to_owned).to_vec(), ..setup }
-}
-
-/// Of a call whose cell waited.
-async fn in_waiting(client: &mut Client, tool: &str, path: &str, granted: &str) -> Value {
-    let others = all_stopped(client);
-    call(client, tool, granted, granted).await;
-    // Of another tool one may wait still.
-    while all_stopped(client).iter().all(|server| others.contains(server)) {
-        tokio::task::yield_now().await;
-    }
-    call(client, tool, path, granted).await
 }
 
 #[test]
@@ -31,41 +18,40 @@ fn a_started_server_gets_the_file_that_its_call_names_and_nothing_else() {
     let inner = format!("{data}/inner/deep");
     fs::create_dir_all(&inner).unwrap();
     fs::write(format!("{inner}/c"), "three").unwrap();
-    let (a, b) = (format!("{data}/a"), format!("{data}/b"));
-    let book = session(&with_spares(setup(&data)), |mut client| async move {
-        for (tool, path, granted, answer) in [
-            ("read", a.as_str(), a.as_str(), "one"),
-            ("read", &b, &a, "ENOENT"),
-            ("read", &b, &b, "two"),
-            ("read", &format!("{inner}/c"), &inner, "three"),
-            ("list", &data, &a, "a"),
-            ("list", &data, &data, "a away b inner"),
-            ("change", &b, &a, "ENOENT"),
-            ("change", &a, &a, "ok"),
-            ("read", &a, &a, "more"),
-        ] {
-            assert_eq!(
-                text(&in_waiting(&mut client, tool, path, granted).await),
-                answer,
-                "{tool} {path} {granted}"
-            );
-        }
+    let (a, b, c, new) =
+        (format!("{data}/a"), format!("{data}/b"), format!("{inner}/c"), format!("{data}/new"));
+    // A session each, in which no server of another tool waits.
+    for (tool, path, granted, answers) in [
+        ("read", &a, &a, ["one"].as_slice()),
+        ("read", &b, &a, &["ENOENT"]),
+        ("read", &b, &b, &["two"]),
+        ("read", &c, &inner, &["three"]),
+        ("list", &data, &a, &["a"]),
+        ("list", &data, &data, &["a away b inner"]),
+        ("change", &b, &a, &["ENOENT"]),
+        ("change", &a, &a, &["ok"]),
+        ("read", &a, &a, &["more"]),
+        ("list-listed", &data, &data, &["a away b inner"]),
+        ("read-listed", &b, &data, &["EACCES"]),
         // Neither what is put in for reading nor the place itself can be changed.
-        assert_eq!(text(&in_waiting(&mut client, "list-listed", &data, &data).await), "a away b inner");
-        assert_eq!(text(&in_waiting(&mut client, "read-listed", &a, &data).await), "EACCES");
-        let changed = in_waiting(&mut client, "change-listed", &a, &data).await;
-        assert!(["EACCES", "EROFS"].contains(&text(&changed)), "{changed}");
-        let made = in_waiting(&mut client, "change", &format!("{data}/new"), &a).await;
-        assert!(["EACCES", "EROFS", "ENOENT"].contains(&text(&made)), "{made}");
-        assert!(!fs::exists(format!("{data}/new")).unwrap());
-        assert_eq!(fs::read_to_string(&b).unwrap(), "two");
-        client
-    });
-    let cells = built(&book, "tools/call");
-    assert!(cells.iter().skip(1).step_by(2).all(|cell| cell == "spare"), "{cells:?}");
-    for record in &book.finished {
-        assert_eq!(record["violations"], serde_json::json!([]), "{record}");
+        ("change-listed", &b, &data, &["EACCES", "EROFS"]),
+        ("append", &new, &a, &["EACCES", "EROFS", "ENOENT"]),
+    ] {
+        let (path, granted) = (path.clone(), granted.clone());
+        let book = session(&with_spares(setup(&data)), |mut client| async move {
+            call(&mut client, tool, &granted, &granted).await;
+            stopped(&client).await;
+            let answer = call(&mut client, tool, &path, &granted).await;
+            assert!(answers.contains(&text(&answer)), "{tool} {path} {granted}: {answer}");
+            client
+        });
+        assert_eq!(built(&book, "tools/call"), ["on-demand", "spare"], "{tool}");
+        for record in &book.finished {
+            assert_eq!(record["violations"], serde_json::json!([]), "{record}");
+        }
     }
+    assert!(!fs::exists(new).unwrap());
+    assert_eq!(fs::read_to_string(b).unwrap(), "two");
     assert!(!fs::read_to_string("/proc/self/mountinfo").unwrap().contains("toolcell-session-"));
 }
 

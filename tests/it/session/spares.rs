@@ -197,7 +197,7 @@ fn options(all: &[&str]) -> Setup {
 }
 
 /// The servers that are stopped now.
-pub(super) fn all_stopped(client: &Client) -> Vec<u32> {
+fn all_stopped(client: &Client) -> Vec<u32> {
     let servers = children(launcher(client)).into_iter().flat_map(children);
     let is_stopped = |server: &u32| {
         let stat = fs::read_to_string(format!("/proc/{server}/stat")).unwrap_or_default();
