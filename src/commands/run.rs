@@ -44,7 +44,7 @@ use crate::policy::files::{FilesError, Library};
 use crate::policy::{Floor, config};
 use crate::session::{self, Options};
 use crate::store::runner;
-use crate::sys::{descriptor, environment, identity, own_text, process};
+use crate::sys::{descriptor, environment, identity, process};
 use crate::text::escape;
 
 /// Serves until the client closes its side.
@@ -228,8 +228,6 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
         let _as_it_is = descriptor::widen_pipe(io::stdout().as_fd(), ANSWER_PIPE).is_err();
         let stdin = stdio::stdin().map_err(|error| Failure::new(Ending::Other, error))?;
         let stdout = stdio::stdout().map_err(|error| Failure::new(Ending::Other, error))?;
-        // What only a start needs is most of it, and this process lives as long as its client.
-        own_text::let_go();
         let served = session::serve(options, stdin, stdout).await;
         guard.finish().await;
         served.map_err(|error| Failure::new(Ending::Other, error))

@@ -3,16 +3,13 @@
 //! A write that is given up half way leaves its rest behind, and the next one sends that first; so a line
 //! is never torn, whoever was cancelled. While a long line passes, the others wait.
 //!
-//! Neighbours: every part of [`crate::session`] writes through it. Never: holds more than one line and some short ones before it.
+//! Neighbours: every part of [`crate::session`] writes through it. Never: holds more than one line.
 
 use std::sync::Arc;
 use std::{fmt, io};
 
 use tokio::io::{AsyncWrite, AsyncWriteExt as _};
 use tokio::sync::{Mutex, Notify, OwnedMutexGuard, watch};
-
-/// Bytes that may wait for more to be sent with them.
-const TOGETHER: usize = 64 * 1024;
 
 struct Inner {
     writer: Box<dyn AsyncWrite + Unpin + Send>,
@@ -66,25 +63,10 @@ impl Output {
         self.long_line().await.push(&mut line).await;
     }
 
-    /// Takes a line, which ends in a newline, that is sent with others which come at once: by [`Output::flush_rests`] when this task waits
-    /// for something else, by the next writer, or when they are many. When the future is dropped, the line is there still, or counts as sent.
-    pub async fn line_soon(&self, line: &mut Option<Vec<u8>>) {
-        let mut out = self.take().await;
-        if out.inner.rest.len() >= TOGETHER {
-            out.flush().await;
-        }
-        if let Some(line) = line.take().filter(|_| !*self.gone.borrow()) {
-            out.end(&line);
-        }
-    }
-
-    async fn take(&self) -> LongLine {
-        LongLine { output: self.clone(), inner: Arc::clone(&self.inner).lock_owned().await }
-    }
-
     /// Takes the output for one long line, after the rest of the last one.
     pub async fn long_line(&self) -> LongLine {
-        let mut long = self.take().await;
+        let inner = Arc::clone(&self.inner).lock_owned().await;
+        let mut long = LongLine { output: self.clone(), inner };
         long.flush().await;
         long
     }
@@ -160,27 +142,6 @@ mod tests {
     use tokio::io::{AsyncReadExt as _, duplex};
 
     use super::*;
-
-    #[test]
-    fn lines_that_come_at_once_are_sent_together_and_none_is_held() {
-        let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-        runtime.block_on(async {
-            let (writer, mut reader) = duplex(4 * TOGETHER);
-            let output = Output::new(writer);
-            let line = [vec![b'x'; TOGETHER - 1], b"\n".to_vec()].concat();
-            for count in 0..3 {
-                output.line_soon(&mut Some(b"short\n".to_vec())).await;
-                output.line_soon(&mut Some(line.clone())).await;
-                assert!(output.inner.lock().await.rest.len() >= TOGETHER, "{count}");
-            }
-            output.line(b"last\n".to_vec()).await;
-            drop(output);
-            let mut read = Vec::new();
-            reader.read_to_end(&mut read).await.unwrap();
-            let each = [b"short\n".to_vec(), line].concat();
-            assert!(read == [each.repeat(3), b"last\n".to_vec()].concat());
-        });
-    }
 
     #[test]
     fn a_write_that_is_given_up_tears_no_line() {

@@ -202,7 +202,10 @@ impl Link {
     pub(super) async fn step(&mut self, session: &Session) -> Step {
         loop {
             if self.outgoing.is_some() {
-                session.output.line_soon(&mut self.outgoing).await;
+                let mut out = session.output.long_line().await;
+                if let Some(mut line) = self.outgoing.take() {
+                    out.push(&mut line).await;
+                }
             }
             let settled = match self.stage {
                 Stage::Settling(settling) if self.rules.open == 0 => Some(settling.end()),

@@ -76,7 +76,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::UnboundedSender;
 use tokio::sync::{Semaphore, oneshot, watch};
 use tokio::task::LocalSet;
-use tokio::time::{Instant, sleep_until};
+use tokio::time::{Instant, sleep_until, timeout};
 
 use crate::access::{Gate, Pass};
 use crate::call::Call;
@@ -88,6 +88,7 @@ use crate::mcp::output::Output;
 use crate::mcp::reply;
 use crate::outcome::{Changes, Granted, Receipt, SecretUse, Status, Traffic, Usage, Violation};
 use crate::policy::Policy;
+use crate::sys::own_text;
 
 /// The longest line that a client may send.
 const CLIENT_LINE: usize = 64 * 1024 * 1024;
@@ -95,6 +96,9 @@ const CLIENT_LINE: usize = 64 * 1024 * 1024;
 const LAST_ANSWERS: Duration = Duration::from_millis(650);
 /// How long the cells then have to be dead and recorded.
 const LAST_RECORDS: Duration = Duration::from_millis(250);
+/// How long a client says nothing until the pages of the program are given back: most of them only a start or a call needs, and this
+/// process lives as long as its client.
+const QUIET: Duration = Duration::from_secs(2);
 /// Lines of the session's own that may wait for a client that does not read.
 const MOST_REPLIES: usize = 10_000;
 
@@ -452,7 +456,14 @@ pub async fn serve(
 async fn listen(session: &Rc<Session>, client_in: impl AsyncRead + Unpin) -> Result<(), ServeError> {
     let mut lines = Lines::new(client_in, CLIENT_LINE, u64::MAX);
     loop {
-        match lines.next().await.map_err(ServeError::Read)? {
+        let frame = match timeout(QUIET, lines.next()).await {
+            Ok(frame) => frame,
+            Err(_quiet) => {
+                own_text::let_go();
+                lines.next().await
+            }
+        };
+        match frame.map_err(ServeError::Read)? {
             Frame::Line(line) => client::line(session, line),
             Frame::Long(_) => {
                 lines.skip_line();
