@@ -251,7 +251,7 @@ pub(super) struct Served {
     state: Option<State>,
     idle: Option<Duration>,
     access: Access,
-    guarding: Guarding,
+    pub(super) guarding: Guarding,
     pub(super) lock: config::Lock,
     secrets: BTreeMap<String, Secret>,
     persist: Option<u64>,

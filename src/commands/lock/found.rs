@@ -78,6 +78,11 @@ pub(in crate::commands) fn surroundings_of(
         server.profiles.insert(name.to_owned(), Profile { text: to_toml(&policy) });
         policies.push(policy);
     }
+    // What a tool is tried under may be changed by nobody either; but no file of the program is left out because of it.
+    if let Some(tried) = served.guarding.tried().filter(|tried| !server.profiles.contains_key(*tried)) {
+        let policy = surroundings.policy(tried, &Additions::default())?;
+        server.profiles.insert(tried.to_owned(), Profile { text: to_toml(&policy) });
+    }
     Ok((server, policies))
 }
 

@@ -313,6 +313,21 @@ fn one_byte_of_the_program_another_profile_or_another_command_refuse_all_calls()
         client
     });
     assert_eq!(refusals(&book).len(), 0, "all is as it was");
+    fs::remove_file(world.scratch.0.join("audit.jsonl")).unwrap();
+    let trial = world.scratch.0.join("trial.toml");
+    fs::write(&trial, "extends = \"default\"\n").unwrap();
+    world.setup.config.push_str("\n[quarantine]\nviolations = 9\nrefuse = \"1s\"\nprofile = \"trial\"\n");
+    refused(&world, "the profile `trial`");
+    let (status, out, said) = world.lock(&["--review", "--yes", "fixture"]);
+    assert_eq!(status, 0, "{out}{said}");
+    let book = world.session(|mut client| async move {
+        assert_eq!(text(&client.call(1, "who").await).len(), 16);
+        client
+    });
+    assert_eq!(refusals(&book).len(), 0, "it was reviewed");
+    fs::remove_file(world.scratch.0.join("audit.jsonl")).unwrap();
+    fs::write(&trial, "extends = \"default\"\n[filesystem]\nread = [\"/etc/hostname\"]\n").unwrap();
+    refused(&world, "the profile `trial`");
 }
 
 const SAYS: &str = r#","instructions":"Call who first.""#;
