@@ -140,7 +140,11 @@ impl Granting {
             left.limits.file_size = largest.fold(left.limits.file_size, u64::min);
             let composed = self.surroundings.plan(&left, &self.runtime, &self.facts).ok()?;
             let plan = places::with_places(composed.plan, of_grants(files, grants))?;
-            Some((Arc::new(plan), Arc::new(left)))
+            // Tools that grant the same share the cells that wait.
+            let waiting = self.waiting.borrow();
+            let mut known = waiting.values().filter_map(|(.., found)| found.as_ref());
+            let shared = known.find(|(of, by)| **of == plan && **by == left).cloned();
+            Some(shared.unwrap_or_else(|| (Arc::new(plan), Arc::new(left))))
         })();
         let seen = (Policy::clone(policy), whole, found.clone());
         self.waiting.borrow_mut().insert(name.to_owned(), seen);

@@ -66,9 +66,12 @@ fn a_cell_that_waits_without_a_server_gets_it_too() {
         assert_eq!(text(&call(&mut client, "read", &a, &b).await), "ENOENT");
         ready(&client, 2).await;
         assert_eq!(text(&call(&mut client, "read", &b, &b).await), "two");
+        // One that waits is for every tool that grants the same.
+        ready(&client, 3).await;
+        assert_eq!(text(&call(&mut client, "list", &data, &a).await), "a");
         client
     });
-    assert_eq!(built(&book, "tools/call"), ["on-demand", "ahead", "ahead"]);
+    assert_eq!(built(&book, "tools/call"), ["on-demand", "ahead", "ahead", "ahead"]);
 }
 
 /// What has become a link, or is not there any more, is not mounted by whatever its name leads to.
