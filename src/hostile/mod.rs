@@ -27,7 +27,9 @@ pub use detours::{SECRETS, TRAPS};
 pub use files::LINE;
 pub use report::{CANARY, Outcome};
 use report::{Call, Refusal, Report};
+pub use resolver::own_servers;
 use serde_json::{Map, Value, json};
+pub use tools::tool_names;
 pub use traps::{GRANTED, guarded};
 
 /// Handshake revisions, newest first.

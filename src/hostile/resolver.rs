@@ -4,8 +4,9 @@
 //! TCP. Neighbours: `hostile::tools` lists them, `network` has the other ways out. Never: asks for a name that any server would
 //! look up elsewhere (`.invalid`, RFC 6761).
 
+use std::fs;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream, UdpSocket};
+use std::net::{IpAddr, SocketAddr, TcpStream, UdpSocket};
 use std::os::unix::net::UnixStream;
 use std::time::Duration;
 
@@ -85,8 +86,8 @@ pub(super) fn call_home_by_service(call: &mut Call<'_>) -> Probed {
     ))
 }
 
-/// Asks whoever answers questions on this host: its services, then its name server by UDP and TCP. Something is told when somebody
-/// has answered; a service need only be reached.
+/// Asks whoever answers questions on this host: its services, then its name servers by UDP and TCP, a given one and those of
+/// where this runs. Something is told when somebody has answered; a service need only be reached.
 pub(super) fn call_home_by_resolver(call: &mut Call<'_>) -> Probed {
     let address = address(call)?;
     for service in SERVICES {
@@ -94,8 +95,22 @@ pub(super) fn call_home_by_resolver(call: &mut Call<'_>) -> Probed {
             return Ok(call.tried("connect", *service, Ok("connected".to_owned())));
         }
     }
-    let answered = by_udp(address).or_else(|_refused| by_tcp(address));
+    let ask = |address| by_udp(address).or_else(|_refused| by_tcp(address));
+    let (mut address, mut answered) = (address, ask(address));
+    for other in own_servers() {
+        if answered.is_err() && ask(other).is_ok() {
+            (address, answered) = (other, Ok(()));
+        }
+    }
     Ok(call.tried("connect", format!("tcp {address}"), answered.map(|()| "answered".to_owned())))
+}
+
+/// The name servers that are asked for names here (resolv.conf(5)).
+pub fn own_servers() -> Vec<SocketAddr> {
+    let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
+    let servers =
+        text.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse::<IpAddr>().ok());
+    servers.map(|server| SocketAddr::new(server, 53)).collect()
 }
 
 fn by_udp(address: SocketAddr) -> Result<(), Errno> {

@@ -304,6 +304,11 @@ pub(super) fn find(name: &str) -> Option<&'static Tool> {
     TOOLS.iter().find(|tool| tool.name == name)
 }
 
+/// The name of each tool.
+pub fn tool_names() -> impl Iterator<Item = &'static str> {
+    TOOLS.iter().map(|tool| tool.name)
+}
+
 /// The tools as `tools/list` gives them.
 pub(super) fn list() -> Vec<Value> {
     TOOLS.iter().map(definition).collect()

@@ -44,6 +44,8 @@ pub(super) enum Sign {
     LogKept,
     /// The tool's words came through in number.
     Quiet,
+    /// The probe's word, unless all that it asked was the cell's own resolver, and the record says what for.
+    Unasked,
     /// The probe got to its own bound.
     Limit,
     /// There is none: the probe's word, and that the layer was verified to be on.

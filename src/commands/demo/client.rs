@@ -18,8 +18,9 @@ use std::time::{Duration, Instant};
 use serde_json::{Value, json};
 
 use super::record::Record;
-use super::stage::{KEY, PROJECT, Stage, left_to_the_tool};
-use super::{Around, Error, Granted, Options, render};
+use super::stage::{ARGUMENT, HOSTILE, KEY, PROJECT, Stage, left_to_the_tool};
+use super::way::Granted;
+use super::{Around, Error, Options, render};
 use crate::sys::observe;
 
 /// How long an answer may take: well above the time limit that the wrapped server's calls have, also on an emulated machine.
@@ -32,6 +33,9 @@ const IMPATIENT: Duration = Duration::from_millis(200);
 const WORDS: u64 = 16 << 10;
 /// What the victim of a forgery is asked to give back.
 pub(super) const TRUE_ANSWER: &str = "the true answer";
+
+/// Doors that lead nowhere (RFC 6761), by the resolver of the cell, and the port of a cell into which one leads.
+const DOORS: [&str; 4] = ["--net", "*.toolcell-demo.invalid:443", "--listen", "8080"];
 
 /// Something that happened.
 enum Event {
@@ -46,6 +50,10 @@ enum Event {
 /// The wrapped server.
 #[derive(Debug)]
 pub(super) struct Client {
+    /// What it may have.
+    granted: Granted,
+    /// What each call names, of what it may have.
+    names: Option<PathBuf>,
     stdin: Option<UnixStream>,
     events: Receiver<Event>,
     /// Where standard error goes.
@@ -119,6 +127,8 @@ impl Client {
         }
         thread::spawn(move || read(child, stdout, &sender));
         Ok(Self {
+            granted,
+            names: granted.is_named().then(|| stage.given()),
             stdin: Some(stdin),
             events,
             words,
@@ -128,6 +138,11 @@ impl Client {
             open: 0,
             patience: AFTERWARDS,
         })
+    }
+
+    /// What it may have.
+    pub(super) const fn granted(&self) -> Granted {
+        self.granted
     }
 
     /// The legacy handshake. False: it did not succeed.
@@ -161,11 +176,14 @@ impl Client {
     pub(super) fn exchange(
         &mut self,
         tool: &'static str,
-        arguments: Value,
+        mut arguments: Value,
         beside: &Beside,
         recorded: bool,
     ) -> Exchange {
         self.calls += 1;
+        if let (Some(names), Some(arguments)) = (&self.names, arguments.as_object_mut()) {
+            arguments.insert(ARGUMENT.to_owned(), json!(names));
+        }
         let id = format!("call-{}", self.calls);
         let victim = beside.victim.as_deref();
         let mut exchange = Exchange::default();
@@ -330,8 +348,10 @@ fn command(options: &Options, stage: &Stage, granted: Granted) -> Command {
             None => Command::new(&options.program),
         },
     };
-    command.arg("hostile-server").env(KEY, stage.secret()).current_dir(stage.path("workspace"));
-    command.stdout(Stdio::piped());
+    if !granted.is_named() {
+        command.arg(HOSTILE);
+    }
+    command.env(KEY, stage.secret()).current_dir(stage.path("workspace")).stdout(Stdio::piped());
     command
 }
 
@@ -343,19 +363,20 @@ fn run(options: &Options, stage: &Stage, granted: Granted, profile: Option<&str>
     command.args(["--jobs", "4", "--cpu", "1"]);
     let workspace = stage.path("workspace");
     let project = stage.path(PROJECT);
-    command.args(["--spares", if granted == Granted::Spared { "4" } else { "0" }]);
-    let granted: Vec<PathBuf> = match granted {
-        Granted::Direct | Granted::Spared => {
-            left_to_the_tool(&workspace).chain([workspace.clone(), project]).collect()
-        }
+    command.args(["--spares", if granted.is_spared() { "4" } else { "0" }]);
+    let written: Vec<PathBuf> = match granted {
         Granted::Unprotected => left_to_the_tool(&workspace).chain([workspace.clone()]).collect(),
         Granted::InMemory(writes) => {
             command.args(["--writes", writes.name()]);
             vec![project]
         }
+        _ => left_to_the_tool(&workspace).chain([workspace.clone(), project]).collect(),
     };
-    for path in granted {
+    for path in written {
         command.arg("--write").arg(path);
+    }
+    if granted == Granted::Doors {
+        command.args(DOORS);
     }
     command.arg("--audit").arg(stage.audit()).env("XDG_STATE_HOME", stage.path("state"));
     if let Some(profile) = profile {
@@ -364,7 +385,11 @@ fn run(options: &Options, stage: &Stage, granted: Granted, profile: Option<&str>
     if let Some(floor) = options.floor {
         command.args(["--floor", floor.name()]);
     }
-    command.arg("--").arg(&options.program);
+    if granted.is_named() {
+        command.arg("--read").arg(stage.named()).arg("--config").arg(stage.configuration());
+    } else {
+        command.arg("--").arg(&options.program);
+    }
     command
 }
 

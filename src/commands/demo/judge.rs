@@ -80,6 +80,8 @@ pub(super) fn judge(attack: &Attack, exchange: &Exchange, stage: &mut Stage, cel
             by_word(&word, cell, record, stopper.as_ref())
         }
         (Some(false), _) => Verdict::Blocked,
+        // What it asked was asked of the cell's own resolver, and goes no further.
+        (None, Sign::Unasked) if record.is_some_and(was_kept_by_resolver) => Verdict::Blocked,
         (None, Sign::Limit) => limited(attack.wall, &word, cell, record, stopper.as_ref()),
         (None, _) => by_word(&word, cell, record, stopper.as_ref()),
     };
@@ -132,7 +134,7 @@ fn escape_shows(sign: Sign, exchange: &Exchange, stage: &mut Stage) -> Option<bo
         Sign::Silence => Some(stage.was_called()),
         Sign::VictimUnharmed => victim_was_harmed(exchange),
         Sign::OneAnswer => Some(exchange.answers != 1),
-        Sign::Limit | Sign::Word => None,
+        Sign::Unasked | Sign::Limit | Sign::Word => None,
     }
 }
 
@@ -192,6 +194,14 @@ const fn given_by(wall: Wall) -> &'static [&'static str] {
 /// Does the record say that the review refused it?
 fn is_the_reviews(stopper: &Stopper) -> bool {
     stopper.layer == Layer::Review.name() && stopper.known == Known::Record
+}
+
+/// Does the record say that the cell's resolver was asked for a name that it does not know?
+fn was_kept_by_resolver(record: &Record) -> bool {
+    record
+        .violations
+        .iter()
+        .any(|violation| violation.layer == Layer::Network && violation.operation == "resolve")
 }
 
 /// Did Landlock refuse it, and was it seen to be on?

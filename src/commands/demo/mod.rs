@@ -12,6 +12,7 @@ mod record;
 mod render;
 mod stage;
 mod stopper;
+mod way;
 
 use std::ffi::OsString;
 use std::io::{self, Write};
@@ -24,9 +25,9 @@ use look::Left;
 use record::Record;
 use serde_json::json;
 use stage::Stage;
+use way::{Granted, WAYS, Way};
 
 use crate::exit_codes::Ending;
-use crate::outcome::Built;
 use crate::policy::{Floor, Writes};
 
 /// How many harmless calls are timed.
@@ -46,7 +47,7 @@ const NO_REVIEW: [&str; 2] = ["can only go there directly", "makes no overlay"];
 pub(super) enum Around {
     /// A cell of `toolcell run`; each attack is made once, in whatever cell comes.
     Cell,
-    /// The same, and each attack is made in a cell that was built for its call and in one that was built ahead of it.
+    /// The same, and each attack is made in a cell of each [`Way`].
     EveryCell {
         /// The profile instead of the default one, as `run` takes it.
         profile: Option<String>,
@@ -132,19 +133,6 @@ impl Error {
     }
 }
 
-/// What the wrapped server may write to.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Granted {
-    /// The workspace, and the project but for what the host trusts in it.
-    Direct,
-    /// The same, and servers are started before their calls.
-    Spared,
-    /// The workspace, where nothing can be protected.
-    Unprotected,
-    /// The project, and what is written there goes to memory first.
-    InMemory(Writes),
-}
-
 /// One attack and how it ended.
 #[derive(Debug)]
 struct Row {
@@ -160,13 +148,8 @@ struct Row {
 struct Made {
     exchange: Exchange,
     judgement: judge::Judgement,
-}
-
-impl Made {
-    /// When the cell was built, if its record says so.
-    fn cell(&self) -> Option<Built> {
-        self.exchange.record.as_ref().and_then(Record::cell)
-    }
+    /// How the cell was made, if its record says so.
+    way: Option<Way>,
 }
 
 impl Row {
@@ -182,9 +165,9 @@ impl Row {
         std::iter::once(&self.worst).chain(&self.others)
     }
 
-    /// How many of the calls were in a cell that was built so.
-    fn built(&self, way: Built) -> usize {
-        self.calls().filter(|made| made.cell() == Some(way)).count()
+    /// How many of the calls were in a cell that was made so.
+    fn made(&self, way: Way) -> usize {
+        self.calls().filter(|made| made.way == Some(way)).count()
     }
 }
 
@@ -202,10 +185,9 @@ struct Summary {
 }
 
 impl Summary {
-    /// How many cells were built for their call, how many ahead of it, and how many with their server.
-    fn cells(&self) -> [usize; 3] {
-        [Built::OnDemand, Built::Ahead, Built::Spare]
-            .map(|way| self.rows.iter().map(|row| row.built(way)).sum())
+    /// How many cells were made in each way.
+    fn cells(&self) -> [(Way, usize); WAYS.len()] {
+        WAYS.map(|way| (way, self.rows.iter().map(|row| row.made(way)).sum()))
     }
 
     /// Nothing escaped, nothing is unclear, nothing is left, and every call has its record.
@@ -236,47 +218,48 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
         }
         called => called?,
     }
-    let mut sparing = match options.around {
-        Around::EveryCell { .. } => {
-            let mut sparing = Client::start(options, &stage, Granted::Spared)?;
+    let mut others = Vec::new();
+    if matches!(options.around, Around::EveryCell { .. }) {
+        for granted in [Granted::Spared, Granted::Named, Granted::NamedSpared, Granted::Doors] {
+            let mut other = Client::start(options, &stage, granted)?;
             // Where there is no such grant, there is no such cell.
-            first_call(&mut sparing, &stage).is_ok().then_some(sparing)
+            if first_call(&mut other, &stage).is_ok() {
+                others.push(other);
+            }
         }
-        Around::Cell | Around::Command(_) => None,
-    };
+    }
     before.makers().map_err(unseen)?;
     let mut table = render::Table::new(options, out);
     table.header(unprotected)?;
     let mut ways = match options.around {
         Around::Cell | Around::Command(_) => vec![None],
-        Around::EveryCell { .. } => [Built::OnDemand, Built::Ahead, Built::Spare].map(Some).to_vec(),
+        Around::EveryCell { .. } => WAYS.map(Some).to_vec(),
     };
     let mut rows: Vec<Row> = Vec::new();
     for attack in attacks::direct() {
         let mut calls = Vec::new();
         for way in &ways {
             // Its plan keeps places for names, and no cell of such a plan waits.
-            if waits(*way) && attack.sign == Sign::NoTraps {
+            if way.is_some_and(Way::waits) && attack.sign == Sign::NoTraps {
                 continue;
             }
-            let client = match &mut sparing {
-                Some(sparing) if *way == Some(Built::Spare) => sparing,
-                _ => &mut client,
-            };
+            let other =
+                others.iter_mut().find(|other| way.is_some_and(|way| way.granted() == other.granted()));
+            let client = other.unwrap_or(&mut client);
             attack_so(client, attack, &mut stage, options, *way, &mut calls)?;
         }
         let Some(row) = Row::new(attack, calls) else { continue };
         table.row(&row)?;
-        // A plan of which no cell may wait has none for the first attack either. Later ones must get theirs.
+        // What this host or the profile does not have, the first attack does not find either. Later ones must get theirs.
         if rows.is_empty() {
-            ways.retain(|way| !waits(*way) || way.is_some_and(|way| row.built(way) > 0));
+            ways.retain(|way| way.is_none_or(|way| way == Way::OnDemand || row.made(way) > 0));
         }
         rows.push(row);
     }
     let harmless = time_harmless(&mut client)?;
     let mut closing = client.close();
-    if let Some(mut sparing) = sparing {
-        closing = closing.and_then(|time| sparing.close().map(|other| time.max(other)));
+    for mut other in others {
+        closing = closing.and_then(|time| other.close().map(|other| time.max(other)));
     }
     let mut untried = None;
     for (writes, wall) in
@@ -291,7 +274,7 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
             called => called?,
         }
         // One that was built for its call is to be had of every such plan.
-        let way = options.around.is_cell().then_some(Built::OnDemand);
+        let way = options.around.is_cell().then_some(Way::OnDemand);
         for attack in attacks::reviewed().filter(|attack| attack.wall == wall) {
             let mut calls = Vec::new();
             attack_so(&mut reviewing, attack, &mut stage, options, way, &mut calls)?;
@@ -309,11 +292,6 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
     let summary = Summary { left, harmless, closing, untried, floor, unrecorded, rows };
     table.summary(&summary)?;
     Ok(summary.held())
-}
-
-/// Is a cell that is built so there before its call?
-const fn waits(way: Option<Built>) -> bool {
-    matches!(way, Some(Built::Ahead | Built::Spare))
 }
 
 /// The handshake and one harmless call: whether the wrapped server works at all.
@@ -334,13 +312,13 @@ fn first_call(client: &mut Client, stage: &Stage) -> Result<(), Error> {
     }
 }
 
-/// One attack in a cell that was built so, if it can be had: its calls, and what came of them.
+/// One attack in a cell that was made so, if it can be had: its calls, and what came of them.
 fn attack_so(
     client: &mut Client,
     attack: &'static Attack,
     stage: &mut Stage,
     options: &Options,
-    way: Option<Built>,
+    way: Option<Way>,
     calls: &mut Vec<Made>,
 ) -> Result<(), Error> {
     for _ in 0..TRIES {
@@ -348,17 +326,16 @@ fn attack_so(
         let arguments = (attack.arguments)(stage, !options.around.is_cell());
         let beside = Beside {
             victim: attack.sign.is_protocol().then(|| stage.victim()),
-            taker: way == Some(Built::OnDemand),
+            taker: way == Some(Way::OnDemand),
         };
         let exchange = client.exchange(attack.tool, arguments, &beside, options.around.is_cell());
         if exchange.lost {
             return Err(Error::Lost { call: attack.tool, words: client.last_words() });
         }
         let judgement = judge::judge(attack, &exchange, stage, options.around.is_cell());
-        let made = Made { exchange, judgement };
-        let found = way.is_none() || made.cell() == way;
-        calls.push(made);
-        if found {
+        let made_so = exchange.record.as_ref().and_then(|record| Way::of(client.granted(), record));
+        calls.push(Made { exchange, judgement, way: made_so });
+        if way.is_none() || made_so == way {
             break;
         }
     }

@@ -4,7 +4,7 @@
 
 use serde::Deserialize;
 
-use crate::outcome::{Built, Coverage, Layer, Limit, Receipt, Status, Violation};
+use crate::outcome::{Built, Coverage, Layer, Limit, Receipt, Status, Traffic, Violation};
 
 /// What one record says about its call.
 #[derive(Debug, Deserialize)]
@@ -15,6 +15,8 @@ pub(super) struct Record {
     /// What was refused.
     pub(super) violations: Vec<Violation>,
     receipt: Option<Receipt>,
+    #[serde(default)]
+    traffic: Option<Traffic>,
 }
 
 /// The call that a record is about.
@@ -58,6 +60,11 @@ impl Record {
     /// When the cell was built.
     pub(super) fn cell(&self) -> Option<Built> {
         self.receipt.as_ref().map(|receipt| receipt.cell)
+    }
+
+    /// Did a port of the cell stand open to this host?
+    pub(super) fn listened(&self) -> bool {
+        self.traffic.as_ref().is_some_and(|traffic| !traffic.listens.is_empty())
     }
 
     /// Does all that this layer refused stand in the record?

@@ -5,10 +5,11 @@
 use std::io::{self, Write};
 use std::time::Duration;
 
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 
 use super::judge::Verdict;
 use super::stopper::Known;
+use super::way::Way;
 use super::{Around, Exchange, Made, Options, Row, Summary};
 use crate::text::is_dangerous;
 
@@ -57,7 +58,8 @@ impl<'a> Table<'a> {
             }
             Around::EveryCell { .. } => {
                 "A hostile MCP server behind `toolcell run`. Each line is one attack, in a cell that was built for its \
-                 call,\nin one that was built ahead of it, and in one whose server was started ahead of it."
+                 call,\nin one that was built ahead of it, in one whose server was started ahead of it, in such cells \
+                 into which\nwhat the call names was put, and in one with doors out of it and into it."
             }
             Around::Command(_) => {
                 "The same hostile server with no cell around it. What escapes here is what a cell must stop."
@@ -85,7 +87,7 @@ impl<'a> Table<'a> {
             let class = self.paint(BOLD, self.class);
             writeln!(self.out, "{class}")?;
         }
-        let Made { exchange, judgement } = &row.worst;
+        let Made { exchange, judgement, .. } = &row.worst;
         let colour = match judgement.verdict {
             Verdict::Blocked | Verdict::Stopped => GREEN,
             Verdict::Escaped => RED,
@@ -169,24 +171,34 @@ impl<'a> Table<'a> {
             writeln!(self.out, "{}", self.paint(DIM, &legend))?;
         }
         if self.looks_at_records() {
-            let [on_demand, ahead, spare] = summary.cells();
-            writeln!(
-                self.out,
-                "cells: {on_demand} built for their call, {ahead} built ahead of it, {spare} with their server started"
-            )?;
+            let cells = summary.cells().map(|(way, count)| format!("{count} {}", words(way)));
+            writeln!(self.out, "cells: {}", cells.join(", "))?;
         }
         self.out.flush()
+    }
+}
+
+/// How cells were made, behind their number.
+const fn words(way: Way) -> &'static str {
+    match way {
+        Way::OnDemand => "built for their call",
+        Way::Ahead => "ahead of it",
+        Way::Spare => "with their server started",
+        Way::PutIn => "ahead and given what was named",
+        Way::PutInSpare => "started and given it",
+        Way::Doors => "with doors",
     }
 }
 
 /// Everything as one value.
 fn document(summary: &Summary, cell: bool) -> Value {
     let left = &summary.left;
-    let [on_demand, ahead, spare] = summary.cells();
+    let cells: Map<String, Value> =
+        summary.cells().into_iter().map(|(way, count)| (way.name().to_owned(), count.into())).collect();
     json!({
         "cell": cell,
         "held": summary.held(),
-        "cells": {"on-demand": on_demand, "ahead": ahead, "spare": spare},
+        "cells": cells,
         "floor": summary.floor,
         "attacks": summary.rows.iter().map(row_document).collect::<Vec<_>>(),
         "left": {
@@ -201,7 +213,7 @@ fn document(summary: &Summary, cell: bool) -> Value {
 
 /// One attack as a value.
 fn row_document(row: &Row) -> Value {
-    let Made { exchange, judgement } = &row.worst;
+    let Made { exchange, judgement, .. } = &row.worst;
     let calls: Vec<_> = row.calls().map(call_document).collect();
     let stopper = judgement.stopper.as_ref().map(|stopper| {
         let known = match stopper.known {
@@ -228,7 +240,7 @@ fn row_document(row: &Row) -> Value {
 fn call_document(made: &Made) -> Value {
     let record = made.exchange.record.as_ref();
     json!({
-        "cell": made.cell(),
+        "cell": made.way.map(Way::name),
         "verdict": made.judgement.verdict.name(),
         "recorded": record.map(|record| &record.violations),
         "us": micros(made.exchange.time),

@@ -16,6 +16,8 @@ use std::path::{Path, PathBuf};
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 use std::time::SystemTime;
 
+use serde_json::json;
+
 use super::Error;
 use super::attacks::Sign;
 use crate::hostile::{self, CANARY, GRANTED, SECRETS, TRAPS, guarded};
@@ -34,6 +36,16 @@ pub(super) const LINK: &str = "workspace/planted";
 pub(super) const PROJECT: &str = "project";
 /// A key beside the workspace, in a directory whose name begins like it.
 pub(super) const SIBLING: &str = "workspace-of-others/key";
+/// Where a directory is made of which a call is to have what it names: not in the directory for temporary files, which is the
+/// cell's own scratch directory for most users, and into which nothing is put.
+const ASIDE: &str = "/var/tmp";
+/// What calls name there, and what none does.
+const GIVEN: &str = "given";
+const UNNAMED: &str = "of-another-call";
+/// The argument that names it.
+pub(super) const ARGUMENT: &str = "named";
+/// The subcommand that is the hostile server.
+pub(super) const HOSTILE: &str = "hostile-server";
 /// What files hold that no secret is in.
 const ORDINARY: &str = "# an ordinary file\n";
 /// The times of every file of the home.
@@ -49,6 +61,18 @@ const FLOOD: u64 = 1 << 16;
 /// no cell is built ahead while they do not exist, and none at all on the lowest rung.
 pub(super) fn left_to_the_tool(workspace: &Path) -> impl Iterator<Item = PathBuf> {
     traps::in_grant(workspace, None).into_iter().map(|protected| protected.rule.path)
+}
+
+/// Beside the workspace, where the configuration is.
+const CONFIGURATION: &str = "servers.toml";
+
+/// A configuration of the hostile server in which the calls of every tool have what they name in a directory.
+fn configuration(program: &Path, named: &Path) -> String {
+    let command = json!([program, HOSTILE]);
+    let grant = format!("{{ argument = \"/{ARGUMENT}\", access = \"read\", within = {} }}", json!([named]));
+    let tools =
+        hostile::tool_names().map(|tool| format!("[servers.hostile.tools.{tool}]\ngrants = [{grant}]\n"));
+    format!("[servers.hostile]\ncommand = {command}\n{}", tools.collect::<String>())
 }
 
 /// A directory that is removed with everything in it.
@@ -96,6 +120,8 @@ impl Drop for Marker {
 #[derive(Debug)]
 pub(super) struct Stage {
     directory: Directory,
+    /// Of which a call is to have what it names.
+    named: Directory,
     program: PathBuf,
     token: String,
     tcp: TcpListener,
@@ -138,6 +164,13 @@ impl Stage {
         let project = prepare(&project, make_project(&project).and_then(|()| manifest(&project)))?;
         prepare(LINK, symlink(root.join("home/.ssh/id_ed25519"), root.join(LINK)))?;
         prepare(SIBLING, make_file(&root.join(SIBLING), &secret))?;
+        let aside = Path::new(ASIDE).join(format!("toolcell-demo-{token}"));
+        let made = DirBuilder::new().mode(0o755).create(&aside);
+        let named = Directory(made.map_or_else(|_| root.join("named"), |()| aside));
+        prepare(UNNAMED, make_file(&named.0.join(UNNAMED), &secret))?;
+        prepare(GIVEN, make_file(&named.0.join(GIVEN), ORDINARY))?;
+        let configuration = configuration(program, &named.0);
+        prepare(CONFIGURATION, fs::write(root.join(CONFIGURATION), configuration))?;
         prepare("stderr", make_file(&root.join("stderr"), &secret))?;
         for path in left_to_the_tool(&workspace) {
             prepare(&path, File::create(&path))?;
@@ -172,6 +205,7 @@ impl Stage {
         let marker = None;
         let queue = CString::new(format!("toolcell-demo-{token}")).unwrap_or_default();
         let mut stage = Self {
+            named,
             _left_open: left_open,
             _shared: SharedObjects::new(key(&token), queue).ok(),
             multicast: multicast.ok(),
@@ -208,7 +242,7 @@ impl Stage {
             return Ok(());
         }
         let mut command = Command::new(&self.program);
-        command.arg("hostile-server").env_clear().env(KEY, self.secret());
+        command.arg(HOSTILE).env_clear().env(KEY, self.secret());
         command.arg0(self.secret()).current_dir(self.path("home"));
         command.stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
         self.end();
@@ -263,6 +297,26 @@ impl Stage {
     /// Where the audit log is.
     pub(super) fn audit(&self) -> PathBuf {
         self.path("audit.jsonl")
+    }
+
+    /// The directory of which a call is to have what it names, where its tool has that.
+    pub(super) fn named(&self) -> &Path {
+        &self.named.0
+    }
+
+    /// What calls name there.
+    pub(super) fn given(&self) -> PathBuf {
+        self.named.0.join(GIVEN)
+    }
+
+    /// What no call names there.
+    pub(super) fn unnamed(&self) -> PathBuf {
+        self.named.0.join(UNNAMED)
+    }
+
+    /// The configuration by which each call has what it names.
+    pub(super) fn configuration(&self) -> PathBuf {
+        self.path(CONFIGURATION)
     }
 
     /// Where the standard error of what is attacked from goes.
@@ -394,10 +448,8 @@ impl Stage {
 
     /// Where the host asks for names: the first name server of resolv.conf(5), or what a host without one asks.
     pub(super) fn resolver() -> String {
-        let text = fs::read_to_string("/etc/resolv.conf").unwrap_or_default();
-        let mut servers =
-            text.lines().filter_map(|line| line.strip_prefix("nameserver")?.trim().parse().ok());
-        SocketAddr::new(servers.next().unwrap_or(Ipv4Addr::LOCALHOST.into()), 53).to_string()
+        let server = hostile::own_servers().into_iter().next();
+        server.unwrap_or(SocketAddr::from((Ipv4Addr::LOCALHOST, 53))).to_string()
     }
 
     /// Did anybody connect, or send something, since the last look?
