@@ -34,18 +34,20 @@ fn main() {
     print!("{said}");
 }
 """
+PAGES = {"/page": ("text/plain", b"the page"),
+         "/page.html": ("text/html", b"<html><body><article><p>" + b"the page, in words. " * 20 + b"</p></article></body></html>")}
 # Who may not be root, and has no rights on this host.
 NOBODY = 65534
 
 
 class Page(http.server.BaseHTTPRequestHandler):
-    """One page, and no rules for robots."""
+    """Two pages, and no rules for robots."""
 
     def do_GET(self):
         """Answers."""
-        body = b"the page" if self.path == "/page" else b""
+        kind, body = PAGES.get(self.path, ("text/plain", b""))
         self.send_response(200 if body else 404)
-        self.send_header("Content-Type", "text/plain")
+        self.send_header("Content-Type", kind)
         self.send_header("Content-Length", str(len(body)))
         self.end_headers()
         self.wfile.write(body)
@@ -130,17 +132,32 @@ class Doors(case.Case):
         subprocess.run([rustc, "-o", self.work / "client", source], check=True, cwd=self.work, env=home)
         self.both(self.work / "client", "{host}")
 
-    def test_the_fetch_server(self):
+    def test_go(self):
+        # With no file of its own to read or write.
+        self.both(fixtures.RCLONE, "--config=", "--retries=1", "--low-level-retries=1", "copyurl", "--stdout", "http://{host}/page")
+
+    def fetched(self, path):
+        """What the fetch server makes of a page, with these programs in view."""
         network = f'allow = ["web.internal:{self.port}"]\nhosts = {{ "web.internal" = "127.0.0.1" }}'
+        profile = self.profile(f'{network}\n[environment]\nset = {{ PATH = "{path}" }}')
         server = fixtures.fetch()
         # By itself it fetches from public addresses only, and a name's address in a cell is one of the loopback.
         server.command.append("--allow-private-ips")
-        with self.open_celled(server, f"--profile={self.profile(network)}") as peer:
+        with self.open_celled(server, f"--profile={profile}") as peer:
             peer.open()
-            line = peer.call(1, "fetch", {"url": f"http://web.internal:{self.port}/page"}, timeout=30)
-            self.assertIn("the page", case.text_of(line))
-            line = peer.call(2, "fetch", {"url": f"http://other.internal:{self.port}/page"}, timeout=30)
+            for number, name in enumerate(["page", "page.html"], 1):
+                line = peer.call(number, "fetch", {"url": f"http://web.internal:{self.port}/{name}"}, timeout=60)
+                self.assertIn("the page", case.text_of(line), line)
+            line = peer.call(9, "fetch", {"url": f"http://other.internal:{self.port}/page"}, timeout=60)
             self.assertTrue(case.is_error(line), line)
+
+    def test_the_fetch_server(self):
+        self.fetched("/nowhere")
+
+    def test_the_fetch_server_with_npm_in_view(self):
+        npm = shutil.which("npm")
+        self.need(npm, "there is no npm")
+        self.fetched(f"{os.path.dirname(npm)}:/usr/bin:/bin")
 
     def test_postgresql(self):
         programs = sorted(glob.glob("/usr/lib/postgresql/*/bin/postgres"))

@@ -171,7 +171,7 @@ fn script(plan: &Plan) -> Result<String> {
                 let attributes = attributes(*access, *devices);
                 writeln!(text, "{name}\t{source}\t{target}\t{directory}\t{attributes}")?;
             }
-            Step::Hide { path } => {
+            Step::Hide { path, .. } => {
                 let nothing = attributes(Access::default(), false);
                 writeln!(text, "{name}\t{}\t{nothing}", path.display())?;
             }

@@ -147,7 +147,7 @@ fn enter(plan: &Plan, above: &Place, next: &Path) -> Entered {
     // A later step covers an earlier one.
     for step in &plan.steps {
         match step {
-            Step::Hide { path } if path == next => {
+            Step::Hide { path, .. } if path == next => {
                 return Entered::Nothing(Place::Hidden(path.clone()));
             }
             Step::Bind { source, target, access, devices, .. } if target == next => {

@@ -91,7 +91,9 @@ pub(super) fn put_in(
                 });
                 attached.map_err(|errno| failed(step, target, errno))?;
             }
-            Step::Hide { path } => root.hide(path).map_err(|errno| failed(step, path, errno))?,
+            Step::Hide { path, emptied } => {
+                root.hide(path, *emptied).map_err(|errno| failed(step, path, errno))?
+            }
             _ => return Err(of_cell(Errno(libc::EPROTO))),
         }
     }

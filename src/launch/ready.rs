@@ -74,7 +74,7 @@ impl Sources {
         for step in &plan.steps {
             match step {
                 Step::Bind { source, .. } => found.binds.push(Identity::of(&look(source)?)),
-                Step::Hide { path } => {
+                Step::Hide { path, .. } => {
                     let seen = look(&on_the_host(plan, path).ok_or(Errno(libc::ENOENT))?)?;
                     found.hidden.push((Identity::of(&seen), (seen.ctime(), seen.ctime_nsec())));
                 }

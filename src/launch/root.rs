@@ -10,7 +10,7 @@ use std::path::{Path, PathBuf};
 
 use super::init::State;
 use super::{LaunchError, overlay, places};
-use crate::plan::step::{Access, CHANGES, EMPTY_DIRECTORY, EMPTY_FILE, Kind, Step};
+use crate::plan::step::{Access, CHANGES, EMPTIED, EMPTY_DIRECTORY, EMPTY_FILE, Kind, Step};
 use crate::sys::mount::{self, Beneath, attr};
 use crate::sys::{Errno, Result, descriptor};
 
@@ -106,7 +106,7 @@ fn mount_step(step: &Step, state: &mut State<'_>) -> Result<()> {
             };
             mount::attach(tree.as_fd(), target.as_fd())
         }
-        Step::Hide { path } => root.hide(path),
+        Step::Hide { path, emptied } => root.hide(path, *emptied),
         Step::MountScratch { path, size, inodes, execute } => {
             let access = Access { write: true, execute: *execute, names: false };
             let scratch = memory(*size, *inodes, c"1777", attributes(access, false))?;
@@ -189,9 +189,13 @@ impl Root {
     }
 
     /// Covers what is there with nothing.
-    pub(super) fn hide(&self, path: &Path) -> Result<()> {
+    pub(super) fn hide(&self, path: &Path, emptied: bool) -> Result<()> {
         let covered = self.open(path)?;
-        let empty = if descriptor::is_directory(covered.as_fd())? { EMPTY_DIRECTORY } else { EMPTY_FILE };
+        let empty = match descriptor::is_directory(covered.as_fd())? {
+            true if emptied => EMPTIED,
+            true => EMPTY_DIRECTORY,
+            false => EMPTY_FILE,
+        };
         let tree = mount::clone_tree(self.open(Path::new(empty))?.as_fd())?;
         mount::set_attributes(tree.as_fd(), attributes(Access::default(), false), false, None)?;
         mount::attach(tree.as_fd(), covered.as_fd())

@@ -14,7 +14,7 @@ use super::root::text;
 use super::spawn::Origin;
 use super::{LaunchError, private};
 use crate::outcome::{Built, Coverage, Layer, Receipt};
-use crate::plan::step::{CANARY, EMPTY_DIRECTORY, EMPTY_FILE, Observe, Step};
+use crate::plan::step::{CANARY, EMPTIED, EMPTY_DIRECTORY, EMPTY_FILE, Observe, Step};
 use crate::sys::{Errno, descriptor, kernel_file, mount, network, process};
 
 /// What a check saw, or what was wrong.
@@ -140,10 +140,12 @@ pub(super) fn covers(steps: &[Step]) -> Result<(), LaunchError> {
     if !steps.iter().any(|step| matches!(step, Step::Hide { .. })) {
         return Ok(());
     }
-    let empty = [look(Path::new(EMPTY_FILE))?, look(Path::new(EMPTY_DIRECTORY))?];
+    let closed = [look(Path::new(EMPTY_FILE))?, look(Path::new(EMPTY_DIRECTORY))?];
     for step in steps {
-        if let Step::Hide { path } = step
-            && !empty.contains(&look(path)?)
+        if let Step::Hide { path, emptied } = step
+            && let found = look(path)?
+            && !closed.contains(&found)
+            && !(*emptied && found == look(Path::new(EMPTIED))?)
         {
             return Err(LaunchError::new("hide", path.to_string_lossy(), Errno(libc::EPROTO)));
         }

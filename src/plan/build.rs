@@ -7,9 +7,9 @@ use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
 use super::doors::Doors;
-use super::limited::create_cgroup;
+use super::limited::{create_cgroup, rlimits};
 use super::prelude::{DEVICES, file, prelude};
-use super::step::{Access, Kind, LandlockRule, PERSIST, Resource, SCRATCH, Step};
+use super::step::{Access, EMPTIED, Kind, LandlockRule, PERSIST, Resource, SCRATCH, Step};
 use super::{Plan, Refusal, overlays, seccomp};
 use crate::host::Facts;
 use crate::host::probe::Failed;
@@ -17,7 +17,7 @@ use crate::host::view::{Seen, View};
 use crate::outcome::Layer;
 use crate::policy::network::{Allowed, Host, MOST_DESTINATIONS};
 use crate::policy::path::is_within;
-use crate::policy::{Floor, Limits, Observe, Policy};
+use crate::policy::{Floor, Observe, Policy};
 
 /// User and group id of the payload inside its user namespace.
 pub const INSIDE: u32 = 1000;
@@ -234,23 +234,6 @@ fn reached(facts: &Facts, floor: Floor) -> Result<Floor, Refusal> {
     }
 }
 
-fn rlimits(limits: &Limits, floor: Floor, steps: &mut Vec<Step>) {
-    let mut add = |resource, value| steps.push(Step::SetRlimit { resource, value });
-    // Not 0: a program to which dumps are piped is asked even then (core(5)).
-    add(Resource::Core, 1);
-    add(Resource::Nofile, limits.open_files.into());
-    add(Resource::Fsize, limits.file_size);
-    add(Resource::Memlock, 64 * 1024);
-    add(Resource::Msgqueue, 0);
-    if floor != Floor::Full {
-        // Without a cgroup: each process for itself, and tasks by the cell's own user namespace, if it has one.
-        add(Resource::Data, limits.memory);
-    }
-    if floor == Floor::NoCgroup {
-        add(Resource::Nproc, limits.tasks.into());
-    }
-}
-
 /// `PATH` from the runtime, then what the profile passes, then what it sets.
 fn environment(request: &Request<'_>) -> Vec<(String, String)> {
     let rules = &request.policy.environment;
@@ -287,7 +270,8 @@ struct Mounted {
 #[derive(Debug)]
 struct Tree {
     mounts: BTreeMap<PathBuf, Mounted>,
-    hidden: BTreeSet<PathBuf>,
+    /// Whether it looks as if there were nothing in it.
+    hidden: BTreeMap<PathBuf, bool>,
     /// The steps that hold names on the host which do not exist yet.
     reserved: Vec<Step>,
 }
@@ -338,7 +322,7 @@ impl Tree {
             content: content.map(str::to_owned),
         };
         let reserved = vacant().map(reserve).collect();
-        let mut tree = Self { mounts, hidden: BTreeSet::new(), reserved };
+        let mut tree = Self { mounts, hidden: BTreeMap::new(), reserved };
         tree.drop_redundant();
         tree.hide(request)?;
         tree.pin();
@@ -383,32 +367,33 @@ impl Tree {
                 if self.mounts.contains_key(path) {
                     return Err(Refusal::GrantedAndDenied { path: path.clone() });
                 }
-                self.cover(path);
+                self.cover(path, false);
             }
         }
         for seen in request.hidden {
             if !self.mounts.contains_key(&seen.target) {
-                self.cover(&seen.source);
+                // Many programs take a refusal for a failure, and do without what is not there.
+                self.cover(&seen.source, seen.kind == Kind::Directory);
             }
         }
         for rule in &request.view.absent {
             if let Some((top, mounted)) = self.above(&rule.path).filter(|(_, mounted)| !mounted.overlay) {
                 let rest = rule.path.strip_prefix(top).unwrap_or(&rule.path);
                 self.reserved.push(Step::ReserveName { path: mounted.source.join(rest), content: None });
-                self.hidden.insert(rule.path.clone());
+                self.hidden.insert(rule.path.clone(), false);
             }
         }
         // What lies below something hidden is hidden with it.
         let tops = self.hidden.clone();
-        self.hidden.retain(|path| !path.ancestors().skip(1).any(|above| tops.contains(above)));
+        self.hidden.retain(|path, _| !path.ancestors().skip(1).any(|above| tops.contains_key(above)));
         Ok(())
     }
 
     /// A host path is covered wherever a tree shows it.
-    fn cover(&mut self, path: &Path) {
+    fn cover(&mut self, path: &Path, emptied: bool) {
         for (target, mounted) in &self.mounts {
             if let Ok(rest) = path.strip_prefix(&mounted.source) {
-                self.hidden.insert(target.join(rest));
+                self.hidden.entry(target.join(rest)).or_insert(emptied);
             }
         }
     }
@@ -416,7 +401,7 @@ impl Tree {
     /// In a writable tree, every directory above something hidden or narrower becomes a mount of its own: it could be
     /// renamed otherwise, and the protected name be made anew.
     fn pin(&mut self) {
-        let inner: Vec<PathBuf> = self.hidden.iter().chain(self.mounts.keys()).cloned().collect();
+        let inner: Vec<PathBuf> = self.hidden.keys().chain(self.mounts.keys()).cloned().collect();
         for path in inner {
             let Some((top, mounted)) = self.above(&path).map(|(top, mounted)| (top.clone(), mounted.clone()))
             else {
@@ -515,7 +500,11 @@ impl Tree {
             steps.push(Step::MakeSocket { path: path.to_owned() });
         }
         steps.extend(overlays::end(request.policy, steps));
-        steps.extend(self.hidden.iter().map(|path| Step::Hide { path: path.clone() }));
+        if self.hidden.values().any(|emptied| *emptied) {
+            directory(steps, &mut made, Path::new(EMPTIED), 0o555);
+        }
+        let hidden = self.hidden.iter();
+        steps.extend(hidden.map(|(path, emptied)| Step::Hide { path: path.clone(), emptied: *emptied }));
         steps.push(Step::PivotRoot);
     }
 

@@ -92,7 +92,9 @@ fn words(step: &Step) -> String {
         Step::OpenPlaces { paths } => {
             format!("{}, for what the call's arguments name", list(paths, |path| path.display().to_string()))
         }
-        Step::Hide { path } => path.display().to_string(),
+        Step::Hide { path, emptied } => {
+            format!("{}{}", path.display(), if *emptied { ", as one in which nothing is" } else { "" })
+        }
         Step::MountScratch { path, size, inodes, execute } => {
             let execute = if *execute { ", execute" } else { "" };
             format!("{} ({size} bytes, {inodes} inodes{execute})", path.display())

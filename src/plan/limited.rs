@@ -1,10 +1,28 @@
-//! The step that makes a cell's cgroup, with the limits in it.
+//! The steps that set limits: the cell's cgroup, and each process's own.
 //!
 //! Neighbours: `plan::build` puts it in its place. Never: looks which hierarchies there are.
 
-use super::step::{CgroupDirectory, CgroupSetting, Step};
+use super::step::{CgroupDirectory, CgroupSetting, Resource, Step};
 use crate::host::Cgroup;
-use crate::policy::Limits;
+use crate::policy::{Floor, Limits};
+
+/// The limits of each process.
+pub(super) fn rlimits(limits: &Limits, floor: Floor, steps: &mut Vec<Step>) {
+    let mut add = |resource, value| steps.push(Step::SetRlimit { resource, value });
+    // Not 0: a program to which dumps are piped is asked even then (core(5)).
+    add(Resource::Core, 1);
+    add(Resource::Nofile, limits.open_files.into());
+    add(Resource::Fsize, limits.file_size);
+    add(Resource::Memlock, 64 * 1024);
+    add(Resource::Msgqueue, 0);
+    if floor != Floor::Full {
+        // Without a cgroup: each process for itself, and tasks by the cell's own user namespace, if it has one.
+        add(Resource::Data, limits.memory);
+    }
+    if floor == Floor::NoCgroup {
+        add(Resource::Nproc, limits.tasks.into());
+    }
+}
 
 /// The step that makes the cgroup, if it is of this version: v2 needs it for the clone, v1 for the joining only.
 pub(super) fn create_cgroup(cgroup: Option<&Cgroup>, limits: &Limits, before_clone: bool) -> Option<Step> {

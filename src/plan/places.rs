@@ -96,7 +96,7 @@ fn leaves(step: &Step, place: &Path) -> bool {
         | Step::RewriteFile { path, .. }
         | Step::MakeSymlink { path, .. }
         | Step::MakeSocket { path }
-        | Step::Hide { path }
+        | Step::Hide { path, .. }
         | Step::MountScratch { path, .. }
         | Step::Bind { target: path, .. }
         | Step::MountOverlay { target: path, .. } => apart(path),
@@ -118,7 +118,7 @@ pub fn between(waiting: &Plan, own: &Plan) -> Option<Vec<Step>> {
             Step::MakeDirectory { path, .. } if paths.iter().any(|place| is_within(place, path)) => {
                 return false;
             }
-            Step::MakeDirectory { path, .. } | Step::MakeFile { path, .. } | Step::Hide { path } => {
+            Step::MakeDirectory { path, .. } | Step::MakeFile { path, .. } | Step::Hide { path, .. } => {
                 inside(path)
             }
             Step::Bind { target, .. } => inside(target),

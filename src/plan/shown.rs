@@ -65,7 +65,7 @@ impl Names {
                 | Step::MountOverlay { target: path, .. }
                 | Step::MakeSymlink { path, .. }
                 | Step::MountScratch { path, .. } => (path, Kind::Tree),
-                Step::Hide { path } => (path, Kind::Hidden),
+                Step::Hide { path, .. } => (path, Kind::Hidden),
                 _ => continue,
             };
             names.insert(path.clone(), kind);
@@ -128,7 +128,7 @@ mod tests {
             bind("/home/w", true),
             bind("/home/w/r", false),
             bind("/data", false),
-            Step::Hide { path: "/home/w/secret".into() },
+            Step::Hide { path: "/home/w/secret".into(), emptied: false },
             Step::MakeSymlink { path: "/bin".into(), target: "usr/bin".into() },
             Step::MountScratch { path: "/tmp".into(), size: 1, inodes: 1, execute: false },
             Step::MountProc,

@@ -17,6 +17,8 @@ pub const OWN: &str = "/.toolcell";
 pub const EMPTY_FILE: &str = "/.toolcell/file";
 /// An empty directory that nobody may open: what a hidden directory looks like.
 pub const EMPTY_DIRECTORY: &str = "/.toolcell/directory";
+/// An empty directory that may be opened: what is left of a directory in which nothing is to be found.
+pub const EMPTIED: &str = "/.toolcell/emptied";
 /// Where what is written to overlays is while they are made.
 pub const CHANGES: &str = "/.toolcell/changes";
 /// Where the directory of the host is while an overlay is made over it.
@@ -224,6 +226,8 @@ pub enum Step {
     Hide {
         /// Path in the cell.
         path: PathBuf,
+        /// A directory in which nothing is found (`ENOENT`), instead of one that nobody may open (`EACCES`).
+        emptied: bool,
     },
     /// Child: a private writable tmpfs.
     MountScratch {

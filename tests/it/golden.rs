@@ -304,7 +304,7 @@ fn what_is_narrower_comes_after_what_it_narrows() {
             .steps
             .iter()
             .filter_map(|step| match step {
-                Step::Bind { target, .. } | Step::Hide { path: target } => Some(target),
+                Step::Bind { target, .. } | Step::Hide { path: target, .. } => Some(target),
                 _ => None,
             })
             .collect();

@@ -248,7 +248,7 @@ fn what_is_made_twice_or_hidden_without_being_there() {
     .refused_at("make-file", libc::EEXIST);
     refused(|steps| {
         let index = at(steps, "mount-proc");
-        steps.insert(index, Step::Hide { path: "/var/nothing".into() });
+        steps.insert(index, Step::Hide { path: "/var/nothing".into(), emptied: false });
     })
     .refused_at("hide", libc::ENOENT);
     refused(|steps| {
