@@ -8,7 +8,7 @@ import shutil
 
 SUITE = "trixie"
 INCLUDE = ["systemd", "systemd-sysv", "dbus", "dbus-user-session", "libpam-systemd", "login", "util-linux", "kmod",
-           "apparmor", "python3-minimal", "python3", "perl", "procps"]
+           "apparmor", "python3-minimal", "python3", "perl", "procps", "curl", "iproute2"]
 # Units that wait for hardware, write what is thrown away, or ask questions.
 MASKED = ["apt-daily.timer", "apt-daily-upgrade.timer", "dpkg-db-backup.timer", "e2scrub_all.timer",
           "e2scrub_reap.service", "fstrim.timer", "systemd-tmpfiles-clean.timer", "getty.target", "apparmor.service",

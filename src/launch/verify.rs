@@ -254,13 +254,14 @@ fn landlock(state: &State<'_>) -> Result<(String, u32), (String, Errno)> {
     let abi = abi.unwrap_or(0);
     // A port to which no door leads.
     let closed = (9..).find(|port| !ports(&state.prepared.plan.steps).contains(port)).unwrap_or(9);
+    // Over UDP who asks the resolver is at any port that is free, and at no port of his choice.
     let protocols = [
-        (4, network::Protocol::Tcp, ["TCP connect", "TCP bind"]),
-        (10, network::Protocol::Udp, ["UDP connect", "UDP bind"]),
+        (4, network::Protocol::Tcp, 0, ["TCP connect", "TCP bind"]),
+        (10, network::Protocol::Udp, u16::MAX, ["UDP connect", "UDP bind"]),
     ];
     let mut refused = vec!["files"];
-    for (since, protocol, names) in protocols.into_iter().filter(|(since, ..)| abi >= *since) {
-        for (name, answer) in names.into_iter().zip(network::connect_and_bind(protocol, closed)) {
+    for (since, protocol, at, names) in protocols.into_iter().filter(|(since, ..)| abi >= *since) {
+        for (name, answer) in names.into_iter().zip(network::connect_and_bind(protocol, closed, at)) {
             match answer {
                 // Nothing else in a cell gives this answer.
                 Err(Errno(libc::EACCES)) => refused.push(name),

@@ -130,14 +130,14 @@ pub enum Protocol {
 }
 
 /// What one socket is answered to connect(2) to this port of the own loopback, where nothing listens and which sends nothing
-/// over UDP, and then to bind(2) to any free port there. Where there is no socket, both have its errno.
-pub fn connect_and_bind(protocol: Protocol, port: u16) -> [Result<()>; 2] {
+/// over UDP, and then to bind(2) to another port there. Where there is no socket, both have its errno.
+pub fn connect_and_bind(protocol: Protocol, to: u16, at: u16) -> [Result<()>; 2] {
     let kind = match protocol {
         Protocol::Tcp => libc::SOCK_STREAM,
         Protocol::Udp => libc::SOCK_DGRAM,
     };
     match internet(libc::AF_INET, kind) {
-        Ok(socket) => [on_loopback(&socket, libc::connect, port), on_loopback(&socket, libc::bind, 0)],
+        Ok(socket) => [on_loopback(&socket, libc::connect, to), on_loopback(&socket, libc::bind, at)],
         Err(errno) => [Err(errno), Err(errno)],
     }
 }
