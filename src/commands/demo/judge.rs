@@ -119,7 +119,8 @@ fn escape_shows(sign: Sign, exchange: &Exchange, stage: &mut Stage) -> Option<bo
     match sign {
         Sign::Secret | Sign::NoMark => Some(came_back(&stage.secret())),
         Sign::AsMade => stage.is_as_made().ok().map(|as_made| !as_made),
-        Sign::TrapsAsMade => stage.traps_are_as_made().ok().map(|as_made| !as_made),
+        Sign::TrapsAsMade => stage.is_project_as_made(true).ok().map(|as_made| !as_made),
+        Sign::ProjectAsMade => stage.is_project_as_made(false).ok().map(|as_made| !as_made),
         Sign::NoTraps => Some(stage.has_traps()),
         Sign::NoSetuid => stage.has_setuid().ok(),
         Sign::MarkerLives => Some(!stage.marker_lives()),
