@@ -4,14 +4,21 @@
  * its own start, or how long the other side takes to be there.
  *
  *     doors bytes|trips|connections|crowd ADDRESS PORT NUMBER
+ *     doors pass PORT PORT
  *
  * Prints how many nanoseconds NUMBER bytes, round trips or connections took. A crowd stays until a line is read, and says first that it is there.
+ * `pass` leads from one port of the loopback to another, as any program between two others must, and does nothing else.
  */
+#define _GNU_SOURCE
 #include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/epoll.h>
 #include <sys/socket.h>
 #include <time.h>
 #include <unistd.h>
@@ -47,9 +54,83 @@ wrong:
 	return -1;
 }
 
+/* Waits until something of `events` is there at `s`. */
+static void wait_for(int s, short events)
+{
+	struct pollfd one = { s, events, 0 };
+	poll(&one, 1, -1);
+}
+
+/* All that is there at `from`: copied, or when there is much of it moved by the kernel. False when it ended. */
+static int pass_on(int from, int to, int p[2])
+{
+	static char buffer[1 << 16];
+	ssize_t count = read(from, buffer, sizeof buffer), done;
+	if (count < 0)
+		return errno == EAGAIN;
+	for (ssize_t at = 0; at < count; at += done)
+		if ((done = write(to, buffer + at, count - at)) < 0) {
+			if (errno != EAGAIN)
+				return 0;
+			wait_for(to, POLLOUT), done = 0;
+		}
+	if (count < (ssize_t)sizeof buffer)
+		return count > 0;
+	while ((count = splice(from, NULL, p[1], NULL, 1 << 20, SPLICE_F_NONBLOCK)) > 0)
+		while (count > 0)
+			if ((done = splice(p[0], NULL, to, NULL, count, SPLICE_F_NONBLOCK)) >= 0)
+				count -= done;
+			else if (errno == EAGAIN)
+				wait_for(to, POLLOUT);
+			else
+				return 0;
+	return count < 0 && errno == EAGAIN;
+}
+
+/* From one port to another, until this is killed. */
+static int pass(int from, int to)
+{
+	static int other[1 << 16];
+	struct epoll_event event = { .events = EPOLLIN }, found[64];
+	int p[2], on = 1, poller = epoll_create1(0), door = socket(AF_INET, SOCK_STREAM, 0);
+	inet_pton(AF_INET, "127.0.0.1", &at.sin_addr);
+	at.sin_port = htons(from);
+	if (pipe(p) != 0 || bind(door, (struct sockaddr *)&at, sizeof at) != 0 || listen(door, 128) != 0)
+		return 1;
+	event.data.fd = door;
+	epoll_ctl(poller, EPOLL_CTL_ADD, door, &event);
+	at.sin_port = htons(to);
+	for (;;) {
+		int count = epoll_wait(poller, found, 64, -1);
+		for (int i = 0; i < count; i++) {
+			int s = found[i].data.fd;
+			if (s == door) {
+				int one = accept(door, NULL, NULL), two = socket(AF_INET, SOCK_STREAM, 0);
+				if (one < 0 || two < 0 || connect(two, (struct sockaddr *)&at, sizeof at) != 0)
+					return 1;
+				other[one] = two, other[two] = one;
+				for (int end = one;; end = two) {
+					setsockopt(end, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+					fcntl(end, F_SETFL, O_NONBLOCK);
+					event.data.fd = end;
+					epoll_ctl(poller, EPOLL_CTL_ADD, end, &event);
+					if (end == two)
+						break;
+				}
+			} else if (other[s] && !pass_on(s, other[s], p)) {
+				close(other[s]);
+				close(s);
+				other[other[s]] = 0, other[s] = 0;
+			}
+		}
+	}
+}
+
 int main(int argc, char **argv)
 {
 	static char word[32], buffer[1 << 20];
+	if (argc == 4 && strcmp(argv[1], "pass") == 0)
+		return pass(atoi(argv[2]), atoi(argv[3]));
 	if (argc != 5)
 		return 2;
 	const char *what = argv[1];

@@ -1,5 +1,6 @@
-//! Connections through doors against the same ones without anything between, in turn with others' ways out of a network namespace:
-//! `pasta`, and a program on each side that passes bytes through a unix socket.
+//! Connections through doors against the same ones without anything between, and through the least that can be between: a program of C
+//! that passes on; in turn with others' ways out of a network namespace: `pasta`, and a program on each side that passes bytes through
+//! a unix socket.
 //!
 //! Neighbours: `benches/doors.c` connects and times itself. Never: leaves the host.
 
@@ -16,6 +17,8 @@ use crate::measure::{self, Result, Row, Times, turns};
 /// Bytes of one transfer, and what part of a direct connection's throughput there is to be.
 const BYTES: u32 = 1 << 28;
 const SLOWER: f64 = 1.25;
+/// What part of that program's time a door may take.
+const OF_LEAST: f64 = 1.1;
 /// What a door may add to a round trip, and to a connection with its first words.
 const TRIPS: u32 = 2000;
 const ADDED_TO_TRIP: Duration = Duration::from_micros(30);
@@ -69,13 +72,15 @@ struct Ways {
     socket: String,
     port: u16,
     at: u16,
-    by: Option<Child>,
+    /// Where the program of C leads from.
+    least: u16,
+    by: Vec<Child>,
     root: bool,
 }
 
 impl Drop for Ways {
     fn drop(&mut self) {
-        if let Some(by) = &mut self.by {
+        for by in &mut self.by {
             let _gone = by.kill().is_err() || by.wait().is_err();
         }
         let _gone = fs::remove_file(&self.socket).is_err() || fs::remove_file(&self.profile).is_err();
@@ -98,13 +103,33 @@ impl Ways {
             .arg(format!("TCP:127.0.0.1:{port},nodelay"))
             .stderr(Stdio::null())
             .spawn()?;
-        let at = TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        Ok(Self { toolcell: toolcell.to_owned(), profile, client, socket, port, at, by: Some(by), root })
+        let free = || TcpListener::bind("127.0.0.1:0")?.local_addr();
+        let (at, least) = (free()?.port(), free()?.port());
+        let passes = Command::new(&client).args(["pass", &least.to_string(), &port.to_string()]).spawn()?;
+        Ok(Self {
+            toolcell: toolcell.to_owned(),
+            profile,
+            client,
+            socket,
+            port,
+            at,
+            least,
+            by: vec![by, passes],
+            root,
+        })
     }
 
     fn direct(&self, what: &str, number: u32) -> Command {
+        self.to(self.port, what, number)
+    }
+
+    fn least(&self, what: &str, number: u32) -> Command {
+        self.to(self.least, what, number)
+    }
+
+    fn to(&self, port: u16, what: &str, number: u32) -> Command {
         let mut command = Command::new(&self.client);
-        command.args([what, "127.0.0.1", &self.port.to_string(), &number.to_string()]);
+        command.args([what, "127.0.0.1", &port.to_string(), &number.to_string()]);
         command
     }
 
@@ -211,30 +236,34 @@ pub(crate) fn rows(toolcell: &Path, files: &Path, root: bool, rounds: usize) -> 
     if !pasta_works {
         eprintln!("`pasta` does not start here, and is left out");
     }
-    let compare = |what: &str, number: u32, per: u32, rounds: usize| -> Result<[Times; 4]> {
+    let compare = |what: &str, number: u32, per: u32, rounds: usize| -> Result<[Times; 5]> {
         turns(
             rounds,
             [
                 &mut || told(ways.direct(what, number), per),
                 &mut || told(ways.door(what, number), per),
+                &mut || told(ways.least(what, number), per),
                 &mut || optional(pasta_works, || told(ways.pasta(what, number), per)),
                 &mut || told(ways.bridged(what, number), per),
             ],
         )
     };
-    let [direct, door, pasta, bridged] = compare("bytes", BYTES, 1, rounds.min(15))?;
+    let [direct, door, least, pasta, bridged] = compare("bytes", BYTES, 1, rounds.min(15))?;
     let mut rows = vec![
         measure::ratio("256 MiB through a door against a direct connection", &door, &direct, Some(SLOWER)),
+        measure::ratio("256 MiB through a program of C that passes on", &least, &direct, None),
+        measure::ratio("256 MiB through a door against that program", &door, &least, Some(OF_LEAST)),
         measure::ratio("256 MiB through pasta", &pasta, &direct, None),
         measure::ratio("256 MiB through two socats", &bridged, &direct, None),
     ];
     for (what, number, limit) in
         [("trips", TRIPS, ADDED_TO_TRIP), ("connections", CONNECTIONS, ADDED_TO_CONNECTION)]
     {
-        let [direct, door, pasta, bridged] = compare(what, number, number, rounds.min(25))?;
+        let [direct, door, least, pasta, bridged] = compare(what, number, number, rounds.min(25))?;
         let name = if what == "trips" { "a round trip" } else { "a connection and its first words" };
         rows.extend([
             measure::difference_in_us(&format!("{name} through a door"), &door, &direct, Some(limit)),
+            measure::difference_in_us(&format!("{name} through a program of C"), &least, &direct, None),
             measure::difference_in_us(&format!("{name} through pasta"), &pasta, &direct, None),
             measure::difference_in_us(&format!("{name} through two socats"), &bridged, &direct, None),
         ]);
