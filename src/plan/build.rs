@@ -501,7 +501,7 @@ impl Tree {
         }
         steps.extend(overlays::end(request.policy, steps));
         if self.hidden.values().any(|emptied| *emptied) {
-            directory(steps, &mut made, Path::new(EMPTIED), 0o555);
+            directory(steps, &mut made, Path::new(EMPTIED), 0o111);
         }
         let hidden = self.hidden.iter();
         steps.extend(hidden.map(|(path, emptied)| Step::Hide { path: path.clone(), emptied: *emptied }));

@@ -25,6 +25,8 @@ pub enum Shown {
     },
     /// Covered, although the tree around it is shown.
     Hidden,
+    /// In something covered in which nothing is found.
+    Emptied,
     /// No step puts anything there.
     Not,
 }
@@ -38,6 +40,8 @@ enum Kind {
     /// The same, read only, from this path of the host.
     ReadOnly(PathBuf),
     Hidden,
+    /// Hidden, and nothing is found in it.
+    Emptied,
 }
 
 /// The names of a cell with a private root.
@@ -65,7 +69,8 @@ impl Names {
                 | Step::MountOverlay { target: path, .. }
                 | Step::MakeSymlink { path, .. }
                 | Step::MountScratch { path, .. } => (path, Kind::Tree),
-                Step::Hide { path, .. } => (path, Kind::Hidden),
+                Step::Hide { path, emptied: false } => (path, Kind::Hidden),
+                Step::Hide { path, emptied: true } => (path, Kind::Emptied),
                 _ => continue,
             };
             names.insert(path.clone(), kind);
@@ -80,6 +85,8 @@ impl Names {
         for above in path.ancestors() {
             match (self.0.get(above), &mut shown) {
                 (Some(Kind::Hidden), _) => return Shown::Hidden,
+                (Some(Kind::Emptied), _) if above == path => return Shown::Hidden,
+                (Some(Kind::Emptied), _) => return Shown::Emptied,
                 (Some(Kind::Made), _) if above != path => {}
                 (Some(Kind::ReadOnly(source)), None) => {
                     let rest = path.strip_prefix(above).unwrap_or(path);
@@ -129,6 +136,7 @@ mod tests {
             bind("/home/w/r", false),
             bind("/data", false),
             Step::Hide { path: "/home/w/secret".into(), emptied: false },
+            Step::Hide { path: "/home/w/npm".into(), emptied: true },
             Step::MakeSymlink { path: "/bin".into(), target: "usr/bin".into() },
             Step::MountScratch { path: "/tmp".into(), size: 1, inodes: 1, execute: false },
             Step::MountProc,
@@ -149,6 +157,8 @@ mod tests {
             ("/home/w/secret", Shown::Hidden),
             ("/home/w/secret/x", Shown::Hidden),
             ("/home/w/secrets", Shown::There),
+            ("/home/w/npm", Shown::Hidden),
+            ("/home/w/npm/x/y", Shown::Emptied),
             ("/home/x", Shown::Not),
             ("/bin/sh", Shown::There),
             ("/tmp/x", Shown::There),

@@ -17,7 +17,7 @@ pub const OWN: &str = "/.toolcell";
 pub const EMPTY_FILE: &str = "/.toolcell/file";
 /// An empty directory that nobody may open: what a hidden directory looks like.
 pub const EMPTY_DIRECTORY: &str = "/.toolcell/directory";
-/// An empty directory that may be opened: what is left of a directory in which nothing is to be found.
+/// An empty directory that nobody may open, but names may be looked up in: what is left of one in which nothing is to be found.
 pub const EMPTIED: &str = "/.toolcell/emptied";
 /// Where what is written to overlays is while they are made.
 pub const CHANGES: &str = "/.toolcell/changes";
@@ -226,7 +226,7 @@ pub enum Step {
     Hide {
         /// Path in the cell.
         path: PathBuf,
-        /// A directory in which nothing is found (`ENOENT`), instead of one that nobody may open (`EACCES`).
+        /// Of a directory: a name in it is not found (`ENOENT`), instead of refused (`EACCES`).
         emptied: bool,
     },
     /// Child: a private writable tmpfs.

@@ -125,7 +125,18 @@ pub fn file(policy: &Policy, plan: &Plan, view: &View, asked: File<'_>) -> Answe
         Place::NotShown => {
             refused(of_the_cell("the private root", "no rule grants it, so it does not exist in the cell"))
         }
-        Place::Hidden(path) => Answer { allow: None, ..refused(hidden(policy, plan, view, path)) },
+        Place::Hidden(path) => match denied(policy, plan, view, path) {
+            Some(rule) => refused(by_rule("deny", rule)),
+            None => Answer {
+                decision: Decision::Refused,
+                by: of_the_cell(
+                    "what the command does not need",
+                    "package managers and credentials beside a program are hidden",
+                ),
+                allow: None,
+                note: Some("no line allows it: a command that is the program itself has it".to_owned()),
+            },
+        },
         Place::Unknown(errno) => Answer {
             decision: Decision::Depends,
             by: of_the_cell("the host", &format!("it does not say what is there: {errno}")),
@@ -247,8 +258,8 @@ fn granting(policy: &Policy, view: &View, mount: &Path, operation: Operation) ->
         )
 }
 
-/// The rule behind a hidden path: the `deny` of that name, or of what the name leads to.
-fn hidden(policy: &Policy, plan: &Plan, view: &View, path: &Path) -> By {
+/// The `deny` behind a hidden path, of that name or of what the name leads to; none of what the runtime has no use for.
+fn denied<'p>(policy: &'p Policy, plan: &Plan, view: &View, path: &Path) -> Option<&'p PathRule> {
     let sources: Vec<PathBuf> = plan
         .steps
         .iter()
@@ -263,15 +274,7 @@ fn hidden(policy: &Policy, plan: &Plan, view: &View, path: &Path) -> By {
         path == rule.path
             || view.hidden.iter().any(|seen| seen.target == rule.path && sources.contains(&seen.source))
     };
-    policy.filesystem.deny.iter().find(|rule| denies(rule)).map_or_else(
-        || {
-            of_the_cell(
-                "what the command does not need",
-                "package managers and credentials beside a program are hidden",
-            )
-        },
-        |rule| by_rule("deny", rule),
-    )
+    policy.filesystem.deny.iter().find(|rule| denies(rule))
 }
 
 /// The line that would allow it, or why there is none.

@@ -259,22 +259,27 @@ fn lacking(names: &Names, path: PathBuf, flags: u64) -> Option<Asked> {
     let has = |flag| flags & bits(flag) != 0;
     let (writes, makes) = (has(libc::O_ACCMODE) || has(libc::O_TRUNC), has(libc::O_CREAT));
     let mut opens = true;
-    let (lack, source) = match names.look(&path) {
+    let shown = names.look(&path);
+    let emptied = shown == Shown::Emptied;
+    let (lack, source) = match shown {
         Shown::ReadOnly { tree, source, protected } if writes || makes => {
             // What is there is not made, and can be read.
             opens = writes && !(makes && has(libc::O_EXCL));
             (Lack::ReadOnly { tree, protected }, source)
         }
         Shown::There | Shown::ReadOnly { .. } => return None,
-        Shown::Hidden => (Lack::Hidden, path.clone()),
+        Shown::Hidden | Shown::Emptied => (Lack::Hidden, path.clone()),
         Shown::Not => (Lack::NotShown, path.clone()),
     };
     // A directory that is shown for what lies below it takes nothing new.
-    let within = || path.parent().is_some_and(|parent| names.look(parent) != Shown::Not);
+    let within = || {
+        let parent = path.parent().map(|parent| names.look(parent));
+        parent.is_some_and(|parent| !matches!(parent, Shown::Not | Shown::Emptied))
+    };
     let errno = Errno(match lack {
-        Lack::Hidden => libc::EACCES,
-        Lack::NotShown if !(makes && within()) => libc::ENOENT,
-        Lack::NotShown | Lack::ReadOnly { .. } => libc::EROFS,
+        Lack::Hidden if !emptied => libc::EACCES,
+        Lack::Hidden | Lack::NotShown if !(makes && within()) => libc::ENOENT,
+        Lack::Hidden | Lack::NotShown | Lack::ReadOnly { .. } => libc::EROFS,
     });
     let operation = if writes || makes { Operation::Write } else { Operation::Read };
     let lacking = Lacking { path, operation, lack, errno, within: false };

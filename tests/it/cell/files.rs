@@ -1,13 +1,14 @@
 //! With `observe = "files"`, opens of what the host has and the cell lacks stand in the record, and every open goes on as
 //! without. Never: takes an empty record for a proof.
 
+use std::fs;
 use std::path::Path;
 
 use serde_json::Value;
 use toolcell::outcome::{Layer, Violation};
 
 use super::refusals::seen;
-use super::scene::{Executed, Scene, operations};
+use super::scene::{Executed, Scene, floor, operations};
 use crate::table;
 
 fn files(run: &Executed) -> Vec<Violation> {
@@ -97,6 +98,50 @@ fn what_the_host_has_and_the_cell_lacks_is_recorded_where_that_is_wanted() {
         assert_eq!(found[5].rule, format!("the protection of `{hooks}`"));
         assert!(found.iter().all(|found| found.first_us.is_some() && found.first_us <= found.last_us));
         assert!(found[0].first_us < found[0].last_us);
+    }
+}
+
+/// A program that looks into what is hidden beside it does without, and the record says what it was answered.
+#[test]
+fn what_a_program_has_no_use_for_is_not_found() {
+    let scene = Scene::new();
+    let (git, secret) = (scene.directory("work/.git"), scene.file("work/.env", 0o644));
+    let config = scene.file("work/.git/config", 0o644);
+    let new = format!("{git}/new/deep");
+    let script = scene.path("work/look.py");
+    let look = format!(
+        "import errno, os
+def answer(path, flags):
+    try: os.close(os.open(path, flags)); return 'ok'
+    except OSError as error: return errno.errorcode[error.errno]
+make = os.O_WRONLY | os.O_CREAT
+print(answer({git:?}, 0), answer({config:?}, 0), answer({config:?}, make), answer({new:?}, make), answer({secret:?}, 0))"
+    );
+    fs::write(&script, look).unwrap();
+    let profile = scene.profile("observe = \"files\"\n");
+    let report = scene.path("report.json");
+    let python = ["--", "/usr/bin/python3", "-S", "-E", &script];
+    let mut command = scene.command("exec");
+    command.args(floor()).args(["--profile", &profile, "--report", &report]).args(python);
+    let output = command.output().unwrap();
+    assert_eq!(String::from_utf8_lossy(&output.stdout), "EACCES ENOENT EROFS ENOENT EACCES\n", "{output:?}");
+    let report = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    let run = Executed { output, report };
+    let found = files(&run);
+    let found: Vec<_> = found.iter().map(seen).filter(|(_, path, ..)| path.contains("/work/.")).collect();
+    let expected = [
+        ("open", git.as_str(), "EACCES", 1),
+        ("open", &config, "ENOENT", 1),
+        ("open", &config, "EROFS", 1),
+        ("open", &new, "ENOENT", 1),
+        ("open", &secret, "EACCES", 1),
+    ];
+    assert_eq!(found, expected);
+    for path in [&git, &config, &secret] {
+        let mut why = scene.command("profile");
+        let why = why.args(["why", &profile, "--read", path, "--prove"]).args(python).output().unwrap();
+        assert!(why.stdout.starts_with(b"refused"), "{why:?}");
+        assert!(!String::from_utf8_lossy(&why.stderr).contains("the cell does not do"), "{why:?}");
     }
 }
 
