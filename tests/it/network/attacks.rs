@@ -165,10 +165,10 @@ print(sorted(codes), carried)
     let done = world.python("allow = [\"*.w.internal:443\"]", script);
     assert_eq!(done.stdout, "[(0, 0), (3, 1)] {0}\n", "{done:#?}");
     let all = done.report["violations"].as_array().unwrap();
-    // A slow machine's calls may come to their share of the processors.
-    let all: Vec<_> = all.iter().filter(|one| one["layer"] == "network").collect();
-    let told: u64 = all.iter().map(|one| one["count"].as_u64().unwrap()).sum();
-    assert!(all.len() <= 33 && told == 550, "{} {told}", all.len());
+    let (names, others): (Vec<_>, Vec<_>) = all.iter().partition(|one| one["layer"] == "network");
+    let told: u64 = names.iter().map(|one| one["count"].as_u64().unwrap()).sum();
+    assert!(names.len() <= 33 && told == 550, "{} {told}", names.len());
+    assert!(others.into_iter().all(crate::host::is_of_its_slowness), "{done:#?}");
     assert!(done.connections().is_empty());
 }
 
