@@ -20,8 +20,6 @@ pub(super) enum Sign {
     AsMade,
     /// What the host trusts in the project is not as it was made.
     TrapsAsMade,
-    /// Anything in the project is not as it was made.
-    ProjectAsMade,
     /// What the host trusts is in the project, where it was not.
     NoTraps,
     /// A set-user-id file is in the workspace.

@@ -3,6 +3,7 @@
 //! Three threads turn what blocks into events in one line: standard output, the audit log, the process's end.
 //! Neighbours: `demo::run` calls, `judge` reads an [`Exchange`]. Never: decides what an answer means.
 
+use std::collections::HashSet;
 use std::ffi::CString;
 use std::fs::File;
 use std::io::{self, BufRead, BufReader, Read, Seek, SeekFrom, Write};
@@ -17,7 +18,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 
-use super::record::Record;
+use super::record::{self, Record};
 use super::stage::{ARGUMENT, HOSTILE, KEY, PROJECT, Stage, left_to_the_tool};
 use super::way::Granted;
 use super::{Around, Error, Options, render};
@@ -424,16 +425,19 @@ fn read(mut child: Child, stdout: Option<ChildStdout>, events: &Sender<Event>) {
 fn follow(mut log: File, mut writes: File, supervisor: u32, events: &Sender<Event>) {
     let mut rest = Vec::new();
     let mut notice = [0; 4096];
+    let mut named = HashSet::new();
     loop {
         if log.read_to_end(&mut rest).is_err() {
             return;
         }
         while let Some(end) = rest.iter().position(|byte| *byte == b'\n') {
             let line: Vec<u8> = rest.drain(..=end).collect();
-            if let Some(record) = Record::parse(&line).filter(|record| record.is_of_call_in(supervisor))
-                && events.send(Event::Record(Box::new(record))).is_err()
-            {
-                return;
+            named.extend(record::names(&line));
+            if let Some(mut record) = Record::parse(&line).filter(|record| record.is_of_call_in(supervisor)) {
+                record.named = named.remove(record.id());
+                if events.send(Event::Record(Box::new(record))).is_err() {
+                    return;
+                }
             }
         }
         if writes.read(&mut notice).is_err() {

@@ -180,6 +180,8 @@ struct Summary {
     closing: Option<Duration>,
     /// A class that cannot be tried on the only rung of this host.
     untried: Option<&'static str>,
+    /// Ways in which no cell is made here, and why.
+    lacking: Vec<(Way, String)>,
     floor: Option<String>,
     unrecorded: usize,
 }
@@ -218,13 +220,16 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
         }
         called => called?,
     }
-    let mut others = Vec::new();
+    let (mut others, mut lacking) = (Vec::new(), Vec::new());
     if matches!(options.around, Around::EveryCell { .. }) {
         for granted in [Granted::Spared, Granted::Named, Granted::NamedSpared, Granted::Doors] {
             let mut other = Client::start(options, &stage, granted)?;
             // Where there is no such grant, there is no such cell.
-            if first_call(&mut other, &stage).is_ok() {
-                others.push(other);
+            match first_call(&mut other, &stage) {
+                Ok(()) => others.push(other),
+                Err(error) => lacking.extend(
+                    WAYS.iter().find(|way| way.granted() == granted).map(|way| (*way, error.to_string())),
+                ),
             }
         }
     }
@@ -289,7 +294,7 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
     let records = || rows.iter().flat_map(Row::calls).map(|made| made.exchange.record.as_ref());
     let floor = records().flatten().find_map(Record::floor);
     let unrecorded = records().filter(|record| options.around.is_cell() && record.is_none()).count();
-    let summary = Summary { left, harmless, closing, untried, floor, unrecorded, rows };
+    let summary = Summary { left, harmless, closing, untried, lacking, floor, unrecorded, rows };
     table.summary(&summary)?;
     Ok(summary.held())
 }

@@ -1,10 +1,11 @@
-//! The `finished` records of the audit log, as far as the demonstration reads them (docs/audit.md).
+//! The records of calls in the audit log, as far as the demonstration reads them (docs/audit.md).
 //!
 //! Neighbours: `client` reads the file line by line, `judge` asks what a record says. Never: writes one.
 
 use serde::Deserialize;
 
-use crate::outcome::{Built, Coverage, Layer, Limit, Receipt, Status, Traffic, Violation};
+use super::stage::ARGUMENT;
+use crate::outcome::{Built, Coverage, Granted, Layer, Limit, Receipt, Status, Traffic, Violation};
 
 /// What one record says about its call.
 #[derive(Debug, Deserialize)]
@@ -17,6 +18,25 @@ pub(super) struct Record {
     receipt: Option<Receipt>,
     #[serde(default)]
     traffic: Option<Traffic>,
+    /// The call had what it named.
+    #[serde(skip)]
+    pub(super) named: bool,
+}
+
+/// What the record of a call that starts says, as far as it is of interest.
+#[derive(Debug, Deserialize)]
+struct Started {
+    event: String,
+    call: Called,
+    granted: Vec<Granted>,
+}
+
+/// The id of the call of which this line of the log says that it starts, and has what its arguments name.
+pub(super) fn names(line: &[u8]) -> Option<String> {
+    let by = format!("/arguments/{ARGUMENT}");
+    let started: Started = serde_json::from_slice(line).ok()?;
+    let named = started.granted.iter().any(|granted| granted.by.as_deref() == Some(&by));
+    (started.event == "started" && named).then_some(started.call.id)
 }
 
 /// The call that a record is about.
@@ -30,6 +50,11 @@ impl Record {
     /// A line of the log, if it is the record of a call that ended.
     pub(super) fn parse(line: &[u8]) -> Option<Self> {
         serde_json::from_slice(line).ok().filter(|record: &Self| record.event == "finished")
+    }
+
+    /// The id of the call.
+    pub(super) fn id(&self) -> &str {
+        &self.call.id
     }
 
     /// Is it about a call of a tool in the session of this supervisor?

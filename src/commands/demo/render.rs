@@ -173,6 +173,9 @@ impl<'a> Table<'a> {
         if self.looks_at_records() {
             let cells = summary.cells().map(|(way, count)| format!("{count} {}", words(way)));
             writeln!(self.out, "cells: {}", cells.join(", "))?;
+            for (way, why) in &summary.lacking {
+                writeln!(self.out, "no cells {}: {why}", words(*way))?;
+            }
         }
         self.out.flush()
     }
@@ -199,6 +202,7 @@ fn document(summary: &Summary, cell: bool) -> Value {
         "cell": cell,
         "held": summary.held(),
         "cells": cells,
+        "no_cells": summary.lacking.iter().map(|(way, why)| json!({"cell": way.name(), "why": why})).collect::<Vec<_>>(),
         "floor": summary.floor,
         "attacks": summary.rows.iter().map(row_document).collect::<Vec<_>>(),
         "left": {

@@ -233,7 +233,7 @@ impl Stage {
             &project,
             match sign {
                 Sign::NoTraps => remove_traps(&project),
-                _ => self.is_project_as_made(true).map(drop),
+                _ => self.traps_are_as_made().map(drop),
             },
         )?;
         let words = self.words();
@@ -333,22 +333,16 @@ impl Stage {
         Ok(found == manifest(&home)?)
     }
 
-    /// Is the project as it was made? It is again after the question. Of its traps alone: not counting what the host does not
-    /// trust, which a tool may have left that was ended on its way.
-    pub(super) fn is_project_as_made(&self, traps: bool) -> io::Result<bool> {
+    /// Is the project as it was made? It is again after the question.
+    pub(super) fn traps_are_as_made(&self) -> io::Result<bool> {
         let project = self.path(PROJECT);
-        let found = manifest(&project)?;
-        let kept = self.project.iter().all(|(path, entry)| found.get(path) == Some(entry));
-        let more = found.keys().filter(|path| !self.project.contains_key(*path));
-        let is_trap =
-            |path: &PathBuf| GRANTED.iter().any(|name| path.starts_with(project.join(guarded(name))));
-        let planted = more.clone().any(|path| !traps || is_trap(path));
+        let as_made = manifest(&project)? == self.project;
         // Another directory by this name would be another grant, for which no cell waits.
-        if !kept || more.count() > 0 {
+        if !as_made {
             fs::remove_dir_all(&project)?;
             make_project(&project)?;
         }
-        Ok(kept && !planted)
+        Ok(as_made)
     }
 
     /// Is anything in the project that the host trusts?

@@ -71,11 +71,13 @@ impl Way {
         }
     }
 
-    /// How the cell of a call was made, if its record says so. A cell that waits has nothing that a call names: it was put in.
+    /// How the cell of a call was made, if its records say so. A cell that waits has nothing that a call names: what this one had of that
+    /// was put in.
     pub(super) fn of(granted: Granted, record: &Record) -> Option<Self> {
         match record.cell()? {
             Built::OnDemand if granted == Granted::Doors => record.listened().then_some(Self::Doors),
             Built::OnDemand => Some(Self::OnDemand),
+            Built::Ahead | Built::Spare if granted.is_named() && !record.named => None,
             Built::Ahead if granted.is_named() => Some(Self::PutIn),
             Built::Ahead => Some(Self::Ahead),
             Built::Spare if granted.is_named() => Some(Self::PutInSpare),
