@@ -359,7 +359,8 @@ fn command(options: &Options, stage: &Stage, granted: Granted) -> Command {
 /// `toolcell run` with limits so small that what takes without end comes to an end soon.
 fn run(options: &Options, stage: &Stage, granted: Granted, profile: Option<&str>) -> Command {
     let mut command = Command::new(&options.program);
-    command.args(["run", "--timeout", "2s", "--memory", "128MiB", "--tasks", "64", "--scratch", "2MiB"]);
+    command.args(["run", "--memory", "128MiB", "--tasks", "64", "--scratch", "2MiB"]);
+    command.args(["--timeout", &stage.limit.words()]);
     // One call can take the cell that waits while another comes, and the host has processors to spare.
     command.args(["--jobs", "4", "--cpu", "1"]);
     let workspace = stage.path("workspace");

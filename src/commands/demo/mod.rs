@@ -7,6 +7,7 @@
 mod attacks;
 mod client;
 mod judge;
+mod limit;
 mod look;
 mod record;
 mod render;
@@ -209,24 +210,21 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
     let unseen = |cause| Error::Prepare { what: "/proc".to_owned(), cause };
     let mut before = look::before().map_err(unseen)?;
     let mut stage = Stage::new(&options.program)?;
-    let mut client = Client::start(options, &stage, Granted::Direct)?;
     let mut unprotected = false;
-    match first_call(&mut client, &stage) {
+    let mut client = match start(options, &mut stage, Granted::Direct) {
         // On the lowest rung there is no such grant, and nothing is protected in none.
         Err(Error::Refused { words, .. }) if words.contains(UNPROTECTED) => {
             unprotected = true;
-            client = Client::start(options, &stage, Granted::Unprotected)?;
-            first_call(&mut client, &stage)?;
+            start(options, &mut stage, Granted::Unprotected)?
         }
-        called => called?,
-    }
+        started => started?,
+    };
     let (mut others, mut lacking) = (Vec::new(), Vec::new());
     if matches!(options.around, Around::EveryCell { .. }) {
         for granted in [Granted::Spared, Granted::Named, Granted::NamedSpared, Granted::Doors] {
-            let mut other = Client::start(options, &stage, granted)?;
             // Where there is no such grant, there is no such cell.
-            match first_call(&mut other, &stage) {
-                Ok(()) => others.push(other),
+            match start(options, &mut stage, granted) {
+                Ok(other) => others.push(other),
                 Err(error) => lacking.extend(
                     WAYS.iter().find(|way| way.granted() == granted).map(|way| (*way, error.to_string())),
                 ),
@@ -270,14 +268,13 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
     for (writes, wall) in
         [(Writes::Review, Wall::Review), (Writes::Ask, Wall::Agreed), (Writes::Discard, Wall::Discarded)]
     {
-        let mut reviewing = Client::start(options, &stage, Granted::InMemory(writes))?;
-        match first_call(&mut reviewing, &stage) {
+        let mut reviewing = match start(options, &mut stage, Granted::InMemory(writes)) {
             Err(Error::Refused { words, .. }) if NO_REVIEW.iter().any(|why| words.contains(why)) => {
                 untried = Some(attacks::REVIEW);
                 break;
             }
-            called => called?,
-        }
+            started => started?,
+        };
         // One that was built for its call is to be had of every such plan.
         let way = options.around.is_cell().then_some(Way::OnDemand);
         for attack in attacks::reviewed().filter(|attack| attack.wall == wall) {
@@ -297,6 +294,18 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
     let summary = Summary { left, harmless, closing, untried, lacking, floor, unrecorded, rows };
     table.summary(&summary)?;
     Ok(summary.held())
+}
+
+/// A client whose server works, with a time limit that its machine keeps.
+fn start(options: &Options, stage: &mut Stage, granted: Granted) -> Result<Client, Error> {
+    loop {
+        let mut client = Client::start(options, stage, granted)?;
+        let began = Instant::now();
+        let called = first_call(&mut client, stage);
+        if !stage.limit.prolong(began.elapsed()) {
+            return called.map(|()| client);
+        }
+    }
 }
 
 /// The handshake and one harmless call: whether the wrapped server works at all.

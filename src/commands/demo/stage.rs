@@ -20,6 +20,7 @@ use serde_json::json;
 
 use super::Error;
 use super::attacks::Sign;
+use super::limit::Limit;
 use crate::hostile::{self, CANARY, GRANTED, SECRETS, TRAPS, guarded};
 use crate::policy::traps;
 use crate::sys::observe::SharedObjects;
@@ -123,6 +124,8 @@ pub(super) struct Stage {
     /// Of which a call is to have what it names.
     named: Directory,
     program: PathBuf,
+    /// How long a call may take.
+    pub(super) limit: Limit,
     token: String,
     tcp: TcpListener,
     /// None where the host has no IPv6.
@@ -211,6 +214,7 @@ impl Stage {
             multicast: multicast.ok(),
             directory,
             program,
+            limit: Limit::default(),
             token,
             tcp,
             tcp6,
