@@ -2,6 +2,7 @@
 //!
 //! Neighbours: takes a policy and what `host` saw, gives the [`Plan`] that `launch` runs. Never: looks anything up.
 
+use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -17,7 +18,7 @@ use crate::host::view::{Seen, View};
 use crate::outcome::Layer;
 use crate::policy::network::{Allowed, Host, MOST_DESTINATIONS};
 use crate::policy::path::is_within;
-use crate::policy::{Floor, Observe, Policy};
+use crate::policy::{Floor, Observe, Policy, Syscalls};
 
 /// User and group id of the payload inside its user namespace.
 pub const INSIDE: u32 = 1000;
@@ -71,7 +72,8 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     }
     let doors = doors(request)?;
     let sockets = !policy.network.unix.is_empty();
-    let program = seccomp::compile(&policy.syscalls, sockets).map_err(Refusal::Syscall)?;
+    let unheld = seccomp::unheld(request.facts.landlock_abi, !policy.network.listen.is_empty());
+    let program = seccomp::compile(&denying(&policy.syscalls, unheld), sockets).map_err(Refusal::Syscall)?;
     let root = request.facts.uid == 0;
     let mut steps = Vec::new();
     let cgroup = request.facts.cgroup.as_ref().ok().filter(|_| floor == Floor::Full);
@@ -119,6 +121,15 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     steps.push(Step::Verify { layers });
     steps.push(exec(request));
     Ok(Plan { floor, steps })
+}
+
+/// What a policy says of calls, and that these are refused.
+fn denying<'a>(syscalls: &'a Syscalls, names: &[&str]) -> Cow<'a, Syscalls> {
+    let mut denying = Cow::Borrowed(syscalls);
+    if !names.is_empty() {
+        denying.to_mut().deny.extend(names.iter().map(|name| (*name).to_owned()));
+    }
+    denying
 }
 
 fn exec(request: &Request<'_>) -> Step {
@@ -185,8 +196,7 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     if let Some((path, what)) = tree.narrowed(request) {
         return Err(Refusal::NeedsRoot { path, what, failed: failed.clone() });
     }
-    let mut syscalls = policy.syscalls.clone();
-    syscalls.deny.extend(seccomp::PAST_LANDLOCK.iter().map(|name| (*name).to_owned()));
+    let syscalls = denying(&policy.syscalls, seccomp::PAST_LANDLOCK);
     let program = seccomp::compile(&syscalls, false).map_err(Refusal::Syscall)?;
     let root = facts.uid == 0;
     let mut steps = Vec::new();

@@ -327,6 +327,9 @@ pub fn spelled_out(path: &Path) -> String {
     format!("[filesystem]\nwrite = [{}]", optional(path))
 }
 
+/// What lets a program listen.
+const LISTEN: &str = "[network]\nlisten = [8080]";
+
 /// An item of a list of paths, for a path that may not exist.
 pub(super) fn optional(path: &Path) -> String {
     let shown = crate::policy::path::escape(&path.to_string_lossy());
@@ -338,11 +341,11 @@ fn toml_text(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
-/// What becomes of a system call.
+/// What becomes of a system call in a cell with a private root, on a host with this ABI of Landlock.
 ///
 /// # Errors
 /// There is none of that name.
-pub fn syscall(policy: &Policy, name: &str) -> Result<Answer, BadSyscall> {
+pub fn syscall(policy: &Policy, landlock_abi: u32, name: &str) -> Result<Answer, BadSyscall> {
     let explained = seccomp::explain(name, &policy.syscalls, !policy.network.unix.is_empty())?;
     let named = |list: &[String]| list.iter().any(|known| known == name);
     let by = |rule: &str| By {
@@ -370,7 +373,16 @@ pub fn syscall(policy: &Policy, name: &str) -> Result<Answer, BadSyscall> {
             SyscallName::Known | SyscallName::Unknown => how,
         }),
     };
+    let unheld = seccomp::unheld(landlock_abi, !policy.network.listen.is_empty());
     Ok(match explained.verdict {
+        Verdict::Allow if unheld.contains(&name) => Answer {
+            by: of_the_cell(
+                "the system call filter",
+                "Landlock of this kernel holds no ports (Linux 6.7 and newer do)",
+            ),
+            allow: Some(LISTEN.to_owned()),
+            ..refused("it returns EPERM".to_owned())
+        },
         Verdict::Allow => Answer { decision: Decision::Allowed, by, allow: None, note: None },
         Verdict::Errno(errno) => refused(format!("it returns {errno}")),
         Verdict::Kill => refused("the process is killed".to_owned()),

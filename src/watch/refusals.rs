@@ -24,7 +24,7 @@ use super::notes::{Note, Notes};
 use crate::launch::memory::{Memory, Question};
 use crate::outcome::{Coverage, Evidence, Layer, Receipt, Violation};
 use crate::plan::Plan;
-use crate::plan::seccomp::{self, Attempt, Destination};
+use crate::plan::seccomp::{self, Attempt, Destination, Verdict};
 use crate::plan::step::Step;
 use crate::policy::Policy;
 use crate::sys::notify::{self, Notification, Waiting};
@@ -355,7 +355,13 @@ fn violation(note: &Note<Refused>, policy: &Policy) -> Violation {
         let explained = seccomp::explain_number(*number, &policy.syscalls, sockets);
         explained.map_or_else(
             |_unknown_name| blank().rule,
-            |explained| format!("the system call filter: {}", explained.why),
+            |explained| match explained.verdict {
+                // By what its policy says it would have run.
+                Verdict::Allow => {
+                    "the system call filter: nothing else on this host holds what the call acts on".to_owned()
+                }
+                _ => format!("the system call filter: {}", explained.why),
+            },
         )
     };
     let allow = ALLOWABLE.contains(operation).then(|| format!("[syscalls]\nallow = [\"{operation}\"]"));

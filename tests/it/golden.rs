@@ -10,7 +10,7 @@ use toolcell::host::view::{Seen, View};
 use toolcell::host::{Cgroup, Facts, NoCgroup, Untold};
 use toolcell::plan::build::{Request, build};
 use toolcell::plan::step::{Access, Kind, Step};
-use toolcell::plan::{Plan, Refusal, explain};
+use toolcell::plan::{Plan, Refusal, explain, seccomp};
 use toolcell::policy::network::Allowed;
 use toolcell::policy::{Floor, PathRule, Policy, Writes};
 use toolcell::sys::Errno;
@@ -245,6 +245,21 @@ fn a_host_below_the_floor_is_refused() {
     assert_eq!(refusal.hint().as_deref(), Some("mount one"));
     let blind = Facts { landlock_abi: 0, ..facts(1001, Ok(v1())) };
     assert!(matches!(plan(&policy(), &blind), Err(Refusal::NoLandlock)));
+}
+
+#[test]
+fn what_an_old_landlock_does_not_hold_the_filter_refuses() {
+    let refused = |landlock_abi: u32, policy: &Policy| {
+        let plan = plan(policy, &Facts { landlock_abi, ..facts(0, Ok(v1())) }).unwrap();
+        let filter = plan.steps.iter().find_map(|step| match step {
+            Step::Seccomp { program, .. } => Some(program),
+            _ => None,
+        });
+        let listen = seccomp::number("listen").unwrap();
+        seccomp::refusal(filter.unwrap(), seccomp::AUDIT_ARCH_X86_64, listen, &[0; 6])
+    };
+    assert_eq!((refused(3, &policy()), refused(3, &open())), (Some(libc::EPERM), None));
+    assert_eq!((refused(4, &policy()), refused(4, &open())), (None, None));
 }
 
 #[test]

@@ -45,7 +45,7 @@ pub(super) fn run(args: &WhyArgs) -> Result<Ending, Failure> {
             (format!("connect `{address}`"), answer, None)
         }
         Question::Syscall(name) => {
-            let answer = why::syscall(&policy, name).map_err(|error| {
+            let answer = why::syscall(&policy, Facts::gather().landlock_abi, name).map_err(|error| {
                 let hint = error.hint();
                 Failure::new(Ending::Usage, error).hint(hint)
             })?;

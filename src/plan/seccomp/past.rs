@@ -1,9 +1,17 @@
-//! Calls that act on what Landlock does not guard: refused where it is the only wall around the host's files and
-//! processes.
+//! Calls that act on what Landlock does not guard, on this host or on any: refused where nothing else does.
 //!
-//! Neighbours: `plan::build` denies them in a plan without a private root. Never: applies where there is one.
+//! Neighbours: `plan::build` denies them in its plans, `why` and `watch` say so. Never: looks at what a profile says of calls.
 
-/// By name. A filter cannot look at paths, and a descriptor says nothing of what was granted: a file that may only be read
+/// The first ABI of Landlock that holds TCP ports (Linux 6.7).
+const PORTS_HELD: u32 = 4;
+
+/// Calls that are refused in a cell where nothing is to listen, because this ABI of Landlock lets it listen at every port.
+#[must_use]
+pub const fn unheld(landlock_abi: u32, listens: bool) -> &'static [&'static str] {
+    if landlock_abi < PORTS_HELD && !listens { &["listen"] } else { &[] }
+}
+
+/// Calls that are refused where Landlock is the only wall around the host's files and processes, by name. A filter cannot look at paths, and a descriptor says nothing of what was granted: a file that may only be read
 /// can be opened, and then changed in its mode, owner, times and attributes by `fchmod` and the like. So all of them are
 /// refused, in the scratch directory too.
 pub const PAST_LANDLOCK: &[&str] = &[
