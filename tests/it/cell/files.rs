@@ -118,11 +118,11 @@ make = os.O_WRONLY | os.O_CREAT
 print(answer({git:?}, 0), answer({config:?}, 0), answer({config:?}, make), answer({new:?}, make), answer({secret:?}, 0))"
     );
     fs::write(&script, look).unwrap();
-    let profile = scene.profile("observe = \"files\"\n");
+    let profile = scene.profile(&format!("floor = \"{}\"\nobserve = \"files\"\n", floor()[1]));
     let report = scene.path("report.json");
     let python = ["--", "/usr/bin/python3", "-S", "-E", &script];
     let mut command = scene.command("exec");
-    command.args(floor()).args(["--profile", &profile, "--report", &report]).args(python);
+    command.args(["--profile", &profile, "--report", &report]).args(python);
     let output = command.output().unwrap();
     assert_eq!(String::from_utf8_lossy(&output.stdout), "EACCES ENOENT EROFS ENOENT EACCES\n", "{output:?}");
     let report = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
