@@ -358,7 +358,8 @@ fn violation(note: &Note<Refused>, policy: &Policy) -> Violation {
             |explained| match explained.verdict {
                 // By what its policy says it would have run.
                 Verdict::Allow => {
-                    "the system call filter: nothing else on this host holds what the call acts on".to_owned()
+                    "the system call filter: Landlock on this host does not hold what the call acts on"
+                        .to_owned()
                 }
                 _ => format!("the system call filter: {}", explained.why),
             },

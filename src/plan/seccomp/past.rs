@@ -1,4 +1,4 @@
-//! Calls that act on what Landlock does not guard, on this host or on any: refused where nothing else does.
+//! Calls that act on what Landlock does not guard, on this host or on any: refused where they would be free.
 //!
 //! Neighbours: `plan::build` denies them in its plans, `why` and `watch` say so. Never: looks at what a profile says of calls.
 
@@ -11,9 +11,10 @@ pub const fn unheld(landlock_abi: u32, listens: bool) -> &'static [&'static str]
     if landlock_abi < PORTS_HELD && !listens { &["listen"] } else { &[] }
 }
 
-/// Calls that are refused where Landlock is the only wall around the host's files and processes, by name. A filter cannot look at paths, and a descriptor says nothing of what was granted: a file that may only be read
-/// can be opened, and then changed in its mode, owner, times and attributes by `fchmod` and the like. So all of them are
-/// refused, in the scratch directory too.
+/// Calls that are refused where Landlock is the only wall around the host's files and processes, by name. A filter cannot
+/// look at paths, and a descriptor says nothing of what was granted: a file that may only be read can be opened, and then
+/// changed in its mode, owner, times and attributes by `fchmod` and the like. So all of them are refused, in the scratch
+/// directory too.
 pub const PAST_LANDLOCK: &[&str] = &[
     // Mode, owner, times, attributes.
     "chmod",
