@@ -13,7 +13,7 @@ from packages import unpack
 
 # What the disk, the ports, the root file system and reviewed writes need; newer kernels have most of it built in. On a
 # machine with `modprobe` the kernel loads the last one by itself.
-MODULES = ["virtio_pci", "virtio_blk", "virtio_console", "virtio_rng", "ext4", "overlay"]
+MODULES = ["virtio_pci", "virtio_blk", "virtio_console", "virtio_rng", "ext4", "overlay", "dummy"]
 
 
 class Kernels:

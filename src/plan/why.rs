@@ -328,7 +328,7 @@ pub fn spelled_out(path: &Path) -> String {
 }
 
 /// What lets a program listen.
-const LISTEN: &str = "[network]\nlisten = [8080]";
+pub const LISTEN: &str = "[network]\nlisten = [8080]";
 
 /// An item of a list of paths, for a path that may not exist.
 pub(super) fn optional(path: &Path) -> String {

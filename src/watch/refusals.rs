@@ -24,9 +24,10 @@ use super::notes::{Note, Notes};
 use crate::launch::memory::{Memory, Question};
 use crate::outcome::{Coverage, Evidence, Layer, Receipt, Violation};
 use crate::plan::Plan;
-use crate::plan::seccomp::{self, Attempt, Destination, Verdict};
+use crate::plan::seccomp::{self, Attempt, Destination, Explanation, Verdict};
 use crate::plan::step::Step;
-use crate::policy::Policy;
+use crate::plan::why;
+use crate::policy::{Floor, Policy};
 use crate::sys::notify::{self, Notification, Waiting};
 use crate::sys::{Errno, Result};
 
@@ -72,6 +73,7 @@ pub struct Refusals {
     memory: Option<Arc<Memory>>,
     /// The cell's pid 1, whose own calls are nobody's attempt.
     init: u32,
+    floor: Floor,
     began: Instant,
     begun: bool,
     notes: Notes<Refused>,
@@ -102,6 +104,7 @@ impl Refusals {
             program: program.unwrap_or_default(),
             memory,
             init: init.cast_unsigned(),
+            floor: plan.floor,
             began: Instant::now(),
             begun: false,
             notes: Notes::new(),
@@ -290,7 +293,8 @@ impl Refusals {
     /// What was refused so far: calls, then files, in the order in which each was first tried.
     #[must_use]
     pub fn violations(&self, policy: &Policy) -> Vec<Violation> {
-        let mut found: Vec<Violation> = self.notes.noted.iter().map(|note| violation(note, policy)).collect();
+        let mut found: Vec<Violation> =
+            self.notes.noted.iter().map(|note| violation(note, policy, self.floor)).collect();
         if self.notes.others > 0 {
             found.push(Violation {
                 operation: "other refused calls".to_owned(),
@@ -346,26 +350,26 @@ pub(super) fn blank() -> Violation {
     }
 }
 
-fn violation(note: &Note<Refused>, policy: &Policy) -> Violation {
+fn violation(note: &Note<Refused>, policy: &Policy, floor: Floor) -> Violation {
     let Note { what: Refused { number, operation, object, errno }, .. } = note;
+    let mut allow = ALLOWABLE.contains(operation).then(|| format!("[syscalls]\nallow = [\"{operation}\"]"));
     let rule = if policy.syscalls.deny.iter().any(|denied| denied == operation) {
         format!("`syscalls.deny` of profile `{}`", policy.name)
     } else {
         let sockets = !policy.network.unix.is_empty();
-        let explained = seccomp::explain_number(*number, &policy.syscalls, sockets);
-        explained.map_or_else(
-            |_unknown_name| blank().rule,
-            |explained| match explained.verdict {
-                // By what its policy says it would have run.
-                Verdict::Allow => {
-                    "the system call filter: Landlock on this host does not hold what the call acts on"
-                        .to_owned()
+        match seccomp::explain_number(*number, &policy.syscalls, sockets) {
+            Err(_unknown_name) => blank().rule,
+            // By what its policy says it would have run.
+            Ok(Explanation { verdict: Verdict::Allow, .. }) => {
+                // In a cell with a root of its own, it runs where there is a place to listen at.
+                if *operation == "listen" && floor != Floor::Landlock {
+                    allow = Some(why::LISTEN.to_owned());
                 }
-                _ => format!("the system call filter: {}", explained.why),
-            },
-        )
+                "the system call filter: Landlock on this host does not hold what the call acts on".to_owned()
+            }
+            Ok(explained) => format!("the system call filter: {}", explained.why),
+        }
     };
-    let allow = ALLOWABLE.contains(operation).then(|| format!("[syscalls]\nallow = [\"{operation}\"]"));
     Violation {
         operation: (*operation).to_owned(),
         object: object.clone(),

@@ -119,6 +119,25 @@ fn what_a_profile_denies_is_recorded_by_its_rule_and_what_it_allows_is_not() {
 }
 
 #[test]
+fn listening_is_refused_with_the_line_that_allows_it_where_landlock_holds_no_ports() {
+    let scene = Scene::new();
+    let held = crate::facts().landlock_abi >= 4;
+    let table = table!["syscall", libc::SYS_listen, -1, 0 => if held { "EBADF" } else { "EPERM" };];
+    let run = scene.exec(&[], &operations(&table));
+    run.answers(&table);
+    let found = refusals(&run);
+    let line = |violation: &Violation| violation.allow.clone().unwrap_or_default();
+    let wanted = if held { vec![] } else { vec!["[network]\nlisten = [8080]".to_owned()] };
+    assert_eq!(found.iter().map(line).collect::<Vec<_>>(), wanted, "{found:#?}");
+    // With a place to listen at it is an ordinary call.
+    let profile = scene.profile("network.listen = [8080]\n");
+    let table = table!["syscall", libc::SYS_listen, -1, 0 => "EBADF";];
+    let run = scene.exec(&["--profile", &profile], &operations(&table));
+    run.answers(&table);
+    assert_eq!(refusals(&run), []);
+}
+
+#[test]
 fn a_connection_by_sending_alone_is_refused_and_recorded_with_where_it_led() {
     let scene = Scene::new();
     let report = scene.path("report.json");
