@@ -17,6 +17,7 @@ pub mod early;
 pub mod handover;
 pub(crate) mod idmap;
 mod init;
+pub mod listening;
 pub mod memory;
 pub(crate) mod overlay;
 

@@ -72,7 +72,7 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     }
     let doors = doors(request)?;
     let sockets = !policy.network.unix.is_empty();
-    let unheld = seccomp::unheld(request.facts.landlock_abi, !policy.network.listen.is_empty());
+    let unheld = seccomp::unheld(request.facts.landlock_abi);
     let program = seccomp::compile(&denying(&policy.syscalls, unheld), sockets).map_err(Refusal::Syscall)?;
     let root = request.facts.uid == 0;
     let mut steps = Vec::new();
@@ -107,9 +107,11 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     let mut listens: Vec<u16> = policy.network.listen.iter().map(|listen| listen.port).collect();
     listens.sort_unstable();
     listens.dedup();
+    let attended = unheld.iter().any(|name| !policy.syscalls.deny.iter().any(|denied| denied == name));
+    let listened = attended.then(|| listens.clone());
     steps.push(landlock(request.facts, tree.landlock(policy), ports, listens));
     let connects = doors.is_some();
-    steps.push(Step::Seccomp { program, observe: Some(policy.observe), connects });
+    steps.push(Step::Seccomp { program, observe: Some(policy.observe), connects, listens: listened });
     let mut layers =
         vec![Layer::Namespaces, Layer::Root, Layer::Landlock, Layer::Seccomp, Layer::Capabilities];
     if floor == Floor::Full {
@@ -228,7 +230,7 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     steps.push(Step::HoldProcesses);
     steps.push(landlock(facts, tree.landlock_on_host(policy), Vec::new(), Vec::new()));
     // What a file is called there says nothing about what is granted: a rule is on where a path leads.
-    steps.push(Step::Seccomp { program, observe: Some(Observe::Calls), connects: false });
+    steps.push(Step::Seccomp { program, observe: Some(Observe::Calls), connects: false, listens: None });
     steps.push(Step::Verify { layers });
     steps.push(exec(request));
     Ok(Plan { floor: Floor::Landlock, steps })

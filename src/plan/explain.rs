@@ -119,14 +119,18 @@ fn words(step: &Step) -> String {
                 list(rules, rule)
             )
         }
-        Step::Seccomp { program, observe, connects } => {
+        Step::Seccomp { program, observe, connects, listens } => {
             let told = match observe {
                 None => "",
                 Some(Observe::Calls) => ", refusals told to the supervisor",
                 Some(Observe::Files) => ", refusals and every open told to the supervisor",
             };
             let connects = if *connects { ", every connection too" } else { "" };
-            format!("{} instructions{told}{connects}", program.len())
+            let listens = match listens {
+                Some(_ports) => ", every listen(2) answered by the supervisor",
+                None => "",
+            };
+            format!("{} instructions{told}{connects}{listens}", program.len())
         }
         Step::Verify { layers } => list(layers, |layer| layer.name().to_owned()),
         Step::Exec { program, argv, env, cwd } => {

@@ -10,6 +10,7 @@ pub mod denials;
 mod destination;
 mod files;
 pub mod listening;
+mod listens;
 mod notes;
 pub mod passthrough;
 mod presence;

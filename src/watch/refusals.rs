@@ -20,6 +20,7 @@ use std::time::{Duration, Instant};
 use super::connects::Connects;
 use super::destination;
 use super::files::Files;
+use super::listens::{self, Listens};
 use super::notes::{Note, Notes};
 use crate::launch::memory::{Memory, Question};
 use crate::outcome::{Coverage, Evidence, Layer, Receipt, Violation};
@@ -79,6 +80,7 @@ pub struct Refusals {
     notes: Notes<Refused>,
     files: Option<Files>,
     connects: Option<Connects>,
+    listens: Option<Listens>,
     answered: u64,
     /// The listener failed: what came after that nobody was told.
     lost: bool,
@@ -110,6 +112,7 @@ impl Refusals {
             notes: Notes::new(),
             files: Files::of(plan),
             connects: Connects::of(plan, channel),
+            listens: Listens::of(plan),
             answered: 0,
             lost: false,
             unread: false,
@@ -210,6 +213,24 @@ impl Refusals {
         {
             return there(answered);
         }
+        let mut elsewhere = None;
+        if let Some(listens) = &self.listens
+            && refused.is_some()
+            && call.pid != self.init
+            && Listens::is(call)
+        {
+            match listens.answer(listener, call, self.memory.as_deref()) {
+                listens::Answer::Listens => {
+                    self.answered = self.answered.saturating_add(1);
+                    return there(notify::succeed(listener, call.id));
+                }
+                listens::Answer::Fails(errno) => {
+                    self.answered = self.answered.saturating_add(1);
+                    return there(notify::refuse(listener, call.id, errno));
+                }
+                listens::Answer::Elsewhere(place) => elsewhere = Some(place),
+            }
+        }
         // Else the kernel tells of refusals only. Whatever else this were, it does not run.
         let errno = Errno(refused.unwrap_or(libc::EPERM));
         if call.pid != self.init {
@@ -219,6 +240,7 @@ impl Refusals {
             }
             self.answered = self.answered.saturating_add(1);
             let Attempt { operation, object, .. } = attempt;
+            let object = elsewhere.unwrap_or(object);
             let what = Refused { number: call.number, operation, object, errno };
             self.notes.add(what, self.began.elapsed());
         }
@@ -361,9 +383,9 @@ fn violation(note: &Note<Refused>, policy: &Policy, floor: Floor) -> Violation {
             Err(_unknown_name) => blank().rule,
             // By what its policy says it would have run.
             Ok(Explanation { verdict: Verdict::Allow, .. }) => {
-                // In a cell with a root of its own, it runs where there is a place to listen at.
+                // In a cell with a network of its own there can be a place to listen at.
                 if *operation == "listen" && floor != Floor::Landlock {
-                    allow = Some(why::LISTEN.to_owned());
+                    allow = Some(why::listen(object.parse().ok()));
                 }
                 "the system call filter: Landlock on this host does not hold what the call acts on".to_owned()
             }

@@ -97,9 +97,6 @@ fn no_attack_escapes_on_this_host() {
             &["on-demand", "ahead", "spare", "put-in", "put-in-spare", "doors"]
         };
         assert!(ways.iter().all(|way| cells.contains(way)), "{row:#}");
-        let mut calls = row["calls"].as_array().unwrap().iter();
-        let known = |call: &Value| call["verdict"] != "ESCAPED" || call["cell"] == "doors";
-        assert!(row["attempt"] != "wait for connections" || calls.all(known), "{row:#}");
     }
 }
 
@@ -116,16 +113,12 @@ fn escaped_without_a_cell() -> BTreeSet<String> {
     rows.map(|row| row["attempt"].as_str().unwrap().to_owned()).collect()
 }
 
-/// In a cell with `listen` the attack succeeds there.
-const OLD_PORTS: &str = "a cell with `listen`, on kernels before 6.7";
-
 /// What the document says of a floor: the attacks that succeed there.
 pub(crate) fn escapes(floor: &str, has_cgroup: bool) -> BTreeSet<String> {
     let security = std::fs::read_to_string(crate::project().join("SECURITY.md")).unwrap();
     let rows = table(&security, "| attack | floor | because |");
     let there = |place: &str| match place.split_once(" without a cgroup") {
         Some((rung, _)) => rung == floor && !has_cgroup,
-        None if place == OLD_PORTS => floor != "landlock" && crate::facts().landlock_abi < 4,
         None => place == floor,
     };
     rows.into_iter().filter(|row| there(row[2])).map(|row| row[1].to_owned()).collect()

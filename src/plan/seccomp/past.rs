@@ -5,10 +5,11 @@
 /// The first ABI of Landlock that holds TCP ports (Linux 6.7).
 const PORTS_HELD: u32 = 4;
 
-/// Calls that are refused in a cell where nothing is to listen, because this ABI of Landlock lets it listen at every port.
+/// Calls that the filter refuses because this ABI of Landlock lets a cell listen at every port. Instead of the filter the supervisor
+/// answers them (`watch::listens`).
 #[must_use]
-pub const fn unheld(landlock_abi: u32, listens: bool) -> &'static [&'static str] {
-    if landlock_abi < PORTS_HELD && !listens { &["listen"] } else { &[] }
+pub const fn unheld(landlock_abi: u32) -> &'static [&'static str] {
+    if landlock_abi < PORTS_HELD { &["listen"] } else { &[] }
 }
 
 /// Calls that are refused where Landlock is the only wall around the host's files and processes, by name. A filter cannot

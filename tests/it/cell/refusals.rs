@@ -8,6 +8,7 @@ use std::process::Stdio;
 
 use serde_json::{Value, json};
 use toolcell::outcome::{Layer, Violation};
+use toolcell::plan::Plan;
 use toolcell::plan::step::Step;
 use toolcell::policy::Observe;
 
@@ -118,23 +119,78 @@ fn what_a_profile_denies_is_recorded_by_its_rule_and_what_it_allows_is_not() {
     assert!(found[0].rule.starts_with("`syscalls.deny` of profile "), "{}", found[0].rule);
 }
 
+/// Another thread than the first has sockets listen.
+const HEAR: &str = "import errno, socket, threading
+def hear(port):
+    heard = socket.socket()
+    try:
+        heard.bind(('127.0.0.1', port))
+        heard.listen(1)
+        told = 'listens'
+    except OSError as error:
+        told = errno.errorcode[error.errno]
+    print(port, told, heard.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+def all():
+    for port in 8080, 8081, 0:
+        hear(port)
+    try:
+        socket.socketpair()[0].listen(1)
+    except OSError as error:
+        print(errno.errorcode[error.errno])
+thread = threading.Thread(target=all)
+thread.start()
+thread.join()";
+
 #[test]
-fn listening_is_refused_with_the_line_that_allows_it_where_landlock_holds_no_ports() {
+fn where_landlock_holds_no_ports_the_supervisor_lets_programs_listen_at_theirs_alone() {
     let scene = Scene::new();
-    let held = crate::facts().landlock_abi >= 4;
-    let table = table!["syscall", libc::SYS_listen, -1, 0 => if held { "EBADF" } else { "EPERM" };];
-    let run = scene.exec(&[], &operations(&table));
-    run.answers(&table);
-    let found = refusals(&run);
-    let line = |violation: &Violation| violation.allow.clone().unwrap_or_default();
-    let wanted = if held { vec![] } else { vec!["[network]\nlisten = [8080]".to_owned()] };
-    assert_eq!(found.iter().map(line).collect::<Vec<_>>(), wanted, "{found:#?}");
-    // With a place to listen at it is an ordinary call.
+    let profile = scene.profile(&format!(
+        "floor = \"{}\"\nnetwork.listen = [8080]\nsyscalls.deny = [\"listen\"]\n",
+        floor()[1]
+    ));
+    let explained = scene
+        .command("profile")
+        .args(["explain", "--json", &profile, "--", "/usr/bin/python3", "-S", "-E", "-c", HEAR])
+        .output()
+        .unwrap();
+    let mut plan: Plan = serde_json::from_slice(&explained.stdout).unwrap();
+    let denied = scene.run(&plan).stdout;
+    for step in &mut plan.steps {
+        match step {
+            Step::Landlock { abi, .. } => *abi = (*abi).min(3),
+            Step::Seccomp { listens, .. } => *listens = Some(vec![8080]),
+            _ => {}
+        }
+    }
+    assert_eq!(scene.run(&plan).stdout, "8080 listens 1\n8081 EPERM 0\n0 EPERM 0\nEINVAL\n");
+    // And where it is denied none does.
+    assert!(denied.starts_with("8080 EPERM 0\n8081 E") && denied.ends_with("\nEPERM\n"), "{denied}");
+}
+
+#[test]
+fn where_a_program_may_not_listen_the_record_has_the_line_that_lets_it() {
+    let scene = Scene::new();
     let profile = scene.profile("network.listen = [8080]\n");
-    let table = table!["syscall", libc::SYS_listen, -1, 0 => "EBADF";];
-    let run = scene.exec(&["--profile", &profile], &operations(&table));
-    run.answers(&table);
-    assert_eq!(refusals(&run), []);
+    let report = scene.path("report");
+    let output = scene
+        .command("exec")
+        .args(["--profile", &profile, "--report", &report, "--floor", floor()[1]])
+        .args(["--", "/usr/bin/python3", "-S", "-E", "-c", HEAR])
+        .output()
+        .unwrap();
+    let heard = String::from_utf8(output.stdout).unwrap();
+    let report: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    let refused = report["violations"].as_array().unwrap().iter().filter(|one| one["layer"] == "seccomp");
+    let told: Vec<_> = refused.map(|one| (&one["operation"], &one["allow"])).collect();
+    if crate::facts().landlock_abi >= 4 {
+        // Landlock refuses it, and another layer tells.
+        assert_eq!(heard, "8080 listens 1\n8081 EACCES 0\n0 EACCES 0\nEINVAL\n");
+        assert!(told.is_empty(), "{told:?}");
+    } else {
+        assert_eq!(heard, "8080 listens 1\n8081 EPERM 0\n0 EPERM 0\nEINVAL\n");
+        assert_eq!(told[0], (&json!("listen"), &json!("[network]\nlisten = [8081]")));
+        assert_eq!(told.len(), 2, "{told:?}");
+    }
 }
 
 #[test]
