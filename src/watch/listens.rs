@@ -22,15 +22,21 @@ pub(super) enum Answer {
     Elsewhere(String),
 }
 
+/// Calls of one cell that are looked into: each takes a process.
+const MOST: u32 = 4096;
+
 /// The ports of one cell.
 #[derive(Debug)]
-pub(super) struct Listens(Vec<u16>);
+pub(super) struct Listens {
+    ports: Vec<u16>,
+    made: u32,
+}
 
 impl Listens {
     /// Of a plan whose filter refuses what may be allowed here.
     pub(super) fn of(plan: &Plan) -> Option<Self> {
         plan.steps.iter().find_map(|step| match step {
-            Step::Seccomp { listens, .. } => listens.clone().map(Self),
+            Step::Seccomp { listens, .. } => listens.clone().map(|ports| Self { ports, made: 0 }),
             _ => None,
         })
     }
@@ -41,16 +47,20 @@ impl Listens {
     }
 
     pub(super) fn answer(
-        &self,
+        &mut self,
         listener: BorrowedFd<'_>,
         call: &Notification,
         memory: Option<&Memory>,
     ) -> Answer {
+        if self.made == MOST {
+            return Answer::Elsewhere(format!("after {MOST} calls"));
+        }
+        self.made += 1;
         let [descriptor, queue] = [0, 1].map(|nth| {
             let register: u64 = call.arguments.get(nth).copied().unwrap_or_default();
             u32::try_from(register & u64::from(u32::MAX)).unwrap_or_default().cast_signed()
         });
-        let attempt = Attempt { id: call.id, thread: call.pid, descriptor, queue, ports: self.0.clone() };
+        let attempt = Attempt { id: call.id, thread: call.pid, descriptor, queue, ports: self.ports.clone() };
         match attempt.make(memory, listener) {
             Ok(None) => Answer::Listens,
             Ok(Some(place)) => Answer::Elsewhere(place),

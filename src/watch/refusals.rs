@@ -214,7 +214,7 @@ impl Refusals {
             return there(answered);
         }
         let mut elsewhere = None;
-        if let Some(listens) = &self.listens
+        if let Some(listens) = &mut self.listens
             && refused.is_some()
             && call.pid != self.init
             && Listens::is(call)
