@@ -18,7 +18,7 @@ use crate::sys::process::{self, Cloned};
 use crate::sys::{Errno, Result, notify, socket};
 
 /// A listen(2) that waits for its answer.
-#[derive(Debug, Serialize, Deserialize)]
+#[derive(Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Attempt {
     /// The kernel's name for the call.
     pub id: u64,
