@@ -290,6 +290,7 @@ fn refused(error: Refusal) -> Failure {
         | Refusal::NoPersist { .. }
         | Refusal::NoDoors { .. }
         | Refusal::NoListen { .. }
+        | Refusal::OldPorts { .. }
         | Refusal::NoIpv6 { .. }
         | Refusal::Unprotected { .. } => Ending::Floor,
         Refusal::Syscall(_)

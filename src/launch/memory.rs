@@ -1,8 +1,7 @@
 //! What a cell's processes mean by what they pass to a call, looked up by the launcher for the supervisor: a Landlock domain
 //! keeps it from every process outside of it.
 //!
-//! Neighbours: `launch::launcher` answers, `watch::refusals` and `watch::files` ask; what comes with a descriptor is `listening`'s.
-//! Never: judges what is read; waits for long.
+//! Neighbours: `launch::launcher` answers, `watch::refusals` and `watch::files` ask. Never: judges what is read; waits for long.
 
 use std::ffi::OsString;
 use std::fs::File;
@@ -13,7 +12,6 @@ use std::path::PathBuf;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use super::listening;
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::{Errno, Result, notify, socket};
 
@@ -23,13 +21,13 @@ const PATIENCE: Duration = Duration::from_millis(20);
 const MORE_PATIENCE: Duration = Duration::from_millis(500);
 /// The most that is read at once, of memory and of a directory's path.
 const MOST: usize = 1024;
+/// A process id, an address, and a directory.
+const QUESTION: usize = size_of::<u32>() + size_of::<u64>() + size_of::<i32>();
 /// Where there is no directory to be looked up. No descriptor has this number.
 const NO_DIRECTORY: i32 = i32::MIN;
 /// What an answer begins with: the errno, if there is one, and the length of the directory's path, which comes before what
 /// was read.
 const HEAD: usize = size_of::<i32>() + size_of::<u16>();
-/// The most that an answer can be.
-pub(super) const LONGEST: usize = HEAD + MOST + MOST;
 
 /// What is asked of a process.
 #[derive(Debug, Clone, Copy)]
@@ -127,19 +125,7 @@ impl Memory {
     }
 
     fn ask_within(&self, question: Question, patience: Duration) -> Result<Found> {
-        let Question { pid, address, directory } = question;
-        let directory = directory.unwrap_or(NO_DIRECTORY);
-        let question = [&pid.to_ne_bytes()[..], &address.to_ne_bytes(), &directory.to_ne_bytes()].concat();
-        self.exchange(&question, &[], patience)
-    }
-
-    /// Has the launcher do what `listening` has it do, and waits for it as for what a call cannot do without.
-    pub(super) fn have_done(&self, request: &[u8], listener: BorrowedFd<'_>) -> Result<Found> {
-        self.exchange(request, &[listener], MORE_PATIENCE)
-    }
-
-    fn exchange(&self, question: &[u8], descriptors: &[BorrowedFd<'_>], patience: Duration) -> Result<Found> {
-        let mut answer = [0; LONGEST];
+        let mut answer = [0; HEAD + MOST + MOST];
         let answered = || {
             let mut interest = [Interest { fd: Some(self.socket.as_fd()), events: libc::POLLIN, ready: 0 }];
             descriptor::poll(&mut interest, Some(patience))
@@ -156,7 +142,10 @@ impl Memory {
             self.late.store(false, Ordering::Relaxed);
             self.stuck.store(false, Ordering::Relaxed);
         }
-        socket::send(self.socket.as_fd(), question, descriptors)?;
+        let Question { pid, address, directory } = question;
+        let directory = directory.unwrap_or(NO_DIRECTORY);
+        let question = [&pid.to_ne_bytes()[..], &address.to_ne_bytes(), &directory.to_ne_bytes()].concat();
+        socket::send(self.socket.as_fd(), &question, &[])?;
         if !answered()? {
             self.late.store(true, Ordering::Relaxed);
             self.stuck.store(most, Ordering::Relaxed);
@@ -189,7 +178,7 @@ fn there<T>(received: Result<Option<T>>) -> Result<T> {
     }
 }
 
-pub(super) fn found(answer: &[u8]) -> Result<Found> {
+fn found(answer: &[u8]) -> Result<Found> {
     let broken = Errno(libc::EPROTO);
     let (errno, rest) = answer.split_first_chunk().ok_or(broken)?;
     let (length, rest) = rest.split_first_chunk().ok_or(broken)?;
@@ -208,12 +197,8 @@ pub(super) fn found(answer: &[u8]) -> Result<Found> {
 /// # Errors
 /// The socket's errno; `EPROTO` for what is no question.
 pub(super) fn answer(socket: BorrowedFd<'_>) -> Result<()> {
-    let mut question = [0; MOST];
-    let Some((count, descriptors)) = socket::receive_what_fits(socket, &mut question)? else { return Ok(()) };
-    let question = question.get(..count).unwrap_or_default();
-    if let Some(listener) = descriptors.first() {
-        return reply(socket, listening::answer(question, listener.as_fd()));
-    }
+    let mut question = [0; QUESTION];
+    let Some((count, _)) = socket::receive_what_fits(socket, &mut question)? else { return Ok(()) };
     let asked = question.split_first_chunk().and_then(|(pid, rest)| {
         let (address, directory) = rest.split_first_chunk()?;
         let directory = i32::from_ne_bytes(directory.try_into().ok()?);
@@ -223,11 +208,8 @@ pub(super) fn answer(socket: BorrowedFd<'_>) -> Result<()> {
             directory: Some(directory).filter(|number| *number != NO_DIRECTORY),
         })
     });
-    reply(socket, asked.ok_or(Errno(libc::EPROTO))?.look())
-}
-
-pub(super) fn reply(socket: BorrowedFd<'_>, answer: Result<Found>) -> Result<()> {
-    let (errno, Found { bytes, directory }) = match answer {
+    let Some(question) = asked.filter(|_| count == QUESTION) else { return Err(Errno(libc::EPROTO)) };
+    let (errno, Found { bytes, directory }) = match question.look() {
         Ok(found) => (0, found),
         Err(Errno(errno)) => (errno, Found::default()),
     };
@@ -258,7 +240,7 @@ mod tests {
         // Not asked at all.
         assert_eq!(memory.ask(question), Err(Errno(libc::ETIMEDOUT)));
         answer(theirs.as_fd()).unwrap();
-        assert_eq!(socket::receive(theirs.as_fd(), &mut [0; MOST]).map(|_| ()), Err(Errno(libc::EAGAIN)));
+        assert_eq!(socket::receive(theirs.as_fd(), &mut [0; QUESTION]).map(|_| ()), Err(Errno(libc::EAGAIN)));
         let place = File::open("/proc").unwrap();
         let absolute = c"/absolute".to_bytes_with_nul();
         let at = |text: &[u8], directory: i32| Question {

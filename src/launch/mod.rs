@@ -17,7 +17,6 @@ pub mod early;
 pub mod handover;
 pub(crate) mod idmap;
 mod init;
-pub mod listening;
 pub mod memory;
 pub(crate) mod overlay;
 

@@ -161,7 +161,7 @@ impl Prepared {
     fn lay_out(&mut self) -> Result<(), LaunchError> {
         for step in &self.plan.steps {
             match step {
-                Step::Seccomp { program, observe, connects, .. } => {
+                Step::Seccomp { program, observe, connects } => {
                     self.filter = filter::assemble(program);
                     self.may_let_go = may(program, "madvise");
                     if let Some(observe) = observe

@@ -14,6 +14,7 @@ use super::root::text;
 use super::spawn::Origin;
 use super::{LaunchError, private};
 use crate::outcome::{Built, Coverage, Layer, Receipt};
+use crate::plan::doors::Doors;
 use crate::plan::step::{CANARY, EMPTIED, EMPTY_DIRECTORY, EMPTY_FILE, Observe, Step};
 use crate::sys::{Errno, descriptor, kernel_file, mount, network, process};
 
@@ -97,7 +98,7 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
     seen.insert("descriptors".to_owned(), closed.map_err(|(o, e)| failed(Layer::Root, o, e))?);
     let ignored = status.value("SigIgn").and_then(|mask| u64::from_str_radix(mask, 16).ok());
     let floor = state.prepared.plan.floor;
-    let coverage = coverage(layers, state.observed);
+    let coverage = coverage(layers, state.observed, doors_of(&state.prepared.plan.steps).is_some());
     let receipt = Receipt { floor, cell: Built::OnDemand, layers: seen, coverage, reasons: BTreeMap::new() };
     Ok(Seen { receipt, ignored: ignored.unwrap_or(u64::MAX), denials })
 }
@@ -105,13 +106,13 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
 /// What will be known of each layer's refusals. Mounts and capabilities tell nobody but the payload; what Landlock tells is found
 /// out when it has (`watch::denials`); of what
 /// resource limits refuse, the payload's own words are the only trace.
-fn coverage(layers: &[Layer], observed: Option<Observe>) -> BTreeMap<String, Coverage> {
+fn coverage(layers: &[Layer], observed: Option<Observe>, doors: bool) -> BTreeMap<String, Coverage> {
     let supervisors = [Layer::Rlimit, Layer::Deadline, Layer::Output, Layer::Protocol];
     let told = |layer: &Layer| match layer {
         Layer::Seccomp if observed.is_some() => Coverage::Complete,
         Layer::Root if observed == Some(Observe::Files) => Coverage::Sampled,
-        // An address in memory may be another when it is read.
-        Layer::Network => Coverage::Sampled,
+        // An address in memory may be another when it is read. Doors tell by themselves.
+        Layer::Network if observed.is_some() || doors => Coverage::Sampled,
         Layer::Cgroup
         | Layer::Deadline
         | Layer::Output
@@ -122,9 +123,12 @@ fn coverage(layers: &[Layer], observed: Option<Observe>) -> BTreeMap<String, Cov
         | Layer::Lock
         | Layer::Review => Coverage::Complete,
         Layer::Rlimit => Coverage::Sampled,
-        Layer::Namespaces | Layer::Root | Layer::Landlock | Layer::Seccomp | Layer::Capabilities => {
-            Coverage::Blind
-        }
+        Layer::Namespaces
+        | Layer::Root
+        | Layer::Landlock
+        | Layer::Seccomp
+        | Layer::Capabilities
+        | Layer::Network => Coverage::Blind,
     };
     layers.iter().chain(&supervisors).map(|layer| (layer.name().to_owned(), told(layer))).collect()
 }
@@ -286,12 +290,15 @@ fn ports(steps: &[Step]) -> &[u16] {
 }
 
 /// What the plan opened listens in this cell, and Landlock lets it be reached.
-fn doors(steps: &[Step], told: bool) -> Check {
-    let found = steps.iter().find_map(|step| match step {
-        Step::OpenDoors { doors } => Some(doors),
+fn doors_of(steps: &[Step]) -> Option<&Doors> {
+    steps.iter().find_map(|step| match step {
+        Step::OpenDoors { doors } => Some(&**doors),
         _ => None,
-    });
-    let doors = found.ok_or_else(|| ("no doors in the plan".to_owned(), Errno(libc::EPROTO)))?;
+    })
+}
+
+fn doors(steps: &[Step], told: bool) -> Check {
+    let Some(doors) = doors_of(steps) else { return Ok("no doors".to_owned()) };
     super::doors::try_each(doors)?;
     if !doors.network.unix.is_empty() && !told {
         // Nobody would hand in a socket, and a program would be refused each: by a filter that nobody hears.

@@ -2,7 +2,6 @@
 //!
 //! Neighbours: takes a policy and what `host` saw, gives the [`Plan`] that `launch` runs. Never: looks anything up.
 
-use std::borrow::Cow;
 use std::collections::{BTreeMap, BTreeSet};
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
@@ -18,7 +17,7 @@ use crate::host::view::{Seen, View};
 use crate::outcome::Layer;
 use crate::policy::network::{Allowed, Host, MOST_DESTINATIONS};
 use crate::policy::path::is_within;
-use crate::policy::{Floor, Observe, Policy, Syscalls};
+use crate::policy::{Floor, Observe, Policy};
 
 /// User and group id of the payload inside its user namespace.
 pub const INSIDE: u32 = 1000;
@@ -73,7 +72,8 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     let doors = doors(request)?;
     let sockets = !policy.network.unix.is_empty();
     let unheld = seccomp::unheld(request.facts.landlock_abi);
-    let program = seccomp::compile(&denying(&policy.syscalls, unheld), sockets).map_err(Refusal::Syscall)?;
+    let program =
+        seccomp::compile(&seccomp::denying(&policy.syscalls, unheld), sockets).map_err(Refusal::Syscall)?;
     let root = request.facts.uid == 0;
     let mut steps = Vec::new();
     let cgroup = request.facts.cgroup.as_ref().ok().filter(|_| floor == Floor::Full);
@@ -107,31 +107,17 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     let mut listens: Vec<u16> = policy.network.listen.iter().map(|listen| listen.port).collect();
     listens.sort_unstable();
     listens.dedup();
-    let attended = unheld.iter().any(|name| !policy.syscalls.deny.iter().any(|denied| denied == name));
-    let listened = attended.then(|| listens.clone());
     steps.push(landlock(request.facts, tree.landlock(policy), ports, listens));
-    let connects = doors.is_some();
-    steps.push(Step::Seccomp { program, observe: Some(policy.observe), connects, listens: listened });
+    steps.push(Step::Seccomp { program, observe: Some(policy.observe), connects: true });
     let mut layers =
         vec![Layer::Namespaces, Layer::Root, Layer::Landlock, Layer::Seccomp, Layer::Capabilities];
     if floor == Floor::Full {
         layers.push(Layer::Cgroup);
     }
-    if connects {
-        layers.push(Layer::Network);
-    }
+    layers.push(Layer::Network);
     steps.push(Step::Verify { layers });
     steps.push(exec(request));
     Ok(Plan { floor, steps })
-}
-
-/// What a policy says of calls, and that these are refused.
-fn denying<'a>(syscalls: &'a Syscalls, names: &[&str]) -> Cow<'a, Syscalls> {
-    let mut denying = Cow::Borrowed(syscalls);
-    if !names.is_empty() {
-        denying.to_mut().deny.extend(names.iter().map(|name| (*name).to_owned()));
-    }
-    denying
 }
 
 fn exec(request: &Request<'_>) -> Step {
@@ -156,6 +142,10 @@ fn doors(request: &Request<'_>) -> Result<Option<Doors>, Refusal> {
     let count = network.doors().count();
     if count > MOST_DESTINATIONS {
         return Err(Refusal::TooManyDoors { count, most: MOST_DESTINATIONS });
+    }
+    let abi = request.facts.landlock_abi;
+    if let Some(listen) = network.listen.first().filter(|_| abi < seccomp::PORTS_HELD) {
+        return Err(Refusal::OldPorts { port: listen.port, abi });
     }
     let doors = Doors::of(network, request.six);
     if let Some((size, most)) = doors.as_ref().and_then(Doors::excess) {
@@ -198,7 +188,7 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     if let Some((path, what)) = tree.narrowed(request) {
         return Err(Refusal::NeedsRoot { path, what, failed: failed.clone() });
     }
-    let syscalls = denying(&policy.syscalls, seccomp::PAST_LANDLOCK);
+    let syscalls = seccomp::denying(&policy.syscalls, seccomp::PAST_LANDLOCK);
     let program = seccomp::compile(&syscalls, false).map_err(Refusal::Syscall)?;
     let root = facts.uid == 0;
     let mut steps = Vec::new();
@@ -230,7 +220,7 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     steps.push(Step::HoldProcesses);
     steps.push(landlock(facts, tree.landlock_on_host(policy), Vec::new(), Vec::new()));
     // What a file is called there says nothing about what is granted: a rule is on where a path leads.
-    steps.push(Step::Seccomp { program, observe: Some(Observe::Calls), connects: false, listens: None });
+    steps.push(Step::Seccomp { program, observe: Some(Observe::Calls), connects: false });
     steps.push(Step::Verify { layers });
     steps.push(exec(request));
     Ok(Plan { floor: Floor::Landlock, steps })

@@ -39,7 +39,7 @@ const MOST_INSIDE: u32 = 32;
 pub const GIVEN_OUT: u32 = 0x7f50_0000;
 
 /// The doors of one cell.
-#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Doors {
     /// What the policy says.
     pub network: Network,

@@ -119,18 +119,14 @@ fn words(step: &Step) -> String {
                 list(rules, rule)
             )
         }
-        Step::Seccomp { program, observe, connects, listens } => {
+        Step::Seccomp { program, observe, connects } => {
             let told = match observe {
                 None => "",
                 Some(Observe::Calls) => ", refusals told to the supervisor",
                 Some(Observe::Files) => ", refusals and every open told to the supervisor",
             };
             let connects = if *connects { ", every connection too" } else { "" };
-            let listens = match listens {
-                Some(_ports) => ", every listen(2) answered by the supervisor",
-                None => "",
-            };
-            format!("{} instructions{told}{connects}{listens}", program.len())
+            format!("{} instructions{told}{connects}", program.len())
         }
         Step::Verify { layers } => list(layers, |layer| layer.name().to_owned()),
         Step::Exec { program, argv, env, cwd } => {

@@ -7,6 +7,7 @@ use serde::Serialize;
 
 use crate::host::probe::{Failed, Part, State};
 use crate::outcome::Limit;
+use crate::plan::seccomp;
 use crate::policy::{Floor, Policy, limits};
 
 /// One promise that is not kept.
@@ -53,12 +54,16 @@ const NAMESPACES: [Part; 5] = [
     Part::OtherNamespaces,
 ];
 
-/// What this policy loses on a host with these parts. `refused` is why there is no plan for it on the rung without
-/// namespaces, where that was asked.
+/// What this policy loses on a host with these parts and this ABI of Landlock. `refused` is why there is no plan for it on the rung
+/// without namespaces, where that was asked.
 #[must_use]
-pub fn losses(policy: &Policy, parts: &[(Part, State)], refused: Option<&str>) -> Losses {
+pub fn losses(policy: &Policy, parts: &[(Part, State)], landlock_abi: u32, refused: Option<&str>) -> Losses {
     // What a policy has no use for, it does not lose.
-    let needed = |part: &Part| *part != Part::Overlay || policy.filesystem.writes.overlays();
+    let needed = |part: &Part| match part {
+        Part::Overlay => policy.filesystem.writes.overlays(),
+        Part::Doors => policy.network.is_open(),
+        _ => true,
+    };
     let lacks = |part: &Part| {
         needed(part) && parts.iter().any(|(p, s)| p == part && matches!(s, State::Missing { .. }))
     };
@@ -66,13 +71,15 @@ pub fn losses(policy: &Policy, parts: &[(Part, State)], refused: Option<&str>) -
     let never = [
         Part::Capabilities,
         Part::Overlay,
+        Part::Doors,
         Part::Landlock,
         Part::Seccomp,
         Part::Openat2,
         Part::CloseRange,
         Part::Pidfd,
     ];
-    let reaches = if never.iter().any(lacks) || (bare && refused.is_some()) {
+    let ports = (1..seccomp::PORTS_HELD).contains(&landlock_abi) && !policy.network.listen.is_empty();
+    let reaches = if ports || never.iter().any(lacks) || (bare && refused.is_some()) {
         None
     } else if bare {
         Some(Floor::Landlock)
@@ -106,7 +113,16 @@ pub fn losses(policy: &Policy, parts: &[(Part, State)], refused: Option<&str>) -
         let (failed, cause, fix) = (failed.clone(), cause.clone(), fix.clone());
         Some(Missing { layer: part.name(), failed, cause, fix, lost })
     });
-    Losses { reaches, missing: missing.collect() }
+    let ports = ports.then(|| Missing {
+        layer: Part::Landlock.name(),
+        failed: None,
+        cause: format!(
+            "ABI {landlock_abi} holds no ports, and a program could listen at others than those of `listen`"
+        ),
+        fix: "run Linux 6.7 or newer, or take `listen` out of `[network]`".to_owned(),
+        lost: vec![lost("calls are run", None, "every call is refused")],
+    });
+    Losses { reaches, missing: missing.chain(ports).collect() }
 }
 
 fn lost(promise: &'static str, rule: Option<String>, instead: &str) -> Lost {
@@ -192,7 +208,7 @@ mod tests {
         lacking: &[Part],
         refused: Option<&str>,
     ) -> (Option<Floor>, Vec<(&'static str, usize)>) {
-        let found = losses(policy, &host(lacking), refused);
+        let found = losses(policy, &host(lacking), 7, refused);
         (found.reaches, found.missing.iter().map(|missing| (missing.layer, missing.lost.len())).collect())
     }
 
@@ -210,11 +226,19 @@ mod tests {
         assert_eq!(of_policy(&reviewed, &[Part::Overlay], None), (None, vec![("overlay", 1)]));
         assert_eq!(of_policy(&reviewed, &[Part::Cgroup], None), of(&[Part::Cgroup], None));
         assert_eq!(of(&[Part::Landlock], None), (None, vec![("landlock", 1)]));
+        assert_eq!(of(&[Part::Doors], None), (Some(Floor::Full), vec![]));
+        let mut heard = policy();
+        heard.network.listen = vec!["8080".parse().unwrap()];
+        assert_eq!(of_policy(&heard, &[Part::Doors], None), (None, vec![("doors", 1)]));
+        let old = |abi| losses(&heard, &host(&[]), abi, None);
+        assert_eq!((old(4).reaches, old(4).missing.len()), (Some(Floor::Full), 0));
+        assert_eq!((old(3).reaches, old(3).missing.len()), (None, 1));
+        assert_eq!(losses(&policy(), &host(&[]), 3, None).reaches, Some(Floor::Full));
     }
 
     #[test]
     fn a_loss_names_the_line_of_the_profile() {
-        let found = losses(&policy(), &host(&[Part::Cgroup]), None);
+        let found = losses(&policy(), &host(&[Part::Cgroup]), 7, None);
         let rules: Vec<_> =
             found.missing.iter().flat_map(|m| &m.lost).filter_map(|l| l.rule.clone()).collect();
         assert!(rules.iter().any(|rule| rule.contains("memory = \"512MiB\"")), "{rules:?}");

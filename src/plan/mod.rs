@@ -128,6 +128,16 @@ pub enum Refusal {
         /// Why there is no such namespace.
         failed: Failed,
     },
+    /// What would keep a program to its ports is not in this kernel.
+    #[error(
+        "Landlock of this kernel (ABI {abi}) holds no ports, and a program could listen at others than {port}"
+    )]
+    OldPorts {
+        /// The first port.
+        port: u16,
+        /// What there is.
+        abi: u32,
+    },
     /// More destinations than a cell can have doors.
     #[error("the policy has {count} destinations, and a cell can have {most}")]
     TooManyDoors {
@@ -215,6 +225,9 @@ impl Refusal {
                 "let this host make namespaces ({} failed: {}): see `toolcell doctor`; or take `listen` out of `[network]`",
                 failed.call, failed.errno
             )),
+            Self::OldPorts { .. } => {
+                Some("Linux 6.7 and newer hold them; or take `listen` out of `[network]`".to_owned())
+            }
             Self::TooManyDoors { .. } => Some(
                 "split the tools over several profiles, or write a pattern such as `*.example.com:443`"
                     .to_owned(),

@@ -313,8 +313,6 @@ pub enum Step {
         observe: Option<Observe>,
         /// Each connection that is tried is told as well.
         connects: bool,
-        /// The supervisor lets a program listen, at these TCP ports, where Landlock holds no ports.
-        listens: Option<Vec<u16>>,
     },
     /// Child: look at each layer from inside; refuse to go on when one is not on.
     Verify {

@@ -3,7 +3,6 @@
 //! Neighbours: takes what `host::reach` walked, gives an [`Answer`] to `commands::profile`, which prints it and can have it
 //! proved in a cell. Never: looks at the host.
 
-use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -328,13 +327,6 @@ pub fn spelled_out(path: &Path) -> String {
     format!("[filesystem]\nwrite = [{}]", optional(path))
 }
 
-/// What lets a program listen, there if it is a place where one can.
-#[must_use]
-pub fn listen(at: Option<SocketAddr>) -> String {
-    let port = at.map(|at| at.port()).filter(|port| *port >= 1024).unwrap_or(8080);
-    format!("[network]\nlisten = [{port}]")
-}
-
 /// An item of a list of paths, for a path that may not exist.
 pub(super) fn optional(path: &Path) -> String {
     let shown = crate::policy::path::escape(&path.to_string_lossy());
@@ -380,13 +372,12 @@ pub fn syscall(policy: &Policy, landlock_abi: u32, name: &str) -> Result<Answer,
     };
     Ok(match explained.verdict {
         Verdict::Allow if seccomp::unheld(landlock_abi).contains(&name) => Answer {
-            decision: Decision::Depends,
             by: of_the_cell(
-                "the system call filter, and the supervisor",
+                "the system call filter",
                 "Landlock of this kernel holds no ports (Linux 6.7 and newer do)",
             ),
-            allow: policy.network.listen.is_empty().then(|| listen(None)),
-            note: Some("allowed: at the ports of `listen`".to_owned()),
+            allow: None,
+            ..refused("it returns EPERM, and `listen` in `[network]` is refused there".to_owned())
         },
         Verdict::Allow => Answer { decision: Decision::Allowed, by, allow: None, note: None },
         Verdict::Errno(errno) => refused(format!("it returns {errno}")),

@@ -2,11 +2,11 @@
 //!
 //! Neighbours: `sys::filter` gives the listener, `watch::refusals` answers. Never: decides.
 
-use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd as _, OwnedFd};
+use std::os::fd::{AsRawFd, BorrowedFd};
 use std::time::Duration;
 
 use super::descriptor::{self, Interest};
-use super::{Errno, Result, check, check_fd, process};
+use super::{Errno, Result, check};
 
 /// `struct seccomp_notif` with its `struct seccomp_data`: a call that waits for an answer.
 #[repr(C)]
@@ -177,22 +177,6 @@ fn send(listener: BorrowedFd<'_>, response: &Response) -> Result<()> {
         libc::ioctl(listener.as_raw_fd(), SECCOMP_IOCTL_NOTIF_SEND, std::ptr::from_ref(response))
     }))
     .map(drop)
-}
-
-/// `pidfd_getfd(2)` (5.6): what a descriptor of a thread's process stands for, as one of this process.
-///
-/// # Errors
-/// The kernel's errno: `EBADF` where there is none of this number, `ESRCH` where the thread is gone.
-pub fn take_descriptor(thread: u32, number: i32) -> Result<OwnedFd> {
-    // Of a thread that is not its process's first there is no such descriptor before 6.9.
-    let status =
-        std::fs::read_to_string(format!("/proc/{thread}/status")).map_err(|_gone| Errno(libc::ESRCH))?;
-    let process = status.lines().find_map(|line| line.strip_prefix("Tgid:")?.trim().parse().ok());
-    let process = process::pidfd_open(process.ok_or(Errno(libc::ESRCH))?)?;
-    // SAFETY: pidfd_getfd takes integers only.
-    let taken = check_fd(unsafe { libc::syscall(libc::SYS_pidfd_getfd, process.as_raw_fd(), number, 0) })?;
-    // SAFETY: the call returned a new descriptor that nobody else owns.
-    Ok(unsafe { OwnedFd::from_raw_fd(taken) })
 }
 
 /// `process_vm_readv(2)`: what lies at an address of another process, up to the buffer's length; less where less is

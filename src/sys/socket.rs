@@ -265,10 +265,11 @@ fn receive_flagged(
     Ok(Some(((count, descriptors), message.msg_flags)))
 }
 
-/// listen(2); of a socket that listens already, another length for its queue.
+/// listen(2): another length for a queue.
 ///
 /// # Errors
 /// The kernel's errno.
+#[cfg(test)]
 pub fn listen(socket: BorrowedFd<'_>, queue: libc::c_int) -> Result<()> {
     // SAFETY: listen takes numbers only.
     check(libc::c_long::from(unsafe { libc::listen(socket.as_raw_fd(), queue) })).map(drop)

@@ -1,4 +1,4 @@
-//! Addresses that a cell with doors tries to reach: what is no door is refused at once, and noted.
+//! Addresses that a cell tries to reach: what is no door is refused at once, and noted.
 //!
 //! ```text
 //! told ──► address read from memory ──a door, or none──► the call goes on, and the kernel decides
@@ -65,7 +65,8 @@ impl Connects {
         let doors = plan.steps.iter().find_map(|step| match step {
             Step::OpenDoors { doors } => Some(Doors::clone(doors)),
             _ => None,
-        })?;
+        });
+        let doors = doors.unwrap_or_default();
         let sockets = channel.filter(|_| !doors.network.unix.is_empty()).map(Sockets::new);
         Some(Self { doors, sockets, notes: Notes::new(), read: 0, refused: 0 })
     }

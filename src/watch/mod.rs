@@ -10,7 +10,6 @@ pub mod denials;
 mod destination;
 mod files;
 pub mod listening;
-mod listens;
 mod notes;
 pub mod passthrough;
 mod presence;

@@ -20,15 +20,13 @@ use std::time::{Duration, Instant};
 use super::connects::Connects;
 use super::destination;
 use super::files::Files;
-use super::listens::{self, Listens};
 use super::notes::{Note, Notes};
 use crate::launch::memory::{Memory, Question};
 use crate::outcome::{Coverage, Evidence, Layer, Receipt, Violation};
 use crate::plan::Plan;
-use crate::plan::seccomp::{self, Attempt, Destination, Explanation, Verdict};
+use crate::plan::seccomp::{self, Attempt, Destination, Verdict};
 use crate::plan::step::Step;
-use crate::plan::why;
-use crate::policy::{Floor, Policy};
+use crate::policy::Policy;
 use crate::sys::notify::{self, Notification, Waiting};
 use crate::sys::{Errno, Result};
 
@@ -74,13 +72,11 @@ pub struct Refusals {
     memory: Option<Arc<Memory>>,
     /// The cell's pid 1, whose own calls are nobody's attempt.
     init: u32,
-    floor: Floor,
     began: Instant,
     begun: bool,
     notes: Notes<Refused>,
     files: Option<Files>,
     connects: Option<Connects>,
-    listens: Option<Listens>,
     answered: u64,
     /// The listener failed: what came after that nobody was told.
     lost: bool,
@@ -106,13 +102,11 @@ impl Refusals {
             program: program.unwrap_or_default(),
             memory,
             init: init.cast_unsigned(),
-            floor: plan.floor,
             began: Instant::now(),
             begun: false,
             notes: Notes::new(),
             files: Files::of(plan),
             connects: Connects::of(plan, channel),
-            listens: Listens::of(plan),
             answered: 0,
             lost: false,
             unread: false,
@@ -213,24 +207,6 @@ impl Refusals {
         {
             return there(answered);
         }
-        let mut elsewhere = None;
-        if let Some(listens) = &mut self.listens
-            && refused.is_some()
-            && call.pid != self.init
-            && Listens::is(call)
-        {
-            match listens.answer(listener, call, self.memory.as_deref()) {
-                listens::Answer::Listens => {
-                    self.answered = self.answered.saturating_add(1);
-                    return there(notify::succeed(listener, call.id));
-                }
-                listens::Answer::Fails(errno) => {
-                    self.answered = self.answered.saturating_add(1);
-                    return there(notify::refuse(listener, call.id, errno));
-                }
-                listens::Answer::Elsewhere(place) => elsewhere = Some(place),
-            }
-        }
         // Else the kernel tells of refusals only. Whatever else this were, it does not run.
         let errno = Errno(refused.unwrap_or(libc::EPERM));
         if call.pid != self.init {
@@ -240,7 +216,6 @@ impl Refusals {
             }
             self.answered = self.answered.saturating_add(1);
             let Attempt { operation, object, .. } = attempt;
-            let object = elsewhere.unwrap_or(object);
             let what = Refused { number: call.number, operation, object, errno };
             self.notes.add(what, self.began.elapsed());
         }
@@ -315,8 +290,7 @@ impl Refusals {
     /// What was refused so far: calls, then files, in the order in which each was first tried.
     #[must_use]
     pub fn violations(&self, policy: &Policy) -> Vec<Violation> {
-        let mut found: Vec<Violation> =
-            self.notes.noted.iter().map(|note| violation(note, policy, self.floor)).collect();
+        let mut found: Vec<Violation> = self.notes.noted.iter().map(|note| violation(note, policy)).collect();
         if self.notes.others > 0 {
             found.push(Violation {
                 operation: "other refused calls".to_owned(),
@@ -372,26 +346,26 @@ pub(super) fn blank() -> Violation {
     }
 }
 
-fn violation(note: &Note<Refused>, policy: &Policy, floor: Floor) -> Violation {
+fn violation(note: &Note<Refused>, policy: &Policy) -> Violation {
     let Note { what: Refused { number, operation, object, errno }, .. } = note;
-    let mut allow = ALLOWABLE.contains(operation).then(|| format!("[syscalls]\nallow = [\"{operation}\"]"));
     let rule = if policy.syscalls.deny.iter().any(|denied| denied == operation) {
         format!("`syscalls.deny` of profile `{}`", policy.name)
     } else {
         let sockets = !policy.network.unix.is_empty();
-        match seccomp::explain_number(*number, &policy.syscalls, sockets) {
-            Err(_unknown_name) => blank().rule,
-            // By what its policy says it would have run.
-            Ok(Explanation { verdict: Verdict::Allow, .. }) => {
-                // In a cell with a network of its own there can be a place to listen at.
-                if *operation == "listen" && floor != Floor::Landlock {
-                    allow = Some(why::listen(object.parse().ok()));
+        let explained = seccomp::explain_number(*number, &policy.syscalls, sockets);
+        explained.map_or_else(
+            |_unknown_name| blank().rule,
+            |explained| match explained.verdict {
+                // By what its policy says it would have run.
+                Verdict::Allow => {
+                    "the system call filter: Landlock on this host does not hold what the call acts on"
+                        .to_owned()
                 }
-                "the system call filter: Landlock on this host does not hold what the call acts on".to_owned()
-            }
-            Ok(explained) => format!("the system call filter: {}", explained.why),
-        }
+                _ => format!("the system call filter: {}", explained.why),
+            },
+        )
     };
+    let allow = ALLOWABLE.contains(operation).then(|| format!("[syscalls]\nallow = [\"{operation}\"]"));
     Violation {
         operation: (*operation).to_owned(),
         object: object.clone(),

@@ -258,8 +258,12 @@ fn what_an_old_landlock_does_not_hold_the_filter_refuses() {
         let listen = seccomp::number("listen").unwrap();
         seccomp::refusal(filter.unwrap(), seccomp::AUDIT_ARCH_X86_64, listen, &[0; 6])
     };
-    assert_eq!((refused(3, &policy()), refused(3, &open())), (Some(libc::EPERM), Some(libc::EPERM)));
-    assert_eq!((refused(4, &policy()), refused(4, &open())), (None, None));
+    assert_eq!(
+        (refused(3, &policy()), refused(4, &policy()), refused(4, &open())),
+        (Some(libc::EPERM), None, None)
+    );
+    let old = Facts { landlock_abi: 3, ..facts(0, Ok(v1())) };
+    assert_eq!(plan(&open(), &old).unwrap_err(), Refusal::OldPorts { port: 8080, abi: 3 });
 }
 
 #[test]

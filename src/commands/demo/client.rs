@@ -378,7 +378,8 @@ fn run(options: &Options, stage: &Stage, granted: Granted, profile: Option<&str>
         command.arg("--write").arg(path);
     }
     if granted == Granted::Doors {
-        command.args(DOORS);
+        let listens = crate::sys::landlock::abi() >= crate::plan::seccomp::PORTS_HELD;
+        command.args(if listens { &DOORS[..] } else { &DOORS[..2] });
     }
     command.arg("--audit").arg(stage.audit()).env("XDG_STATE_HOME", stage.path("state"));
     if let Some(profile) = profile {

@@ -87,9 +87,9 @@ impl Record {
         self.receipt.as_ref().map(|receipt| receipt.cell)
     }
 
-    /// Did a port of the cell stand open to this host?
-    pub(super) fn listened(&self) -> bool {
-        self.traffic.as_ref().is_some_and(|traffic| !traffic.listens.is_empty())
+    /// Had the cell doors?
+    pub(super) const fn is_open(&self) -> bool {
+        self.traffic.is_some()
     }
 
     /// Does all that this layer refused stand in the record?

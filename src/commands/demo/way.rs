@@ -75,7 +75,7 @@ impl Way {
     /// was put in.
     pub(super) fn of(granted: Granted, record: &Record) -> Option<Self> {
         match record.cell()? {
-            Built::OnDemand if granted == Granted::Doors => record.listened().then_some(Self::Doors),
+            Built::OnDemand if granted == Granted::Doors => record.is_open().then_some(Self::Doors),
             Built::OnDemand => Some(Self::OnDemand),
             Built::Ahead | Built::Spare if granted.is_named() && !record.named => None,
             Built::Ahead if granted.is_named() => Some(Self::PutIn),

@@ -35,7 +35,7 @@ pub(super) fn run(profile: &str, command: &[String], json: bool) -> Result<Endin
     } else {
         None
     };
-    let losses = losses(&policy, &parts, refused.as_deref());
+    let losses = losses(&policy, &parts, facts.landlock_abi, refused.as_deref());
     let runs = losses.reaches >= Some(policy.floor);
     let text = if json { as_json(&policy, &losses, runs) } else { as_text(&policy, &losses, runs) };
     crate::commands::print(text.as_bytes())?;

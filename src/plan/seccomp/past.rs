@@ -2,14 +2,27 @@
 //!
 //! Neighbours: `plan::build` denies them in its plans, `why` and `watch` say so. Never: looks at what a profile says of calls.
 
-/// The first ABI of Landlock that holds TCP ports (Linux 6.7).
-const PORTS_HELD: u32 = 4;
+use std::borrow::Cow;
 
-/// Calls that the filter refuses because this ABI of Landlock lets a cell listen at every port. Instead of the filter the supervisor
-/// answers them (`watch::listens`).
+use crate::policy::Syscalls;
+
+/// The first ABI of Landlock that holds TCP ports (Linux 6.7).
+pub const PORTS_HELD: u32 = 4;
+
+/// Calls that are refused because this ABI of Landlock would let a cell listen at every port. None is to listen at one there.
 #[must_use]
 pub const fn unheld(landlock_abi: u32) -> &'static [&'static str] {
     if landlock_abi < PORTS_HELD { &["listen"] } else { &[] }
+}
+
+/// What a policy says of calls, and that these are refused.
+#[must_use]
+pub fn denying<'a>(syscalls: &'a Syscalls, names: &[&str]) -> Cow<'a, Syscalls> {
+    let mut denying = Cow::Borrowed(syscalls);
+    if !names.is_empty() {
+        denying.to_mut().deny.extend(names.iter().map(|name| (*name).to_owned()));
+    }
+    denying
 }
 
 /// Calls that are refused where Landlock is the only wall around the host's files and processes, by name. A filter cannot

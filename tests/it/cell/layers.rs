@@ -14,7 +14,7 @@ use toolcell::plan::step::{Namespace, Step};
 use toolcell::sys::landlock;
 use toolcell::sys::process::Exit;
 
-use super::scene::{Scene, bare, compare, is_root, needs_cgroup, needs_root, note, operations, skip};
+use super::scene::{Scene, bare, compare, deaf, is_root, needs_cgroup, needs_root, note, operations, skip};
 use crate::table;
 
 /// What every plan needs to run at all.
@@ -477,11 +477,7 @@ fn behind_the_listener_landlock_and_the_network_namespace_each_hold_a_cell_to_it
         ]
     };
     let mut plan = scene.plan(&format!("network.allow = [\"localhost:{door}\"]"), &tried);
-    for step in &mut plan.steps {
-        if let Step::Seccomp { connects, .. } = step {
-            *connects = false;
-        }
-    }
+    deaf(&mut plan);
     let walled = answers(if crate::facts().landlock_abi < 4 { "ECONNREFUSED" } else { "EACCES" });
     compare(&scene.run(&plan).stdout, &walled, "behind Landlock");
     plan.steps.retain(|step| !matches!(step, Step::Landlock { .. } | Step::Verify { .. }));

@@ -16,6 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::Value;
 use toolcell::outcome::{Limit, Violation};
 use toolcell::plan::Plan;
+use toolcell::plan::step::Step;
 use toolcell::sys::identity;
 
 use super::probe;
@@ -158,6 +159,15 @@ impl Executed {
 
 /// The probe's lines are these.
 #[track_caller]
+/// No connection is told to the supervisor: what is left is what the kernel holds by itself.
+pub(super) fn deaf(plan: &mut Plan) {
+    for step in &mut plan.steps {
+        if let Step::Seccomp { connects, .. } = step {
+            *connects = false;
+        }
+    }
+}
+
 pub(super) fn compare(stdout: &str, expected: &[(String, &str)], stderr: &str) {
     let wanted: Vec<String> = expected
         .iter()

@@ -5,9 +5,10 @@
 use std::fs;
 use std::process::Command;
 
+use toolcell::outcome::{Layer, Violation};
 use toolcell::sys::landlock;
 
-use super::scene::{Scene, bare_answer, floor, operations};
+use super::scene::{Scene, bare_answer, compare, deaf, floor, operations};
 use crate::{binary, table};
 
 #[test]
@@ -85,14 +86,31 @@ fn the_only_interface_that_is_up_is_a_loopback_of_its_own() {
     let listener = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let port = listener.local_addr().unwrap().port().to_string();
     assert_eq!(bare_answer(&format!("tcp,127.0.0.1,{port}")), "ok");
-    // From ABI 4 on Landlock answers before the network namespace could.
-    let answer = |else_it: &'static str| if landlock::abi() < 4 { else_it } else { "EACCES" };
     let table = table![
-        "tcp", "127.0.0.1", port => answer("ECONNREFUSED");
-        "tcp", "192.0.2.1", "80" => answer("ENETUNREACH");
-        "tcp", "169.254.169.254", "80" => answer("ENETUNREACH");
+        "tcp", "127.0.0.1", port => "ECONNREFUSED";
+        "tcp", "192.0.2.1", "80" => "ENETUNREACH";
+        "tcp", "169.254.169.254", "80" => "ENETUNREACH";
     ];
-    scene.exec(&[], &operations(&table)).answers(&table);
+    let run = scene.exec(&[], &operations(&table));
+    run.answers(&table);
+    let told: Vec<Violation> = serde_json::from_value(run.report["violations"].clone()).unwrap();
+    let told: Vec<_> =
+        told.iter().map(|one| (one.layer, one.object.as_str(), one.allow.as_deref())).collect();
+    let line = |at: &str| format!("[network]\nallow = [\"{at}\"]");
+    let here = format!("127.0.0.1:{port}");
+    assert_eq!(
+        told,
+        [
+            (Layer::Network, here.as_str(), Some(line(&here).as_str())),
+            (Layer::Network, "192.0.2.1:80", Some(line("192.0.2.1:80").as_str())),
+            (Layer::Network, "169.254.169.254:80", Some(line("169.254.169.254:80").as_str())),
+        ]
+    );
+    // From ABI 4 on Landlock refuses by itself what nobody is told of, and before the network namespace has nobody there.
+    let mut plan = scene.plan("", &operations(&table));
+    deaf(&mut plan);
+    let held = table.map(|(tried, alone)| (tried, if landlock::abi() < 4 { alone } else { "EACCES" }));
+    compare(&scene.run(&plan).stdout, &held, "told to nobody");
     let devices = scene.exec(&[], &["cat,/proc/self/net/dev".to_owned()]).stdout();
     assert!(devices.contains(" lo:"), "{devices}");
     let routes = scene.exec(&[], &["cat,/proc/self/net/route".to_owned()]).stdout();

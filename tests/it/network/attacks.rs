@@ -254,7 +254,11 @@ fn without_a_door_there_is_nothing_to_reach_and_nothing_to_ask() {
         ),
     );
     assert!(!done.stdout.contains("open"), "{done:#?}");
-    assert!(done.report["traffic"].is_null() && done.report["receipt"]["layers"]["network"].is_null());
+    assert!(done.report["traffic"].is_null(), "{done:#?}");
+    assert_eq!(done.report["receipt"]["layers"]["network"], "no doors");
+    let at = format!("127.0.0.1:{port}");
+    let mut told = done.report["violations"].as_array().unwrap().iter();
+    assert!(told.any(|one| one["layer"] == "network" && one["object"] == *at), "{done:#?}");
     let denied =
         world.exec("deny = [\"localhost:*\"]", &["--net", &format!("localhost:{port}")], &["/bin/true"]);
     assert!(denied.code != 0 && denied.stderr.contains("is denied by `deny` in `[network]`"), "{denied:#?}");
