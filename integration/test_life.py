@@ -41,6 +41,15 @@ class Life(case.Case):
         self.assertTrue(host.until(gone, timeout), f"still running: {host.descendants()}")
         self.assertEqual(host.mounts(), self.before["mounts"])
 
+    def assert_recorded(self, ended):
+        """Each call under way began in the log, and ended there unless it was the supervisor that was killed."""
+        records = self.records()
+        calls = {event: {each["call"]["id"] for each in records
+                         if each["event"] == event and each["call"]["target"] in ("hang", "stubborn")}
+                 for event in ("started", "finished")}
+        self.assertEqual(len(calls["started"]), 2)
+        self.assertEqual(calls["finished"], calls["started"] if ended else set())
+
     def assert_clean_start(self):
         """The next start works and has swept what was left."""
         with self.open_celled(fixtures.tiny()) as peer:
@@ -66,6 +75,7 @@ class Life(case.Case):
             os.kill(pid, signal.SIGKILL)
             peer.wait_exit(2)
             self.assert_gone()
+            self.assert_recorded(ended=False)
         self.assert_clean_start()
 
     def test_supervisor_and_launcher_killed_at_once(self):
@@ -78,6 +88,7 @@ class Life(case.Case):
                 os.kill(each, signal.SIGKILL)
             peer.wait_exit(2)
             self.assert_gone()
+            self.assert_recorded(ended=False)
         self.assert_clean_start()
 
     def test_launcher_killed(self):
@@ -92,6 +103,7 @@ class Life(case.Case):
             peer.close_stdin()
             peer.wait_exit(2)
             self.assert_gone()
+            self.assert_recorded(ended=True)
         self.assert_clean_start()
 
     def test_init_killed(self):
@@ -102,6 +114,7 @@ class Life(case.Case):
             # The other cell lives on, and the place of the dead one is free.
             self.assertEqual(case.text_of(peer.call("after", "echo", {"text": "fine"}, timeout=10)), "fine")
             self.assertTrue(host.at_work(self.family(peer)[1]), "the other call's cell is gone")
+        self.assert_recorded(ended=True)
         self.assert_clean_start()
 
     def test_descriptors_run_out(self):

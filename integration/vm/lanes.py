@@ -21,6 +21,8 @@ DENIALS_ALONE = ("it cell::denials::without_namespaces cell::denials::what_nobod
 DOORS = ("it network:: session::places:: --skip network::clients::curl_ --skip network::started::a_tool_that_is_tried",)
 # All that is about cells, and not about a protocol.
 CELLS = ("it cell:: host:: doctor:: selftest::",)
+# Where the machine is a lane's own, its clock is too.
+CLOCK = ("it --ignored cell::clock::",)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -66,7 +68,7 @@ AUDITED = "audit=1 audit_backlog_limit=1024"
 MEND = "/project/toolcell doctor --fix --apply --yes"
 
 LANES = {
-    "root": Lane("6.12", "root", "full", quick=True, tests=CELLS),
+    "root": Lane("6.12", "root", "full", quick=True, tests=(*CELLS, *CLOCK)),
     "root-6.12": Lane("6.12", "root", "full"),
     # A host without one of the controllers, also for root.
     "root-no-pids": Lane("6.12", "root", "no-cgroup", arguments="cgroup_disable=pids", tests=REFUSAL),

@@ -10,7 +10,7 @@ use toolcell::plan::step::{CgroupDirectory, Kind, LandlockRule, Namespace, Resou
 use toolcell::plan::{Plan, seccomp};
 
 use super::runner::{self, Outcome};
-use super::scene::{Scene, is_root, needs_cgroup, needs_root};
+use super::scene::{Scene, is_root, needs_cgroup, needs_root, note};
 
 /// A plan whose payload would leave a file behind, and the file.
 fn plan(scene: &Scene) -> (Plan, String) {
@@ -140,6 +140,47 @@ fn every_step_of_the_child_that_fails_stops_the_launch() {
     for step in &plan.steps {
         assert!(tried.contains(&step.name()), "`{}` is not tried", step.name());
     }
+}
+
+/// Of a plan with overlays, doors and ports, those that no other plan has.
+const MORE: &[(&str, &[&str])] = &[
+    ("rewrite-file", &["openat2"]),
+    ("mount-changes", &["fsopen"]),
+    ("mount-overlay", &["open_tree"]),
+    ("make-socket", &["mknodat", "mknod", "bind"]),
+    ("detach-changes", &["umount2"]),
+    ("open-doors", &["socket"]),
+];
+
+#[test]
+fn steps_of_overlays_and_doors_that_fail_or_are_the_last_stop_the_launch() {
+    let scene = Scene::new();
+    let (data, socket) = (scene.directory("data"), scene.path("socket"));
+    let network = format!("allow = [\"10.9.8.7:5432\"]\nallow-unix = [\"{socket}\"]\nlisten = [8080]\n");
+    let files = format!("[filesystem]\nwrite = [\"{data}\"]\nwrites = \"discard\"\n[network]\n");
+    if crate::facts().landlock_abi < 4 {
+        return note("before ABI 4 no cell has ports");
+    }
+    let plan = scene.plan(&format!("{files}{network}"), &["ids".to_owned()]);
+    for (name, calls) in MORE {
+        let mut refused = plan.clone();
+        break_before(&mut refused.steps, name, filter(calls, REFUSED));
+        scene.run(&refused).refused_at(name, libc::EPERM);
+        let mut killed = plan.clone();
+        break_before(&mut killed.steps, name, filter(calls, KILLED));
+        let outcome = runner::run_times(Path::new(&scene.path("")), &killed, 2);
+        let failed = outcome.failed.as_ref().unwrap_or_else(|| panic!("`{name}` was survived: {outcome:?}"));
+        assert_eq!((failed.errno.0, outcome.stdout.as_str()), (libc::ECHILD, ""), "{name}: {failed}");
+        assert_eq!(outcome.census[0], outcome.census[1], "{name}");
+    }
+    let tried: Vec<&str> = CALLS.iter().chain(MORE).map(|(name, _)| *name).collect();
+    for step in &plan.steps {
+        let elsewhere = ["create-cgroup", "reserve-name", "clone", "seccomp", "listen-outside"];
+        assert!(tried.contains(&step.name()) || elsewhere.contains(&step.name()), "`{}`", step.name());
+    }
+    // The next one works.
+    let outcome = scene.run(&plan);
+    assert!(outcome.failed.is_none() && outcome.stdout.starts_with("ids "), "{outcome:?}");
 }
 
 #[test]

@@ -2,9 +2,11 @@
 //!
 //! Neighbours: `layers` has cgroups and resource limits alone. Never: asserts how long something took.
 
+use toolcell::host::Cgroup;
 use toolcell::outcome::{Evidence, Layer, Limit, Violation};
 
-use super::scene::{Executed, Scene, has_cgroup, needs_cgroup};
+use super::probe;
+use super::scene::{Executed, Scene, floor, has_cgroup, needs_cgroup};
 
 /// The violation of one limit, with the fields that do not depend on how far the payload came.
 #[track_caller]
@@ -46,6 +48,17 @@ fn memory() {
         "{}",
         run.stderr()
     );
+
+    // On cgroup v2, who only started what took it all goes with it (`memory.oom.group`).
+    let together = matches!(crate::facts().cgroup, Ok(Cgroup::V2(_)));
+    let script = format!("{} allocate,100000000; echo survived", probe::program().display());
+    let mut command = scene.command("exec");
+    command.args(floor()).args(["--memory", "32MiB", "--", "/bin/sh", "-c", &script]);
+    let output = command.output().unwrap();
+    let wanted = if together { (125, "") } else { (0, "survived\n") };
+    let said = String::from_utf8_lossy(&output.stdout);
+    assert_eq!((output.status.code().unwrap(), &*said), wanted, "{output:?}");
+    assert!(String::from_utf8_lossy(&output.stderr).contains("`limits.memory` of profile"), "{output:?}");
 
     let run = scene.exec(&["--memory", "256MiB"], &operation);
     assert_eq!((run.code(), status(&run)), (0, "completed"));
@@ -172,7 +185,7 @@ fn the_receipt_names_what_was_verified() {
     let scene = Scene::new();
     let run = scene.exec(&[], &["ids".to_owned()]);
     let receipt = &run.report["receipt"];
-    assert_eq!(receipt["floor"], super::scene::floor()[1]);
+    assert_eq!(receipt["floor"], floor()[1]);
     let mut layers = vec![
         "capabilities",
         "descriptors",

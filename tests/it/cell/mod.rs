@@ -7,6 +7,7 @@
 mod alone;
 mod attacks;
 mod between;
+mod clock;
 pub(crate) mod denials;
 mod differential;
 mod failures;

@@ -165,7 +165,9 @@ fn a_receipt_is_what_is_seen_from_outside() {
     let root = table.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap().to_owned();
     let maps = ["uid_map", "gid_map"].map(|map| payload.read(map));
     let open = fs::read_dir(format!("/proc/{}/fd", payload.pid)).map(Iterator::count).ok();
-    let elsewhere = ["user", "mnt", "pid", "net", "ipc", "uts"].map(|kind| payload.is_elsewhere(kind));
+    let elsewhere =
+        ["user", "mnt", "pid", "net", "ipc", "uts", "time"].map(|kind| payload.is_elsewhere(kind));
+    let has_own_cgroups = payload.is_elsewhere("cgroup");
     let filters = |seen: &Seen| -> u32 { seen.words("Seccomp_filters")[0].parse().unwrap() };
     let here = Seen::of(process::pid().cast_signed());
 
@@ -185,6 +187,7 @@ fn a_receipt_is_what_is_seen_from_outside() {
         root.contains(" - tmpfs ") && root.split(' ').nth(5).unwrap().split(',').any(|word| word == "ro");
     assert_eq!(layer("root").is_some(), is_private, "{told}");
     assert_eq!(layer("cgroup").is_some(), !cgroup.is_empty(), "{told}");
+    assert_eq!(layer("root").is_some() && !cgroup.is_empty(), has_own_cgroups, "{told}");
     assert_eq!((layer("seccomp"), payload.words("Seccomp")), (Some("filter"), vec!["2"]), "{told}");
     assert_eq!(filters(&payload), filters(&here) + 2, "{told}");
     let empty = layer("capabilities").unwrap();

@@ -218,6 +218,45 @@ fn a_grant_above_the_home_directory_protects_what_a_login_runs() {
 }
 
 #[test]
+fn every_name_that_the_document_has_for_a_home_is_held_there_or_not_there() {
+    let text = fs::read_to_string(crate::project().join("docs/profiles.md")).unwrap();
+    let rows = crate::selftest::table(&text, "| where | names |");
+    let of = |place: &str| -> Vec<String> {
+        let row = rows.iter().find(|row| row[1].starts_with(place)).unwrap();
+        row[2].split('`').skip(1).step_by(2).map(str::to_owned).collect()
+    };
+    let names = [of("the user's home directory"), of("the directory itself")].concat();
+    assert!(names.len() > 30, "{names:?}");
+    for there in [true, false] {
+        let scene = Scene::new();
+        let home = scene.directory("home");
+        let at = |name: &str| scene.path(&format!("home/{name}"));
+        let mut table = Vec::new();
+        for name in names.iter().filter(|name| *name != ".git") {
+            let other = scene.file(&format!("home/other{name}"), 0o666);
+            if there {
+                scene.file(&format!("home/{name}"), 0o666);
+                table.push((format!("write,{}", at(name)), "EROFS"));
+            } else {
+                table.push((format!("create,{}", at(name)), "EEXIST"));
+                table.push((format!("mkdir,{}", at(name)), "EEXIST"));
+            }
+            table.push((format!("rename,{other},{}", at(name)), if there { "EBUSY" } else { "EISDIR" }));
+            table.push((format!("rename,{},{other}", at(name)), if there { "EBUSY" } else { "ENOTDIR" }));
+            table.push((format!("symlink,/etc,{}", at(name)), "EEXIST"));
+        }
+        let mut command = scene.command("exec");
+        command.env("HOME", &home).args(floor()).args(["--write", &home, "--"]);
+        let output = command.arg(probe::program()).args(operations(&table)).output().unwrap();
+        super::scene::compare(
+            &String::from_utf8_lossy(&output.stdout),
+            &table,
+            &String::from_utf8_lossy(&output.stderr),
+        );
+    }
+}
+
+#[test]
 fn a_writable_directory_that_holds_the_program_is_protected_too() {
     let scene = Scene::new();
     let (data, readable) = (scene.directory("data"), scene.file("data/readable", 0o666));
