@@ -248,7 +248,7 @@ fn violation(note: &Note<Reached>) -> Violation {
 }
 
 /// `struct sockaddr_in` or `sockaddr_in6`.
-fn socket_address(bytes: &[u8]) -> Option<SocketAddr> {
+pub(super) fn socket_address(bytes: &[u8]) -> Option<SocketAddr> {
     let family = u16::from_ne_bytes(bytes.get(..2)?.try_into().ok()?);
     let port = u16::from_be_bytes(bytes.get(2..4)?.try_into().ok()?);
     let address = match i32::from(family) {

@@ -34,7 +34,36 @@ pub(super) fn words(address: &[u8]) -> Option<String> {
 
 #[cfg(test)]
 mod tests {
+    use proptest::prelude::*;
+
+    use super::super::{connects, sockets};
     use super::*;
+    use crate::plan::seccomp;
+
+    proptest! {
+        /// Whatever a cell has in its memory and its registers.
+        #[test]
+        fn what_is_read_of_a_cell_is_an_address_or_nothing(
+            family in prop_oneof![Just([1, 0]), Just([2, 0]), Just([10, 0]), any::<[u8; 2]>()],
+            rest in prop::collection::vec(any::<u8>(), 0..140),
+            length in prop_oneof![0..160_u64, any::<u64>()],
+            number in prop_oneof![0..500_u32, any::<u32>()],
+            arguments in any::<[u64; 6]>(),
+        ) {
+            let bytes = [&family[..], &rest].concat();
+            let told = words(&bytes);
+            let at = connects::socket_address(&bytes);
+            prop_assert_eq!(told.is_some(), at.is_some(), "{:?} {:?}", told, at);
+            if let Some(told) = told {
+                prop_assert_eq!(told.parse::<std::net::SocketAddr>().unwrap().port(), at.unwrap().port());
+            }
+            if let Some(path) = sockets::path(&bytes, length) {
+                prop_assert!(family == [1, 0] && length > 2 && !path.is_empty() && !path.contains('\0'));
+            }
+            prop_assert_ne!(of_header(&bytes), Some(0));
+            prop_assert!(!seccomp::attempt(number, &arguments).operation.is_empty());
+        }
+    }
 
     #[test]
     fn an_address_is_told_as_people_write_it() {
