@@ -92,9 +92,9 @@ pub enum Invocation {
     },
     /// What `profile why --prove` runs in the cell.
     TryAccess {
-        /// `read`, `write` or `exec`.
+        /// `read`, `write`, `exec`, `connect` or `syscall`.
         operation: String,
-        /// The path in the cell.
+        /// The path in the cell, the address and port, or the number.
         path: PathBuf,
     },
     /// `toolcell hostile-server`, the server that `demo` and `selftest` run in cells.

@@ -145,7 +145,7 @@ pub fn command() -> Command {
                     Arg::new("operation")
                         .value_name("OPERATION")
                         .required(true)
-                        .value_parser(["read", "write", "exec"])
+                        .value_parser(["read", "write", "exec", "connect", "syscall"])
                         .help("What to try"),
                 )
                 .arg(
@@ -153,7 +153,7 @@ pub fn command() -> Command {
                         .value_name("PATH")
                         .required(true)
                         .value_parser(value_parser!(PathBuf))
-                        .help("On which path"),
+                        .help("On which path, with whom, or which"),
                 ),
         )
 }
@@ -374,7 +374,6 @@ fn why(command: Command) -> Command {
             Arg::new("prove")
                 .long("prove")
                 .action(clap::ArgAction::SetTrue)
-                .conflicts_with_all(["connect", "syscall"])
                 .help("Try it in a cell as well, changing nothing"),
         )
         .arg(

@@ -3,6 +3,7 @@
 //! Neighbours: takes what `host::reach` walked, gives an [`Answer`] to `commands::profile`, which prints it and can have it
 //! proved in a cell. Never: looks at the host.
 
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::path::{Path, PathBuf};
 
 use serde::Serialize;
@@ -395,9 +396,17 @@ pub fn syscall(policy: &Policy, landlock_abi: u32, name: &str) -> Result<Answer,
 pub fn connect(policy: &Policy, destination: &str) -> Result<Answer, DestinationError> {
     let network = &policy.network;
     let asked: Destination = destination.parse()?;
+    // They are the same place in a cell, and have one door.
+    let here = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let found = match &asked.host {
-        Host::Name(name) => network.allows_name(name, asked.port),
-        Host::Address(address) => network.allows_address(*address, asked.port),
+        Host::Name(name) => network.allows_name(name, asked.port).or_else(|| {
+            let mut here = here.into_iter().filter(|_| name == "localhost");
+            here.find_map(|address| network.allows_address(address, asked.port))
+        }),
+        Host::Address(address) => network.allows_address(*address, asked.port).or_else(|| {
+            let is_here = here.contains(address);
+            is_here.then(|| network.allows_name("localhost", asked.port)).flatten()
+        }),
         Host::Below(_) => network.doors().find(|allowed| allowed.destination == asked),
     };
     if let Some(allowed) = found {

@@ -30,6 +30,7 @@ pub mod socket;
 pub mod start;
 pub mod surface;
 pub mod tree;
+pub mod trial;
 pub mod watcher;
 pub mod wiped;
 
@@ -67,6 +68,7 @@ const NAMES: &[(i32, &str, &str)] = &[
     (libc::EINVAL, "EINVAL", "invalid argument"),
     (libc::ENFILE, "ENFILE", "too many open files on this host"),
     (libc::EMFILE, "EMFILE", "too many open files"),
+    (libc::ETXTBSY, "ETXTBSY", "file is being written to or executed"),
     (libc::EFBIG, "EFBIG", "file too large"),
     (libc::ENOSPC, "ENOSPC", "no space left"),
     (libc::EROFS, "EROFS", "read-only file system"),

@@ -20,7 +20,7 @@ pub(super) enum Way {
     PutIn,
     /// The same with its server started.
     PutInSpare,
-    /// For its call, with doors out of it and into it.
+    /// With doors out of it and into it: for its call, or ahead of it where nothing comes in.
     Doors,
 }
 
@@ -75,7 +75,7 @@ impl Way {
     /// was put in.
     pub(super) fn of(granted: Granted, record: &Record) -> Option<Self> {
         match record.cell()? {
-            Built::OnDemand if granted == Granted::Doors => record.is_open().then_some(Self::Doors),
+            _ if granted == Granted::Doors => record.is_open().then_some(Self::Doors),
             Built::OnDemand => Some(Self::OnDemand),
             Built::Ahead | Built::Spare if granted.is_named() && !record.named => None,
             Built::Ahead if granted.is_named() => Some(Self::PutIn),

@@ -9,10 +9,13 @@
 //! | write | open(2) for writing of a file, without `O_CREAT` and `O_TRUNC`; faccessat(2) of a directory |
 //! | write, nothing there | faccessat(2) of the directory that it would be made in, where a link leads |
 //! | exec | execveat(2) with `AT_EXECVE_CHECK`; faccessat(2) on a kernel older than 6.14 |
+//! | connect | connect(2), by the cell's `/etc/hosts` where it is a name; nobody outside is asked |
+//! | syscall | the call in a child, with no argument that means anything |
 
 use std::ffi::CString;
 use std::fs::{self, OpenOptions};
 use std::io::ErrorKind;
+use std::net::{IpAddr, SocketAddr, TcpStream};
 use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::OpenOptionsExt as _;
 use std::path::Path;
@@ -23,10 +26,12 @@ use crate::exit_codes::Ending;
 use crate::host::probe::child;
 use crate::host::runtime::Runtime;
 use crate::launch::LaunchError;
+use crate::outcome::{Coverage, Layer};
 use crate::plan::Plan;
 use crate::plan::step::Step;
-use crate::plan::why::Operation;
+use crate::policy::Policy;
 use crate::sys::process::Exit;
+use crate::sys::trial::{self, Trial};
 use crate::sys::{Errno, Result, descriptor, process};
 
 /// More than a launch takes on the slowest host.
@@ -46,6 +51,19 @@ pub(super) fn with_prover(runtime: &Runtime, prover: &Runtime) -> Runtime {
     both
 }
 
+/// How the trial of a call whose process was killed is told. No errno is as large.
+const KILLED: u8 = 200;
+
+/// What was met with in the cell.
+#[derive(Debug)]
+pub(super) struct Met {
+    pub(super) outcome: Trial,
+    /// Calls that the filter refused, by name.
+    pub(super) refused: Vec<String>,
+    /// Somebody was told of them.
+    pub(super) heard: bool,
+}
+
 /// Tries in a cell of this plan, in which this program is the payload.
 ///
 /// # Errors
@@ -53,13 +71,14 @@ pub(super) fn with_prover(runtime: &Runtime, prover: &Runtime) -> Runtime {
 pub(super) fn prove(
     mut plan: Plan,
     prover: &Runtime,
-    operation: Operation,
-    path: &str,
-) -> std::result::Result<Result<()>, LaunchError> {
+    policy: &Policy,
+    operation: &str,
+    what: &str,
+) -> std::result::Result<Met, LaunchError> {
     for step in &mut plan.steps {
         if let Step::Exec { program, argv, cwd, .. } = step {
             program.clone_from(&prover.program);
-            let words = ["toolcell", COMMAND, operation.name(), path];
+            let words = ["toolcell", COMMAND, operation, what];
             *argv = words.map(str::to_owned).to_vec();
             *cwd = "/".into();
         }
@@ -67,23 +86,55 @@ pub(super) fn prove(
     let broken = |errno: Errno| Err(LaunchError::new("clone", "a child to try in", errno));
     let answer = child::fork(|| {
         let passed = quiet::run(plan, TIME)?;
+        let heard = passed.receipt.as_ref().and_then(|receipt| receipt.coverage.get(Layer::Seccomp.name()));
+        let heard = heard.is_some_and(|coverage| *coverage != Coverage::Blind);
+        let refused = passed.refusals.iter().flat_map(|refusals| refusals.violations(policy));
+        let refused = refused.filter(|one| one.layer == Layer::Seccomp).map(|one| one.operation);
         match (passed.failed, passed.exit) {
             (Some(error), _) => Err(error),
-            (None, Some(Exit::Code(code))) => Ok(code),
+            (None, Some(Exit::Code(code))) => Ok((code, refused.collect::<Vec<_>>(), heard)),
             (None, exit) => Err(LaunchError::new("exec", format!("{exit:?}"), Errno(libc::EPROTO))),
         }
     });
-    answer.unwrap_or_else(broken).map(|code| if code == 0 { Ok(()) } else { Err(Errno(code)) })
+    let (code, refused, heard) = answer.unwrap_or_else(broken)?;
+    let outcome = match code {
+        0 => Trial::Ran,
+        code if code == i32::from(KILLED) => Trial::Killed,
+        code => Trial::Failed(Errno(code)),
+    };
+    Ok(Met { outcome, refused, heard })
 }
 
-/// In the cell: the exit status is the errno, or 0.
+/// In the cell: the exit status is the errno, 0, or [`KILLED`].
 pub(in crate::commands) fn try_it(operation: &str, path: &Path) -> Ending {
+    let text = path.to_str().unwrap_or_default();
     let tried = match operation {
         "read" => read(path),
         "write" => write(path),
+        "connect" => connect(text),
+        "syscall" => match text.parse().map_err(|_no_number| Errno(libc::EINVAL)).and_then(trial::call) {
+            Ok(Trial::Ran) => Ok(()),
+            Ok(Trial::Failed(errno)) | Err(errno) => Err(errno),
+            Ok(Trial::Killed) => return Ending::Exited(KILLED),
+        },
         _ => execute(path),
     };
     tried.map_or_else(|errno| Ending::Exited(u8::try_from(errno.0).unwrap_or(u8::MAX)), |()| Ending::Success)
+}
+
+/// To an address and port, or a name and port, of which the cell's `/etc/hosts` knows the address or nobody does.
+fn connect(at: &str) -> Result<()> {
+    let known = |name: &str, port| {
+        let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
+        hosts.lines().find_map(|line| {
+            let mut words = line.split_whitespace();
+            let address: IpAddr = words.next()?.parse().ok()?;
+            words.any(|word| word == name).then(|| SocketAddr::new(address, port))
+        })
+    };
+    let named = || at.rsplit_once(':').and_then(|(name, port)| known(name, port.parse().ok()?));
+    let address = at.parse().ok().or_else(named).ok_or(Errno(libc::ENOENT))?;
+    TcpStream::connect(address).map(drop).map_err(Errno::from)
 }
 
 fn open(path: &Path, write: bool) -> Result<()> {

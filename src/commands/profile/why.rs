@@ -4,21 +4,27 @@
 //! Neighbours: `compose` plans, `host::reach` walks the path, `plan::why` judges, `prove` tries. Never: judges itself.
 
 use std::fmt::Write as _;
+use std::net::SocketAddr;
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::json;
 
 use super::prove;
 use crate::cli::{Access, Question, WhyArgs};
-use crate::commands::compose::{self, Surroundings};
+use crate::commands::compose::{self, Composed, Surroundings};
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
 use crate::host::reach::{self, Place, Reach};
+use crate::host::runtime::Runtime;
 use crate::host::{Facts, probe};
+use crate::plan::seccomp;
+use crate::plan::step::Step;
 use crate::plan::why::{self, Answer, Decision, File, Operation};
 use crate::policy::add::Additions;
+use crate::policy::network::{Destination, Host};
 use crate::policy::{Floor, Policy};
 use crate::sys::Errno;
+use crate::sys::trial::Trial;
 use crate::text::{escape, escape_lines};
 
 /// Answers one question.
@@ -42,14 +48,17 @@ pub(super) fn run(args: &WhyArgs) -> Result<Ending, Failure> {
                 let hint = error.hint();
                 Failure::new(Ending::Usage, error).hint(hint)
             })?;
-            (format!("connect `{address}`"), answer, None)
+            let proof =
+                if args.prove { reached(&surroundings, &policy, args, address, &answer)? } else { None };
+            (format!("connect `{address}`"), answer, proof)
         }
         Question::Syscall(name) => {
             let answer = why::syscall(&policy, Facts::gather().landlock_abi, name).map_err(|error| {
                 let hint = error.hint();
                 Failure::new(Ending::Usage, error).hint(hint)
             })?;
-            (format!("system call `{name}`"), answer, None)
+            let proof = if args.prove { called(&surroundings, &policy, args, name, &answer)? } else { None };
+            (format!("system call `{name}`"), answer, proof)
         }
     };
     let text =
@@ -83,8 +92,115 @@ fn absolute(cwd: &Path, path: &Path) -> PathBuf {
 
 /// What a cell did.
 struct Proof {
-    met: Result<(), Errno>,
+    met: Trial,
     agrees: bool,
+}
+
+/// The plan for a question, and for the program that tries it.
+struct Trying {
+    facts: Facts,
+    runtime: Runtime,
+    prover: Option<Runtime>,
+}
+
+impl Trying {
+    fn of(surroundings: &Surroundings, args: &WhyArgs) -> Result<Self, Failure> {
+        let command = compose::texts(&args.command)?;
+        let standing_in = [super::NO_COMMAND.to_owned()];
+        let runtime = surroundings.runtime(if command.is_empty() { &standing_in } else { &command })?;
+        if !args.prove {
+            return Ok(Self { facts: Facts::gather(), runtime, prover: None });
+        }
+        let own = std::env::current_exe().map_err(|error| Failure::new(Ending::Other, error))?;
+        let prover = surroundings.runtime(&compose::texts(&[own.into_os_string()])?)?;
+        Ok(Self { facts: compose::facts(), runtime, prover: Some(prover) })
+    }
+
+    fn plan(&self, surroundings: &Surroundings, policy: &Policy) -> Result<Composed, Failure> {
+        let composed = surroundings.plan(policy, &self.runtime, &self.facts)?;
+        if composed.plan.floor == Floor::Landlock {
+            let why = "this host reaches the floor `landlock`: paths and connections of a cell without a private root are not answered";
+            return Err(Failure::new(Ending::Floor, why));
+        }
+        Ok(composed)
+    }
+
+    /// What a cell does, if that is wanted.
+    fn prove(
+        &self,
+        surroundings: &Surroundings,
+        policy: &Policy,
+        operation: &str,
+        what: &str,
+    ) -> Result<Option<prove::Met>, Failure> {
+        let Some(prover) = &self.prover else { return Ok(None) };
+        let plan = surroundings.plan(policy, &prove::with_prover(&self.runtime, prover), &self.facts)?.plan;
+        let met = prove::prove(plan, prover, policy, operation, what).map_err(|error| {
+            let hint = probe::hint(&error);
+            Failure::new(Ending::Cell, error).hint(hint)
+        })?;
+        Ok(Some(met))
+    }
+}
+
+/// Whether the cell connects. Of a name below a pattern nobody knows the address but who keeps the doors of a cell that is used.
+fn reached(
+    surroundings: &Surroundings,
+    policy: &Policy,
+    args: &WhyArgs,
+    asked: &str,
+    answer: &Answer,
+) -> Result<Option<Proof>, Failure> {
+    let trying = Trying::of(surroundings, args)?;
+    let composed = trying.plan(surroundings, policy)?;
+    let Ok(destination) = asked.parse::<Destination>() else { return Ok(None) };
+    let doors = composed.plan.steps.iter().find_map(|step| match step {
+        Step::OpenDoors { doors } => Some(doors),
+        _ => None,
+    });
+    let place = doors.and_then(|doors| doors.places.iter().find(|place| place.host == destination.host));
+    let at = match (place.and_then(|place| place.addresses.first()), &destination.host) {
+        (Some(address), _) => SocketAddr::new(*address, policy.network.inside(&destination)).to_string(),
+        (None, Host::Address(address)) => SocketAddr::new(*address, destination.port).to_string(),
+        (None, Host::Name(_)) if answer.decision == Decision::Refused => destination.to_string(),
+        (None, Host::Name(_) | Host::Below(_)) => {
+            let why = format!(
+                "`{asked}` has an address only in a cell whose doors are kept, and cannot be tried in another"
+            );
+            return Err(Failure::new(Ending::Usage, why).hint(Some("leave `--prove` out".to_owned())));
+        }
+    };
+    let met = trying.prove(surroundings, policy, "connect", &at)?;
+    Ok(met.map(|met| {
+        let agrees = (answer.decision == Decision::Allowed) == (met.outcome == Trial::Ran);
+        Proof { met: met.outcome, agrees }
+    }))
+}
+
+/// Whether the filter lets the call run. What the kernel says of one that runs is nobody's refusal.
+fn called(
+    surroundings: &Surroundings,
+    policy: &Policy,
+    args: &WhyArgs,
+    name: &str,
+    answer: &Answer,
+) -> Result<Option<Proof>, Failure> {
+    let Some(number) = seccomp::number(name) else { return Ok(None) };
+    let met = Trying::of(surroundings, args)?.prove(surroundings, policy, "syscall", &number.to_string())?;
+    Ok(met.map(|met| {
+        let told = met.refused.iter().any(|refused| refused == name);
+        let agrees = match (answer.decision, met.outcome) {
+            (Decision::Depends, _) => true,
+            (Decision::Allowed, Trial::Killed) => false,
+            (Decision::Allowed, _) => !told,
+            (Decision::Refused, Trial::Killed) => true,
+            // Nobody is told of this one.
+            (Decision::Refused, Trial::Failed(Errno(libc::ENOSYS))) => true,
+            (Decision::Refused, Trial::Failed(_)) => told || !met.heard,
+            (Decision::Refused, Trial::Ran) => false,
+        };
+        Proof { met: met.outcome, agrees }
+    }))
 }
 
 fn file(
@@ -94,42 +210,27 @@ fn file(
     operation: Operation,
     path: &Path,
 ) -> Result<(Answer, Option<Proof>), Failure> {
-    let command = compose::texts(&args.command)?;
-    let standing_in = [super::NO_COMMAND.to_owned()];
-    let runtime = surroundings.runtime(if command.is_empty() { &standing_in } else { &command })?;
-    let facts = if args.prove { compose::facts() } else { Facts::gather() };
-    let composed = surroundings.plan(policy, &runtime, &facts)?;
-    if composed.plan.floor == Floor::Landlock {
-        let why =
-            "this host reaches the floor `landlock`: paths of a cell without a private root are not answered";
-        return Err(Failure::new(Ending::Floor, why));
-    }
-    let reach = reach::walk(&composed.plan, path, facts.payload.0);
+    let trying = Trying::of(surroundings, args)?;
+    let composed = trying.plan(surroundings, policy)?;
+    let reach = reach::walk(&composed.plan, path, trying.facts.payload.0);
     let answer = why::file(policy, &composed.plan, &composed.view, File { operation, path, reach: &reach });
-    if !args.prove {
-        return Ok((answer, None));
-    }
-    let own = std::env::current_exe().map_err(|error| Failure::new(Ending::Other, error))?;
-    let prover = surroundings.runtime(&compose::texts(&[own.into_os_string()])?)?;
-    let plan = surroundings.plan(policy, &prove::with_prover(&runtime, &prover), &facts)?.plan;
     let text = compose::texts(&[path.as_os_str().to_owned()])?.concat();
-    let met = prove::prove(plan, &prover, operation, &text).map_err(|error| {
-        let hint = probe::hint(&error);
-        Failure::new(Ending::Cell, error).hint(hint)
-    })?;
-    let agrees = agrees(&answer, &reach, met);
-    Ok((answer, Some(Proof { met, agrees })))
+    let met = trying.prove(surroundings, policy, operation.name(), &text)?;
+    let proof = met.map(|met| Proof { met: met.outcome, agrees: agrees(&answer, &reach, met.outcome) });
+    Ok((answer, proof))
 }
 
 /// A refusal must be refused. What is allowed must succeed, but where nothing is there or the file's own mode is against it.
-fn agrees(answer: &Answer, reach: &Reach, met: Result<(), Errno>) -> bool {
+fn agrees(answer: &Answer, reach: &Reach, met: Trial) -> bool {
     match (answer.decision, met) {
-        (Decision::Allowed, Ok(())) | (Decision::Refused, Err(_)) | (Decision::Depends, _) => true,
-        (Decision::Allowed, Err(Errno(libc::ENOENT | libc::ENOTDIR))) => {
+        (Decision::Allowed, Trial::Ran)
+        | (Decision::Refused, Trial::Failed(_) | Trial::Killed)
+        | (Decision::Depends, _) => true,
+        (Decision::Allowed, Trial::Failed(Errno(libc::ENOENT | libc::ENOTDIR))) => {
             !reach.exists || reach.place == Place::Scratch
         }
-        (Decision::Allowed, Err(Errno(libc::EACCES))) => reach.closed.is_some(),
-        (Decision::Allowed, Err(_)) | (Decision::Refused, Ok(())) => false,
+        (Decision::Allowed, Trial::Failed(Errno(libc::EACCES))) => reach.closed.is_some(),
+        (Decision::Allowed, Trial::Failed(_) | Trial::Killed) | (Decision::Refused, Trial::Ran) => false,
     }
 }
 
@@ -143,8 +244,9 @@ const fn word(decision: Decision) -> &'static str {
 
 fn met(proof: &Proof) -> String {
     match proof.met {
-        Ok(()) => "it succeeded".to_owned(),
-        Err(errno) => format!("{errno}"),
+        Trial::Ran => "it succeeded".to_owned(),
+        Trial::Failed(errno) => format!("{errno}"),
+        Trial::Killed => "the process was killed".to_owned(),
     }
 }
 
@@ -173,7 +275,11 @@ fn text(what: &str, answer: &Answer, proof: Option<&Proof>) -> String {
 
 fn json(what: &str, answer: &Answer, proof: Option<&Proof>) -> String {
     let proof = proof.map(|proof| {
-        json!({ "succeeded": proof.met.is_ok(), "errno": proof.met.err().map(Errno::name), "agrees": proof.agrees })
+        let errno = match proof.met {
+            Trial::Failed(errno) => Some(errno.name()),
+            Trial::Ran | Trial::Killed => None,
+        };
+        json!({ "succeeded": proof.met == Trial::Ran, "errno": errno, "agrees": proof.agrees })
     });
     format!("{:#}\n", json!({ "schema": 1, "asked": what, "answer": answer, "proof": proof }))
 }

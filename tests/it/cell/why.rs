@@ -11,6 +11,8 @@ use std::path::Path;
 use proptest::prelude::*;
 use proptest::test_runner::{Config, TestRunner};
 use serde_json::Value;
+use toolcell::plan::seccomp;
+use toolcell::policy::syscalls::SyscallName;
 
 use super::scene::{Scene, floor};
 
@@ -223,5 +225,77 @@ fn calls_and_connections_are_answered_without_a_cell() {
     assert_eq!((status, said.contains("Linux 6.7")), (if held { 0 } else { 119 }, !held), "{said}");
     assert_eq!(code(&["--syscall", "no_such_call"]).0, 2);
     assert_eq!(code(&["--connect", "example.com:443"]).0, 119);
-    assert_eq!(code(&["--connect", "example.com:443", "--prove"]).0, 2);
+    let (status, said) = code(&["--connect", "example.com:443", "--prove"]);
+    assert!(status == 119 && said.contains("tried in a cell: "), "{said}");
+}
+
+/// The answer and the proof of a question, which agree.
+fn proven(scene: &Scene, profile: &str, question: [&str; 2]) -> (String, Value) {
+    let mut command = scene.command("profile");
+    let output = command.args(["why", profile, "--prove", "--json"]).args(question).output().unwrap();
+    let told: Value = serde_json::from_slice(&output.stdout)
+        .unwrap_or_else(|error| panic!("{error}: {question:?}: {output:?}"));
+    assert_eq!(told["proof"]["agrees"], true, "{question:?}: {told:#}");
+    (told["answer"]["decision"].as_str().unwrap().to_owned(), told["proof"].clone())
+}
+
+#[test]
+fn every_answer_about_a_call_is_what_the_cell_does() {
+    let scene = Scene::new();
+    let names: Vec<&str> = (0..500).filter_map(seccomp::name).collect();
+    // Nothing starts in a cell without the others.
+    let can_be_denied = "getcwd sync pipe mkdir rmdir chmod kill setsid times socketpair flock symlink truncate \
+                         timerfd_create eventfd2 inotify_init1 shmget msgget getrusage pause mount ptrace";
+    let denied = prop::sample::subsequence(can_be_denied.split_whitespace().collect::<Vec<_>>(), 0..4);
+    let allowed = prop::sample::subsequence(names.clone(), 0..4);
+    let asked = prop::sample::select(names.clone());
+    let mut runner = TestRunner::new(Config { cases: 24, failure_persistence: None, ..Config::default() });
+    let tried = (allowed, denied, asked, any::<prop::sample::Index>());
+    runner
+        .run(&tried, |(allow, deny, other, index)| {
+            let listed = |names: &[&str]| -> Vec<String> {
+                let can = |name: &&&str| seccomp::named(name) == SyscallName::Known;
+                names.iter().filter(can).map(|name| format!("\"{name}\"")).collect()
+            };
+            let profile = scene.profile(&format!(
+                "floor = \"{}\"\n[syscalls]\nallow = [{}]\ndeny = [{}]\n",
+                floor()[1],
+                listed(&allow).join(", "),
+                listed(&deny).join(", ")
+            ));
+            let of_lists: Vec<&str> = allow.iter().chain(&deny).copied().collect();
+            let name = if of_lists.is_empty() { other } else { of_lists[index.index(of_lists.len())] };
+            for name in [name, other] {
+                proven(&scene, &profile, ["--syscall", name]);
+            }
+            Ok(())
+        })
+        .unwrap();
+}
+
+#[test]
+fn every_answer_about_a_connection_is_what_the_cell_does() {
+    let scene = Scene::new();
+    let profile = scene.profile(&format!(
+        "floor = \"{}\"\n[network]\nallow = [\"10.9.8.7:5432\", \"db.internal:25\", \"db.internal:5432\", \"localhost:7000\"]\ndeny = [\"db.internal:25\"]\n",
+        floor()[1]
+    ));
+    let hosts = [
+        "10.9.8.7",
+        "10.9.8.8",
+        "db.internal",
+        "other.internal",
+        "localhost",
+        "127.0.0.1",
+        "169.254.169.254",
+    ];
+    let mut decided = BTreeMap::new();
+    for host in hosts {
+        for port in ["25", "5432", "7000"] {
+            let (decision, proof) = proven(&scene, &profile, ["--connect", &format!("{host}:{port}")]);
+            assert_eq!(proof["succeeded"], decision == "allowed", "{host}:{port}");
+            *decided.entry(decision).or_insert(0) += 1;
+        }
+    }
+    assert!(decided["allowed"] >= 4 && decided["refused"] >= 12, "{decided:?}");
 }
