@@ -13,7 +13,7 @@ use super::init::State;
 use super::root::text;
 use super::spawn::Origin;
 use super::{LaunchError, private};
-use crate::outcome::{Built, Coverage, Layer, Receipt};
+use crate::outcome::{Built, Coverage, Layer, NO_DOORS, Receipt};
 use crate::plan::doors::Doors;
 use crate::plan::step::{CANARY, EMPTIED, EMPTY_DIRECTORY, EMPTY_FILE, Observe, Step};
 use crate::sys::{Errno, descriptor, kernel_file, mount, network, process};
@@ -289,7 +289,6 @@ fn ports(steps: &[Step]) -> &[u16] {
     found.unwrap_or_default()
 }
 
-/// What the plan opened listens in this cell, and Landlock lets it be reached.
 fn doors_of(steps: &[Step]) -> Option<&Doors> {
     steps.iter().find_map(|step| match step {
         Step::OpenDoors { doors } => Some(&**doors),
@@ -297,8 +296,9 @@ fn doors_of(steps: &[Step]) -> Option<&Doors> {
     })
 }
 
+/// What the plan opened listens in this cell, and Landlock lets it be reached.
 fn doors(steps: &[Step], told: bool) -> Check {
-    let Some(doors) = doors_of(steps) else { return Ok("no doors".to_owned()) };
+    let Some(doors) = doors_of(steps) else { return Ok(NO_DOORS.to_owned()) };
     super::doors::try_each(doors)?;
     if !doors.network.unix.is_empty() && !told {
         // Nobody would hand in a socket, and a program would be refused each: by a filter that nobody hears.

@@ -153,7 +153,7 @@ impl Doors {
     /// May a program connect to this address and port? One that the resolver gave out may be a door.
     #[must_use]
     pub fn is_door(&self, address: IpAddr, port: u16) -> bool {
-        if address == IpAddr::V4(RESOLVER) && port == DNS {
+        if address == IpAddr::V4(RESOLVER) && port == DNS && self.has_names() {
             return true;
         }
         let given_out = match address {

@@ -142,8 +142,9 @@ pub fn in_linked(directory: &Path) -> Vec<Protected> {
 #[must_use]
 pub fn in_grant(grant: &Path, home: Option<&Path>) -> Vec<Protected> {
     let in_git = grant.parent().is_some_and(|parent| parent.ends_with(GIT));
+    let in_home = grant.parent().is_some() && grant.parent() == home;
     // A trap that is granted by its name is meant to be written, all of it.
-    if names(grant, PROJECT) || names(grant, HOME) || in_git && names(grant, REPOSITORY) {
+    if names(grant, PROJECT) || in_home && names(grant, HOME) || in_git && names(grant, REPOSITORY) {
         return Vec::new();
     }
     let mut list = rules(grant, PROJECT);
@@ -203,6 +204,17 @@ pub fn applies(filesystem: &Filesystem, path: &Path) -> bool {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_name_of_a_home_is_left_to_a_tool_in_a_home_alone() {
+        let home = Path::new("/h");
+        let count = |grant: &str| in_grant(Path::new(grant), Some(home)).len();
+        let (project, whole) = (PROJECT.len(), PROJECT.len() + HOME.len());
+        assert_eq!((count("/h"), count("/"), count("/h/p")), (whole, whole + project, project));
+        assert_eq!((count("/h/bin"), count("/h/.local")), (0, 0));
+        assert_eq!((count("/h/p/bin"), count("/p/.docker"), count("/h/p/.ssh")), (project, project, project));
+        assert_eq!((count("/h/p/.vscode"), in_grant(Path::new("/"), None).len()), (0, project));
+    }
 
     #[test]
     fn a_trap_is_found_at_any_depth_but_where_it_is_left_to_the_tool() {

@@ -124,8 +124,13 @@ impl Connects {
     }
 
     /// Many were told: who goes on like that waits now and then.
-    pub(super) const fn is_flood(&self) -> bool {
-        self.refused > AT_ONCE || self.read >= MOST_READ
+    pub(super) fn is_flood(&self) -> bool {
+        self.refused > AT_ONCE || self.read >= if self.has_doors() { MOST_READ } else { AT_ONCE }
+    }
+
+    /// Is there anybody to reach?
+    pub(super) fn has_doors(&self) -> bool {
+        self.doors.network.is_open()
     }
 
     /// Answers a call that makes a unix socket, if some of the doors are of that kind.
@@ -195,6 +200,10 @@ impl Connects {
         let at = socket_address(&found.bytes)?;
         // A socket of UDP is connected to port 0 to learn by which address something would be reached.
         if at.ip().is_unspecified() || self.doors.is_door(at.ip(), at.port()) || at.port() == 0 {
+            return None;
+        }
+        // Whoever talks to himself over UDP without a connection reaches nobody else.
+        if at.ip().is_loopback() && !self.has_doors() && seccomp::name(call.number) == Some("sendto") {
             return None;
         }
         let errno = if at.ip().is_loopback() { libc::ECONNREFUSED } else { libc::ENETUNREACH };

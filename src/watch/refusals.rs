@@ -280,6 +280,12 @@ impl Refusals {
         {
             *coverage = told(Coverage::Sampled);
         }
+        if let Some(coverage) = receipt.coverage.get_mut(Layer::Network.name())
+            && self.lost
+            && !self.connects.as_ref().is_some_and(Connects::has_doors)
+        {
+            *coverage = Coverage::Blind;
+        }
         if let Some(coverage @ Coverage::Sampled) = receipt.coverage.get_mut(Layer::Root.name())
             && let Some(files) = &self.files
         {

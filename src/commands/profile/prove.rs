@@ -53,6 +53,8 @@ pub(super) fn with_prover(runtime: &Runtime, prover: &Runtime) -> Runtime {
 
 /// How the trial of a call whose process was killed is told. No errno is as large.
 const KILLED: u8 = 200;
+/// And that it could not be made in a process of its own, for which the profile refuses what that takes.
+const UNTRIED: u8 = 201;
 
 /// What was met with in the cell.
 #[derive(Debug)]
@@ -99,6 +101,13 @@ pub(super) fn prove(
     let (code, refused, heard) = answer.unwrap_or_else(broken)?;
     let outcome = match code {
         0 => Trial::Ran,
+        code if code == i32::from(UNTRIED) => {
+            return Err(LaunchError::new(
+                "exec",
+                "a process to try in, which the profile refuses",
+                Errno(libc::EPERM),
+            ));
+        }
         code if code == i32::from(KILLED) => Trial::Killed,
         code => Trial::Failed(Errno(code)),
     };
@@ -114,8 +123,9 @@ pub(in crate::commands) fn try_it(operation: &str, path: &Path) -> Ending {
         "connect" => connect(text),
         "syscall" => match text.parse().map_err(|_no_number| Errno(libc::EINVAL)).and_then(trial::call) {
             Ok(Trial::Ran) => Ok(()),
-            Ok(Trial::Failed(errno)) | Err(errno) => Err(errno),
+            Ok(Trial::Failed(errno)) => Err(errno),
             Ok(Trial::Killed) => return Ending::Exited(KILLED),
+            Err(_) => return Ending::Exited(UNTRIED),
         },
         _ => execute(path),
     };

@@ -4,7 +4,7 @@
 //! Neighbours: `compose` plans, `host::reach` walks the path, `plan::why` judges, `prove` tries. Never: judges itself.
 
 use std::fmt::Write as _;
-use std::net::SocketAddr;
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::{Component, Path, PathBuf};
 
 use serde_json::json;
@@ -159,13 +159,16 @@ fn reached(
         _ => None,
     });
     let place = doors.and_then(|doors| doors.places.iter().find(|place| place.host == destination.host));
-    let at = match (place.and_then(|place| place.addresses.first()), &destination.host) {
+    // The same place in every cell, by whichever name a door is at it.
+    let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
+    let local = (destination.host == Host::Name("localhost".to_owned())).then_some(&local);
+    let at = match (place.and_then(|place| place.addresses.first()).or(local), &destination.host) {
         (Some(address), _) => SocketAddr::new(*address, policy.network.inside(&destination)).to_string(),
         (None, Host::Address(address)) => SocketAddr::new(*address, destination.port).to_string(),
         (None, Host::Name(_)) if answer.decision == Decision::Refused => destination.to_string(),
         (None, Host::Name(_) | Host::Below(_)) => {
             let why = format!(
-                "`{asked}` has an address only in a cell whose doors are kept, and cannot be tried in another"
+                "`{asked}` cannot be tried: who keeps the doors of a cell gives such names their addresses"
             );
             return Err(Failure::new(Ending::Usage, why).hint(Some("leave `--prove` out".to_owned())));
         }
@@ -185,8 +188,12 @@ fn called(
     name: &str,
     answer: &Answer,
 ) -> Result<Option<Proof>, Failure> {
-    let Some(number) = seccomp::number(name) else { return Ok(None) };
-    let met = Trying::of(surroundings, args)?.prove(surroundings, policy, "syscall", &number.to_string())?;
+    let trying = Trying::of(surroundings, args)?;
+    trying.plan(surroundings, policy)?;
+    // The child of one that runs shares its parent's stack.
+    let tried = if name == "vfork" && answer.decision == Decision::Allowed { "fork" } else { name };
+    let Some(number) = seccomp::number(tried) else { return Ok(None) };
+    let met = trying.prove(surroundings, policy, "syscall", &number.to_string())?;
     Ok(met.map(|met| {
         let told = met.refused.iter().any(|refused| refused == name);
         let agrees = match (answer.decision, met.outcome) {

@@ -103,10 +103,17 @@ fn idmapped(clues: &Clues) -> Explanation {
     }
 }
 
-fn in_container(kind: &str, clues: &Clues) -> Explanation {
-    let filter = if clues.filtered { "seccomp filter" } else { "security profile" };
+fn in_container(kind: &str, failed: &Failed, clues: &Clues) -> Explanation {
+    // A filter that answers by an errno has `EPERM` or `ENOSYS` for it, and AppArmor `EACCES`.
+    let what = match &clues.apparmor_profile {
+        Some(profile) if failed.errno.0 == EACCES || !clues.filtered => {
+            format!("AppArmor profile `{profile}`")
+        }
+        _ if clues.filtered => "seccomp filter".to_owned(),
+        _ => "security profile".to_owned(),
+    };
     explanation(
-        format!("the {filter} of the container ({kind}) refuses it"),
+        format!("the {what} of the container ({kind}) refuses it"),
         container_fix(
             kind,
             "--security-opt seccomp=unconfined --security-opt apparmor=unconfined \
@@ -152,7 +159,7 @@ fn namespaces(failed: &Failed, clues: &Clues) -> Explanation {
         );
     }
     if let (true, Some(kind)) = (refused || failed.errno.0 == ENOSYS, &clues.container) {
-        return in_container(kind, clues);
+        return in_container(kind, failed, clues);
     }
     if refused && clues.apparmor_restrict.is_some_and(|on| on != 0) {
         return explanation(
@@ -253,7 +260,7 @@ fn seccomp(failed: &Failed, clues: &Clues) -> Explanation {
 fn missing_call(failed: &Failed, clues: &Clues) -> Explanation {
     let call = &failed.call;
     if let (ENOSYS | EPERM, Some(kind)) = (failed.errno.0, &clues.container) {
-        return in_container(kind, clues);
+        return in_container(kind, failed, clues);
     }
     match failed.errno.0 {
         ENOSYS if clues.filtered => explanation(
@@ -298,6 +305,10 @@ mod tests {
         assert_eq!(user(EPERM, &debian), "`kernel.unprivileged_userns_clone` is 0");
         let docker = Clues { container: Some("Docker".to_owned()), filtered: true, ..none.clone() };
         assert_eq!(user(ENOSYS, &docker), "the seccomp filter of the container (Docker) refuses it");
+        let profiled = Clues { apparmor_profile: Some("docker-default".to_owned()), ..docker.clone() };
+        let by_profile = "the AppArmor profile `docker-default` of the container (Docker) refuses it";
+        assert_eq!(cause(Part::MountNamespace, "mount", EACCES, &profiled), by_profile);
+        assert_eq!(user(EPERM, &profiled), "the seccomp filter of the container (Docker) refuses it");
         let ubuntu = Clues { apparmor_restrict: Some(1), ..none.clone() };
         assert!(
             cause(Part::UserNamespace, "write", EPERM, &ubuntu)

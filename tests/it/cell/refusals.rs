@@ -215,6 +215,7 @@ fn a_host_with_a_listener_of_its_own_gets_the_same_filter_and_a_blind_record() {
     let record: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
     assert_eq!(coverage(&record), "blind");
     assert_eq!(record["receipt"]["layers"]["seccomp"], "filter");
+    assert_eq!(record["receipt"]["coverage"]["network"], "blind");
 }
 
 #[test]

@@ -157,8 +157,6 @@ impl Executed {
     }
 }
 
-/// The probe's lines are these.
-#[track_caller]
 /// No connection is told to the supervisor: what is left is what the kernel holds by itself.
 pub(super) fn deaf(plan: &mut Plan) {
     for step in &mut plan.steps {
@@ -168,6 +166,8 @@ pub(super) fn deaf(plan: &mut Plan) {
     }
 }
 
+/// The probe's lines are these.
+#[track_caller]
 pub(super) fn compare(stdout: &str, expected: &[(String, &str)], stderr: &str) {
     let wanted: Vec<String> = expected
         .iter()
