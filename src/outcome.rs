@@ -462,9 +462,6 @@ pub enum Built {
     Spare,
 }
 
-/// What a receipt has for the layer `network` where nothing leads out of a cell or into it.
-pub const NO_DOORS: &str = "no doors";
-
 /// What was really enforced for one call, verified from inside the cell by init before exec.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Receipt {

@@ -16,8 +16,8 @@ use super::parameters::{Parameters, REDACTED, touches};
 use super::stamp::rfc3339;
 use crate::call::Call;
 use crate::outcome::{
-    Change, Changes, Connection, Evidence, Granted, Layer, NO_DOORS, Receipt, Redaction, SecretUse, Status,
-    Traffic, Usage, Violation,
+    Change, Changes, Connection, Evidence, Granted, Layer, Receipt, Redaction, SecretUse, Status, Traffic,
+    Usage, Violation,
 };
 use crate::policy::tokens::to_hex;
 use crate::text::{from_bytes, start_of};
@@ -333,7 +333,7 @@ fn bounded_receipt(receipt: Receipt, hush: bool) -> Receipt {
         .layers
         .iter()
         .take(LAYERS_MOST)
-        .map(|(layer, seen)| (bounded(layer), said(seen, hush && layer == "network" && seen != NO_DOORS)))
+        .map(|(layer, seen)| (bounded(layer), said(seen, hush && layer == "network")))
         .collect();
     let coverage =
         receipt.coverage.iter().take(LAYERS_MOST).map(|(layer, known)| (bounded(layer), *known)).collect();

@@ -13,8 +13,7 @@ use super::init::State;
 use super::root::text;
 use super::spawn::Origin;
 use super::{LaunchError, private};
-use crate::outcome::{Built, Coverage, Layer, NO_DOORS, Receipt};
-use crate::plan::doors::Doors;
+use crate::outcome::{Built, Coverage, Layer, Receipt};
 use crate::plan::step::{CANARY, EMPTIED, EMPTY_DIRECTORY, EMPTY_FILE, Observe, Step};
 use crate::sys::{Errno, descriptor, kernel_file, mount, network, process};
 
@@ -98,7 +97,7 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
     seen.insert("descriptors".to_owned(), closed.map_err(|(o, e)| failed(Layer::Root, o, e))?);
     let ignored = status.value("SigIgn").and_then(|mask| u64::from_str_radix(mask, 16).ok());
     let floor = state.prepared.plan.floor;
-    let coverage = coverage(layers, state.observed, doors_of(&state.prepared.plan.steps).is_some());
+    let coverage = coverage(layers, state.observed, connects(&state.prepared.plan.steps));
     let receipt = Receipt { floor, cell: Built::OnDemand, layers: seen, coverage, reasons: BTreeMap::new() };
     Ok(Seen { receipt, ignored: ignored.unwrap_or(u64::MAX), denials })
 }
@@ -106,8 +105,9 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
 /// What will be known of each layer's refusals. Mounts and capabilities tell nobody but the payload; what Landlock tells is found
 /// out when it has (`watch::denials`); of what
 /// resource limits refuse, the payload's own words are the only trace.
-fn coverage(layers: &[Layer], observed: Option<Observe>, doors: bool) -> BTreeMap<String, Coverage> {
+fn coverage(layers: &[Layer], observed: Option<Observe>, connects: bool) -> BTreeMap<String, Coverage> {
     let supervisors = [Layer::Rlimit, Layer::Deadline, Layer::Output, Layer::Protocol];
+    let doors = layers.contains(&Layer::Network);
     let told = |layer: &Layer| match layer {
         Layer::Seccomp if observed.is_some() => Coverage::Complete,
         Layer::Root if observed == Some(Observe::Files) => Coverage::Sampled,
@@ -130,7 +130,15 @@ fn coverage(layers: &[Layer], observed: Option<Observe>, doors: bool) -> BTreeMa
         | Layer::Capabilities
         | Layer::Network => Coverage::Blind,
     };
-    layers.iter().chain(&supervisors).map(|layer| (layer.name().to_owned(), told(layer))).collect()
+    // Whom a cell tries to reach is told without a door, too.
+    let network = connects.then_some(&Layer::Network);
+    let all = layers.iter().chain(&supervisors).chain(network);
+    all.map(|layer| (layer.name().to_owned(), told(layer))).collect()
+}
+
+/// Are attempts to reach an address told?
+fn connects(steps: &[Step]) -> bool {
+    steps.iter().any(|step| matches!(step, Step::Seccomp { connects: true, .. }))
 }
 
 /// What the plan hides is covered now, while a cell waits as well as when it goes on.
@@ -289,16 +297,13 @@ fn ports(steps: &[Step]) -> &[u16] {
     found.unwrap_or_default()
 }
 
-fn doors_of(steps: &[Step]) -> Option<&Doors> {
-    steps.iter().find_map(|step| match step {
-        Step::OpenDoors { doors } => Some(&**doors),
-        _ => None,
-    })
-}
-
 /// What the plan opened listens in this cell, and Landlock lets it be reached.
 fn doors(steps: &[Step], told: bool) -> Check {
-    let Some(doors) = doors_of(steps) else { return Ok(NO_DOORS.to_owned()) };
+    let found = steps.iter().find_map(|step| match step {
+        Step::OpenDoors { doors } => Some(doors),
+        _ => None,
+    });
+    let doors = found.ok_or_else(|| ("no doors in the plan".to_owned(), Errno(libc::EPROTO)))?;
     super::doors::try_each(doors)?;
     if !doors.network.unix.is_empty() && !told {
         // Nobody would hand in a socket, and a program would be refused each: by a filter that nobody hears.

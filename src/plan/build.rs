@@ -114,7 +114,9 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     if floor == Floor::Full {
         layers.push(Layer::Cgroup);
     }
-    layers.push(Layer::Network);
+    if doors.is_some() {
+        layers.push(Layer::Network);
+    }
     steps.push(Step::Verify { layers });
     steps.push(exec(request));
     Ok(Plan { floor, steps })
@@ -144,7 +146,7 @@ fn doors(request: &Request<'_>) -> Result<Option<Doors>, Refusal> {
         return Err(Refusal::TooManyDoors { count, most: MOST_DESTINATIONS });
     }
     let abi = request.facts.landlock_abi;
-    if let Some(listen) = network.listen.first().filter(|_| abi < seccomp::PORTS_HELD) {
+    if let Some(listen) = network.listen.first().filter(|_| !seccomp::holds_ports(abi)) {
         return Err(Refusal::OldPorts { port: listen.port, abi });
     }
     let doors = Doors::of(network, request.six);

@@ -78,7 +78,7 @@ pub fn losses(policy: &Policy, parts: &[(Part, State)], landlock_abi: u32, refus
         Part::CloseRange,
         Part::Pidfd,
     ];
-    let ports = (1..seccomp::PORTS_HELD).contains(&landlock_abi) && !policy.network.listen.is_empty();
+    let ports = landlock_abi > 0 && !seccomp::holds_ports(landlock_abi) && !policy.network.listen.is_empty();
     let reaches = if ports || never.iter().any(lacks) || (bare && refused.is_some()) {
         None
     } else if bare {

@@ -22,7 +22,8 @@ use super::record::{self, Record};
 use super::stage::{ARGUMENT, HOSTILE, KEY, PROJECT, Stage, left_to_the_tool};
 use super::way::Granted;
 use super::{Around, Error, Options, render};
-use crate::sys::observe;
+use crate::plan::seccomp;
+use crate::sys::{landlock, observe};
 
 /// How long an answer may take: well above the time limit that the wrapped server's calls have, also on an emulated machine.
 const ANSWER: Duration = Duration::from_secs(60);
@@ -35,8 +36,10 @@ const WORDS: u64 = 16 << 10;
 /// What the victim of a forgery is asked to give back.
 pub(super) const TRUE_ANSWER: &str = "the true answer";
 
-/// Doors that lead nowhere (RFC 6761), by the resolver of the cell, and the port of a cell into which one leads.
-const DOORS: [&str; 4] = ["--net", "*.toolcell-demo.invalid:443", "--listen", "8080"];
+/// Doors that lead nowhere (RFC 6761), by the resolver of the cell.
+const NET: [&str; 2] = ["--net", "*.toolcell-demo.invalid:443"];
+/// The port of a cell into which one leads.
+const LISTEN: [&str; 2] = ["--listen", "8080"];
 
 /// Something that happened.
 enum Event {
@@ -378,8 +381,10 @@ fn run(options: &Options, stage: &Stage, granted: Granted, profile: Option<&str>
         command.arg("--write").arg(path);
     }
     if granted == Granted::Doors {
-        let listens = crate::sys::landlock::abi() >= crate::plan::seccomp::PORTS_HELD;
-        command.args(if listens { &DOORS[..] } else { &DOORS[..2] });
+        command.args(NET);
+        if seccomp::holds_ports(landlock::abi()) {
+            command.args(LISTEN);
+        }
     }
     command.arg("--audit").arg(stage.audit()).env("XDG_STATE_HOME", stage.path("state"));
     if let Some(profile) = profile {

@@ -59,7 +59,8 @@ const UNTRIED: u8 = 201;
 /// What was met with in the cell.
 #[derive(Debug)]
 pub(super) struct Met {
-    pub(super) outcome: Trial,
+    /// Nothing where it could not be tried.
+    pub(super) outcome: Option<Trial>,
     /// Calls that the filter refused, by name.
     pub(super) refused: Vec<String>,
     /// Somebody was told of them.
@@ -100,21 +101,15 @@ pub(super) fn prove(
     });
     let (code, refused, heard) = answer.unwrap_or_else(broken)?;
     let outcome = match code {
-        0 => Trial::Ran,
-        code if code == i32::from(UNTRIED) => {
-            return Err(LaunchError::new(
-                "exec",
-                "a process to try in, which the profile refuses",
-                Errno(libc::EPERM),
-            ));
-        }
-        code if code == i32::from(KILLED) => Trial::Killed,
-        code => Trial::Failed(Errno(code)),
+        0 => Some(Trial::Ran),
+        code if code == i32::from(UNTRIED) => None,
+        code if code == i32::from(KILLED) => Some(Trial::Killed),
+        code => Some(Trial::Failed(Errno(code))),
     };
     Ok(Met { outcome, refused, heard })
 }
 
-/// In the cell: the exit status is the errno, 0, or [`KILLED`].
+/// In the cell: the exit status is the errno, 0, [`KILLED`] or [`UNTRIED`].
 pub(in crate::commands) fn try_it(operation: &str, path: &Path) -> Ending {
     let text = path.to_str().unwrap_or_default();
     let tried = match operation {

@@ -32,6 +32,7 @@ pub(super) fn run(args: &WhyArgs) -> Result<Ending, Failure> {
     let surroundings = Surroundings::of_process(None)?;
     let profile = compose::texts(std::slice::from_ref(&args.profile))?.concat();
     let policy = surroundings.policy(&profile, &Additions::default())?;
+    let trying = || Trying::of(&surroundings, &policy, args);
     let (what, answer, proof) = match &args.question {
         Question::File(access, path) => {
             let operation = match access {
@@ -40,7 +41,7 @@ pub(super) fn run(args: &WhyArgs) -> Result<Ending, Failure> {
                 Access::Exec => Operation::Exec,
             };
             let path = absolute(&surroundings.world.cwd, path);
-            let (answer, proof) = file(&surroundings, &policy, args, operation, &path)?;
+            let (answer, proof) = file(&trying()?, operation, &path)?;
             (format!("{} `{}`", operation.name(), path.display()), answer, proof)
         }
         Question::Connect(address) => {
@@ -48,8 +49,7 @@ pub(super) fn run(args: &WhyArgs) -> Result<Ending, Failure> {
                 let hint = error.hint();
                 Failure::new(Ending::Usage, error).hint(hint)
             })?;
-            let proof =
-                if args.prove { reached(&surroundings, &policy, args, address, &answer)? } else { None };
+            let proof = args.prove.then(|| reached(&trying()?, address, &answer)).transpose()?;
             (format!("connect `{address}`"), answer, proof)
         }
         Question::Syscall(name) => {
@@ -57,7 +57,7 @@ pub(super) fn run(args: &WhyArgs) -> Result<Ending, Failure> {
                 let hint = error.hint();
                 Failure::new(Ending::Usage, error).hint(hint)
             })?;
-            let proof = if args.prove { called(&surroundings, &policy, args, name, &answer)? } else { None };
+            let proof = args.prove.then(|| called(&trying()?, name, &answer)).transpose()?;
             (format!("system call `{name}`"), answer, proof)
         }
     };
@@ -96,65 +96,48 @@ struct Proof {
     agrees: bool,
 }
 
-/// The plan for a question, and for the program that tries it.
-struct Trying {
+/// A cell for the command, and what it takes to try something in one.
+struct Trying<'a> {
+    surroundings: &'a Surroundings,
+    policy: &'a Policy,
     facts: Facts,
     runtime: Runtime,
-    prover: Option<Runtime>,
+    /// Plan of the command's cell.
+    composed: Composed,
+    prove: bool,
 }
 
-impl Trying {
-    fn of(surroundings: &Surroundings, args: &WhyArgs) -> Result<Self, Failure> {
+impl<'a> Trying<'a> {
+    fn of(surroundings: &'a Surroundings, policy: &'a Policy, args: &WhyArgs) -> Result<Self, Failure> {
         let command = compose::texts(&args.command)?;
         let standing_in = [super::NO_COMMAND.to_owned()];
         let runtime = surroundings.runtime(if command.is_empty() { &standing_in } else { &command })?;
-        if !args.prove {
-            return Ok(Self { facts: Facts::gather(), runtime, prover: None });
-        }
-        let own = std::env::current_exe().map_err(|error| Failure::new(Ending::Other, error))?;
-        let prover = surroundings.runtime(&compose::texts(&[own.into_os_string()])?)?;
-        Ok(Self { facts: compose::facts(), runtime, prover: Some(prover) })
-    }
-
-    fn plan(&self, surroundings: &Surroundings, policy: &Policy) -> Result<Composed, Failure> {
-        let composed = surroundings.plan(policy, &self.runtime, &self.facts)?;
+        let facts = if args.prove { compose::facts() } else { Facts::gather() };
+        let composed = surroundings.plan(policy, &runtime, &facts)?;
         if composed.plan.floor == Floor::Landlock {
-            let why = "this host reaches the floor `landlock`: paths and connections of a cell without a private root are not answered";
+            let why = "this host reaches the floor `landlock`: what a cell without a private root does is not answered";
             return Err(Failure::new(Ending::Floor, why));
         }
-        Ok(composed)
+        Ok(Self { surroundings, policy, facts, runtime, composed, prove: args.prove })
     }
 
-    /// What a cell does, if that is wanted.
-    fn prove(
-        &self,
-        surroundings: &Surroundings,
-        policy: &Policy,
-        operation: &str,
-        what: &str,
-    ) -> Result<Option<prove::Met>, Failure> {
-        let Some(prover) = &self.prover else { return Ok(None) };
-        let plan = surroundings.plan(policy, &prove::with_prover(&self.runtime, prover), &self.facts)?.plan;
-        let met = prove::prove(plan, prover, policy, operation, what).map_err(|error| {
+    /// What a cell does.
+    fn met(&self, operation: &str, what: &str) -> Result<prove::Met, Failure> {
+        let own = std::env::current_exe().map_err(|error| Failure::new(Ending::Other, error))?;
+        let prover = self.surroundings.runtime(&compose::texts(&[own.into_os_string()])?)?;
+        let both = prove::with_prover(&self.runtime, &prover);
+        let plan = self.surroundings.plan(self.policy, &both, &self.facts)?.plan;
+        prove::prove(plan, &prover, self.policy, operation, what).map_err(|error| {
             let hint = probe::hint(&error);
             Failure::new(Ending::Cell, error).hint(hint)
-        })?;
-        Ok(Some(met))
+        })
     }
 }
 
 /// Whether the cell connects. Of a name below a pattern nobody knows the address but who keeps the doors of a cell that is used.
-fn reached(
-    surroundings: &Surroundings,
-    policy: &Policy,
-    args: &WhyArgs,
-    asked: &str,
-    answer: &Answer,
-) -> Result<Option<Proof>, Failure> {
-    let trying = Trying::of(surroundings, args)?;
-    let composed = trying.plan(surroundings, policy)?;
-    let Ok(destination) = asked.parse::<Destination>() else { return Ok(None) };
-    let doors = composed.plan.steps.iter().find_map(|step| match step {
+fn reached(trying: &Trying<'_>, asked: &str, answer: &Answer) -> Result<Proof, Failure> {
+    let destination: Destination = asked.parse().map_err(|error| Failure::new(Ending::Usage, error))?;
+    let doors = trying.composed.plan.steps.iter().find_map(|step| match step {
         Step::OpenDoors { doors } => Some(doors),
         _ => None,
     });
@@ -162,8 +145,9 @@ fn reached(
     // The same place in every cell, by whichever name a door is at it.
     let local = IpAddr::V4(Ipv4Addr::LOCALHOST);
     let local = (destination.host == Host::Name("localhost".to_owned())).then_some(&local);
+    let inside = trying.policy.network.inside(&destination);
     let at = match (place.and_then(|place| place.addresses.first()).or(local), &destination.host) {
-        (Some(address), _) => SocketAddr::new(*address, policy.network.inside(&destination)).to_string(),
+        (Some(address), _) => SocketAddr::new(*address, inside).to_string(),
         (None, Host::Address(address)) => SocketAddr::new(*address, destination.port).to_string(),
         (None, Host::Name(_)) if answer.decision == Decision::Refused => destination.to_string(),
         (None, Host::Name(_) | Host::Below(_)) => {
@@ -173,58 +157,52 @@ fn reached(
             return Err(Failure::new(Ending::Usage, why).hint(Some("leave `--prove` out".to_owned())));
         }
     };
-    let met = trying.prove(surroundings, policy, "connect", &at)?;
-    Ok(met.map(|met| {
-        let agrees = (answer.decision == Decision::Allowed) == (met.outcome == Trial::Ran);
-        Proof { met: met.outcome, agrees }
-    }))
+    let met = untried(trying.met("connect", &at)?.outcome)?;
+    Ok(Proof { met, agrees: (answer.decision == Decision::Allowed) == (met == Trial::Ran) })
 }
 
 /// Whether the filter lets the call run. What the kernel says of one that runs is nobody's refusal.
-fn called(
-    surroundings: &Surroundings,
-    policy: &Policy,
-    args: &WhyArgs,
-    name: &str,
-    answer: &Answer,
-) -> Result<Option<Proof>, Failure> {
-    let trying = Trying::of(surroundings, args)?;
-    trying.plan(surroundings, policy)?;
+fn called(trying: &Trying<'_>, name: &str, answer: &Answer) -> Result<Proof, Failure> {
     // The child of one that runs shares its parent's stack.
     let tried = if name == "vfork" && answer.decision == Decision::Allowed { "fork" } else { name };
-    let Some(number) = seccomp::number(tried) else { return Ok(None) };
-    let met = trying.prove(surroundings, policy, "syscall", &number.to_string())?;
-    Ok(met.map(|met| {
-        let told = met.refused.iter().any(|refused| refused == name);
-        let agrees = match (answer.decision, met.outcome) {
-            (Decision::Depends, _) => true,
-            (Decision::Allowed, Trial::Killed) => false,
-            (Decision::Allowed, _) => !told,
-            (Decision::Refused, Trial::Killed) => true,
-            // Nobody is told of this one.
-            (Decision::Refused, Trial::Failed(Errno(libc::ENOSYS))) => true,
-            (Decision::Refused, Trial::Failed(_)) => told || !met.heard,
-            (Decision::Refused, Trial::Ran) => false,
-        };
-        Proof { met: met.outcome, agrees }
-    }))
+    let number = seccomp::number(tried).unwrap_or_default();
+    let found = trying.met("syscall", &number.to_string())?;
+    let met = untried(found.outcome)?;
+    let told = found.refused.iter().any(|refused| refused == name);
+    let agrees = match (answer.decision, met) {
+        (Decision::Depends, _) => true,
+        (Decision::Allowed, Trial::Killed) => false,
+        (Decision::Allowed, _) => !told,
+        (Decision::Refused, Trial::Killed) => true,
+        // Nobody is told of this one.
+        (Decision::Refused, Trial::Failed(Errno(libc::ENOSYS))) => true,
+        (Decision::Refused, Trial::Failed(_)) => told || !found.heard,
+        (Decision::Refused, Trial::Ran) => false,
+    };
+    Ok(Proof { met, agrees })
 }
 
-fn file(
-    surroundings: &Surroundings,
-    policy: &Policy,
-    args: &WhyArgs,
-    operation: Operation,
-    path: &Path,
-) -> Result<(Answer, Option<Proof>), Failure> {
-    let trying = Trying::of(surroundings, args)?;
-    let composed = trying.plan(surroundings, policy)?;
-    let reach = reach::walk(&composed.plan, path, trying.facts.payload.0);
-    let answer = why::file(policy, &composed.plan, &composed.view, File { operation, path, reach: &reach });
+/// What became of it, if it could be made at all.
+fn untried(outcome: Option<Trial>) -> Result<Trial, Failure> {
+    outcome.ok_or_else(|| {
+        let hint = "allow `clone`, `fork` and `wait4` in `[syscalls]`, or leave `--prove` out";
+        Failure::new(Ending::Cell, "the profile refuses what it takes to try a call in a process of its own")
+            .hint(Some(hint.to_owned()))
+    })
+}
+
+fn file(trying: &Trying<'_>, operation: Operation, path: &Path) -> Result<(Answer, Option<Proof>), Failure> {
+    let Trying { composed, facts, .. } = trying;
+    let reach = reach::walk(&composed.plan, path, facts.payload.0);
+    let answer =
+        why::file(trying.policy, &composed.plan, &composed.view, File { operation, path, reach: &reach });
+    if !trying.prove {
+        return Ok((answer, None));
+    }
     let text = compose::texts(&[path.as_os_str().to_owned()])?.concat();
-    let met = trying.prove(surroundings, policy, operation.name(), &text)?;
-    let proof = met.map(|met| Proof { met: met.outcome, agrees: agrees(&answer, &reach, met.outcome) });
-    Ok((answer, proof))
+    let met = untried(trying.met(operation.name(), &text)?.outcome)?;
+    let agrees = agrees(&answer, &reach, met);
+    Ok((answer, Some(Proof { met, agrees })))
 }
 
 /// A refusal must be refused. What is allowed must succeed, but where nothing is there or the file's own mode is against it.

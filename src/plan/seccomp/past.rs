@@ -6,13 +6,16 @@ use std::borrow::Cow;
 
 use crate::policy::Syscalls;
 
-/// The first ABI of Landlock that holds TCP ports (Linux 6.7).
-pub const PORTS_HELD: u32 = 4;
+/// Does this ABI of Landlock hold TCP ports? Linux 6.7 has the first one.
+#[must_use]
+pub const fn holds_ports(landlock_abi: u32) -> bool {
+    landlock_abi >= 4
+}
 
 /// Calls that are refused because this ABI of Landlock would let a cell listen at every port. None is to listen at one there.
 #[must_use]
 pub const fn unheld(landlock_abi: u32) -> &'static [&'static str] {
-    if landlock_abi < PORTS_HELD { &["listen"] } else { &[] }
+    if holds_ports(landlock_abi) { &[] } else { &["listen"] }
 }
 
 /// What a policy says of calls, and that these are refused.

@@ -186,16 +186,8 @@ fn the_receipt_names_what_was_verified() {
     let run = scene.exec(&[], &["ids".to_owned()]);
     let receipt = &run.report["receipt"];
     assert_eq!(receipt["floor"], floor()[1]);
-    let mut layers = vec![
-        "capabilities",
-        "descriptors",
-        "identity",
-        "landlock",
-        "namespaces",
-        "network",
-        "root",
-        "seccomp",
-    ];
+    let mut layers =
+        vec!["capabilities", "descriptors", "identity", "landlock", "namespaces", "root", "seccomp"];
     if has_cgroup() {
         layers.insert(1, "cgroup");
     }
