@@ -28,7 +28,8 @@ pub(super) enum Obstacle {
     Scope,
 }
 
-const FEWER: &str = "or accept fewer limits with `--floor no-cgroup`";
+const FEWER: &str =
+    "or accept fewer limits with `--floor no-cgroup`, or with `floor = \"no-cgroup\"` in the profile";
 
 /// The sentence and the commands.
 pub(super) fn remedy(obstacle: &Obstacle, clues: &Clues) -> String {
@@ -170,7 +171,7 @@ mod tests {
         );
         let one = remedy(&Obstacle::V1(vec![PathBuf::from("/c/a"), PathBuf::from("/c/a")]), &clues);
         assert!(one.contains("for d in /c/a; do"), "{one}");
-        assert!(text.ends_with("\nor accept fewer limits with `--floor no-cgroup`"));
+        assert!(text.ends_with("\nor accept fewer limits with `--floor no-cgroup`, or with `floor = \"no-cgroup\"` in the profile"));
     }
 
     #[test]
@@ -198,7 +199,7 @@ mod tests {
         assert_eq!(
             remedy(&Obstacle::ReadOnly, &podman),
             "run toolcell outside the container, or give the container a writable /sys/fs/cgroup,\n\
-             or accept fewer limits with `--floor no-cgroup`"
+             or accept fewer limits with `--floor no-cgroup`, or with `floor = \"no-cgroup\"` in the profile"
         );
     }
 }

@@ -124,7 +124,8 @@ impl LaunchError {
             ("bind", ENOSYS) => "this needs Linux 5.12 or newer (mount_setattr)",
             ("create-cgroup" | "join-cgroup", EACCES | EPERM | EROFS) => {
                 "this user may not make cgroups here; start toolcell in a delegated scope: \
-                 `systemd-run --user --scope -p Delegate=yes -- toolcell …`, or accept fewer limits with `--floor no-cgroup`"
+                 `systemd-run --user --scope -p Delegate=yes -- toolcell …`, or accept fewer limits with `--floor no-cgroup`, or with \
+                 `floor = \"no-cgroup\"` in the profile"
             }
             ("create-cgroup", EBUSY) => {
                 "the cgroup holds processes of its own, so it cannot have children with limits; start toolcell in a scope \

@@ -213,9 +213,15 @@ fn is_landlocks(stopper: &Stopper, record: Option<&Record>) -> bool {
     stopper.layer == landlock && record.is_some_and(|record| record.verified(landlock))
 }
 
+/// Was the layer seen to be on? What keeps a cell from where no door leads is its network namespace.
+fn is_on(record: &Record, layer: &str) -> bool {
+    let namespaces = Layer::Namespaces.name();
+    record.verified(layer) || layer == Layer::Network.name() && record.verified(namespaces)
+}
+
 /// The verdict where only the probe can tell: its refusal counts if the layer that gives it was verified to be on.
 fn by_word(word: &Word, cell: bool, record: Option<&Record>, stopper: Option<&Stopper>) -> Verdict {
-    let on = |stopper: &Stopper| record.is_some_and(|record| record.verified(stopper.layer));
+    let on = |stopper: &Stopper| record.is_some_and(|record| is_on(record, stopper.layer));
     match word.outcome {
         Some(Outcome::Escaped) => Verdict::Escaped,
         Some(Outcome::Blocked) if !cell || stopper.is_some_and(on) => Verdict::Blocked,
@@ -307,6 +313,15 @@ mod tests {
         assert_eq!(by_word(&refused, true, Some(&off), Some(&stopper)), Verdict::Unclear);
         assert_eq!(by_word(&refused, true, None, Some(&stopper)), Verdict::Unclear);
         assert_eq!(by_word(&refused, false, None, None), Verdict::Blocked);
+        // Where there are no doors, what leads nowhere is the network namespace's.
+        let network = Stopper { layer: "network", ..seccomp() };
+        for (seen, verdict) in [
+            (json!({"namespaces": "net"}), Verdict::Blocked),
+            (json!({"network": "doors"}), Verdict::Blocked),
+            (json!({"seccomp": "filter"}), Verdict::Unclear),
+        ] {
+            assert_eq!(by_word(&refused, true, Some(&plain(&seen)), Some(&network)), verdict);
+        }
     }
 
     #[test]

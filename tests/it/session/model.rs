@@ -304,7 +304,7 @@ impl Model {
             }
             _ => {}
         }
-        let told: Value = serde_json::from_str(told()).unwrap();
+        let told: Value = serde_json::from_str(told()).unwrap_or_else(|error| panic!("{error}: {message}"));
         let mut seen = if modern { json!([]) } else { json!(["initialize", "notifications/initialized"]) };
         let calls = if end == "again" { 2 } else { 1 };
         seen.as_array_mut().unwrap().extend(vec![json!("tools/call"); calls]);
