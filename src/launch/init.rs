@@ -58,6 +58,8 @@ pub(super) struct State<'p> {
     pub(super) changes: Option<overlay::Changes>,
     /// And how often Landlock has refused something to init.
     pub(super) receipt: Option<(Receipt, u32)>,
+    /// What Landlock answered when it was there.
+    pub(super) held: Option<verify::Held>,
     /// What somebody is told of.
     pub(super) observed: Option<Observe>,
     /// The signals that may be ignored, of which the payload gets the default back.
@@ -93,6 +95,7 @@ impl<'p> State<'p> {
             scratch: None,
             changes: None,
             receipt: None,
+            held: None,
             observed: None,
             ignored: u64::MAX,
             private: None,
@@ -295,7 +298,9 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
             Ok(())
         }
         Step::Landlock { abi, rules, logged, ports, listens } => {
-            confine::landlock(*abi, (rules, ports, listens), *logged, state)
+            confine::landlock(*abi, (rules, ports, listens), *logged, state)?;
+            state.held = verify::network(state)?;
+            Ok(())
         }
         Step::Seccomp { observe, .. } => seccomp(state, *observe).map_err(fail("filter")),
         Step::Verify { layers } => {

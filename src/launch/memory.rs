@@ -3,7 +3,7 @@
 //!
 //! Neighbours: `launch::launcher` answers, `watch::refusals` and `watch::files` ask. Never: judges what is read; waits for long.
 
-use std::ffi::OsString;
+use std::ffi::{CString, OsString};
 use std::fs::File;
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -13,7 +13,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
 use crate::sys::descriptor::{self, Interest};
-use crate::sys::{Errno, Result, notify, socket};
+use crate::sys::{Errno, Result, attribute, notify, socket};
 
 /// A launcher at work on another cell takes some milliseconds. What comes later is not waited for.
 const PATIENCE: Duration = Duration::from_millis(20);
@@ -46,7 +46,7 @@ pub struct Question {
 pub struct Found {
     /// Memory, up to 1024 bytes; less where less is mapped.
     pub bytes: Vec<u8>,
-    /// The directory that was asked for, if the memory holds no absolute path.
+    /// The directory that was asked for, if the memory holds no absolute path. Of a socket there is its protocol behind it.
     pub directory: Option<PathBuf>,
 }
 
@@ -88,7 +88,13 @@ impl Question {
                     libc::AT_FDCWD => format!("/proc/{}/cwd", self.pid),
                     number => format!("/proc/{}/fd/{number}", self.pid),
                 };
-                Some(std::fs::read_link(link)?).filter(|path| path.as_os_str().len() <= MOST)
+                let mut behind = std::fs::read_link(&link)?;
+                if behind.as_os_str().as_bytes().starts_with(b"socket:") {
+                    let link = CString::new(link).map_err(|_nul| Errno(libc::EINVAL))?;
+                    behind.as_mut_os_string().push(" ");
+                    behind.as_mut_os_string().push(attribute::protocol(&link)?);
+                }
+                Some(behind).filter(|path| path.as_os_str().len() <= MOST)
             }
             _ => None,
         };

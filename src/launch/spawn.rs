@@ -161,13 +161,13 @@ impl Prepared {
     fn lay_out(&mut self) -> Result<(), LaunchError> {
         for step in &self.plan.steps {
             match step {
-                Step::Seccomp { program, observe, connects } => {
+                Step::Seccomp { program, observe, attempts } => {
                     self.filter = filter::assemble(program);
                     self.may_let_go = may(program, "madvise");
                     if let Some(observe) = observe
                         && may(program, "sendmsg")
                     {
-                        self.observing = filter::assemble(&seccomp::observing(program, *observe, *connects));
+                        self.observing = filter::assemble(&seccomp::observing(program, *observe, *attempts));
                     }
                 }
                 Step::Exec { program, argv, env, .. } => {

@@ -14,6 +14,7 @@ use super::root::text;
 use super::spawn::Origin;
 use super::{LaunchError, private};
 use crate::outcome::{Built, Coverage, Layer, Receipt};
+use crate::plan::doors::Doors;
 use crate::plan::step::{CANARY, EMPTIED, EMPTY_DIRECTORY, EMPTY_FILE, Observe, Step};
 use crate::sys::{Errno, descriptor, kernel_file, mount, network, process};
 
@@ -35,12 +36,37 @@ pub(super) struct Seen {
     pub(super) denials: u32,
 }
 
+/// What Landlock answered.
+#[derive(Debug, Clone)]
+pub(super) struct Held {
+    /// Which classes it refused.
+    saw: String,
+    /// How often it did.
+    denials: u32,
+}
+
+fn failed(layer: Layer, object: String, errno: Errno) -> LaunchError {
+    LaunchError::new("verify", format!("{}: {object}", layer.name()), errno)
+}
+
+/// Whether Landlock holds, and whether doors are behind it: before there is a filter, which would refuse the calls by which that
+/// is found out, or have the supervisor answer them. What Landlock refuses now it refuses from now on.
+pub(super) fn network(state: &State<'_>) -> Result<Option<Held>, LaunchError> {
+    let steps = &state.prepared.plan.steps;
+    let asks = |step: &Step| matches!(step, Step::Verify { layers } if layers.contains(&Layer::Landlock));
+    if !steps.iter().any(asks) {
+        return Ok(None);
+    }
+    let held = landlock(state).map_err(|(object, errno)| failed(Layer::Landlock, object, errno))?;
+    if let Some(doors) = opened(steps) {
+        super::doors::try_each(doors).map_err(|(object, errno)| failed(Layer::Network, object, errno))?;
+    }
+    Ok(Some(held))
+}
+
 pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchError> {
     let mut seen = BTreeMap::new();
     let mut denials = 0;
-    let failed = |layer: Layer, object: String, errno| {
-        LaunchError::new("verify", format!("{}: {object}", layer.name()), errno)
-    };
     let status = match &state.alone {
         None => kernel_file::read("/proc/self/status"),
         Some(alone) => std::io::read_to_string(&alone.status),
@@ -55,9 +81,9 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
         let check = match layer {
             Layer::Namespaces => namespaces(origin),
             Layer::Root => private_root(&state.prepared.plan.steps),
-            Layer::Landlock => landlock(state).map(|(saw, count)| {
-                denials += count;
-                saw
+            Layer::Landlock => state.held.clone().map_or_else(|| landlock(state), Ok).map(|held| {
+                denials += held.denials;
+                held.saw
             }),
             Layer::Seccomp => status
                 .field("Seccomp_filters", &(origin.filters + 1).to_string())
@@ -97,7 +123,7 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
     seen.insert("descriptors".to_owned(), closed.map_err(|(o, e)| failed(Layer::Root, o, e))?);
     let ignored = status.value("SigIgn").and_then(|mask| u64::from_str_radix(mask, 16).ok());
     let floor = state.prepared.plan.floor;
-    let coverage = coverage(layers, state.observed, connects(&state.prepared.plan.steps));
+    let coverage = coverage(layers, state.observed, attempts(&state.prepared.plan.steps));
     let receipt = Receipt { floor, cell: Built::OnDemand, layers: seen, coverage, reasons: BTreeMap::new() };
     Ok(Seen { receipt, ignored: ignored.unwrap_or(u64::MAX), denials })
 }
@@ -105,12 +131,12 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
 /// What will be known of each layer's refusals. Mounts and capabilities tell nobody but the payload; what Landlock tells is found
 /// out when it has (`watch::denials`); of what
 /// resource limits refuse, the payload's own words are the only trace.
-fn coverage(layers: &[Layer], observed: Option<Observe>, connects: bool) -> BTreeMap<String, Coverage> {
+fn coverage(layers: &[Layer], observed: Option<Observe>, attempts: bool) -> BTreeMap<String, Coverage> {
     let supervisors = [Layer::Rlimit, Layer::Deadline, Layer::Output, Layer::Protocol];
     let doors = layers.contains(&Layer::Network);
     let told = |layer: &Layer| match layer {
         Layer::Seccomp if observed.is_some() => Coverage::Complete,
-        Layer::Root if observed == Some(Observe::Files) => Coverage::Sampled,
+        Layer::Root if observed.is_some() => Coverage::Sampled,
         // An address in memory may be another when it is read. Doors tell by themselves.
         Layer::Network if observed.is_some() || doors => Coverage::Sampled,
         Layer::Cgroup
@@ -131,14 +157,14 @@ fn coverage(layers: &[Layer], observed: Option<Observe>, connects: bool) -> BTre
         | Layer::Network => Coverage::Blind,
     };
     // Whom a cell tries to reach is told without a door, too.
-    let network = connects.then_some(&Layer::Network);
+    let network = attempts.then_some(&Layer::Network);
     let all = layers.iter().chain(&supervisors).chain(network);
     all.map(|layer| (layer.name().to_owned(), told(layer))).collect()
 }
 
 /// Are attempts to reach an address told?
-fn connects(steps: &[Step]) -> bool {
-    steps.iter().any(|step| matches!(step, Step::Seccomp { connects: true, .. }))
+fn attempts(steps: &[Step]) -> bool {
+    steps.iter().any(|step| matches!(step, Step::Seccomp { attempts: true, .. }))
 }
 
 /// What the plan hides is covered now, while a cell waits as well as when it goes on.
@@ -251,7 +277,7 @@ fn processes() -> Check {
 }
 
 /// The canary is readable by mode and mount; only Landlock refuses it. Also gives how often it has refused something.
-fn landlock(state: &State<'_>) -> Result<(String, u32), (String, Errno)> {
+fn landlock(state: &State<'_>) -> Result<Held, (String, Errno)> {
     let canary = state.private.map_or_else(|| PathBuf::from(CANARY), private::canary);
     let shown = canary.display();
     match std::fs::File::open(&canary) {
@@ -277,15 +303,15 @@ fn landlock(state: &State<'_>) -> Result<(String, u32), (String, Errno)> {
             match answer {
                 // Nothing else in a cell gives this answer.
                 Err(Errno(libc::EACCES)) => refused.push(name),
-                // The filter of this profile, or a kernel without these sockets, leaves Landlock nothing to refuse.
-                Err(Errno(libc::EPERM | libc::EAFNOSUPPORT)) => {}
+                // A kernel without these sockets leaves Landlock nothing to refuse.
+                Err(Errno(libc::EAFNOSUPPORT)) => {}
                 Err(errno) => return Err((format!("{name} (abi {since})"), errno)),
                 Ok(()) => return Err((format!("{name} is not refused (abi {since})"), Errno(libc::EPROTO))),
             }
         }
     }
-    let count = u32::try_from(refused.len()).unwrap_or(u32::MAX);
-    Ok((format!("abi {abi}; refused: {}", refused.join(", ")), count))
+    let denials = u32::try_from(refused.len()).unwrap_or(u32::MAX);
+    Ok(Held { saw: format!("abi {abi}; refused: {}", refused.join(", ")), denials })
 }
 
 /// Those that Landlock lets be connected to.
@@ -297,14 +323,16 @@ fn ports(steps: &[Step]) -> &[u16] {
     found.unwrap_or_default()
 }
 
-/// What the plan opened listens in this cell, and Landlock lets it be reached.
-fn doors(steps: &[Step], told: bool) -> Check {
-    let found = steps.iter().find_map(|step| match step {
-        Step::OpenDoors { doors } => Some(doors),
+fn opened(steps: &[Step]) -> Option<&Doors> {
+    steps.iter().find_map(|step| match step {
+        Step::OpenDoors { doors } => Some(&**doors),
         _ => None,
-    });
-    let doors = found.ok_or_else(|| ("no doors in the plan".to_owned(), Errno(libc::EPROTO)))?;
-    super::doors::try_each(doors)?;
+    })
+}
+
+/// What the plan opened; that it listens was found out behind Landlock.
+fn doors(steps: &[Step], told: bool) -> Check {
+    let doors = opened(steps).ok_or_else(|| ("no doors in the plan".to_owned(), Errno(libc::EPROTO)))?;
     if !doors.network.unix.is_empty() && !told {
         // Nobody would hand in a socket, and a program would be refused each: by a filter that nobody hears.
         return Err(("the listener of the filter, by which sockets come in".to_owned(), Errno(libc::EBUSY)));

@@ -380,9 +380,9 @@ impl Cell {
     /// The door at this place.
     fn target(&self, address: IpAddr, port: u16) -> Option<Target> {
         if let Some(door) = self.doors.door_at(address, port) {
-            let http = self.doors.network.ends(door);
+            let http = self.doors.network.ends(&door);
             let ended = http.and_then(|http| self.doors.network.http.iter().position(|one| one == http));
-            return Some(Target { host: door.host.clone(), port: door.port, ended });
+            return Some(Target { host: door.host, port: door.port, ended });
         }
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let name = names.at(address)?.to_owned();

@@ -108,7 +108,7 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     listens.sort_unstable();
     listens.dedup();
     steps.push(landlock(request.facts, tree.landlock(policy), ports, listens));
-    steps.push(Step::Seccomp { program, observe: Some(policy.observe), connects: true });
+    steps.push(Step::Seccomp { program, observe: Some(policy.observe), attempts: true });
     let mut layers =
         vec![Layer::Namespaces, Layer::Root, Layer::Landlock, Layer::Seccomp, Layer::Capabilities];
     if floor == Floor::Full {
@@ -222,7 +222,7 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     steps.push(Step::HoldProcesses);
     steps.push(landlock(facts, tree.landlock_on_host(policy), Vec::new(), Vec::new()));
     // What a file is called there says nothing about what is granted: a rule is on where a path leads.
-    steps.push(Step::Seccomp { program, observe: Some(Observe::Calls), connects: false });
+    steps.push(Step::Seccomp { program, observe: Some(Observe::Calls), attempts: false });
     steps.push(Step::Verify { layers });
     steps.push(exec(request));
     Ok(Plan { floor: Floor::Landlock, steps })

@@ -132,13 +132,22 @@ impl Doors {
         }
     }
 
-    /// Where the door at this place leads: `localhost` and 127.0.0.1 share one, with ports of their own.
+    /// Where the door at this place leads: `localhost` and 127.0.0.1 share one, with ports of their own. A name that a pattern
+    /// covers too has the pattern's ports beside its own.
     #[must_use]
-    pub fn door_at(&self, address: IpAddr, port: u16) -> Option<&Destination> {
-        let here = self.places.iter().filter(|place| place.addresses.contains(&address));
-        here.map(|place| &place.host).find_map(|host| {
+    pub fn door_at(&self, address: IpAddr, port: u16) -> Option<Destination> {
+        let here = || self.places.iter().filter(|place| place.addresses.contains(&address));
+        let own = here().find_map(|Place { host, .. }| {
             let mut doors = self.network.doors().map(|Allowed { destination, .. }| destination);
-            doors.find(|door| door.host == *host && self.network.inside(door) == port)
+            doors.find(|door| door.host == *host && self.network.inside(door) == port).cloned()
+        });
+        own.or_else(|| {
+            here().find_map(|Place { host, .. }| {
+                let Host::Name(name) = host else { return None };
+                let door = Destination { host: host.clone(), port };
+                (self.network.allows_name(name, port).is_some() && self.network.ends(&door).is_none())
+                    .then_some(door)
+            })
         })
     }
 
@@ -290,6 +299,16 @@ mod tests {
         }
     }
 
+    #[test]
+    fn a_name_that_a_pattern_covers_has_the_ports_of_both() {
+        let doors = doors(&["a.b.example:80", "*.b.example:443", "c.example:80"], false).unwrap();
+        let led =
+            |address: &str, port| doors.door_at(address.parse().unwrap(), port).map(|door| door.to_string());
+        assert_eq!(led("127.64.0.1", 80).as_deref(), Some("a.b.example:80"));
+        assert_eq!(led("127.64.0.1", 443).as_deref(), Some("a.b.example:443"));
+        assert_eq!((led("127.64.0.1", 81), led("127.64.0.3", 443)), (None, None));
+    }
+
     /// Its own port has nothing behind it, so that no request goes past the rules; and where the secret is, no plan says.
     #[test]
     fn a_door_at_which_tls_ends_is_at_its_port_in_the_cell_alone() {
@@ -326,6 +345,7 @@ mod tests {
         };
         assert_eq!(led("127.64.0.1", 8080).as_deref(), Some("a.example:443"));
         assert_eq!((led("127.64.0.1", 443), led("127.64.0.2", 8080)), (None, None));
+        assert_eq!(led("127.64.0.1", 444), None);
         assert_eq!(led("127.64.0.2", 443).as_deref(), Some("b.example:443"));
         let meant = |port| doors.ended_at("127.64.0.1".parse().unwrap(), port).map(Http::address);
         assert_eq!((meant(443).as_deref(), meant(8080)), (Some("http://a.example:8080"), None));

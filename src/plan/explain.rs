@@ -119,14 +119,14 @@ fn words(step: &Step) -> String {
                 list(rules, rule)
             )
         }
-        Step::Seccomp { program, observe, connects } => {
+        Step::Seccomp { program, observe, attempts } => {
             let told = match observe {
                 None => "",
                 Some(Observe::Calls) => ", refusals told to the supervisor",
                 Some(Observe::Files) => ", refusals and every open told to the supervisor",
             };
-            let connects = if *connects { ", every connection too" } else { "" };
-            format!("{} instructions{told}{connects}", program.len())
+            let attempts = if *attempts { ", every connection and program too" } else { "" };
+            format!("{} instructions{told}{attempts}", program.len())
         }
         Step::Verify { layers } => list(layers, |layer| layer.name().to_owned()),
         Step::Exec { program, argv, env, cwd } => {

@@ -311,8 +311,8 @@ pub enum Step {
         /// What is told to the supervisor: refusals but for `ENOSYS`, which it answers with the program's error, and on
         /// demand each file that is opened.
         observe: Option<Observe>,
-        /// Each connection that is tried is told as well.
-        connects: bool,
+        /// Addresses that are to be reached or listened at, and programs that are started, are told as well.
+        attempts: bool,
     },
     /// Child: look at each layer from inside; refuse to go on when one is not on.
     Verify {

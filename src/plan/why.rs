@@ -339,6 +339,17 @@ fn toml_text(text: &str) -> String {
     format!("\"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""))
 }
 
+/// Calls that are of use inside a cell, and that a profile may allow. What the rest would open is the kernel, or the
+/// way to what the other layers hide.
+const ALLOWABLE: &[&str] =
+    &["ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "personality", "setpriority", "prlimit64"];
+
+/// The line that allows a system call, if anything should.
+#[must_use]
+pub fn call(name: &str) -> Option<String> {
+    ALLOWABLE.contains(&name).then(|| format!("[syscalls]\nallow = [\"{name}\"]"))
+}
+
 /// What becomes of a system call in a cell with a private root, on a host with this ABI of Landlock.
 ///
 /// # Errors
@@ -358,15 +369,19 @@ pub fn syscall(policy: &Policy, landlock_abi: u32, name: &str) -> Result<Answer,
     } else {
         of_the_cell("the built-in system call list", explained.why)
     };
-    let allow = format!("[syscalls]\nallow = [\"{name}\"]");
-    let allowable = !named(&policy.syscalls.deny) && seccomp::named(name) == SyscallName::Known;
+    let allow = call(name).filter(|_| !named(&policy.syscalls.deny));
     let refused = |how: String| Answer {
         decision: Decision::Refused,
         by: by.clone(),
-        allow: allowable.then(|| allow.clone()),
+        allow: allow.clone(),
         note: Some(match seccomp::named(name) {
             SyscallName::Never(_) => {
                 format!("{how}; no line allows it, the launcher's own filter refuses it too")
+            }
+            SyscallName::Known if call(name).is_none() => {
+                format!(
+                    "{how}; nothing should allow it: it opens the kernel, or the way to what other layers hide"
+                )
             }
             SyscallName::Known | SyscallName::Unknown => how,
         }),

@@ -43,6 +43,13 @@ pub enum At {
     Path(String),
 }
 
+/// The line of a profile that lets a program listen at a port; there is none for a port that the kernel chooses.
+#[must_use]
+pub fn allow_line(port: u16) -> Option<String> {
+    let listen = Listen::new(port, At::Any, "").ok()?;
+    Some(format!("[network]\nlisten = [{}]", listen.toml()))
+}
+
 impl fmt::Display for At {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {

@@ -116,13 +116,13 @@ struct Shared<'a> {
     errno: i32,
 }
 
-/// Starts `image` as a child, as vfork(2) and execve(2) would: the caller sleeps until exec has
+/// Starts `image` as a child, as vfork(2) and execveat(2) would: the caller sleeps until exec has
 /// happened or failed, so no page table is copied. Signals are at their defaults in the program, if those that the caller
 /// ignores are in `ignored`, signal N as bit N-1. With a `scope`, a Landlock ruleset, the child enters it and is killed
 /// when the caller ends.
 ///
 /// # Errors
-/// The errno of clone or of execve.
+/// The errno of clone, or of what runs the program.
 pub fn spawn(image: &Image, scope: Option<BorrowedFd<'_>>, ignored: u64) -> Result<libc::pid_t> {
     const STACK: usize = 32 * 1024;
     let mut stack = vec![0_u64; STACK / 8];
@@ -191,11 +191,15 @@ fn enter(ruleset: i32) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0) }).map(drop)
 }
 
-/// execve(2); returns only when it fails.
+/// execveat(2), of which no listener is told; execve(2) where a filter refuses that. Returns only when it fails.
 fn execute(image: &Image) {
     let (path, argv, envp) = image.pointers();
     // SAFETY: path, argv and envp are NUL-terminated texts and null-terminated arrays owned by `image`.
-    unsafe { libc::execve(path, argv, envp) };
+    unsafe { libc::syscall(libc::SYS_execveat, libc::AT_FDCWD, path, argv, envp, 0) };
+    if Errno::last() == Errno(libc::EPERM) {
+        // SAFETY: as above.
+        unsafe { libc::execve(path, argv, envp) };
+    }
 }
 
 /// _exit(2): no destructor, no buffer of the parent's is flushed a second time.

@@ -1,4 +1,4 @@
-//! Addresses that a cell tries to reach: what is no door is refused at once, and noted.
+//! Addresses that a cell tries to reach, or to be reached at: what is no door is refused at once, and noted.
 //!
 //! ```text
 //! told ──► address read from memory ──a door, or none──► the call goes on, and the kernel decides
@@ -26,6 +26,7 @@ use crate::plan::step::Step;
 use crate::plan::{Plan, seccomp};
 use crate::policy::address::plain;
 use crate::policy::http::Http;
+use crate::policy::listen;
 use crate::policy::network::{Destination, allow_line};
 use crate::policy::unix_socket;
 use crate::sys::notify::{self, Notification};
@@ -33,6 +34,8 @@ use crate::sys::{Errno, Result};
 
 /// Calls of one cell whose addresses are read.
 const MOST_READ: u64 = 1 << 18;
+/// The call by which a program says where it is reached.
+const BIND: &str = "bind";
 /// Refusals of one cell that are answered at once.
 const AT_ONCE: u64 = 1024;
 
@@ -52,6 +55,8 @@ struct Reached {
 pub(super) struct Connects {
     doors: Doors,
     sockets: Option<Sockets>,
+    /// TCP ports at which a program may listen, where Landlock holds all others.
+    listens: Option<Vec<u16>>,
     notes: Notes<Reached>,
     read: u64,
     refused: u64,
@@ -60,7 +65,7 @@ pub(super) struct Connects {
 impl Connects {
     /// Of a plan that has attempts told.
     pub(super) fn of(plan: &Plan, channel: Option<OwnedFd>) -> Option<Self> {
-        let told = |step: &Step| matches!(step, Step::Seccomp { connects: true, .. });
+        let told = |step: &Step| matches!(step, Step::Seccomp { attempts: true, .. });
         plan.steps.iter().find(|step| told(step))?;
         let doors = plan.steps.iter().find_map(|step| match step {
             Step::OpenDoors { doors } => Some(Doors::clone(doors)),
@@ -68,7 +73,11 @@ impl Connects {
         });
         let doors = doors.unwrap_or_default();
         let sockets = channel.filter(|_| !doors.network.unix.is_empty()).map(Sockets::new);
-        Some(Self { doors, sockets, notes: Notes::new(), read: 0, refused: 0 })
+        let listens = plan.steps.iter().find_map(|step| match step {
+            Step::Landlock { abi, listens, .. } if seccomp::holds_ports(*abi) => Some(listens.clone()),
+            _ => None,
+        });
+        Some(Self { doors, sockets, listens, notes: Notes::new(), read: 0, refused: 0 })
     }
 
     /// Answers a call that is made to reach an address.
@@ -177,10 +186,12 @@ impl Connects {
         let [connected, ..] = call.arguments;
         let descriptor = u32::try_from(connected & u64::from(u32::MAX)).ok()?.cast_signed();
         let question = Question { pid: call.pid, address, directory: None };
-        Some(match self.connects_paths(call) {
-            false => question.look_by(memory),
+        let with_socket = Question { directory: Some(descriptor), ..question };
+        Some(match seccomp::name(call.number) {
             // Without it no socket of the cell is connected.
-            true => Question { directory: Some(descriptor), ..question }.look_by_all_means(memory),
+            Some("connect") if self.sockets.is_some() => with_socket.look_by_all_means(memory),
+            Some(BIND) => with_socket.look_by(memory),
+            _ => question.look_by(memory),
         })
     }
 
@@ -198,6 +209,9 @@ impl Connects {
     /// Whom this call would reach, if no door leads there.
     fn reached(&self, call: &Notification, found: &Found) -> Option<Reached> {
         let at = socket_address(&found.bytes)?;
+        if seccomp::name(call.number) == Some(BIND) {
+            return self.bound(at, found);
+        }
         // A socket of UDP is connected to port 0 to learn by which address something would be reached.
         if at.ip().is_unspecified() || self.doors.is_door(at.ip(), at.port()) || at.port() == 0 {
             return None;
@@ -214,6 +228,22 @@ impl Connects {
         let allowed = rule.is_none() && object.parse::<Destination>().is_ok();
         let allow = allowed.then(|| allow_line(&object));
         Some(Reached { object, allow, operation, errno: Errno(errno), rule })
+    }
+
+    /// Where a program would be reached, if it may not be: over TCP, as Landlock would find.
+    fn bound(&self, at: SocketAddr, found: &Found) -> Option<Reached> {
+        let listens = self.listens.as_ref()?;
+        let socket = found.directory.as_deref()?.to_str()?;
+        if !matches!(socket.rsplit(' ').next(), Some("TCP" | "TCPv6")) || listens.contains(&at.port()) {
+            return None;
+        }
+        Some(Reached {
+            object: at.to_string(),
+            allow: listen::allow_line(at.port()),
+            operation: BIND,
+            errno: Errno(libc::EACCES),
+            rule: Some("`listen` in `[network]`: no program listens at another port".to_owned()),
+        })
     }
 
     pub(super) fn violations(&self) -> impl Iterator<Item = Violation> {
@@ -281,7 +311,8 @@ mod tests {
         let doors = Doors::of(&Network { unix, ..Network::default() }, false).unwrap();
         let (channel, _theirs) = socket::pair().unwrap();
         let sockets = Some(Sockets::new(channel));
-        let mut connects = Connects { doors, sockets, notes: Notes::new(), read: MOST_READ, refused: 0 };
+        let mut connects =
+            Connects { doors, sockets, listens: None, notes: Notes::new(), read: MOST_READ, refused: 0 };
         let text = b"a text";
         let address = u64::try_from(text.as_ptr().addr()).unwrap();
         let mut call = Notification::default();

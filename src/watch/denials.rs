@@ -25,7 +25,7 @@ use crate::plan::step::CANARY;
 use crate::plan::why::{self, Operation};
 use crate::policy::Floor;
 use crate::policy::address::plain;
-use crate::policy::listen::Listen;
+use crate::policy::listen;
 use crate::policy::network::{Destination, allow_line};
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::{Errno, Result, audit};
@@ -271,7 +271,7 @@ fn door(object: &str) -> Option<String> {
 /// The line that would let a program listen there: of `port NUMBER`, behind an address or not.
 fn listener(object: &str) -> Option<String> {
     let (_, port) = object.rsplit_once("port ")?;
-    port.parse::<Listen>().ok().map(|listen| format!("[network]\nlisten = [{}]", listen.toml()))
+    listen::allow_line(port.parse().ok()?)
 }
 
 /// What the kernel answers (landlock(7)). Moving to where other rights hold may be `EXDEV` or `EACCES`.

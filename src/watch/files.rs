@@ -1,4 +1,4 @@
-//! Files that a cell opens and does not have: which of them the host has, so that the cell was refused them.
+//! Files that a cell opens or runs and does not have: which of them the host has, so that the cell was refused them.
 //!
 //! ```text
 //! told ──► name read from memory ──► can the cell open it? ──yes──► the call goes on
@@ -20,10 +20,10 @@ use super::presence::Host;
 use super::refusals::{blank, noted};
 use crate::launch::memory::{Found, Memory, Question};
 use crate::outcome::{Coverage, Evidence, Layer, Violation};
-use crate::plan::Plan;
 use crate::plan::shown::{Names, Shown};
 use crate::plan::step::{Observe, Step};
 use crate::plan::why::{self, Operation};
+use crate::plan::{Plan, seccomp};
 use crate::policy::Policy;
 use crate::sys::notify::{self, Notification};
 use crate::sys::{Errno, Result, kernel_file};
@@ -70,6 +70,8 @@ struct Asked {
 /// The files of one cell.
 #[derive(Debug)]
 pub(super) struct Files {
+    /// Every open is told.
+    pub(super) opens: bool,
     names: Names,
     host: Option<Host>,
     notes: Notes<Lacking>,
@@ -82,11 +84,17 @@ pub(super) struct Files {
 }
 
 impl Files {
-    /// Of a plan that has opens told.
+    /// Of a plan that has some told.
     pub(super) fn of(plan: &Plan) -> Option<Self> {
-        let told = |step: &Step| matches!(step, Step::Seccomp { observe: Some(Observe::Files), .. });
-        plan.steps.iter().find(|step| told(step))?;
+        let told = |step: &Step| match step {
+            Step::Seccomp { observe, attempts, .. } => {
+                observe.filter(|observe| *attempts || *observe == Observe::Files)
+            }
+            _ => None,
+        };
+        let observe = plan.steps.iter().find_map(told)?;
         Some(Self {
+            opens: observe == Observe::Files,
             names: Names::of(plan)?,
             host: None,
             notes: Notes::new(),
@@ -97,7 +105,7 @@ impl Files {
         })
     }
 
-    /// Lets a call go on that opens a file, and notes it if the cell was refused what the host has.
+    /// Lets a call go on that opens or runs a file, and notes it if the cell was refused what the host has.
     ///
     /// # Errors
     /// The kernel's errno for the answer.
@@ -134,7 +142,7 @@ impl Files {
         call: &Notification,
         memory: Option<&Memory>,
     ) -> Option<Asked> {
-        let (directory, address, flags) = opened(call);
+        let (directory, address, flags) = named(call);
         self.read += 1;
         let question = Question { pid: call.pid, address, directory: Some(directory) };
         let path = match question.look_by(memory) {
@@ -203,7 +211,7 @@ impl Files {
     pub(super) fn violations(&self, policy: &Policy) -> impl Iterator<Item = Violation> {
         let others = (self.notes.others > 0).then(|| Violation {
             layer: Layer::Root,
-            operation: "open of other files".to_owned(),
+            operation: "other files".to_owned(),
             count: self.notes.others,
             rule: "the private root".to_owned(),
             evidence: Evidence::Supervisor,
@@ -213,17 +221,19 @@ impl Files {
     }
 }
 
-/// The directory's descriptor, the address of the path, and the flags.
-fn opened(call: &Notification) -> (i32, u64, u64) {
+/// The directory's descriptor, the address of the path, and the flags of what is opened and not run.
+fn named(call: &Notification) -> (i32, u64, Option<u64>) {
     let [first, second, third, ..] = call.arguments;
     match i64::from(call.number) {
         libc::SYS_openat => {
             // The kernel takes the low half, an `int`.
             let number = u32::try_from(first & u64::from(u32::MAX)).unwrap_or_default();
-            (number.cast_signed(), second, third)
+            (number.cast_signed(), second, Some(third))
         }
-        libc::SYS_creat => (libc::AT_FDCWD, first, bits(libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC)),
-        _ => (libc::AT_FDCWD, first, second),
+        libc::SYS_creat => {
+            (libc::AT_FDCWD, first, Some(bits(libc::O_CREAT | libc::O_WRONLY | libc::O_TRUNC)))
+        }
+        _ => (libc::AT_FDCWD, first, (!seccomp::runs(call.number)).then_some(second)),
     }
 }
 
@@ -254,9 +264,9 @@ fn absolute(found: &Found) -> Option<PathBuf> {
     Some(whole)
 }
 
-/// What a cell with these names lacks when it opens this path.
-fn lacking(names: &Names, path: PathBuf, flags: u64) -> Option<Asked> {
-    let has = |flag| flags & bits(flag) != 0;
+/// What a cell with these names lacks when it opens this path, or, without flags, runs it.
+fn lacking(names: &Names, path: PathBuf, flags: Option<u64>) -> Option<Asked> {
+    let has = |flag| flags.is_some_and(|flags| flags & bits(flag) != 0);
     let (writes, makes) = (has(libc::O_ACCMODE) || has(libc::O_TRUNC), has(libc::O_CREAT));
     let mut opens = true;
     let shown = names.look(&path);
@@ -281,7 +291,11 @@ fn lacking(names: &Names, path: PathBuf, flags: u64) -> Option<Asked> {
         Lack::Hidden | Lack::NotShown if !(makes && within()) => libc::ENOENT,
         Lack::Hidden | Lack::NotShown | Lack::ReadOnly { .. } => libc::EROFS,
     });
-    let operation = if writes || makes { Operation::Write } else { Operation::Read };
+    let operation = match flags {
+        None => Operation::Exec,
+        Some(_) if writes || makes => Operation::Write,
+        Some(_) => Operation::Read,
+    };
     let lacking = Lacking { path, operation, lack, errno, within: false };
     Some(Asked { lacking, source, makes, opens })
 }
@@ -304,7 +318,7 @@ fn violation(note: &Note<Lacking>, policy: &Policy) -> Violation {
     };
     Violation {
         layer: Layer::Root,
-        operation: "open".to_owned(),
+        operation: if *operation == Operation::Exec { "execve" } else { "open" }.to_owned(),
         object: path.to_string_lossy().into_owned(),
         rule,
         allow,

@@ -26,6 +26,7 @@ use crate::outcome::{Coverage, Evidence, Layer, Receipt, Violation};
 use crate::plan::Plan;
 use crate::plan::seccomp::{self, Attempt, Destination, Verdict};
 use crate::plan::step::Step;
+use crate::plan::why;
 use crate::policy::Policy;
 use crate::sys::notify::{self, Notification, Waiting};
 use crate::sys::{Errno, Result};
@@ -38,11 +39,6 @@ const AT_ONCE: u64 = 1024;
 const BURST: usize = 16;
 /// How long a cell with more than [`AT_ONCE`] waits after a burst: it pays for its flood, and others do not.
 const PAUSE: Duration = Duration::from_millis(1);
-
-/// Calls that are of use inside a cell, and that a profile may allow. What the rest would open is the kernel, or the
-/// way to what the other layers hide.
-const ALLOWABLE: &[&str] =
-    &["ptrace", "process_vm_readv", "process_vm_writev", "kcmp", "personality", "setpriority", "prlimit64"];
 
 /// What a look at the listener found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -116,7 +112,7 @@ impl Refusals {
     /// The listener is here.
     pub fn meet(&self, listener: BorrowedFd<'_>) {
         // Every open waits for an answer then.
-        if self.files.is_some() {
+        if self.files.as_ref().is_some_and(|files| files.opens) {
             notify::take_turns(listener);
         }
     }
@@ -371,7 +367,7 @@ fn violation(note: &Note<Refused>, policy: &Policy) -> Violation {
             },
         )
     };
-    let allow = ALLOWABLE.contains(operation).then(|| format!("[syscalls]\nallow = [\"{operation}\"]"));
+    let allow = why::call(operation);
     Violation {
         operation: (*operation).to_owned(),
         object: object.clone(),

@@ -98,7 +98,7 @@ impl Sockets {
             return Answer::NoDoor(path);
         };
         let link = link.and_then(Path::to_str);
-        let number = link.and_then(|link| link.strip_prefix("socket:[")?.strip_suffix(']')?.parse().ok());
+        let number = link.and_then(|link| link.strip_prefix("socket:[")?.split_once(']')?.0.parse().ok());
         let Some(end) = number.and_then(|number: u64| self.waiting.remove(&number)) else {
             return Answer::Fails(Errno(libc::EISCONN));
         };

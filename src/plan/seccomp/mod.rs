@@ -29,7 +29,7 @@ mod tests;
 pub use attempt::{Attempt, Destination, attempt};
 pub use evaluate::{allows, refusal};
 use groups::{GROUPS, Group, OF_SOCKETS};
-pub use observe::{observing, opens, reaches};
+pub use observe::{observing, opens, reaches, runs};
 pub use past::{PAST_LANDLOCK, denying, holds_ports, unheld};
 use rules::{Action, Entry, Errno};
 use table::{TABLE, find, is_known};

@@ -1,5 +1,5 @@
-//! A program that tells a listener of what it refuses, and on demand of files that are opened and of addresses that are to be
-//! reached.
+//! A program that tells a listener of what it refuses, and on demand of files that are opened, and of what is attempted: addresses
+//! that are to be reached or listened at, programs that are to be run.
 //!
 //! Neighbours: `tree` writes the program, `launch` installs this one, `evaluate` works out what the listener answers.
 //! Never: allows or kills other calls than the program does.
@@ -24,28 +24,36 @@ pub fn opens(number: u32) -> bool {
     table::name(number).is_some_and(|name| OPENS.contains(&name))
 }
 
-/// What an attempt to reach somebody is made by.
+/// What an attempt is made by. `execveat` is not among them: init runs the payload by it, and programs do without.
+const EXECVE: &str = "execve";
 const CONNECT: &str = "connect";
+const BIND: &str = "bind";
 const SENDTO: &str = "sendto";
 
-/// The register of an address, if the call with this number is made to reach one.
+/// Does the call with this number run a program?
+#[must_use]
+pub fn runs(number: u32) -> bool {
+    table::name(number) == Some(EXECVE)
+}
+
+/// The register of an address, if the call with this number is made to reach one, or to be reached there.
 #[must_use]
 pub fn reaches(number: u32) -> Option<usize> {
     match table::name(number) {
-        Some(CONNECT) => Some(1),
+        Some(CONNECT | BIND) => Some(1),
         Some(SENDTO) => Some(4),
         _ => None,
     }
 }
 
 /// The program whose refusals are told instead of answered. `ENOSYS` stays the kernel's: it sends programs to an older
-/// call, as often as they start a thread. `connects`: attempts to reach an address are told too.
+/// call, as often as they start a thread. `attempts`: those are told too.
 #[must_use]
-pub fn observing(program: &[Instruction], observe: Observe, connects: bool) -> Vec<Instruction> {
+pub fn observing(program: &[Instruction], observe: Observe, attempts: bool) -> Vec<Instruction> {
     let opens = OPENS.iter().filter(|_| observe == Observe::Files);
-    let told = opens.chain([&CONNECT].into_iter().filter(|_| connects));
+    let told = opens.chain([EXECVE, CONNECT, BIND].iter().filter(|_| attempts));
     let numbers: Vec<u32> = told.filter_map(|name| table::number(name)).collect();
-    let mut observing = if numbers.is_empty() { Vec::new() } else { tell_of(&numbers, connects) };
+    let mut observing = if numbers.is_empty() { Vec::new() } else { tell_of(&numbers, attempts) };
     observing.extend(program.iter().map(|instruction| match instruction {
         (RETURN, _, _, answer) if answer & 0xffff_0000 == RET_ERRNO && *answer != ENOSYS => {
             (RETURN, 0, 0, RET_USER_NOTIF)

@@ -498,13 +498,13 @@ proptest! {
 }
 
 #[test]
-fn an_observing_program_tells_of_refusals_opens_and_connections_and_else_answers_the_same() {
+fn an_observing_program_tells_of_refusals_opens_and_attempts_and_else_answers_the_same() {
     const NOTIFY: u32 = 0x7fc0_0000;
     let plain = default_program();
-    for (observe, connects) in
+    for (observe, attempts) in
         Observe::ALL.into_iter().flat_map(|observe| [(observe, false), (observe, true)])
     {
-        let observing = observing(&plain, observe, connects);
+        let observing = observing(&plain, observe, attempts);
         assert_well_formed(&observing);
         for arch in [X86_64, I386] {
             for number in (0..600).chain([X32_BIT, X32_BIT | 257, u32::MAX]) {
@@ -519,10 +519,10 @@ fn an_observing_program_tells_of_refusals_opens_and_connections_and_else_answers
                     let opened = arch == X86_64
                         && ["open", "openat", "creat"].map(super::number).contains(&Some(number));
                     let refused = answer & 0xffff_0000 == 0x0005_0000 && answer != ENOSYS;
-                    let reached = arch == X86_64
-                        && (Some(number) == super::number("connect")
+                    let tried = arch == X86_64
+                        && (["connect", "bind", "execve"].map(super::number).contains(&Some(number))
                             || Some(number) == super::number("sendto") && arguments[4] != 0);
-                    let told = refused || observe == Observe::Files && opened || connects && reached;
+                    let told = refused || observe == Observe::Files && opened || attempts && tried;
                     let (seen, _) = run(&observing, arch, number, arguments);
                     assert_eq!(seen, if told { NOTIFY } else { answer }, "{arch:#x} {number} {arguments:?}");
                     let errno = refusal(&plain, arch, number, &arguments);

@@ -95,7 +95,7 @@ fn break_before(steps: &mut Vec<Step>, name: &str, program: Vec<(u16, u8, u8, u3
     let index = at(steps, if name == "exec" { "verify" } else { name });
     steps.splice(
         index..index,
-        [Step::NoNewPrivileges, Step::Seccomp { program, observe: None, connects: false }],
+        [Step::NoNewPrivileges, Step::Seccomp { program, observe: None, attempts: false }],
     );
 }
 

@@ -160,8 +160,8 @@ impl Executed {
 /// No connection is told to the supervisor: what is left is what the kernel holds by itself.
 pub(super) fn deaf(plan: &mut Plan) {
     for step in &mut plan.steps {
-        if let Step::Seccomp { connects, .. } = step {
-            *connects = false;
+        if let Step::Seccomp { attempts, .. } = step {
+            *attempts = false;
         }
     }
 }

@@ -203,6 +203,11 @@ fn calls_and_connections_are_answered_without_a_cell() {
     let (status, said) = code(&["--syscall", "ptrace"]);
     assert_eq!(status, 119);
     assert!(said.contains("allow = [\"ptrace\"]"), "{said}");
+    let (status, said) = code(&["--syscall", "mount"]);
+    assert!(
+        status == 119 && said.contains("nothing should allow it") && !said.contains("allow = ["),
+        "{said}"
+    );
     let (status, said) = code(&["--syscall", "bpf"]);
     assert_eq!(status, 119);
     assert!(said.contains("no line allows it") && !said.contains("allow = ["), "{said}");
@@ -275,7 +280,7 @@ fn every_answer_about_a_call_is_what_the_cell_does() {
 fn every_answer_about_a_connection_is_what_the_cell_does() {
     let scene = Scene::new();
     let profile = scene.profile(&format!(
-        "floor = \"{}\"\n[network]\nallow = [\"10.9.8.7:5432\", \"db.internal:25\", \"db.internal:5432\", \"localhost:7000\"]\ndeny = [\"db.internal:25\"]\n",
+        "floor = \"{}\"\n[network]\nallow = [\"10.9.8.7:5432\", \"db.internal:25\", \"db.internal:5432\", \"localhost:7000\", \"a.wild.internal:25\", \"*.wild.internal:7000\"]\ndeny = [\"db.internal:25\"]\n",
         floor()[1]
     ));
     let hosts = [
@@ -283,6 +288,7 @@ fn every_answer_about_a_connection_is_what_the_cell_does() {
         "10.9.8.8",
         "db.internal",
         "other.internal",
+        "a.wild.internal",
         "localhost",
         "127.0.0.1",
         "169.254.169.254",
@@ -295,7 +301,7 @@ fn every_answer_about_a_connection_is_what_the_cell_does() {
             *decided.entry(decision).or_insert(0) += 1;
         }
     }
-    assert!(decided["allowed"] >= 4 && decided["refused"] >= 12, "{decided:?}");
+    assert!(decided["allowed"] >= 6 && decided["refused"] >= 13, "{decided:?}");
     let here = scene.profile(&format!("floor = \"{}\"\nnetwork.allow = [\"127.0.0.1:7000\"]\n", floor()[1]));
     for asked in ["127.0.0.1:7000", "localhost:7000"] {
         assert_eq!(proven(&scene, &here, ["--connect", asked]).0, "allowed");

@@ -78,6 +78,33 @@ def loud(there, times):
         with stream: stream.sendall(stream.makefile('rb').read().upper())
 ";
 
+/// What is held by Landlock alone where it cannot be told (`it::cell::layers`).
+#[test]
+fn a_port_at_which_no_program_may_listen_is_told_with_the_line_that_allows_it() {
+    let world = World::new();
+    let script = "
+def bind(family, kind, *address):
+    try: socket.socket(family, kind).bind(address); print('ok')
+    except OSError as error: print(errno.errorcode[error.errno])
+bind(socket.AF_INET, socket.SOCK_STREAM, '0.0.0.0', 8080)
+bind(socket.AF_INET6, socket.SOCK_STREAM, '::', 8081)
+bind(socket.AF_INET, socket.SOCK_STREAM, '127.0.0.1', 0)
+bind(socket.AF_INET, socket.SOCK_DGRAM, '127.0.0.1', 8082)";
+    let done = world.python("listen = [8081]", script);
+    let udp = if crate::facts().landlock_abi < 10 { "ok" } else { "EACCES" };
+    assert_eq!(done.stdout, format!("EACCES\nok\nEACCES\n{udp}\n"), "{done:#?}");
+    let told = done.report["violations"].as_array().unwrap();
+    let told: Vec<_> =
+        told.iter().map(|one| ["operation", "object", "errno", "allow"].map(|key| &one[key])).collect();
+    let line = json!("[network]\nlisten = [8080]");
+    let (bind, refused) = (json!("bind"), json!("EACCES"));
+    let expected = [
+        [&bind, &json!("0.0.0.0:8080"), &refused, &line],
+        [&bind, &json!("127.0.0.1:0"), &refused, &Value::Null],
+    ];
+    assert_eq!(told, expected, "{done:#?}");
+}
+
 #[test]
 fn a_server_in_a_cell_is_reached_at_its_port_and_at_no_other() {
     let world = World::new();
