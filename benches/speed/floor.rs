@@ -274,7 +274,7 @@ pub(crate) fn rows(files: &Path, rounds: usize) -> Result<Vec<Row>> {
     };
     let [ours, floor, bare] = turns(rounds, [&mut ours, &mut || floor.turn(), &mut || bare(&nothing)])?;
     Ok(vec![
-        measure::ratio("launch to exit of a static program against C", &ours, &floor, Some(1.5)),
+        measure::ratio("launch to exit of a static program against C", &ours, &floor, Some(1.2)),
         measure::ratio("the same against a bare fork and exec", &ours, &bare, None),
     ])
 }

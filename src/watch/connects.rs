@@ -21,7 +21,7 @@ use super::refusals::noted;
 use super::sockets::{self, Answer, Sockets};
 use crate::launch::memory::{Found, Memory, Question};
 use crate::outcome::{Layer, Violation};
-use crate::plan::doors::Doors;
+use crate::plan::doors::{DNS, Doors, RESOLVER};
 use crate::plan::step::Step;
 use crate::plan::{Plan, seccomp};
 use crate::policy::address::plain;
@@ -32,6 +32,8 @@ use crate::policy::unix_socket;
 use crate::sys::notify::{self, Notification};
 use crate::sys::{Errno, Result};
 
+/// The rule on what is no TCP.
+const UDP: &str = "the cell's network namespace: doors lead over TCP alone";
 /// Calls of one cell whose addresses are read.
 const MOST_READ: u64 = 1 << 18;
 /// The call by which a program says where it is reached.
@@ -106,7 +108,7 @@ impl Connects {
                 Some(Answer::Fails(errno)) => return notify::refuse(listener, call.id, errno),
                 Some(Answer::NoDoor(path)) => no_path(path),
                 None => match self.reached(call, &found) {
-                    Some(reached) => reached,
+                    Some(reached) => self.with_protocol(reached, call, memory),
                     None => return notify::proceed(listener, call.id),
                 },
             },
@@ -181,12 +183,9 @@ impl Connects {
         if self.read >= MOST_READ && !self.connects_paths(call) {
             return None;
         }
-        let address = *call.arguments.get(seccomp::reaches(call.number)?)?;
         self.read += 1;
-        let [connected, ..] = call.arguments;
-        let descriptor = u32::try_from(connected & u64::from(u32::MAX)).ok()?.cast_signed();
-        let question = Question { pid: call.pid, address, directory: None };
-        let with_socket = Question { directory: Some(descriptor), ..question };
+        let with_socket = with_socket(call)?;
+        let question = Question { directory: None, ..with_socket };
         Some(match seccomp::name(call.number) {
             // Without it no socket of the cell is connected.
             Some("connect") if self.sockets.is_some() => with_socket.look_by_all_means(memory),
@@ -212,29 +211,45 @@ impl Connects {
         if seccomp::name(call.number) == Some(BIND) {
             return self.bound(at, found);
         }
-        // A socket of UDP is connected to port 0 to learn by which address something would be reached.
-        if at.ip().is_unspecified() || self.doors.is_door(at.ip(), at.port()) || at.port() == 0 {
-            return None;
-        }
+        let at = SocketAddr::new(meant(at.ip()), at.port());
+        // Over TCP it would be refused by the kernel, whatever the address.
+        let over_udp = seccomp::name(call.number) == Some("sendto");
+        let door = match over_udp {
+            true => self.doors.has_names() && at == SocketAddr::new(IpAddr::V4(RESOLVER), DNS),
+            // A socket of UDP is connected, to a door's port or to port 0, to learn by which address something would be reached.
+            false => self.doors.is_door(at.ip(), at.port()) || at.port() == 0,
+        };
         // Whoever talks to himself over UDP without a connection reaches nobody else.
-        if at.ip().is_loopback() && !self.has_doors() && seccomp::name(call.number) == Some("sendto") {
+        if door || over_udp && at.ip().is_loopback() && !self.has_doors() {
             return None;
         }
         let errno = if at.ip().is_loopback() { libc::ECONNREFUSED } else { libc::ENETUNREACH };
         let operation = seccomp::name(call.number).unwrap_or("connect");
         let object = at.to_string();
         let instead = self.doors.ended_at(at.ip(), at.port()).map(Http::address);
-        let rule = instead.map(|address| format!("TLS ends at the door: the way to it is `{address}`"));
+        let ends = instead.map(|address| format!("TLS ends at the door: the way to it is `{address}`"));
+        let rule = ends.or_else(|| over_udp.then(|| UDP.to_owned()));
         let allowed = rule.is_none() && object.parse::<Destination>().is_ok();
         let allow = allowed.then(|| allow_line(&object));
         Some(Reached { object, allow, operation, errno: Errno(errno), rule })
     }
 
+    /// No line makes a door for UDP; a socket of that is connected like one of TCP.
+    fn with_protocol(&self, reached: Reached, call: &Notification, memory: Option<&Memory>) -> Reached {
+        if reached.allow.is_none() || self.is_flood() {
+            return reached;
+        }
+        let found = with_socket(call).and_then(|question| question.look_by(memory).ok());
+        match found.as_ref().and_then(protocol) {
+            Some("UDP" | "UDPv6") => Reached { allow: None, rule: Some(UDP.to_owned()), ..reached },
+            _ => reached,
+        }
+    }
+
     /// Where a program would be reached, if it may not be: over TCP, as Landlock would find.
     fn bound(&self, at: SocketAddr, found: &Found) -> Option<Reached> {
         let listens = self.listens.as_ref()?;
-        let socket = found.directory.as_deref()?.to_str()?;
-        if !matches!(socket.rsplit(' ').next(), Some("TCP" | "TCPv6")) || listens.contains(&at.port()) {
+        if !matches!(protocol(found), Some("TCP" | "TCPv6")) || listens.contains(&at.port()) {
             return None;
         }
         Some(Reached {
@@ -261,6 +276,28 @@ fn of_network() -> Violation {
         layer: Layer::Network,
         rule: "the cell's network namespace: no door leads there".to_owned(),
         ..super::refusals::blank()
+    }
+}
+
+/// The address of a call, and the descriptor of its socket.
+fn with_socket(call: &Notification) -> Option<Question> {
+    let address = *call.arguments.get(seccomp::reaches(call.number)?)?;
+    let [connected, ..] = call.arguments;
+    let descriptor = u32::try_from(connected & u64::from(u32::MAX)).ok()?.cast_signed();
+    Some(Question { pid: call.pid, address, directory: Some(descriptor) })
+}
+
+/// What speaks through the socket that was found.
+fn protocol(found: &Found) -> Option<&str> {
+    found.directory.as_deref()?.to_str()?.rsplit(' ').next()
+}
+
+/// The kernel takes no address for the own loopback.
+const fn meant(address: IpAddr) -> IpAddr {
+    match address {
+        IpAddr::V4(Ipv4Addr::UNSPECIFIED) => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        IpAddr::V6(Ipv6Addr::UNSPECIFIED) => IpAddr::V6(Ipv6Addr::LOCALHOST),
+        other => other,
     }
 }
 

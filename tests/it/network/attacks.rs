@@ -59,7 +59,9 @@ attempt('world six', tcp('2001:db8::1', {door}, socket.AF_INET6))
 attempt('metadata', tcp('169.254.169.254', 80))
 attempt('metadata six', tcp('fd00:ec2::254', 80, socket.AF_INET6))
 attempt('udp', udp('192.0.2.1', 53))
-attempt('udp connected', udp_connected('192.0.2.1', 53))
+attempt('udp connected', udp_connected('192.0.2.1', 54))
+attempt('udp at a door', udp('127.64.0.1', 9))
+attempt('none of six', tcp('::', {other}, socket.AF_INET6))
 attempt('udp multicast', udp('224.0.0.251', 5353))
 attempt('udp broadcast', udp('255.255.255.255', 53))
 "
@@ -68,7 +70,7 @@ attempt('udp broadcast', udp('255.255.255.255', 53))
     let answers: Vec<(&str, &str)> = done.stdout.lines().filter_map(|line| line.rsplit_once(' ')).collect();
     let open: Vec<&str> =
         answers.iter().filter(|(_, answer)| *answer == "open").map(|(name, _)| *name).collect();
-    assert_eq!((open, answers.len()), (vec!["door"], 23), "{done:#?}");
+    assert_eq!((open, answers.len()), (vec!["door"], 25), "{done:#?}");
     for (name, errno) in [
         ("its other port", "ECONNREFUSED"),
         ("other port", "ECONNREFUSED"),
@@ -79,6 +81,9 @@ attempt('udp broadcast', udp('255.255.255.255', 53))
         ("metadata six", "ENETUNREACH"),
         ("udp", "ENETUNREACH"),
         ("udp connected", "ENETUNREACH"),
+        ("udp at a door", "ECONNREFUSED"),
+        ("zero", "ECONNREFUSED"),
+        ("none of six", "ECONNREFUSED"),
     ] {
         assert!(answers.contains(&(name, errno)), "{name} {errno}: {done:#?}");
     }
@@ -88,10 +93,21 @@ attempt('udp broadcast', udp('255.255.255.255', 53))
         format!("[2001:db8::1]:{door}"),
         "169.254.169.254:80".to_owned(),
         format!("127.0.0.1:{other}"),
+        format!("[::1]:{other}"),
     ] {
         done.has_refused("connect", &object, &allow(&object));
     }
-    done.has_refused("sendto", "192.0.2.1:53", &allow("192.0.2.1:53"));
+    for (operation, object) in
+        [("sendto", "192.0.2.1:53"), ("connect", "192.0.2.1:54"), ("sendto", "127.64.0.1:9")]
+    {
+        let told = done.report["violations"].as_array().unwrap();
+        let told = told.iter().find(|one| one["operation"] == operation && one["object"] == object);
+        let told = told.unwrap_or_else(|| panic!("{operation} {object}: {done:#?}"));
+        assert!(
+            told["allow"].is_null() && told["rule"].as_str().unwrap().contains("over TCP alone"),
+            "{told}"
+        );
+    }
     done.has_refused("resolve", "host.internal", &allow("host.internal:443"));
     let connections = done.connections();
     assert_eq!(connections.len(), 1, "{connections:?}");
@@ -224,7 +240,7 @@ attempt('any', tcp('0.0.0.0', {port}))"
     let done = second.python(&allow(other), &script);
     drop(held.stdin.take());
     assert!(held.wait().unwrap().success());
-    let refused = "its address ECONNREFUSED\nits port ECONNREFUSED\nany EACCES\n";
+    let refused = "its address ECONNREFUSED\nits port ECONNREFUSED\nany ECONNREFUSED\n";
     assert_eq!(done.stdout, format!("own open\n{refused}"), "{done:#?}");
 }
 
