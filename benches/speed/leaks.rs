@@ -5,13 +5,14 @@
 
 use std::fs;
 use std::path::{Path, PathBuf};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use toolcell::host::{Facts, cgroups};
 use toolcell::launch::cgroup::PREFIX;
 
 use crate::measure::{self, Result, Row};
-use crate::relay::{Session, behind};
+use crate::relay::{Session, behind, run};
 
 const CALLS: u64 = 1000;
 /// How long the last cells may take to be gone, and the next spare ones to be there.
@@ -79,8 +80,16 @@ fn settled(pid: u32, parents: &[PathBuf], wanted: Option<&Held>) -> Result<Held>
 }
 
 pub(crate) fn rows(toolcell: &Path, files: &Path) -> Result<Vec<Row>> {
+    let mut started = run(toolcell);
+    started.args(["--spares", "1", "--"]).arg(files.join("server"));
+    let mut rows = of_session(&mut behind(toolcell, files), "")?;
+    rows.extend(of_session(&mut started, ", with started servers")?);
+    Ok(rows)
+}
+
+fn of_session(command: &mut Command, how: &str) -> Result<Vec<Row>> {
     let parents: Vec<PathBuf> = Facts::gather().cgroup.iter().flat_map(cgroups::parents).collect();
-    let mut session = Session::start(&mut behind(toolcell, files))?;
+    let mut session = Session::start(command)?;
     session.call("small")?;
     let before = settled(session.pid(), &parents, None)?;
     for _ in 0..CALLS {
@@ -90,7 +99,7 @@ pub(crate) fn rows(toolcell: &Path, files: &Path) -> Result<Vec<Row>> {
     session.end()?;
     let left = |what: &str, before: usize, after: usize| {
         let more = u64::try_from(after.saturating_sub(before)).unwrap_or(u64::MAX);
-        measure::amount(&format!("{what} more after {CALLS} calls"), more, 0, "")
+        measure::amount(&format!("{what} more after {CALLS} calls{how}"), more, 0, "")
     };
     Ok(vec![
         left("descriptors", before.descriptors, after.descriptors),

@@ -80,6 +80,22 @@ fn middle(mut turn: impl FnMut() -> Result<(Duration, Duration)>) -> Result<(Dur
 
 pub(crate) fn rows(toolcell: &Path, files: &Path, root: bool) -> Result<Vec<Row>> {
     let mut rows = vec![native(toolcell, files)?, node(toolcell, files)?];
+    let all = thousands(toolcell, files)?;
+    let (Some((first, held)), Some((last, still_held))) = (all.first(), all.last()) else {
+        return Err("no calls were made".into());
+    };
+    rows.push(measure::ratio(
+        "the last thousand of ten thousand calls against the first",
+        last,
+        first,
+        Some(1.1),
+    ));
+    rows.push(measure::amount(
+        "what the supervisor has grown by then",
+        still_held.saturating_sub(*held),
+        1024,
+        "KiB",
+    ));
     if root {
         // Its own memory can be looked at by root alone.
         rows.push(memory(toolcell, files)?);
@@ -221,15 +237,23 @@ fn tools(toolcell: &Path, files: &Path) -> Result<String> {
     Ok(text)
 }
 
+/// Ten thousand calls in a row: what each of a thousand took, and the supervisor's resident memory in KiB behind them.
+fn thousands(toolcell: &Path, files: &Path) -> Result<Vec<(Times, u64)>> {
+    let mut session = Session::start(run(toolcell).arg("--").arg(files.join("server")))?;
+    let mut all = Vec::new();
+    for _thousand in 0..10 {
+        let (times, _) = flood(&mut session, ("small", "{}"), 1000, 1)?;
+        all.push((times, crate::relay::memory(session.pid(), "VmRSS")?));
+    }
+    session.end()?;
+    Ok(all)
+}
+
 fn in_a_row(toolcell: &Path, files: &Path) -> Result<String> {
     let mut text = "calls,median ms,99th of 100 ms,supervisor KiB\n".to_owned();
-    let mut session = Session::start(run(toolcell).arg("--").arg(files.join("server")))?;
-    for thousand in 1..=10 {
-        let (times, _) = flood(&mut session, ("small", "{}"), 1000, 1)?;
-        let held = crate::relay::memory(session.pid(), "VmRSS")?;
+    for (thousand, (times, held)) in (1..).zip(thousands(toolcell, files)?) {
         let (median, slow) = (milliseconds(times.median()), milliseconds(times.slow()));
         writeln!(text, "{},{median:.3},{slow:.3},{held}", thousand * 1000)?;
     }
-    session.end()?;
     Ok(text)
 }
