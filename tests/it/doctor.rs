@@ -5,6 +5,7 @@ use std::os::unix::process::CommandExt;
 use std::process::{Command, Output, Stdio};
 
 use serde_json::Value;
+use toolcell::host::cgroups;
 
 /// As the user of the test, or as one without privileges.
 fn toolcell(arguments: &[&str], uid: Option<u32>) -> Output {
@@ -81,6 +82,42 @@ fn the_table_has_a_row_for_each_layer_and_fits() {
     let table: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
     assert_eq!(table.len(), 17);
     assert!(table.iter().all(|line| line.chars().count() <= 100), "{text}");
+}
+
+/// As in containers: what lies over parts of /proc is named, by the doctor and by who is refused.
+#[test]
+fn what_lies_over_proc_and_over_the_cgroup_tree_is_named() {
+    if crate::cell::needs_root("something is mounted for it") {
+        return;
+    }
+    let read_only = |place: &str| format!("mount --bind {place} {place} && mount -o remount,bind,ro {place}");
+    let told = |prepare: &str, uid: &str, layer: &str| {
+        let script = format!(
+            "{prepare} && exec setpriv --reuid {uid} --regid {uid} --clear-groups \"$0\" doctor --json"
+        );
+        let mut command = Command::new("unshare");
+        command.args(["--mount", "sh", "-c", &script]).arg(crate::binary()).env("HOME", "/nonexistent");
+        let output = command.output().unwrap();
+        let report: Value =
+            serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {output:?}"));
+        let findings = report["findings"].as_array().unwrap();
+        let column = Value::from(if uid == "0" { "root" } else { "user" });
+        let mut of_layer = findings.iter().filter(|finding| finding["layer"] == layer);
+        let found = of_layer.find(|finding| finding["for"].as_array().unwrap().contains(&column));
+        found.unwrap_or_else(|| panic!("{layer} is not missing: {report:#}"))["cause"]
+            .as_str()
+            .unwrap()
+            .to_owned()
+    };
+    let cause = told(&read_only("/proc/sys"), "65534", "user-namespace");
+    assert!(cause.starts_with("/proc/sys is read-only here"), "{cause}");
+    let cause = told("mount -t tmpfs -o ro tmpfs /proc/fs", "65534", "pid-namespace");
+    assert!(cause.starts_with("parts of /proc are covered here"), "{cause}");
+    let trees =
+        crate::facts().cgroup.iter().flat_map(cgroups::parents).map(|tree| tree.display().to_string());
+    let trees: Vec<String> = trees.map(|tree| read_only(&tree)).collect();
+    let cause = told(&trees.join(" && "), "0", "cgroup");
+    assert!(cause.contains("read-only"), "{cause}");
 }
 
 /// `doctor --fix` as root of a user namespace that allows none below it, with an `/etc/sysctl.d` of its own; then what the limit

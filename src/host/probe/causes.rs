@@ -68,7 +68,8 @@ pub fn explain(part: Part, failed: &Failed, clues: &Clues) -> Explanation {
 pub fn explain_launch(error: &LaunchError, clues: &Clues) -> Option<Explanation> {
     let part = Part::of_step(&error.step)?;
     let host_refuses = matches!(error.errno.0, EPERM | EACCES | ENOSYS | ENOSPC | EUSERS | EOPNOTSUPP)
-        || (part == Part::Cgroup && matches!(error.errno.0, libc::EBUSY | libc::EROFS));
+        || (part == Part::Cgroup && error.errno.0 == libc::EBUSY)
+        || (matches!(part, Part::Cgroup | Part::UserNamespace) && error.errno.0 == libc::EROFS);
     host_refuses.then(|| explain(part, &Failed::new(&error.step, &error.object, error.errno), clues))
 }
 
@@ -141,6 +142,12 @@ fn container_fix(kind: &str, docker: &str) -> String {
 
 fn namespaces(failed: &Failed, clues: &Clues) -> Explanation {
     let refused = matches!(failed.errno.0, EPERM | EACCES);
+    if failed.errno.0 == libc::EROFS {
+        return explanation(
+            "/proc/sys is read-only here, so a cell cannot be kept from namespaces of its own",
+            fresh_proc(clues),
+        );
+    }
     if matches!(failed.errno.0, ENOSPC | EUSERS) {
         return match clues.max_user_namespaces {
             Some(0) => {
@@ -198,11 +205,15 @@ fn apparmor_commands(clues: &Clues) -> String {
     )
 }
 
-fn proc(clues: &Clues) -> Explanation {
-    let fix = clues.container.as_deref().map_or_else(
+fn fresh_proc(clues: &Clues) -> String {
+    clues.container.as_deref().map_or_else(
         || "unmount what lies over /proc".to_owned(),
         |kind| container_fix(kind, "--security-opt systempaths=unconfined"),
-    );
+    )
+}
+
+fn proc(clues: &Clues) -> Explanation {
+    let fix = fresh_proc(clues);
     if clues.proc_masked {
         return explanation("parts of /proc are covered here, so the kernel refuses a fresh one", fix);
     }
