@@ -18,6 +18,7 @@ TYPESCRIPT = FIXTURES / "node" / "clients"
 SDK1 = FIXTURES / "python" / "sdk1" / "bin" / "python"
 SDK2 = FIXTURES / "python" / "sdk2" / "bin" / "python"
 AGE = FIXTURES / "debian" / "age" / "usr" / "bin"
+RUNC = FIXTURES / "debian" / "runc" / "usr" / "sbin" / "runc"
 RCLONE = FIXTURES / "debian" / "rclone" / "usr" / "bin" / "rclone"
 # The interpreter that `scripts/fixtures` chose because every user can start it.
 PYTHON = os.path.realpath(SDK2)

@@ -91,6 +91,7 @@ LANES = {
                           before=f"env SUDO_UID=1000 SUDO_GID=1000 {MEND}"),
     "docker": refusing("6.12", "plain", "user-namespace:clone3:ENOSYS", quick=True, docker=True),
     "docker-root": refusing("6.12", "root", "mount-namespace:clone3:ENOSYS", docker=True),
+    "docker-apparmor": refusing("6.12", "plain", "user-namespace:write:EACCES", apparmor="apparmor-docker"),
     "no-landlock": refusing("6.12", "root", "landlock:landlock_create_ruleset:EOPNOTSUPP", floor="none", quick=True,
                             arguments="lsm=lockdown,yama,apparmor"),
     "root-5.10": refusing("5.10", "root", "landlock:landlock_create_ruleset:ENOSYS", floor="none"),

@@ -228,6 +228,7 @@ pub(super) fn answer(socket: BorrowedFd<'_>) -> Result<()> {
 
 #[cfg(test)]
 mod tests {
+    use std::net::UdpSocket;
     use std::os::fd::AsRawFd;
     use std::thread;
     use std::time::Instant;
@@ -248,6 +249,7 @@ mod tests {
         answer(theirs.as_fd()).unwrap();
         assert_eq!(socket::receive(theirs.as_fd(), &mut [0; QUESTION]).map(|_| ()), Err(Errno(libc::EAGAIN)));
         let place = File::open("/proc").unwrap();
+        let bound = UdpSocket::bind("127.0.0.1:0").unwrap();
         let absolute = c"/absolute".to_bytes_with_nul();
         let at = |text: &[u8], directory: i32| Question {
             address: u64::try_from(text.as_ptr().addr()).unwrap(),
@@ -255,7 +257,7 @@ mod tests {
             ..question
         };
         thread::scope(|scope| {
-            scope.spawn(|| (0..6).for_each(|_| answer(theirs.as_fd()).unwrap()));
+            scope.spawn(|| (0..7).for_each(|_| answer(theirs.as_fd()).unwrap()));
             assert_eq!(memory.ask(Question { address: 8, ..question }), Err(Errno(libc::EFAULT)));
             let found = memory.ask(question).unwrap();
             assert!(found.bytes.starts_with(text) && found.directory.is_none());
@@ -264,6 +266,9 @@ mod tests {
             assert_eq!(directory(at(text, libc::AT_FDCWD)), Ok(std::env::current_dir().ok()));
             assert_eq!(directory(at(absolute, libc::AT_FDCWD)), Ok(None));
             assert_eq!(directory(at(text, 1 << 20)), Err(Errno(libc::ENOENT)));
+            let socket = directory(at(text, bound.as_raw_fd())).unwrap().unwrap();
+            let socket = socket.to_str().unwrap();
+            assert!(socket.starts_with("socket:[") && socket.ends_with("] UDP"), "{socket}");
         });
         assert_eq!(memory.ask(question), Err(Errno(libc::ETIMEDOUT)));
         // The late answer is waited for, and then the one that is wanted.

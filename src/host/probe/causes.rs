@@ -37,6 +37,9 @@ pub fn explain(part: Part, failed: &Failed, clues: &Clues) -> Explanation {
     if let Some(foreign) = clues.foreign.and_then(|kernel| of_kernel(kernel, failed.errno.0)) {
         return foreign;
     }
+    if clues.powerless && failed.errno.0 == EPERM && !matches!(part, Part::Landlock | Part::Seccomp) {
+        return powerless(clues);
+    }
     match part {
         Part::Landlock => landlock(failed, clues),
         Part::Seccomp => seccomp(failed, clues),
@@ -102,6 +105,18 @@ fn idmapped(clues: &Clues) -> Explanation {
         }
         _ => explanation("this file system cannot map file owners (idmapped mounts)", fix),
     }
+}
+
+/// What an ordinary user may there, this one may not: his cells are made with privileges that he was not given.
+fn powerless(clues: &Clues) -> Explanation {
+    let fix = match clues.container.as_deref() {
+        Some("Docker") => {
+            "run toolcell as an ordinary user there:\n  docker run --user 1000 --security-opt seccomp=unconfined \
+             --security-opt apparmor=unconfined --security-opt systempaths=unconfined …"
+        }
+        _ => "run toolcell as an ordinary user there, or outside of the container",
+    };
+    explanation("root has no CAP_SYS_ADMIN here, as in containers", fix)
 }
 
 fn in_container(kind: &str, failed: &Failed, clues: &Clues) -> Explanation {
@@ -388,6 +403,20 @@ mod tests {
         }
         let disk = Clues { root: Some("ext4".to_owned()), ..Clues::default() };
         assert!(!cause(Part::IdmappedMounts, "mount_setattr", EINVAL, &disk).contains("ext4"));
+    }
+
+    #[test]
+    fn a_containers_root_is_known_by_what_it_lacks() {
+        let clues = Clues { container: Some("Docker".to_owned()), powerless: true, ..Clues::default() };
+        for part in [Part::UserNamespace, Part::MountNamespace, Part::IdmappedMounts, Part::PidNamespace] {
+            let explained = explain(part, &Failed::new("clone3", "", Errno(EPERM)), &clues);
+            assert!(
+                explained.cause.contains("CAP_SYS_ADMIN") && explained.fix.contains("docker run --user"),
+                "{part:?} {explained:?}"
+            );
+        }
+        let filtered = explain(Part::UserNamespace, &Failed::new("clone3", "", Errno(ENOSYS)), &clues);
+        assert!(filtered.cause.contains("refuses it"), "{filtered:?}");
     }
 
     #[test]

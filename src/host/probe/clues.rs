@@ -38,6 +38,8 @@ pub struct Clues {
     pub lsm: Option<String>,
     /// A filter was inherited (`Seccomp_filters` in `/proc/self/status` are more than this program's own).
     pub filtered: bool,
+    /// Root without `CAP_SYS_ADMIN`, as containers have it (`CapEff` in `/proc/self/status`).
+    pub powerless: bool,
     /// The kind of container, if there are signs of one.
     pub container: Option<String>,
     /// Something is mounted over parts of `/proc`, or it is read-only.
@@ -88,6 +90,8 @@ impl Clues {
                 .lines()
                 .find_map(|line| line.strip_prefix("Seccomp_filters:")?.trim().parse().ok())
                 .is_some_and(|filters: u32| filters > filter::own()),
+            powerless: uid == 0
+                && status.lines().find_map(capabilities).is_some_and(|held| held & SYS_ADMIN == 0),
             container: container(&exists),
             proc_masked: masked(&mounts),
             foreign: foreign(&version),
@@ -104,6 +108,13 @@ impl Clues {
             program: std::env::current_exe().unwrap_or_else(|_unknown| PathBuf::from("toolcell")),
         }
     }
+}
+
+/// Bit 21 (`linux/capability.h`).
+const SYS_ADMIN: u64 = 1 << 21;
+
+fn capabilities(line: &str) -> Option<u64> {
+    u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok()
 }
 
 fn container(exists: &dyn Fn(&str) -> bool) -> Option<String> {
