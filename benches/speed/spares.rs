@@ -80,8 +80,38 @@ fn compare(
     Ok(times)
 }
 
+/// What starts a container of this name, with the server in it.
+type Engine<'a> = &'a dyn Fn(&str) -> Command;
+
+/// By its specification alone, as those start one that have all else.
+fn runc(files: &Path, name: &str) -> Command {
+    let mut command = Command::new("runc");
+    command.args(["run", "--bundle"]).arg(files.join("container")).arg(name);
+    command
+}
+
+/// With no image to unpack, no network to make and no log to keep: the least of it.
+fn podman(files: &Path, name: &str) -> Command {
+    let place = files.join("podman");
+    let mut command = Command::new("podman");
+    for (option, directory) in [("--root", "store"), ("--runroot", "run"), ("--tmpdir", "tmp")] {
+        command.arg(option).arg(place.join(directory));
+    }
+    command.args(["--runtime", "runc", "--cgroup-manager", "cgroupfs", "--events-backend", "none"]);
+    command.args(["--storage-driver", "vfs", "run", "--rm", "--interactive", "--name", name]);
+    command.args(["--network", "none", "--log-driver", "none"]);
+    command.args(["--ulimit", "nofile=1024:1024", "--ulimit", "nproc=1024:1024", "--rootfs"]);
+    command.arg(files.join("container/rootfs")).arg("/server");
+    command
+}
+
 /// The same call to the same server in a container that is started for it.
-fn container(toolcell: &Path, files: &Path, rounds: usize) -> Result<Row> {
+fn container(
+    toolcell: &Path,
+    files: &Path,
+    (what, engine): (&str, Engine<'_>),
+    rounds: usize,
+) -> Result<Row> {
     let mut ours = Session::start(run(toolcell).arg("--").arg(files.join("server")))?;
     ours.call("small")?;
     let mut number = 0_u32;
@@ -97,9 +127,7 @@ fn container(toolcell: &Path, files: &Path, rounds: usize) -> Result<Row> {
         number += 1;
         let name = format!("toolcell-bench-{}-call-{number}", std::process::id());
         let start = Instant::now();
-        let mut command = Command::new("runc");
-        command.args(["run", "--bundle"]).arg(files.join("container")).arg(name);
-        let mut fresh = Session::start(&mut command)?;
+        let mut fresh = Session::start(&mut engine(&name))?;
         fresh.call("small")?;
         let time = start.elapsed();
         fresh.end()?;
@@ -107,7 +135,8 @@ fn container(toolcell: &Path, files: &Path, rounds: usize) -> Result<Row> {
     };
     let [celled, contained] = turns(rounds.div_ceil(10), [&mut celled, &mut contained])?;
     ours.end()?;
-    Ok(measure::ratio("the same against a container of runc a call", &celled, &contained, Some(CONTAINER)))
+    let what = format!("the same against a container of {what} a call");
+    Ok(measure::ratio(&what, &celled, &contained, Some(CONTAINER)))
 }
 
 pub(crate) fn rows(toolcell: &Path, files: &Path, root: bool, rounds: usize) -> Result<Vec<Row>> {
@@ -123,7 +152,11 @@ pub(crate) fn rows(toolcell: &Path, files: &Path, root: bool, rounds: usize) -> 
     )];
 
     if root {
-        rows.push(container(toolcell, files, rounds)?);
+        let engines: [(&str, Engine<'_>); 2] =
+            [("runc", &|name| runc(files, name)), ("podman", &|name| podman(files, name))];
+        for engine in engines {
+            rows.push(container(toolcell, files, engine, rounds)?);
+        }
     }
 
     // One that a server of Node can read, and nobody else's.
