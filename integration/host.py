@@ -1,6 +1,6 @@
 """What of the host a test may count before and after: processes, mounts, cgroup directories, files, descriptors.
 
-Neighbours: `case` takes a census around each test, `test_kill` looks at single processes.
+Neighbours: `case` takes a census around each test, `test_life` and `test_kills` look at single processes.
 Never: kills or changes anything; `adopt` alone changes this process, once.
 """
 

@@ -1,4 +1,5 @@
-//! What a receipt says of a cell is what another process sees of it: in `/proc/PID`, in the files of its cgroup, in its mounts.
+//! What a receipt and a plan say of a cell is what another process sees of it: in `/proc/PID`, in the files of its cgroup, in its mounts.
+//! The same for a command and for a server's call, whenever its cell was built.
 //!
 //! Neighbours: `launch::verify` looks from inside. On every rung: `host` says which one is expected. Never: takes what cannot be
 //! looked at for what was said.
@@ -6,18 +7,20 @@
 use std::fs;
 use std::io::{BufRead as _, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::Stdio;
+use std::process::{Command, Stdio};
 
-use serde_json::Value;
+use serde_json::{Value, json};
 use toolcell::host::Cgroup;
 use toolcell::plan::Plan;
-use toolcell::plan::step::Step;
+use toolcell::plan::step::{Access, Resource, Step};
 use toolcell::sys::{landlock, process};
 
 use super::left::{children, holding, wait_for_end};
 use super::probe;
 use super::scene::{Scene, floor};
 use crate::host;
+use crate::session::world::{Client, Scratch, Setup, configure, session_in};
+use crate::session::{ahead, spares};
 
 /// One process of a cell, from outside.
 struct Seen {
@@ -57,16 +60,9 @@ fn outside(map: &str, inside: u64) -> u64 {
     found.unwrap_or_else(|| panic!("{inside} is nobody in {map}"))
 }
 
-/// The plan for the probe on this rung.
-fn plan(scene: &Scene, rung: &str) -> Plan {
-    let profile = scene.profile(&format!("floor = \"{rung}\"\n"));
-    let mut command = scene.command("profile");
-    let output = command
-        .args(["explain", "--json", &profile, "--"])
-        .arg(probe::program())
-        .arg("ids")
-        .output()
-        .unwrap();
+/// The plan of a profile for a command.
+fn explained(mut explain: Command, profile: &str, command: &[&str]) -> Plan {
+    let output = explain.args(["explain", "--json", profile, "--"]).args(command).output().unwrap();
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
     serde_json::from_slice(&output.stdout).unwrap()
 }
@@ -133,14 +129,205 @@ fn has_settings(plan: &Plan, found: &[(Vec<String>, PathBuf)]) {
     assert!(looked >= 3, "only {looked} settings");
 }
 
+/// One mount of a table: where it is, what it allows, what it is of, and what that was told.
+struct Mounted<'t> {
+    at: &'t Path,
+    options: Vec<&'t str>,
+    kind: &'t str,
+    filesystem: &'t str,
+}
+
+/// The mounts of `mountinfo` (proc(5)), in the order in which they were made.
+fn mounted(table: &str) -> Vec<Mounted<'_>> {
+    let each = |line| {
+        let (mount, filesystem) = str::split_once(line, " - ").unwrap();
+        let fields: Vec<&str> = mount.split(' ').collect();
+        let [kind, _, told] = filesystem.splitn(3, ' ').collect::<Vec<_>>()[..] else { panic!("{line}") };
+        let options = fields[5].split(',').collect();
+        Mounted { at: Path::new(fields[4]), options, kind, filesystem: told }
+    };
+    table.lines().map(each).collect()
+}
+
+/// Every mount is one of the plan, or came with one, and allows what the plan says and no more; none of the plan is missing.
+fn has_mounts(plan: &Plan, table: &str) {
+    let none = Access::default();
+    let write = Access { write: true, ..none };
+    let mut wanted: Vec<(&Path, Access, bool)> =
+        vec![(Path::new("/"), Access { execute: true, ..none }, false)];
+    for step in &plan.steps {
+        wanted.extend(match step {
+            Step::Bind { target, access, devices, .. } => Some((target.as_path(), *access, *devices)),
+            Step::MountOverlay { target, access, .. } => Some((target.as_path(), *access, false)),
+            Step::Hide { path, .. } => Some((path.as_path(), none, false)),
+            Step::MountScratch { path, execute, .. } => {
+                Some((path.as_path(), Access { execute: *execute, ..write }, false))
+            }
+            Step::MountProc => Some((Path::new("/proc"), write, false)),
+            _ => None,
+        });
+    }
+    let found = mounted(table);
+    for (path, _, _) in &wanted {
+        assert!(found.iter().any(|mount| mount.at == *path), "{} is not mounted:\n{table}", path.display());
+    }
+    for mount in &found {
+        // The last one of a place is what is seen there, and what came with a tree is bound as the tree is.
+        let of = wanted.iter().rev().filter(|(path, ..)| mount.at.starts_with(path));
+        let (_, access, devices) = of.max_by_key(|(path, ..)| path.components().count()).unwrap();
+        let has = |option: &str| mount.options.contains(&option);
+        let seen = (has("ro"), has("noexec"), has("nodev"), has("nosuid"));
+        // The host's own mount may allow less.
+        let least = (!access.write, !access.execute, !devices, true);
+        let held = [(seen.0, least.0), (seen.1, least.1), (seen.2, least.2), (seen.3, least.3)];
+        assert!(
+            held.iter().all(|(seen, least)| seen >= least),
+            "{}: {:?}",
+            mount.at.display(),
+            mount.options
+        );
+    }
+    let proc = found.iter().find(|mount| mount.at == Path::new("/proc")).unwrap();
+    assert!(
+        proc.kind == "proc"
+            && proc.filesystem.contains("hidepid=invisible")
+            && proc.filesystem.contains("subset=pid"),
+        "{table}"
+    );
+}
+
+/// Both values of a line of `/proc/PID/limits`, as numbers.
+fn limit(limits: &str, name: &str) -> [u64; 2] {
+    let line = limits.lines().find_map(|line| line.strip_prefix(name)).unwrap();
+    let values: Vec<&str> = line.split_whitespace().take(2).collect();
+    [values[0], values[1]].map(|value| value.parse().unwrap_or(u64::MAX))
+}
+
+/// Each limit of the plan is there, soft and hard, but where this process may have less itself.
+fn has_limits(plan: &Plan, limits: &str) {
+    let own = fs::read_to_string("/proc/self/limits").unwrap();
+    let mut looked = 0;
+    for step in &plan.steps {
+        let Step::SetRlimit { resource, value } = step else { continue };
+        let name = match resource {
+            Resource::Core => "Max core file size",
+            Resource::Nofile => "Max open files",
+            Resource::Fsize => "Max file size",
+            Resource::Nproc => "Max processes",
+            Resource::Data => "Max data size",
+            Resource::Memlock => "Max locked memory",
+            Resource::Msgqueue => "Max msgqueue size",
+            Resource::Sigpending => "Max pending signals",
+        };
+        let least = (*value).min(limit(&own, name)[1]);
+        assert_eq!(limit(limits, name), [least, least], "{name}");
+        looked += 1;
+    }
+    assert!(looked >= 5, "only {looked} limits");
+}
+
+/// All that is seen of a cell while its payload runs.
+struct View {
+    payload: Seen,
+    maps: [String; 2],
+    mounts: String,
+    limits: String,
+    /// Where it may be counted.
+    open: Option<usize>,
+    elsewhere: [bool; 7],
+    has_own_cgroups: bool,
+    cgroup: Vec<(Vec<String>, PathBuf)>,
+    filters_here: u32,
+}
+
+fn filters(seen: &Seen) -> u32 {
+    seen.words("Seccomp_filters")[0].parse().unwrap()
+}
+
+impl View {
+    /// Looks at it, and whether it is what the plan says.
+    fn of(payload: Seen, plan: &Plan) -> Self {
+        let view = Self {
+            maps: ["uid_map", "gid_map"].map(|map| payload.read(map)),
+            mounts: payload.read("mountinfo"),
+            limits: payload.read("limits"),
+            open: fs::read_dir(format!("/proc/{}/fd", payload.pid)).map(Iterator::count).ok(),
+            elsewhere: ["user", "mnt", "pid", "net", "ipc", "uts", "time"]
+                .map(|kind| payload.is_elsewhere(kind)),
+            has_own_cgroups: payload.is_elsewhere("cgroup"),
+            cgroup: directories(&payload),
+            filters_here: filters(&Seen::of(process::pid().cast_signed())),
+            payload,
+        };
+        let limited = plan.steps.iter().any(|step| matches!(step, Step::CreateCgroup { .. }));
+        assert_eq!(limited, !view.cgroup.is_empty(), "{:?}", view.cgroup);
+        if limited {
+            has_settings(plan, &view.cgroup);
+        }
+        if plan.steps.contains(&Step::PivotRoot) {
+            has_mounts(plan, &view.mounts);
+        }
+        has_limits(plan, &view.limits);
+        view
+    }
+
+    /// Whether a receipt says just this.
+    fn is_told_by(&self, receipt: &Value, rung: &str) {
+        let Self { payload, maps, mounts, elsewhere, cgroup, .. } = self;
+        let root = mounts.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap();
+        assert_eq!(receipt["floor"], *rung);
+        let layer = |name: &str| receipt["layers"][name].as_str();
+        let told = format!("{receipt:#}\n{}\n{root}\n{elsewhere:?}", payload.status);
+
+        assert_eq!(layer("namespaces").is_some(), elsewhere.iter().all(|is| *is), "{told}");
+        assert_eq!(layer("namespaces").is_none(), elsewhere.iter().all(|is| !*is), "{told}");
+        let is_private =
+            root.contains(" - tmpfs ") && root.split(' ').nth(5).unwrap().split(',').any(|word| word == "ro");
+        assert_eq!(layer("root").is_some(), is_private, "{told}");
+        assert_eq!(layer("cgroup").is_some(), !cgroup.is_empty(), "{told}");
+        assert_eq!(layer("root").is_some() && !cgroup.is_empty(), self.has_own_cgroups, "{told}");
+        assert_eq!((layer("seccomp"), payload.words("Seccomp")), (Some("filter"), vec!["2"]), "{told}");
+        assert_eq!(filters(payload), self.filters_here + 2, "{told}");
+        let empty = layer("capabilities").unwrap();
+        assert_eq!(payload.words("NoNewPrivs"), ["1"], "{told}");
+        for set in ["CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd"] {
+            let kept = set == "CapBnd" && empty.contains("but the bounding one");
+            assert_eq!(u64::from_str_radix(payload.words(set)[0], 16).unwrap() == 0, !kept, "{set}: {told}");
+        }
+        let identity = layer("identity").unwrap();
+        let ["uid", uid, "gid", gid, "groups", groups, ..] = identity.split(' ').collect::<Vec<_>>()[..]
+        else {
+            panic!("{told}")
+        };
+        let ids = [uid, gid].map(|id| id.parse::<u64>().unwrap());
+        for ((name, map), id) in ["Uid", "Gid"].iter().zip(maps).zip(ids) {
+            let here = outside(map, id).to_string();
+            assert!(payload.words(name).iter().all(|word| *word == here), "{name}: {here}: {told}");
+            // In a namespace of its own there is nobody else.
+            let alone = map.split_whitespace().eq([id.to_string().as_str(), here.as_str(), "1"]);
+            assert!(alone || layer("namespaces").is_none(), "{map}: {told}");
+        }
+        let kept = payload.words("Groups").len();
+        assert_eq!(groups, if kept == 0 { "none".to_owned() } else { kept.to_string() }, "{told}");
+        assert!(layer("landlock").unwrap().starts_with(&format!("abi {};", landlock::abi())), "{told}");
+        assert!(
+            layer("descriptors") == Some("stdin, stdout, stderr") && self.open.is_none_or(|count| count == 3),
+            "{:?}",
+            self.open
+        );
+    }
+}
+
 #[test]
 fn a_receipt_is_what_is_seen_from_outside() {
     let Some(rung) = rung() else { return };
     let scene = Scene::new();
     let (report, mark) = (scene.path("report.json"), scene.path("mark"));
-    let around = ["--floor", &rung];
+    let profile = scene.profile(&format!("floor = \"{rung}\"\n"));
+    let program = probe::program();
+    let plan = explained(scene.command("profile"), &profile, &[program.to_str().unwrap(), "ids"]);
     let mut command = scene.command("exec");
-    command.args(around).args(["--report", &report, "--"]).arg(probe::program()).args(["stay", &mark]);
+    command.args(["--floor", &rung, "--report", &report, "--"]).arg(program).args(["stay", &mark]);
     let mut child = command.stdin(Stdio::null()).stdout(Stdio::piped()).spawn().unwrap();
     let mut line = String::new();
     BufReader::new(child.stdout.take().unwrap()).read_line(&mut line).unwrap();
@@ -153,63 +340,75 @@ fn a_receipt_is_what_is_seen_from_outside() {
     assert_eq!(all.len(), 3, "the payload, its child and its daemon");
     let payload =
         children(init.cast_unsigned()).into_iter().find(|pid| !children(pid.cast_unsigned()).is_empty());
-    let payload = Seen::of(payload.unwrap());
-    let cgroup = directories(&payload);
-    if !cgroup.is_empty() {
-        has_settings(&plan(&scene, &rung), &cgroup);
-    }
+    let view = View::of(Seen::of(payload.unwrap()), &plan);
     for cell in &all {
-        assert_eq!(directories(cell), cgroup);
+        assert_eq!(directories(cell), view.cgroup);
     }
-    let table = payload.read("mountinfo");
-    let root = table.lines().find(|line| line.split(' ').nth(4) == Some("/")).unwrap().to_owned();
-    let maps = ["uid_map", "gid_map"].map(|map| payload.read(map));
-    let open = fs::read_dir(format!("/proc/{}/fd", payload.pid)).map(Iterator::count).ok();
-    let elsewhere =
-        ["user", "mnt", "pid", "net", "ipc", "uts", "time"].map(|kind| payload.is_elsewhere(kind));
-    let has_own_cgroups = payload.is_elsewhere("cgroup");
-    let filters = |seen: &Seen| -> u32 { seen.words("Seccomp_filters")[0].parse().unwrap() };
-    let here = Seen::of(process::pid().cast_signed());
 
     // The report is written when the cell has ended.
-    process::kill(payload.pid).unwrap();
+    process::kill(view.payload.pid).unwrap();
     child.wait().unwrap();
     wait_for_end(&all.iter().map(|seen| seen.pid).collect::<Vec<_>>());
     let report: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
-    let receipt = &report["receipt"];
-    assert_eq!(receipt["floor"], *rung);
-    let layer = |name: &str| receipt["layers"][name].as_str();
-    let told = format!("{receipt:#}\n{}\n{root}\n{elsewhere:?}", payload.status);
+    view.is_told_by(&report["receipt"], &rung);
+}
 
-    assert_eq!(layer("namespaces").is_some(), elsewhere.iter().all(|is| *is), "{told}");
-    assert_eq!(layer("namespaces").is_none(), elsewhere.iter().all(|is| !*is), "{told}");
-    let is_private =
-        root.contains(" - tmpfs ") && root.split(' ').nth(5).unwrap().split(',').any(|word| word == "ro");
-    assert_eq!(layer("root").is_some(), is_private, "{told}");
-    assert_eq!(layer("cgroup").is_some(), !cgroup.is_empty(), "{told}");
-    assert_eq!(layer("root").is_some() && !cgroup.is_empty(), has_own_cgroups, "{told}");
-    assert_eq!((layer("seccomp"), payload.words("Seccomp")), (Some("filter"), vec!["2"]), "{told}");
-    assert_eq!(filters(&payload), filters(&here) + 2, "{told}");
-    let empty = layer("capabilities").unwrap();
-    assert_eq!(payload.words("NoNewPrivs"), ["1"], "{told}");
-    for set in ["CapInh", "CapPrm", "CapEff", "CapAmb", "CapBnd"] {
-        let kept = set == "CapBnd" && empty.contains("but the bounding one");
-        assert_eq!(u64::from_str_radix(payload.words(set)[0], 16).unwrap() == 0, !kept, "{set}: {told}");
+/// The server of the one call that is under way, once it has got the call.
+async fn at_work(client: &mut Client) -> Seen {
+    assert_eq!(client.read().await["method"], "notifications/progress");
+    loop {
+        let servers =
+            children(ahead::launcher(client)).into_iter().flat_map(|init| children(init.cast_unsigned()));
+        let runs = |seen: &Seen| !seen.status.contains("State:\tT");
+        let running: Vec<Seen> = servers.map(Seen::of).filter(runs).collect();
+        if let Ok([server]) = <[Seen; 1]>::try_from(running) {
+            return server;
+        }
+        tokio::task::yield_now().await;
     }
-    let identity = layer("identity").unwrap();
-    let ["uid", uid, "gid", gid, "groups", groups, ..] = identity.split(' ').collect::<Vec<_>>()[..] else {
-        panic!("{told}")
-    };
-    let ids = [uid, gid].map(|id| id.parse::<u64>().unwrap());
-    for ((name, map), id) in ["Uid", "Gid"].iter().zip(&maps).zip(ids) {
-        let here = outside(map, id).to_string();
-        assert!(payload.words(name).iter().all(|word| *word == here), "{name}: {here}: {told}");
+}
+
+#[test]
+fn a_call_s_receipt_is_what_is_seen_from_outside_whenever_its_cell_was_built() {
+    let Some(rung) = rung() else { return };
+    // Without namespaces no cell waits for its call.
+    let later = if rung == "landlock" { vec![] } else { vec![("ahead", "0"), ("spare", "1")] };
+    for (second, number) in later.into_iter().chain([("on-demand", "0")]) {
+        let scratch = Scratch::outside_of_scratch();
+        let options = ["--spares", number, "--floor", &rung].map(str::to_owned).to_vec();
+        let setup = Setup { options, time: "60s", ..Setup::default() };
+        configure(&setup, &scratch);
+        let profile = scratch.0.join("plan.toml");
+        let rules = fs::read_to_string(scratch.0.join("test.toml")).unwrap();
+        fs::write(&profile, format!("floor = \"{rung}\"\n{rules}")).unwrap();
+        let server = crate::project().join("tests/it/session/server.py");
+        let command = ["/usr/bin/python3", "-S", "-E", server.to_str().unwrap()];
+        let mut explain = Command::new(crate::binary());
+        explain.arg("profile").current_dir(&scratch.0);
+        let plan = explained(explain, profile.to_str().unwrap(), &command);
+        let mut views = Vec::new();
+        let seen = &mut views;
+        let book = session_in(&scratch, &setup, |mut client| async move {
+            let calls = if second == "on-demand" { 1 } else { 2 };
+            for id in 1..=calls {
+                client.start_call(id, "under-way", json!({})).await;
+                seen.push(View::of(at_work(&mut client).await, &plan));
+                let cancelled = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": id}});
+                client.send(&cancelled.to_string()).await;
+                if id < calls && second == "ahead" {
+                    ahead::ready(&client, 1).await;
+                } else if id < calls {
+                    spares::stopped(&client).await;
+                }
+            }
+            client
+        });
+        let calls: Vec<&Value> =
+            book.finished.iter().filter(|record| record["call"]["method"] == "tools/call").collect();
+        assert_eq!(calls.len(), views.len());
+        for (view, record) in views.iter().zip(&calls) {
+            view.is_told_by(&record["receipt"], &rung);
+        }
+        assert_eq!(calls.last().unwrap()["receipt"]["cell"], second);
     }
-    let kept = payload.words("Groups").len();
-    assert_eq!(groups, if kept == 0 { "none".to_owned() } else { kept.to_string() }, "{told}");
-    assert!(layer("landlock").unwrap().starts_with(&format!("abi {};", landlock::abi())), "{told}");
-    assert!(
-        layer("descriptors") == Some("stdin, stdout, stderr") && open.is_none_or(|count| count == 3),
-        "{open:?}"
-    );
 }

@@ -19,7 +19,7 @@ pub(super) fn children(pid: u32) -> Vec<u32> {
     list.split_whitespace().map(|pid| pid.parse().unwrap()).collect()
 }
 
-pub(super) fn launcher(client: &Client) -> u32 {
+pub(crate) fn launcher(client: &Client) -> u32 {
     child_named(client, "toolcell-launch")
 }
 
@@ -32,7 +32,7 @@ pub(super) fn child_named(client: &Client, wanted: &str) -> u32 {
 }
 
 /// Waits until so many calls are recorded, hence gone, and a cell waits for the next; the process id of its init, which is named so.
-pub(super) async fn ready(client: &Client, calls: usize) -> u32 {
+pub(crate) async fn ready(client: &Client, calls: usize) -> u32 {
     loop {
         let recorded = client.log().matches("\"event\":\"finished\"").count();
         if recorded == calls

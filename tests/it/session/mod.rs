@@ -1,7 +1,7 @@
 //! A session seen from the client, with a server that behaves in every bad way. Never: looks inside.
 
 mod access;
-mod ahead;
+pub(crate) mod ahead;
 mod arguments;
 mod bounds;
 mod chain;

@@ -224,6 +224,10 @@ def call(id, params):
         time.sleep(60)
     elif name == "silent":
         time.sleep(60)
+    elif name == "under-way":
+        token = params["_meta"]["progressToken"]
+        send({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": 1}})
+        time.sleep(60)
     elif name == "flood":
         while True:
             write("x" * 65536)

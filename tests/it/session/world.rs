@@ -303,11 +303,13 @@ pub(crate) fn toolcell(setup: &Setup, scratch: &Scratch, name: &str) -> Command 
     // A call starts one process, and no other for the next.
     let serves = matches!(name, "run" | "serve") && !setup.options.iter().any(|option| option == "--spares");
     let alone: &[&str] = if serves { &["--spares", "0"] } else { &[] };
+    let chosen = setup.options.iter().any(|option| option == "--floor");
+    let floor: &[&str] = if chosen { &[] } else { &["--floor", crate::cell::floor()] };
     command
         .arg(name)
         .args([&PathBuf::from("--profile"), &scratch.0.join("test.toml")])
         .args([&PathBuf::from("--audit"), &scratch.0.join("audit.jsonl")])
-        .args(["--floor", crate::cell::floor()])
+        .args(floor)
         .args(alone)
         .args(&setup.options)
         .args([Path::new("--config"), &scratch.0.join("servers.toml")])
