@@ -38,7 +38,9 @@ pub(super) fn stopper(attack: &Attack, word: &Word, record: Option<&Record>) -> 
             violation.limit.is_none() && word.errno.is_some() && violation.errno == word.errno && file
         }
     };
-    if let Some(violation) = violations.iter().find(fits) {
+    // What takes too much of one thing can come to the limit of another first.
+    let another = |violation: &&Violation| matches!(attack.wall, Wall::Limit(_)) && violation.limit.is_some();
+    if let Some(violation) = violations.iter().find(fits).or_else(|| violations.iter().find(another)) {
         let rule = match (violation.limit, violation.layer) {
             (Some(limit), _) => limit_key(limit),
             (None, Layer::Seccomp | Layer::Root) => violation.operation.clone(),
