@@ -124,6 +124,11 @@ def tiny(*arguments, options=()):
                   options=list(options))
 
 
+def incidents(*options):
+    """Our own servers that do what real ones were caught at."""
+    return Server([PYTHON, "-ISE", str(HERE / "servers" / "incidents.py")], options=list(options))
+
+
 def conformance():
     """Our own server with all that the official conformance suite looks for."""
     return Server([PYTHON, "-ISE", str(HERE / "servers" / "conformance.py")])

@@ -126,6 +126,7 @@ const fn resource(resource: Resource) -> u32 {
         Resource::Fsize => libc::RLIMIT_FSIZE,
         Resource::Nproc => libc::RLIMIT_NPROC,
         Resource::Data => libc::RLIMIT_DATA,
+        Resource::Stack => libc::RLIMIT_STACK,
         Resource::Memlock => libc::RLIMIT_MEMLOCK,
         Resource::Msgqueue => libc::RLIMIT_MSGQUEUE,
         Resource::Sigpending => libc::RLIMIT_SIGPENDING,

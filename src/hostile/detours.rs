@@ -34,6 +34,8 @@ pub const SECRETS: &[&str] = &[
 pub const TRAPS: &[&str] = &[
     ".bashrc",
     ".zshrc",
+    ".profile",
+    ".pam_environment",
     ".ssh/authorized_keys",
     ".git/hooks/pre-commit",
     ".git/config",
@@ -158,6 +160,25 @@ pub(super) fn plant_traps(call: &mut Call<'_>) -> Probed {
     }
     let saw = if written == 0 { Err(refusal) } else { Ok(format!("{written} written")) };
     Ok(call.tried("write", home.to_string_lossy(), saw))
+}
+
+/// Opens, to add to it, the list of libraries that the loader puts into every program; where there is none, makes a file beside its
+/// place and removes it.
+pub(super) fn preload_into_all(call: &mut Call<'_>) -> Probed {
+    const PRELOAD: &str = "/etc/ld.so.preload";
+    let opened = OpenOptions::new().append(true).open(PRELOAD).map(drop);
+    let result = match opened {
+        Err(error) if error.kind() == io::ErrorKind::NotFound => {
+            let beside = format!("/etc/toolcell-preload-{}", std::process::id());
+            OpenOptions::new()
+                .append(true)
+                .create_new(true)
+                .open(&beside)
+                .and_then(|_file| fs::remove_file(beside))
+        }
+        opened => opened,
+    };
+    Ok(told(call, "open", Path::new(PRELOAD), "could be written", result))
 }
 
 /// Adds to a file, and makes it if it is not there.

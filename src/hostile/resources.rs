@@ -5,6 +5,7 @@
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::fd::AsFd;
+use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::sync::mpsc;
 use std::time::{Duration, Instant};
@@ -220,6 +221,45 @@ pub(super) fn fill_pipes(call: &mut Call<'_>) -> Probed {
     let count = held.len();
     drop(held);
     Ok(bounded(call, "write", format!("{count} pipes"), refusal))
+}
+
+/// Makes pairs of connected sockets and fills both ways.
+pub(super) fn fill_sockets(call: &mut Call<'_>) -> Probed {
+    let limit = usize::try_from(call.number("limit", 10_000)?).unwrap_or(usize::MAX);
+    let mut held = Vec::new();
+    let mut refusal = None;
+    while held.len() < limit && refusal.is_none() {
+        match filled_pair() {
+            Ok(pair) => held.push(pair),
+            Err(error) => refusal = Some(errno(&error)),
+        }
+    }
+    let count = held.len();
+    drop(held);
+    Ok(bounded(call, "send", format!("{count} pairs of sockets"), refusal))
+}
+
+/// Two connected sockets, each with all that it takes for the other.
+fn filled_pair() -> io::Result<(UnixStream, UnixStream)> {
+    let (mut one, mut other) = UnixStream::pair()?;
+    for end in [&mut one, &mut other] {
+        end.set_nonblocking(true)?;
+        loop {
+            match end.write(&[1; 1 << 15]) {
+                Ok(_some) => {}
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => break,
+                Err(error) => return Err(error),
+            }
+        }
+    }
+    Ok((one, other))
+}
+
+/// Calls itself deeper and deeper, with a stack that may be as large as it can be had.
+pub(super) fn grow_stack(call: &mut Call<'_>) -> Probed {
+    let limit = usize::try_from(call.number("limit", 1 << 20)?).unwrap_or(usize::MAX);
+    let grown = surface::grow_stack(limit);
+    Ok(call.tried_in_child("recurse", format!("{} MiB of stack", limit >> 20), "grown", grown))
 }
 
 /// Makes one file as large as it gets, without writing to it.

@@ -136,6 +136,7 @@ pub(super) const fn resource(resource: Resource) -> libc::__rlimit_resource_t {
         Resource::Fsize => libc::RLIMIT_FSIZE,
         Resource::Nproc => libc::RLIMIT_NPROC,
         Resource::Data => libc::RLIMIT_DATA,
+        Resource::Stack => libc::RLIMIT_STACK,
         Resource::Memlock => libc::RLIMIT_MEMLOCK,
         Resource::Msgqueue => libc::RLIMIT_MSGQUEUE,
         Resource::Sigpending => libc::RLIMIT_SIGPENDING,

@@ -6,6 +6,9 @@ use super::step::{CgroupDirectory, CgroupSetting, Resource, Step};
 use crate::host::Cgroup;
 use crate::policy::{Floor, Limits};
 
+/// The stack of a process, where nothing else bounds it: what a program has of most hosts without asking, and takes for each thread.
+const STACK: u64 = 8 << 20;
+
 /// The limits of each process.
 pub(super) fn rlimits(limits: &Limits, floor: Floor, steps: &mut Vec<Step>) {
     let mut add = |resource, value| steps.push(Step::SetRlimit { resource, value });
@@ -18,6 +21,8 @@ pub(super) fn rlimits(limits: &Limits, floor: Floor, steps: &mut Vec<Step>) {
     if floor != Floor::Full {
         // Without a cgroup: each process for itself, and tasks by the cell's own user namespace, if it has one.
         add(Resource::Data, limits.memory);
+        // What the stack takes is not in that, and a program may ask for all that the hard limit has.
+        add(Resource::Stack, STACK);
     }
     if floor == Floor::NoCgroup {
         add(Resource::Nproc, limits.tasks.into());

@@ -100,6 +100,7 @@ pub enum Resource {
     Fsize,
     Nproc,
     Data,
+    Stack,
     Memlock,
     Msgqueue,
     Sigpending,

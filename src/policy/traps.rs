@@ -91,6 +91,7 @@ const HOME: &[Trap] = &[
     directory(".zlogout", "run by the shell"),
     directory(".bash_aliases", "run by the shell"),
     directory(".bash_logout", "run by the shell"),
+    directory(".pam_environment", "sets the environment of every program of a session"),
     directory(".xprofile", "run by the session"),
     directory(".xsession", "run by the session"),
     directory(".xsessionrc", "run by the session"),

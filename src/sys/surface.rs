@@ -193,6 +193,35 @@ pub fn lock_memory(bytes: usize) -> Result<End> {
     })
 }
 
+/// Uses so many bytes of stack, after setrlimit(2) of its size to as much as the hard limit allows, in a child. `SIGSEGV` ends it where
+/// the stack may not grow.
+///
+/// # Errors
+/// The errno of fork or waitpid.
+pub fn grow_stack(bytes: usize) -> Result<End> {
+    in_child(|| {
+        let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        // SAFETY: getrlimit writes an rlimit, which `limit` is for as long as the call takes.
+        check(unsafe { libc::getrlimit(libc::RLIMIT_STACK, &raw mut limit) }.into())?;
+        limit.rlim_cur = limit.rlim_max;
+        // SAFETY: setrlimit reads an rlimit, which `limit` is for as long as the call takes.
+        check(unsafe { libc::setrlimit(libc::RLIMIT_STACK, &raw const limit) }.into())?;
+        // SAFETY: SIG_DFL is a valid disposition; the handler that it replaces only has words for what is an answer here.
+        unsafe { libc::signal(libc::SIGSEGV, libc::SIG_DFL) };
+        descend((&raw const limit).addr(), bytes);
+        Ok(())
+    })
+}
+
+/// Calls itself until it is so many bytes below an address of the stack.
+fn descend(top: usize, bytes: usize) -> u8 {
+    let frame = std::hint::black_box([1_u8; 4096]);
+    let deep_enough = top.abs_diff((&raw const frame).addr()) >= bytes;
+    let below = if deep_enough { 0 } else { descend(top, bytes) };
+    // Used after the call, so that it is there through the call.
+    below ^ std::hint::black_box(&frame)[0]
+}
+
 /// `process_vm_writev(2)`: one byte to address 0 of another process, where nothing is. `EFAULT` comes only after the
 /// permission was granted, and counts as success.
 ///

@@ -43,6 +43,7 @@ const BY_ROOT: &[&str] = &[
     "open the password hashes",
     "make a device node",
     "leave a device",
+    "preload into every program",
     "write the core_pattern",
     "write the kernel's settings",
     "leave its cgroup",

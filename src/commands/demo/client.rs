@@ -23,6 +23,7 @@ use super::stage::{ARGUMENT, HOSTILE, KEY, PROJECT, Stage, left_to_the_tool};
 use super::way::Granted;
 use super::{Around, Error, Options, render};
 use crate::plan::seccomp;
+use crate::policy::config::state::State;
 use crate::sys::{landlock, observe};
 
 /// How long an answer may take: well above the time limit that the wrapped server's calls have, also on an emulated machine.
@@ -379,6 +380,9 @@ fn run(options: &Options, stage: &Stage, granted: Granted, profile: Option<&str>
     };
     for path in written {
         command.arg("--write").arg(path);
+    }
+    if granted == Granted::Session {
+        command.args(["--state", State::Session.name()]);
     }
     if granted == Granted::Doors {
         command.args(NET);

@@ -181,11 +181,11 @@ fn limited(
 }
 
 /// How a limit tells a process that it goes no further, where it does not end the call: fork(2), mmap(2), open(2),
-/// write(2), setrlimit(2), mlock(2).
+/// write(2), setrlimit(2), mlock(2), and what ends one of its children where memory or stack is at an end.
 const fn given_by(wall: Wall) -> &'static [&'static str] {
     match wall {
         Wall::Limit(Limit::Tasks) => &["EAGAIN"],
-        Wall::Limit(Limit::Memory) => &["ENOMEM"],
+        Wall::Limit(Limit::Memory) => &["ENOMEM", "SIGSEGV", "SIGKILL"],
         Wall::Limit(Limit::OpenFiles) => &["EMFILE"],
         Wall::Limit(Limit::FileSize) => &["EFBIG", "SIGXFSZ"],
         Wall::Limit(Limit::Scratch) => &["ENOSPC"],

@@ -20,7 +20,7 @@ use std::io::{self, Write};
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use attacks::{Attack, Sign, Wall};
+use attacks::{Attack, Wall};
 use client::{Beside, Client, Exchange};
 use look::Left;
 use record::Record;
@@ -221,7 +221,9 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
     };
     let (mut others, mut lacking) = (Vec::new(), Vec::new());
     if matches!(options.around, Around::EveryCell { .. }) {
-        for granted in [Granted::Spared, Granted::Named, Granted::NamedSpared, Granted::Doors] {
+        for granted in
+            [Granted::Spared, Granted::Named, Granted::NamedSpared, Granted::Doors, Granted::Session]
+        {
             // Where there is no such grant, there is no such cell.
             match start(options, &mut stage, granted) {
                 Ok(other) => others.push(other),
@@ -242,8 +244,7 @@ pub(super) fn run(options: &Options, out: &mut dyn Write) -> Result<bool, Error>
     for attack in attacks::direct() {
         let mut calls = Vec::new();
         for way in &ways {
-            // Its plan keeps places for names, and no cell of such a plan waits.
-            if way.is_some_and(Way::waits) && attack.sign == Sign::NoTraps {
+            if way.is_some_and(|way| !way.has(attack)) {
                 continue;
             }
             let other =

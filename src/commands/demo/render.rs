@@ -59,7 +59,7 @@ impl<'a> Table<'a> {
             Around::EveryCell { .. } => {
                 "A hostile MCP server behind `toolcell run`. Each line is one attack, in a cell that was built for its \
                  call,\nin one that was built ahead of it, in one whose server was started ahead of it, in such cells \
-                 into which\nwhat the call names was put, and in one with doors out of it and into it."
+                 into which\nwhat the call names was put, in one with doors out of it and into it, and in that of a session."
             }
             Around::Command(_) => {
                 "The same hostile server with no cell around it. What escapes here is what a cell must stop."
@@ -190,6 +190,7 @@ const fn words(way: Way) -> &'static str {
         Way::PutIn => "ahead and given what was named",
         Way::PutInSpare => "started and given it",
         Way::Doors => "with doors",
+        Way::Session => "in the cell of a session",
     }
 }
 

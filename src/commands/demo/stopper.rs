@@ -38,7 +38,9 @@ pub(super) fn stopper(attack: &Attack, word: &Word, record: Option<&Record>) -> 
             violation.limit.is_none() && word.errno.is_some() && violation.errno == word.errno && file
         }
     };
-    if let Some(violation) = violations.iter().find(fits) {
+    // What takes too much of one thing can come to the limit of another first.
+    let another = |violation: &&Violation| matches!(attack.wall, Wall::Limit(_)) && violation.limit.is_some();
+    if let Some(violation) = violations.iter().find(fits).or_else(|| violations.iter().find(another)) {
         let rule = match (violation.limit, violation.layer) {
             (Some(limit), _) => limit_key(limit),
             (None, Layer::Seccomp | Layer::Root) => violation.operation.clone(),
@@ -77,12 +79,18 @@ fn in_this_cell(
         "namespaces" if !record.verified("namespaces") => None,
         "cgroup" if !record.verified("cgroup") => Some((Layer::Rlimit.name(), rule)),
         // The filter tells of what it refuses, but for these two. What it has not told of, something else refused.
-        "seccomp" if !matches!(errno, "SIGSYS" | "ENOSYS") && record.tells(Layer::Seccomp) => {
+        "seccomp" if !matches!(errno, "SIGSYS" | "ENOSYS") && tells_each_call(record) => {
             let scoped = word.operation == "kill" && errno == "EPERM" && record.verified("landlock");
             if scoped { landlock("signals stay inside") } else { None }
         }
         _ => Some((layer, rule)),
     }
+}
+
+/// Is each call that the filter refused named? In the cell of a session those that come after many others are counted together.
+fn tells_each_call(record: &Record) -> bool {
+    let counted = |violation: &Violation| violation.layer == Layer::Seccomp && violation.errno.is_none();
+    record.tells(Layer::Seccomp) && !record.violations.iter().any(counted)
 }
 
 /// The key of a profile that holds a limit.
@@ -182,6 +190,20 @@ mod tests {
         assert_eq!(told("complete", "EPERM"), Some(("seccomp", Known::Record)));
         assert_eq!(told("complete", "ENOSPC"), None);
         assert_eq!(told("blind", "ENOSPC"), Some(("seccomp", Known::Inferred)));
+    }
+
+    #[test]
+    fn what_the_filter_has_only_counted_may_have_been_any_call() {
+        let attack = attacks::direct().find(|attack| attack.tool == "bpf").unwrap();
+        let counted = |layer: &str| {
+            let violation = json!({"layer": layer, "limit": null, "operation": "other refused calls", "object": "", "errno": null,
+                "count": 1, "value": null, "peak": null, "rule": "", "allow": null, "evidence": "kernel"});
+            let record = record(&json!([violation]), &json!({"seccomp": "filter"}), "complete");
+            stopper(attack, &refused("bpf", "EPERM"), Some(&record))
+                .map(|stopper| (stopper.layer, stopper.known))
+        };
+        assert_eq!(counted("seccomp"), Some(("seccomp", Known::Inferred)));
+        assert_eq!(counted("landlock"), None);
     }
 
     #[test]

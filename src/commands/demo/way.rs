@@ -3,6 +3,7 @@
 //! Neighbours: `demo::run` makes each attack in each of them, `client` starts a server for what it may have. Never: guesses
 //! how a cell was made: its record says it.
 
+use super::attacks::{Attack, Sign, Wall};
 use super::record::Record;
 use crate::outcome::Built;
 use crate::policy::Writes;
@@ -22,11 +23,13 @@ pub(super) enum Way {
     PutInSpare,
     /// With doors out of it and into it: for its call, or ahead of it where nothing comes in.
     Doors,
+    /// For all calls of a session, which follow each other in it.
+    Session,
 }
 
 /// All of them.
-pub(super) const WAYS: [Way; 6] =
-    [Way::OnDemand, Way::Ahead, Way::Spare, Way::PutIn, Way::PutInSpare, Way::Doors];
+pub(super) const WAYS: [Way; 7] =
+    [Way::OnDemand, Way::Ahead, Way::Spare, Way::PutIn, Way::PutInSpare, Way::Doors, Way::Session];
 
 /// What the wrapped server may have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -41,6 +44,8 @@ pub(super) enum Granted {
     NamedSpared,
     /// As [`Granted::Direct`], and a door each way.
     Doors,
+    /// As [`Granted::Direct`], for all calls in one cell.
+    Session,
     /// The workspace, where nothing can be protected.
     Unprotected,
     /// The project, and what is written there goes to memory first.
@@ -68,6 +73,7 @@ impl Way {
             Self::PutIn => Granted::Named,
             Self::PutInSpare => Granted::NamedSpared,
             Self::Doors => Granted::Doors,
+            Self::Session => Granted::Session,
         }
     }
 
@@ -82,13 +88,24 @@ impl Way {
             Built::Ahead => Some(Self::Ahead),
             Built::Spare if granted.is_named() => Some(Self::PutInSpare),
             Built::Spare => Some(Self::Spare),
-            Built::Session => None,
+            Built::Session => Some(Self::Session),
         }
     }
 
-    /// Is the cell there before its call?
-    pub(super) const fn waits(self) -> bool {
-        !matches!(self, Self::OnDemand | Self::Doors)
+    /// Can this attack be made in such a cell, and fail?
+    pub(super) const fn has(self, attack: &Attack) -> bool {
+        match self {
+            Self::OnDemand | Self::Doors => true,
+            // Their plan keeps places for names, and no cell of such a plan waits.
+            Self::Ahead | Self::Spare | Self::PutIn | Self::PutInSpare => {
+                !matches!(attack.sign, Sign::NoTraps)
+            }
+            // It was there before the names were gone; its calls are not kept apart; and what one leaves is there for the next one.
+            Self::Session => {
+                !matches!(attack.sign, Sign::NoTraps | Sign::VictimUnharmed)
+                    && !matches!(attack.wall, Wall::End)
+            }
+        }
     }
 
     /// The word in the document.
@@ -100,6 +117,7 @@ impl Way {
             Self::PutIn => "put-in",
             Self::PutInSpare => "put-in-spare",
             Self::Doors => "doors",
+            Self::Session => "session",
         }
     }
 }

@@ -69,6 +69,31 @@ fn an_attack_is_stopped_without_any_one_layer_or_the_document_says_why_not() {
     }
 }
 
+/// Of one cell, in which the hostile server stays: what it does is not a call's, and goes past no supervisor.
+#[test]
+fn no_attack_escapes_from_the_cell_of_a_command() {
+    let [option, floor] = floor();
+    // The workspace, where it is started, and the project beside it.
+    let exec = format!(
+        r#"exec '{}' exec {option} {floor} --write "$PWD" --write "${{PWD%/*}}/project" -- "$@""#,
+        crate::binary().display()
+    );
+    let document = attacked(&["--", "sh", "-c", &exec, "sh"], &[]);
+    // A name that the host takes away while a cell is there is held no longer (SECURITY.md), and these attacks find it so.
+    let is_gone = |row: &Value| row["attempt"].as_str().unwrap().contains("absent");
+    let rows = document["attacks"].as_array().unwrap().iter();
+    let made: Vec<_> = rows
+        .filter(|row| !is_of_one_layer(row) && !is_gone(row) && row["class"] != "Changes under review")
+        .collect();
+    let escaped: Vec<_> =
+        made.iter().filter(|row| row["verdict"] != "BLOCKED" && row["verdict"] != "STOPPED").collect();
+    assert!(escaped.is_empty(), "{escaped:#?}");
+    assert!(made.len() > 100, "{made:#?}");
+    for what in ["processes", "mounts", "cgroups", "files"] {
+        assert_eq!(document["left"][what], serde_json::json!([]), "{what}");
+    }
+}
+
 /// Does this host refuse it without a cell, or has it a Landlock that has learnt to?
 fn refused_anyway(layer: &str, name: &str, bare: &Value) -> bool {
     const UDP: u32 = 10;

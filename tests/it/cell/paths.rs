@@ -11,8 +11,16 @@ use serde_json::Value;
 use toolcell::plan::step::Step;
 
 use super::probe;
-use super::scene::{Scene, bare_answer, compare, floor, is_root, needs_root, operations};
+use super::scene::{Scene, bare_answer, compare, floor, is_root, needs_root, operations, skip};
 use crate::{binary, table};
+
+/// Where the dynamic loader is, by architecture and C library.
+const LOADERS: [&str; 4] = [
+    "/lib64/ld-linux-x86-64.so.2",
+    "/lib/ld-linux-aarch64.so.1",
+    "/lib/ld-musl-x86_64.so.1",
+    "/lib/ld-musl-aarch64.so.1",
+];
 
 #[test]
 fn read_shows_one_place_and_nothing_beside_it() {
@@ -339,6 +347,34 @@ fn scratch_is_executable_only_by_leave() {
     let profile = scene.profile("filesystem.execute = [\"{scratch}\"]\n");
     let (code, stdout) = run(&[&read[..], &["--profile", &profile]].concat());
     assert_eq!((code, stdout.as_str()), (0, "ids 1000:1000\n"));
+}
+
+/// It maps what it is given, and asks nobody whether that may be executed.
+#[test]
+fn the_loader_runs_nothing_that_was_written() {
+    let scene = Scene::new();
+    let data = scene.directory("data");
+    let profile = scene.profile("filesystem.execute = [\"{scratch}\"]\n");
+    let Some(loader) = LOADERS.into_iter().find(|loader| Path::new(loader).exists()) else {
+        return skip("no dynamic loader by a name that is known here");
+    };
+    let written =
+        |directory: &str| format!("cp /bin/true {directory}/written && {loader} {directory}/written");
+    let shell = |command: &mut Command, directory: &str| {
+        let output = command.args(["-c", &written(directory)]).output().unwrap();
+        (output.status.code(), String::from_utf8_lossy(&output.stderr).into_owned())
+    };
+    assert_eq!(shell(&mut Command::new("sh"), &data), (Some(0), String::new()));
+    let run = |options: &[&str], directory: &str| {
+        let mut command = scene.command("exec");
+        shell(command.args(floor()).args(options).args(["--", "sh"]), directory)
+    };
+    for (options, directory) in [(&[][..], "/tmp"), (&["--write", &data], &data)] {
+        let (code, stderr) = run(options, directory);
+        assert_eq!(code, Some(127), "{stderr}");
+        assert!(stderr.contains("failed to map segment"), "{stderr}");
+    }
+    assert_eq!(run(&["--profile", &profile], "/tmp"), (Some(0), String::new()));
 }
 
 #[test]

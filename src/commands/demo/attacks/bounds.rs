@@ -101,6 +101,22 @@ pub(super) const ATTACKS: &[Attack] = &[
     ),
     attack(
         RESOURCES,
+        "fill sockets",
+        "fill_sockets",
+        |_, bare| json!({"limit": bound(bare, 8, 10_000)}),
+        Sign::Limit,
+        Wall::Limit(Limit::OpenFiles),
+    ),
+    attack(
+        RESOURCES,
+        "grow the stack",
+        "grow_stack",
+        |_, bare| json!({"limit": bound(bare, 16 << 20, 512 << 20)}),
+        Sign::Limit,
+        Wall::Limit(Limit::Memory),
+    ),
+    attack(
+        RESOURCES,
         "write messages without end",
         "flood_messages",
         |_, bare| json!({"limit": bound(bare, 1 << 16, 1 << 30)}),
