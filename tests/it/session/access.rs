@@ -16,7 +16,7 @@ roles = ["look"]
 roles = ["look", "change"]
 concurrent = 1
 [roles.look]
-allow = ["fixture/who", "fixture/request", "fixture/environment", "fixture/ask*"]
+allow = ["fixture/who", "fixture/silent", "fixture/request", "fixture/environment", "fixture/ask*"]
 [roles.change]
 allow = ["fixture/*"]
 deny = ["fixture/die"]
@@ -47,6 +47,12 @@ fn setup() -> Setup {
 /// `_meta` of a modern request with a token.
 fn meta(token: &str) -> Value {
     json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "progressToken": "mine", "dev.toolcell/token": token})
+}
+
+/// `_meta` of a modern request of a client that says its name.
+fn named(name: &str) -> Value {
+    let info = json!({"name": name, "version": "1"});
+    json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientInfo": info})
 }
 
 async fn call(client: &mut Client, id: u64, token: &str, tool: &str) -> Value {
@@ -212,6 +218,44 @@ fn calls_at_once_are_counted_and_a_question_frees_its_place() {
         assert_eq!(text(&client.read().await), "thank you");
         client
     });
+}
+
+#[test]
+fn who_has_many_calls_waiting_keeps_nobody_else_waiting() {
+    // By identity, and where there is none, by the name that the client gives itself.
+    for (setup, many, one) in
+        [(setup(), meta(READER), meta(WRITER)), (Setup::default(), named("many"), named("one"))]
+    {
+        session(&Setup { jobs: 1, ..setup }, |mut client| async move {
+            let call = |id: u64, tool: &str, meta: &Value| {
+                let params = json!({"name": tool, "arguments": {}, "_meta": meta});
+                json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).to_string()
+            };
+            client.send(&call(0, "who", &one)).await;
+            client.read().await;
+            client.send(&call(1, "silent", &many)).await;
+            while !client.log().contains("\"silent\"") {
+                tokio::task::yield_now().await;
+            }
+            for id in 100..120 {
+                client.send(&call(id, "who", &many)).await;
+            }
+            client.send(&call(200, "who", &one)).await;
+            let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
+            client.send(cancel).await;
+            let mut order = Vec::new();
+            for _ in 0..21 {
+                let answer = client.read().await;
+                assert!(!text(&answer).is_empty());
+                order.push(answer["id"].as_u64().unwrap());
+            }
+            let turn = order.iter().position(|id| *id == 200).unwrap();
+            assert!(turn < 3, "{order:?}");
+            order.remove(turn);
+            assert!(order.is_sorted(), "{order:?}");
+            client
+        });
+    }
 }
 
 #[test]
