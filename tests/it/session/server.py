@@ -336,6 +336,8 @@ def main():
                            "capabilities": {**tools, "logging": {}, "resources": {"subscribe": True}}})
         elif method == "notifications/initialized":
             send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+            if "STRAY" in os.environ:
+                answer("stray")
             if ready["slow"]:
                 time.sleep(0.2)
             if ready["roots"] is not None:

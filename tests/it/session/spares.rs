@@ -172,6 +172,38 @@ fn one_that_died_is_recorded_and_the_call_has_another() {
     assert_eq!(methods, ["spare"]);
 }
 
+/// Waits until a cell is there in which nothing was started.
+async fn built_ahead(client: &Client) {
+    let waits = |init: u32| {
+        fs::read_to_string(format!("/proc/{init}/comm")).is_ok_and(|name| name == "toolcell-ready\n")
+    };
+    while !children(launcher(client)).into_iter().any(waits) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn one_that_speaks_out_of_turn_is_ended_then_and_the_next_calls_have_cells_built_ahead() {
+    let config = "env = [\"STRAY=1\"]\n".to_owned();
+    let book = session(&Setup { config, ..setup() }, |mut client| async move {
+        client.handshake(json!({})).await;
+        for id in 1..4 {
+            assert_eq!(text(&client.legacy(id, "who").await).len(), 16);
+            while !client.log().contains("spoke out of turn") {
+                tokio::task::yield_now().await;
+            }
+            built_ahead(&client).await;
+        }
+        client
+    });
+    assert_eq!(built(&book, "tools/call")[1..], ["ahead", "ahead"]);
+    let spares: Vec<&Value> =
+        book.finished.iter().filter(|record| record["call"]["method"] == "spare").collect();
+    assert_eq!(spares.len(), 1, "{spares:?}");
+    let (status, found) = (&spares[0]["status"]["kind"], &spares[0]["violations"][0]["operation"]);
+    assert_eq!((status, found), (&json!("died"), &json!("answer a request that was not made")));
+}
+
 #[test]
 fn a_changed_grant_leads_to_another_cell() {
     let scratch = super::world::Scratch::outside_of_scratch();
