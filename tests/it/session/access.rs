@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use toolcell::access::fingerprint;
 use toolcell::policy::tokens::to_hex;
 
+use super::spares::stopped;
 use super::world::{Book, Client, Scratch, Setup, session, session_in, text};
 
 const ROLES: &str = r#"
@@ -256,6 +257,36 @@ fn who_has_many_calls_waiting_keeps_nobody_else_waiting() {
             client
         });
     }
+}
+
+#[test]
+fn identities_share_no_process_and_each_has_its_own_records() {
+    let options = vec!["--spares".to_owned(), "1".to_owned()];
+    let book = session(&Setup { options, ..setup() }, |mut client| async move {
+        let mut whos = Vec::new();
+        for (id, token) in [READER, WRITER, READER, WRITER].into_iter().enumerate() {
+            whos.push(text(&call(&mut client, id as u64, token, "who").await).to_owned());
+            stopped(&client).await;
+        }
+        whos.sort();
+        whos.dedup();
+        assert_eq!(whos.len(), 4);
+        client
+    });
+    let calls: Vec<&Value> =
+        book.finished.iter().filter(|record| record["call"]["method"] == "tools/call").collect();
+    let cells: Vec<&Value> = calls.iter().map(|record| &record["receipt"]["cell"]).collect();
+    assert_eq!(cells[1..], ["spare"; 3], "{cells:?}");
+    let of = |events: &[Value]| {
+        let calls = events.iter().filter(|record| record["call"]["method"] == "tools/call");
+        calls.map(|record| record["call"]["identity"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for events in [&book.started, &book.finished] {
+        assert_eq!(of(events), ["reader", "writer", "reader", "writer"]);
+    }
+    // What waits has been called by nobody.
+    let spares = book.started.iter().filter(|record| record["call"]["method"] == "spare");
+    assert!(spares.map(|record| &record["call"]["identity"]).all(Value::is_null));
 }
 
 #[test]
