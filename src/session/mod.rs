@@ -183,8 +183,10 @@ pub struct Options {
     pub jobs: usize,
     /// Servers that are started before their call, at most,
     pub spares: usize,
-    /// and the memory that these may hold, in bytes.
+    /// the memory that these may hold, in bytes,
     pub spares_memory: u64,
+    /// and how long one waits that no call takes.
+    pub spares_idle: Duration,
     /// What the server is started from: files, and directories with all that is below.
     pub program: Vec<PathBuf>,
     /// Starts cells.

@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use demand::{COUNTS, Demand};
+use demand::Demand;
 use source::Source;
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -46,8 +46,6 @@ pub(super) const METHOD: &str = "spare";
 const CALM: Duration = Duration::from_millis(200);
 /// How long one starts that is asked nothing.
 const START: Duration = Duration::from_secs(2);
-/// One that no call takes is ended.
-const IDLE: Duration = COUNTS;
 /// A call that has one and takes longer does not keep the next from being started.
 const BESIDE: Duration = Duration::from_millis(100);
 /// Grants whose calls are remembered.
@@ -446,7 +444,7 @@ async fn wait(
                     calm = Instant::now() + CALM;
                 }
             }
-            () = sleep_until(began + IDLE) => return Over::Unwanted,
+            () = sleep_until(began + session.options.spares_idle) => return Over::Unwanted,
         }
     }
 }

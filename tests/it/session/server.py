@@ -321,6 +321,8 @@ def introduce(id, result):
 
 def main():
     lists = 0
+    # Written to, so that it is held.
+    _ballast = b"x" * int(os.environ.get("BALLAST", "0"))
     while True:
         message = read()
         method, id = message.get("method"), message.get("id")
