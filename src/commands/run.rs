@@ -183,6 +183,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let served = runtime.block_on(async {
         let launcher =
             Launcher::new(handle, denials, porter).map_err(|errno| Failure::new(Ending::Cell, errno))?;
+        launcher.write_to(&kept);
         // From here on strangers' bytes are read.
         own::confine_supervisor(plans.iter().map(|plan| &**plan)).map_err(|error| {
             let hint = error.hint();

@@ -224,6 +224,29 @@ fn a_changed_grant_leads_to_another_cell() {
     });
 }
 
+#[test]
+fn a_log_in_a_granted_directory_takes_no_started_server_and_no_cell_that_waits() {
+    for (spares, cell) in [("1", "spare"), ("0", "ahead")] {
+        let scratch = super::world::Scratch::outside_of_scratch();
+        let granted = scratch.0.display().to_string();
+        let setup = options(&["--spares", spares, "--read", &granted]);
+        let book = session_in(&scratch, &setup, |mut client| async move {
+            let log = client.audit_path().to_owned();
+            for id in 1..4 {
+                client.start_call(id, "read", json!({"path": log})).await;
+                assert_eq!(text(&client.read().await), "EACCES");
+                if cell == "spare" {
+                    stopped(&client).await;
+                } else {
+                    built_ahead(&client).await;
+                }
+            }
+            client
+        });
+        assert_eq!(built(&book, "tools/call")[1..], [cell; 2]);
+    }
+}
+
 fn options(all: &[&str]) -> Setup {
     Setup { options: all.iter().map(|option| (*option).to_owned()).collect(), ..Setup::default() }
 }
