@@ -137,6 +137,8 @@ pub struct RunArgs {
     pub spares: Option<Typed>,
     /// `--spares-memory`
     pub spares_memory: Option<Typed>,
+    /// `--spares-idle`
+    pub spares_idle: Option<Typed>,
     /// `--state`
     pub state: Option<State>,
     /// `--no-validate`
@@ -452,6 +454,7 @@ fn run(matches: &mut ArgMatches) -> Result<RunArgs, CliError> {
         jobs: typed(matches, "jobs", "--jobs"),
         spares: typed(matches, "spares", "--spares"),
         spares_memory: typed(matches, "spares-memory", "--spares-memory"),
+        spares_idle: typed(matches, "spares-idle", "--spares-idle"),
         state: matches.remove_one::<String>("state").and_then(|state| state.parse().ok()),
         no_validate: matches.get_flag("no-validate"),
         lock: matches.remove_one("lock"),

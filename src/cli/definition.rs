@@ -204,7 +204,7 @@ fn supervised(command: Command) -> Command {
         )
         .arg(
             value("jobs", Takes::Text, "NUMBER")
-                .help("Calls that run side by side; more wait in order [default: the number of CPUs]"),
+                .help("Calls that run side by side; more wait for their callers' turns [default: the number of CPUs]"),
         )
         .arg(
             value("spares", Takes::Text, "NUMBER")
@@ -217,6 +217,10 @@ fn supervised(command: Command) -> Command {
         .arg(
             value("spares-memory", Takes::Text, "SIZE")
                 .help("Memory that servers hold that wait for a call [default: 1GiB]"),
+        )
+        .arg(
+            value("spares-idle", Takes::Text, "TIME")
+                .help("A server that no call takes is ended after this time [default: 10m]"),
         )
         .arg(options::state())
         .arg(

@@ -31,6 +31,7 @@ fn a_servers_own_options_are_left_alone() {
             jobs: Some(Typed { option: "--jobs", text: "3".to_owned() }),
             spares: None,
             spares_memory: None,
+            spares_idle: None,
             state: None,
             no_validate: false,
             lock: None,

@@ -19,7 +19,18 @@ impl RunArgs {
             word.push(value);
             all.push(word);
         };
-        let Self { server, jobs, spares, spares_memory, state, no_validate, lock, lists_only, shared } = self;
+        let Self {
+            server,
+            jobs,
+            spares,
+            spares_memory,
+            spares_idle,
+            state,
+            no_validate,
+            lock,
+            lists_only,
+            shared,
+        } = self;
         let SharedArgs {
             profile,
             read,
@@ -36,7 +47,7 @@ impl RunArgs {
             listen,
             audit,
         } = shared;
-        for typed in [profile, memory, cpu, tasks, timeout, scratch, jobs, spares, spares_memory]
+        for typed in [profile, memory, cpu, tasks, timeout, scratch, jobs, spares, spares_memory, spares_idle]
             .into_iter()
             .flatten()
             .chain(env)
@@ -95,7 +106,7 @@ mod tests {
     #[test]
     fn a_child_is_told_what_was_typed() {
         for typed in [
-            "--jobs 3 --spares 1 --spares-memory 1MiB --profile p --memory 1GiB --cpu 2 --tasks 9 --timeout 3s --scratch 0 --env A --env B=--c --lock l --audit a \
+            "--jobs 3 --spares 1 --spares-memory 1MiB --spares-idle 5m --profile p --memory 1GiB --cpu 2 --tasks 9 --timeout 3s --scratch 0 --env A --env B=--c --lock l --audit a \
              --read r1 --read=-r2 --write w --floor no-cgroup --net a.example:443 --net [::1]:1 --listen 8080 --listen 9000=/x --writes discard --no-validate --config f one two",
             "--config f --all",
             "--config f one",

@@ -5,7 +5,9 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::ffi::{CStr, OsString};
+use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use super::installed;
 use crate::access::{FRONT_VARIABLE, TOKEN_VARIABLE};
@@ -25,7 +27,7 @@ use crate::policy::add::{Additions, parse_env};
 use crate::policy::files::{Library, Listed, user_directory};
 use crate::policy::listen::Listen;
 use crate::policy::network::Destination;
-use crate::policy::units::parse_size;
+use crate::policy::units::{parse_duration, parse_size};
 use crate::policy::{PathRule, Policy, limits, profile};
 use crate::session::MOST_SPARES;
 use crate::store::Store;
@@ -33,6 +35,10 @@ use crate::sys::{Errno, environment, identity, landlock};
 
 /// What servers may hold that wait for a call.
 const SPARES_MEMORY: u64 = 1 << 30;
+/// How long one waits,
+const SPARES_IDLE: Duration = Duration::from_secs(10 * 60);
+/// and may.
+const SPARES_IDLES: RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(7 * 24 * 60 * 60);
 /// The profile of a command or server for which none was named.
 pub(super) const DEFAULT_PROFILE: &str = "default";
 
@@ -388,7 +394,7 @@ pub(super) fn additions(shared: &SharedArgs, cwd: &Path) -> Result<Additions, Fa
         memory: amount(&shared.memory, Limit::Memory)?,
         cpu: count(amount(&shared.cpu, Limit::Cpu)?),
         tasks: count(amount(&shared.tasks, Limit::Tasks)?),
-        time: amount(&shared.timeout, Limit::Time)?.map(std::time::Duration::from_micros),
+        time: amount(&shared.timeout, Limit::Time)?.map(Duration::from_micros),
         scratch: amount(&shared.scratch, Limit::Scratch)?,
         floor: shared.floor,
         writes: shared.writes,
@@ -428,6 +434,14 @@ pub(super) fn spares_memory(typed: Option<&Typed>) -> Result<u64, Failure> {
         parse_size(&typed.text)
             .map_err(|error| bad(typed, error, Some("write a size, e.g. `512MiB`".to_owned())))
     })
+}
+
+/// The time of a `--spares-idle`.
+pub(super) fn spares_idle(typed: Option<&Typed>) -> Result<Duration, Failure> {
+    let Some(typed) = typed else { return Ok(SPARES_IDLE) };
+    let hint = || Some("write a time from 1s to 7d".to_owned());
+    let time = parse_duration(&typed.text).map_err(|error| bad(typed, error, hint()))?;
+    if SPARES_IDLES.contains(&time) { Ok(time) } else { Err(bad(typed, "out of range", hint())) }
 }
 
 /// The number of a `--jobs`, and nothing else than a number of at least 1.

@@ -151,6 +151,7 @@ fn look(
         jobs: None,
         spares: None,
         spares_memory: None,
+        spares_idle: None,
         state: None,
         no_validate: false,
         lock: None,

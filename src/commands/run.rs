@@ -166,6 +166,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let jobs = compose::jobs(args.jobs.as_ref())?;
     let spares = compose::spares(args.spares.as_ref(), jobs)?;
     let spares_memory = compose::spares_memory(args.spares_memory.as_ref())?;
+    let spares_idle = compose::spares_idle(args.spares_idle.as_ref())?;
     // For hints to come, before they can no longer be read.
     Clues::of_process();
     // While this process has one thread.
@@ -182,6 +183,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let served = runtime.block_on(async {
         let launcher =
             Launcher::new(handle, denials, porter).map_err(|errno| Failure::new(Ending::Cell, errno))?;
+        launcher.write_to(&kept);
         // From here on strangers' bytes are read.
         own::confine_supervisor(plans.iter().map(|plan| &**plan)).map_err(|error| {
             let hint = error.hint();
@@ -206,6 +208,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
             jobs,
             spares,
             spares_memory,
+            spares_idle,
             program,
             launcher,
             profiles: Box::new(profiles),

@@ -8,8 +8,10 @@
 //!            └─────────────────┴───► pushed out by another, its plan forgotten, or dead: dropped, which kills it
 //! ```
 
+use std::ffi::CString;
 use std::fs::{File, Metadata};
 use std::os::fd::AsFd;
+use std::os::unix::ffi::OsStrExt as _;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::sync::{Arc, Weak};
@@ -21,6 +23,7 @@ use super::root;
 use crate::plan::Plan;
 use crate::plan::step::Step;
 use crate::sys::descriptor::{self, Interest};
+use crate::sys::watcher::Watcher;
 use crate::sys::{Errno, Result};
 
 /// May a cell of this plan be built before it is called for?
@@ -58,8 +61,10 @@ pub struct Sources {
     mounts: u64,
     binds: Vec<Identity>,
     /// What is hidden loses its cover when the host renames something over it, or removes it. Both change the file, or
-    /// its time of change when it comes back under the name by another link.
-    hidden: Vec<(Identity, (i64, i64))>,
+    /// its time of change when it comes back under the name by another link. That time says nothing of a log, whose
+    /// names are looked after instead.
+    hidden: Vec<(Identity, Option<(i64, i64)>)>,
+    logs: u64,
 }
 
 impl Sources {
@@ -67,16 +72,18 @@ impl Sources {
     ///
     /// # Errors
     /// The kernel's answer for the first source that cannot be looked at.
-    pub(super) fn look(plan: &Plan, mounts: &mut Mounts) -> Result<Self> {
-        // Before the sources: what is mounted over one meanwhile is a change the next time.
-        let mounts = mounts.changes()?;
-        let mut found = Self { mounts, binds: Vec::new(), hidden: Vec::new() };
+    pub(super) fn look(plan: &Plan, mounts: &mut Mounts, logs: &mut Logs) -> Result<Self> {
+        // Before the sources: what is mounted over one, or renamed, meanwhile is a change the next time.
+        let (mounts, changes) = (mounts.changes()?, logs.changes());
+        let mut found = Self { mounts, binds: Vec::new(), hidden: Vec::new(), logs: changes };
         for step in &plan.steps {
             match step {
                 Step::Bind { source, .. } => found.binds.push(Identity::of(&look(source)?)),
                 Step::Hide { path, .. } => {
-                    let seen = look(&on_the_host(plan, path).ok_or(Errno(libc::ENOENT))?)?;
-                    found.hidden.push((Identity::of(&seen), (seen.ctime(), seen.ctime_nsec())));
+                    let path = on_the_host(plan, path).ok_or(Errno(libc::ENOENT))?;
+                    let seen = look(&path)?;
+                    let changed = (!logs.watched.contains(&path)).then(|| (seen.ctime(), seen.ctime_nsec()));
+                    found.hidden.push((Identity::of(&seen), changed));
                 }
                 _ => {}
             }
@@ -128,6 +135,45 @@ impl Mounts {
             self.changes += 1;
         }
         Ok(self.changes)
+    }
+}
+
+/// The files that each call's records are written to. Of their changes only those of their names are counted.
+#[derive(Debug, Default)]
+pub(super) struct Logs {
+    files: Vec<PathBuf>,
+    /// Without one they are like any other file, so that every record changes them.
+    watcher: Option<Watcher>,
+    /// Those that were there.
+    watched: Vec<PathBuf>,
+    changes: u64,
+}
+
+impl Logs {
+    /// These files, by their real paths.
+    pub(super) fn of(files: &[PathBuf]) -> Self {
+        let files = files.iter().filter_map(|path| std::fs::canonicalize(path).ok()).collect();
+        let mut logs = Self { files, watcher: Watcher::new().ok(), ..Self::default() };
+        logs.look_after();
+        logs
+    }
+
+    fn look_after(&mut self) {
+        let watched = |path: &&PathBuf| {
+            let name = CString::new(path.as_os_str().as_bytes()).ok()?;
+            self.watcher.as_ref()?.add_names(&name).ok()
+        };
+        self.watched = self.files.iter().filter(|path| watched(path).is_some()).cloned().collect();
+    }
+
+    /// How often a change was seen so far.
+    fn changes(&mut self) -> u64 {
+        if self.watcher.as_ref().is_some_and(Watcher::has_changed) {
+            self.changes += 1;
+            // Under one of the names there may be another file now.
+            self.look_after();
+        }
+        self.changes
     }
 }
 
@@ -290,16 +336,60 @@ mod tests {
         std::fs::create_dir_all(&source).unwrap();
         let plan = binding(&source);
         let mut mounts = Mounts::of_host().unwrap();
-        let before = Sources::look(&plan, &mut mounts).unwrap().binds;
+        let before = Sources::look(&plan, &mut mounts, &mut Logs::default()).unwrap().binds;
         std::fs::write(source.join("new"), "content").unwrap();
-        assert_eq!(Sources::look(&plan, &mut mounts).unwrap().binds, before);
+        assert_eq!(Sources::look(&plan, &mut mounts, &mut Logs::default()).unwrap().binds, before);
         std::fs::rename(&source, &away).unwrap();
-        assert_eq!(Sources::look(&plan, &mut mounts).unwrap_err().0, libc::ENOENT);
+        assert_eq!(Sources::look(&plan, &mut mounts, &mut Logs::default()).unwrap_err().0, libc::ENOENT);
         symlink(&away, &source).unwrap();
-        assert_eq!(Sources::look(&plan, &mut mounts).unwrap_err().0, libc::ELOOP);
+        assert_eq!(Sources::look(&plan, &mut mounts, &mut Logs::default()).unwrap_err().0, libc::ELOOP);
         std::fs::remove_file(&source).unwrap();
         std::fs::create_dir(&source).unwrap();
-        assert_ne!(Sources::look(&plan, &mut mounts).unwrap().binds, before);
+        assert_ne!(Sources::look(&plan, &mut mounts, &mut Logs::default()).unwrap().binds, before);
+        std::fs::remove_dir_all(&place).unwrap();
+    }
+
+    #[test]
+    fn what_is_written_to_a_hidden_log_is_no_change_and_another_name_of_it_is() {
+        let place = std::env::temp_dir().join(format!("toolcell-logs-{}", std::process::id()));
+        let [log, other, denied] = ["log", "other", "denied"].map(|name| place.join(name));
+        std::fs::create_dir_all(&place).unwrap();
+        std::fs::write(&log, "1").unwrap();
+        std::fs::write(&denied, "1").unwrap();
+        let mut steps = binding(&place).steps.clone();
+        steps.extend([&log, &denied].map(|path| Step::Hide { path: path.clone(), emptied: false }));
+        let plan = plan(steps);
+        let (mut mounts, mut logs) = (Mounts::of_host().unwrap(), Logs::of(&[log.clone(), other.clone()]));
+        let mut look = || {
+            let Sources { hidden, logs, .. } = Sources::look(&plan, &mut mounts, &mut logs).unwrap();
+            (hidden, logs)
+        };
+        let mut before = look();
+        std::fs::write(&log, "2").unwrap();
+        assert_eq!(look(), before);
+        let changes: [(&str, &dyn Fn()); 4] = [
+            ("the same file by another link", &|| {
+                std::fs::hard_link(&log, &other).unwrap();
+                std::fs::remove_file(&log).unwrap();
+                std::fs::rename(&other, &log).unwrap();
+            }),
+            ("away and back", &|| {
+                std::fs::rename(&log, &other).unwrap();
+                std::fs::rename(&other, &log).unwrap();
+            }),
+            ("another file", &|| {
+                std::fs::write(&other, "1").unwrap();
+                std::fs::rename(&other, &log).unwrap();
+            }),
+            ("what is no log", &|| std::fs::write(&denied, "2").unwrap()),
+        ];
+        for (what, change) in changes {
+            change();
+            assert_ne!(look(), before, "{what}");
+            before = look();
+            std::fs::write(&log, "3").unwrap();
+            assert_eq!(look(), before, "{what}");
+        }
         std::fs::remove_dir_all(&place).unwrap();
     }
 

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::io::Write;
 use std::os::fd::{AsFd, OwnedFd};
+use std::path::PathBuf;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
 use std::time::Duration;
 
@@ -21,7 +22,7 @@ use super::handover::Handover;
 use super::launcher::{Answer, Handle, MESSAGE_LIMIT, Request, Weight};
 use super::memory::Memory;
 use super::places::Ahead;
-use super::ready::{self, Mounts, Shelf, Sources};
+use super::ready::{self, Logs, Mounts, Shelf, Sources};
 use super::traces::{Traces, clear};
 use super::{LaunchError, Report};
 use crate::network::porter::Porter;
@@ -71,6 +72,7 @@ struct Shared {
     ready: Shelf<Ready>,
     /// Without it nothing is built ahead.
     mounts: Option<Mounts>,
+    logs: Logs,
     gone: bool,
     /// Held open for the descriptors that answers will bring: two for each cell that has been asked for. With none
     /// left, an answer could come without its cell, which nobody could end then.
@@ -123,6 +125,11 @@ impl Launcher {
             drop(handle.pidfd);
         });
         Ok(launcher)
+    }
+
+    /// What is written to these files, which are hidden from cells, makes no cell that waits useless.
+    pub fn write_to(&self, logs: &[PathBuf]) {
+        self.lock().logs = Logs::of(logs);
     }
 
     fn lock(&self) -> MutexGuard<'_, Shared> {
@@ -289,7 +296,8 @@ impl Launcher {
     }
 
     fn sources(&self, plan: &Plan) -> Option<Sources> {
-        Sources::look(plan, self.lock().mounts.as_mut()?).ok()
+        let Shared { mounts, logs, .. } = &mut *self.lock();
+        Sources::look(plan, mounts.as_mut()?, logs).ok()
     }
 
     fn next_cell(&self) -> u64 {

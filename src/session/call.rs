@@ -1,4 +1,4 @@
-//! One call from the queue to its record: a slot, a fresh cell, the answer, and nothing left.
+//! One call from its caller's queue to its record: a slot, a fresh cell, the answer, and nothing left.
 //!
 //! ```text
 //! queued ──► started ──► talking ──► answered ──► reaped ──► recorded
@@ -290,14 +290,11 @@ pub(super) async fn run(
         _ = control.stop() => return,
         bounds = bounds::of_call(&session, &ask, handshake.as_deref()) => bounds,
     };
+    let caller = ask.caller();
     let mut slot = tokio::select! {
         biased;
         _ = control.stop() => return,
-        slot = session.slots.acquire() => match slot {
-            Ok(slot) => slot,
-            // Nobody closes the slots.
-            Err(_closed) => return,
-        },
+        slot = session.turns.place(&caller) => slot,
     };
     let mut running = match start(&session, &ask, &ask.method, true, bounds, verdict).await {
         Ok(running) => running,

@@ -25,11 +25,12 @@ use std::ops::Range;
 use std::rc::Rc;
 use std::time::Duration;
 
-use tokio::sync::{SemaphorePermit, oneshot};
+use tokio::sync::oneshot;
 use tokio::time::{Instant, sleep_until};
 
 use super::call::{self, Running};
 use super::link::{End, Link, Step};
+use super::turns::Place;
 use super::{Ask, Control, Session, gone};
 use crate::mcp::envelope::{Era, Kind, Message};
 use crate::mcp::object;
@@ -169,10 +170,10 @@ pub(super) enum Woken {
 }
 
 /// The next request of a call, and its turn.
-pub(super) struct Leg<'s> {
+pub(super) struct Leg {
     pub(super) ask: Ask,
     pub(super) control: Control,
-    pub(super) slot: SemaphorePermit<'s>,
+    pub(super) slot: Place,
 }
 
 async fn wait(
@@ -212,13 +213,13 @@ async fn ended(link: &mut Link, session: &Session) -> End {
 ///
 /// # Errors
 /// Why the call goes on no more; no request waits for an answer then.
-pub(super) async fn next<'s>(
-    session: &'s Session,
+pub(super) async fn next(
+    session: &Session,
     running: &mut Running,
     key: Key,
     mut place: oneshot::Receiver<Retry>,
     patience: &mut Duration,
-) -> Result<Leg<'s>, Woken> {
+) -> Result<Leg, Woken> {
     let mut over = session.gone.subscribe();
     loop {
         let from = Instant::now();
@@ -227,10 +228,11 @@ pub(super) async fn next<'s>(
         running.link.process.resume();
         let Woken::Retry(retry) = woken else { return Err(woken) };
         let (ask, mut control) = *retry;
+        let caller = ask.caller();
         let slot = tokio::select! {
             biased;
             _ = control.stop() => return Err(Woken::Gone),
-            slot = session.slots.acquire() => slot.map_err(|_closed| Woken::Gone)?,
+            slot = session.turns.place(&caller) => slot,
         };
         let mask = running.link.process.mask();
         match call::record_started(

@@ -43,6 +43,7 @@ mod stream;
 mod tally;
 mod text;
 mod trees;
+mod turns;
 mod unkept;
 
 use std::cell::{Cell, RefCell, RefMut};
@@ -74,9 +75,10 @@ use spares::Spares;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::UnboundedSender;
-use tokio::sync::{Semaphore, oneshot, watch};
+use tokio::sync::{oneshot, watch};
 use tokio::task::LocalSet;
 use tokio::time::{Instant, sleep_until, timeout};
+use turns::Turns;
 
 use crate::access::{Gate, Pass};
 use crate::call::Call;
@@ -181,8 +183,10 @@ pub struct Options {
     pub jobs: usize,
     /// Servers that are started before their call, at most,
     pub spares: usize,
-    /// and the memory that these may hold, in bytes.
+    /// the memory that these may hold, in bytes,
     pub spares_memory: u64,
+    /// and how long one waits that no call takes.
+    pub spares_idle: Duration,
     /// What the server is started from: files, and directories with all that is below.
     pub program: Vec<PathBuf>,
     /// Starts cells.
@@ -263,6 +267,14 @@ struct Ask {
     identity: Option<Rc<str>>,
 }
 
+impl Ask {
+    /// Whose turn it has: its identity's, or where nobody asks for one, that of the client by its own word.
+    fn caller(&self) -> Rc<str> {
+        let client = || Rc::from(self.meta.client.as_deref().unwrap_or_default());
+        self.identity.clone().unwrap_or_else(client)
+    }
+}
+
 #[derive(Debug)]
 struct OpenRequest {
     cancel: oneshot::Sender<Vec<u8>>,
@@ -292,7 +304,7 @@ struct Session {
     schemas: [RefCell<Schemas>; 2],
     locked: Option<Locked>,
     chains: RefCell<Chains>,
-    slots: Semaphore,
+    turns: Turns,
     gone: watch::Sender<bool>,
     tasks: watch::Sender<usize>,
     replies: Cell<usize>,
@@ -411,7 +423,7 @@ pub async fn serve(
     client_out: impl AsyncWrite + Unpin + Send + 'static,
 ) -> Result<(), ServeError> {
     let session = Rc::new_cyclic(|itself| Session {
-        slots: Semaphore::new(options.jobs.max(1)),
+        turns: Turns::new(options.jobs.max(1)),
         locked: options.lock.take().map(Locked::new),
         options,
         output: Output::new(client_out),

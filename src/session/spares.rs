@@ -21,7 +21,7 @@ use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 
-use demand::{COUNTS, Demand};
+use demand::Demand;
 use source::Source;
 use tokio::sync::{Mutex, oneshot};
 use tokio::time::{Instant, sleep_until};
@@ -33,7 +33,7 @@ use super::{Agreed, Finished, Grant, Handshake, Session, gone};
 use crate::call::Call;
 use crate::launch::handover::Handover;
 use crate::launch::launcher::Weight;
-use crate::launch::ready::{Sources, may_wait};
+use crate::launch::ready::may_wait;
 use crate::mcp::envelope::{Era, Id};
 use crate::outcome::{Status, Usage};
 use crate::plan::Plan;
@@ -46,8 +46,6 @@ pub(super) const METHOD: &str = "spare";
 const CALM: Duration = Duration::from_millis(200);
 /// How long one starts that is asked nothing.
 const START: Duration = Duration::from_secs(2);
-/// One that no call takes is ended.
-const IDLE: Duration = COUNTS;
 /// A call that has one and takes longer does not keep the next from being started.
 const BESIDE: Duration = Duration::from_millis(100);
 /// Grants whose calls are remembered.
@@ -102,6 +100,8 @@ struct Kind {
     demand: Demand,
     /// What one that waited held.
     memory: Option<u64>,
+    /// One has said before its call what it may not say, so no other is started.
+    unfit: bool,
 }
 
 /// The spares of a session.
@@ -134,7 +134,7 @@ impl Spares {
         let found = kinds.iter().position(|kind| kind.plan == *plan);
         let mut kind = match found {
             Some(at) => kinds.remove(at),
-            None => Kind { plan: Arc::clone(plan), demand: Demand::default(), memory: None },
+            None => Kind { plan: Arc::clone(plan), demand: Demand::default(), memory: None, unfit: false },
         };
         let told = tell(&mut kind);
         if kinds.len() == REMEMBERED {
@@ -151,6 +151,7 @@ impl Spares {
         if source.as_ref().is_some_and(Source::has_changed) {
             *source = None;
             self.shelf.take();
+            self.kinds.borrow_mut().iter_mut().for_each(|kind| kind.unfit = false);
         }
     }
 }
@@ -163,12 +164,16 @@ impl Session {
 
     /// Lets the next call of the same grant find its server started, or its cell built. As many cells wait as calls can run at once.
     pub(super) fn prepare(&self, grant: &Grant) {
-        let Some(waiting) = grant.waiting() else { return };
-        if restock(self, &waiting, self.era.get()) {
-            return;
+        if let Some(waiting) = grant.waiting()
+            && !restock(self, &waiting, self.era.get())
+        {
+            self.build_ahead(waiting);
         }
-        let (launcher, Grant { plan, policy, .. }) = (self.options.launcher.clone(), waiting);
-        let most = self.options.jobs;
+    }
+
+    /// Has a cell built in which nothing is started before the call.
+    fn build_ahead(&self, Grant { plan, policy, .. }: Grant) {
+        let (launcher, most) = (self.options.launcher.clone(), self.options.jobs);
         self.spawn(async move { launcher.build_ahead(&plan, &policy, most).await });
     }
 }
@@ -241,7 +246,11 @@ fn restock(session: &Session, grant: &Grant, era: Era) -> bool {
     if most == 0 || spares.blind.get() || spares.closed.get() || !may_wait(&grant.plan) {
         return false;
     }
-    let (wanted, each) = spares.kind(&grant.plan, |kind| (kind.demand.wanted(Instant::now()), kind.memory));
+    let of_kind = |kind: &mut Kind| (kind.demand.wanted(Instant::now()), kind.memory, kind.unfit);
+    let (wanted, each, unfit) = spares.kind(&grant.plan, of_kind);
+    if unfit {
+        return false;
+    }
     let mut shelf = spares.shelf.borrow_mut();
     shelf.retain(|spare| !spare.call.is_closed());
     loop {
@@ -279,6 +288,8 @@ enum Over {
     Unwanted,
     Gone,
     Died(String),
+    /// It has said what it may not say.
+    Spoke,
 }
 
 /// Starts a server and keeps it until a call takes it.
@@ -327,9 +338,14 @@ async fn keep(
         link.rules.offers = handshake.offers.roots_alone();
     }
     let over = wait(&session, &mut link, &grant, (began, &memory), &mut asked).await;
+    if matches!(over, Over::Spoke) {
+        session.spares.kind(&grant.plan, |kind| kind.unfit = true);
+        session.build_ahead(grant.clone());
+    }
     let receipt = Some(link.process.receipt().clone());
     match over {
-        Over::Asked(taken) if is_true(&session, &grant, &sources, &link) => {
+        // It shows of the host what a cell built now would.
+        Over::Asked(taken) if launcher.look(&grant.plan).as_ref() == Some(&sources) => {
             link.process.prefer(launcher);
             link.process.begin(grant.policy.limits.output);
             if let Some(handshake) = &fitting.handshake {
@@ -342,25 +358,25 @@ async fn keep(
         over => {
             link.withdraw_all(&session);
             link.process.prefer(launcher);
-            let grace = if matches!(over, Over::Gone | Over::Asked(_)) { Duration::ZERO } else { LEAVE };
+            // A call that came for it does not wait for its end.
+            drop(asked);
+            let (status, grace) = match over {
+                Over::Died(detail) => (Status::Died { detail }, LEAVE),
+                Over::Spoke => {
+                    let detail = "the server spoke out of turn before its call".to_owned();
+                    (Status::Died { detail }, Duration::ZERO)
+                }
+                Over::Unwanted => (Status::Cancelled, LEAVE),
+                Over::Asked(_) | Over::Gone => (Status::Cancelled, Duration::ZERO),
+            };
             let mut violations = link.rules.tally.take();
             let remains = link.process.reap(grace, |_| {}).await;
             violations.extend(remains.ended.violations);
-            let status = match over {
-                Over::Died(detail) => Status::Died { detail },
-                Over::Asked(_) | Over::Unwanted | Over::Gone => Status::Cancelled,
-            };
             let usage: Usage = remains.ended.usage;
             let finished = Finished::refused(status, violations);
             finish(Finished { receipt, usage, stderr: remains.stderr, ..finished });
         }
     }
-}
-
-/// Does it show of the host what a cell built now would, and has it said nothing that it may not?
-fn is_true(session: &Session, grant: &Grant, sources: &Sources, link: &Link) -> bool {
-    let quiet = link.rules.tally.misdeeds().next().is_none();
-    quiet && session.options.launcher.look(&grant.plan).as_ref() == Some(sources)
 }
 
 /// Has what servers are started from looked after, from before the first of them; false where it cannot be, which is said once.
@@ -388,13 +404,15 @@ async fn wait(
     asked: &mut oneshot::Receiver<oneshot::Sender<Box<Link>>>,
 ) -> Over {
     let mut over = session.gone.subscribe();
-    let ready = Rc::clone(&link.ready);
+    let (ready, misdeed) = (Rc::clone(&link.ready), Rc::clone(&link.rules.tally.heard));
     let mut calm = began + START;
     let (mut paused, mut start) = (false, None);
     loop {
         tokio::select! {
             biased;
             () = gone(&mut over) => return Over::Gone,
+            // Before it is given to a call.
+            () = misdeed.notified() => return Over::Spoke,
             asked = &mut *asked => return asked.map_or(Over::Unwanted, Over::Asked),
             step = link.step(session) => match step {
                 Step::End(End::Closed) => return Over::Died("the server ended before its call".to_owned()),
@@ -426,7 +444,7 @@ async fn wait(
                     calm = Instant::now() + CALM;
                 }
             }
-            () = sleep_until(began + IDLE) => return Over::Unwanted,
+            () = sleep_until(began + session.options.spares_idle) => return Over::Unwanted,
         }
     }
 }

@@ -2,6 +2,10 @@
 //!
 //! Neighbours: [`super::link`] and [`super::stream`] report, records and error texts read it. Never: does I/O.
 
+use std::rc::Rc;
+
+use tokio::sync::Notify;
+
 use crate::outcome::{Layer, Violation};
 
 /// Characters of a hostile line that are kept as an example.
@@ -61,10 +65,13 @@ impl Misdeed {
 #[derive(Debug, Default)]
 pub(super) struct Tally {
     found: Vec<(Misdeed, Violation)>,
+    /// Told of each.
+    pub(super) heard: Rc<Notify>,
 }
 
 impl Tally {
     pub(super) fn add(&mut self, misdeed: Misdeed, example: &[u8]) {
+        self.heard.notify_one();
         if let Some((_, violation)) = self.found.iter_mut().find(|(known, _)| *known == misdeed) {
             violation.count += 1;
             return;

@@ -1,6 +1,6 @@
 //! Being told that files have changed (inotify(7)).
 //!
-//! Neighbours: `session::spares`, `session::locked`. Never: follows a link.
+//! Neighbours: `session::spares`, `session::locked`, `launch::ready`. Never: follows a link.
 
 use std::ffi::CStr;
 use std::io::Read as _;
@@ -18,6 +18,8 @@ const CHANGES: u32 = libc::IN_MODIFY
     | libc::IN_DELETE_SELF
     | libc::IN_MOVE_SELF
     | libc::IN_DONT_FOLLOW;
+/// Under which names a file is to be found; as attributes, its links are counted.
+const NAMES: u32 = libc::IN_ATTRIB | libc::IN_DELETE_SELF | libc::IN_MOVE_SELF | libc::IN_DONT_FOLLOW;
 
 /// The number of what is looked after, and a name in it; none if it is about the thing itself.
 pub type Change = (i32, Vec<u8>);
@@ -43,10 +45,22 @@ impl Watcher {
     /// # Errors
     /// The kernel's errno; `ENOSPC` past `fs.inotify.max_user_watches`.
     pub fn add(&self, path: &CStr) -> Result<i32> {
+        self.watch(path, CHANGES)
+    }
+
+    /// Looks after a file's names and attributes, and not after what is written to it. Gives its number.
+    ///
+    /// # Errors
+    /// As of [`Watcher::add`].
+    pub fn add_names(&self, path: &CStr) -> Result<i32> {
+        self.watch(path, NAMES)
+    }
+
+    fn watch(&self, path: &CStr, events: u32) -> Result<i32> {
         // SAFETY: inotify_add_watch wants an inotify descriptor, which this is, and a NUL-terminated path, which `path`
         // is for as long as it is borrowed.
         let number =
-            check(unsafe { libc::inotify_add_watch(self.0.as_raw_fd(), path.as_ptr(), CHANGES) }.into())?;
+            check(unsafe { libc::inotify_add_watch(self.0.as_raw_fd(), path.as_ptr(), events) }.into())?;
         i32::try_from(number).map_err(|_large| Errno(libc::EOVERFLOW))
     }
 

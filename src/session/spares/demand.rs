@@ -11,7 +11,7 @@ use std::time::Duration;
 use tokio::time::Instant;
 
 /// Calls of the last ten minutes count.
-pub(super) const COUNTS: Duration = Duration::from_secs(10 * 60);
+const COUNTS: Duration = Duration::from_secs(10 * 60);
 /// More need not be remembered than servers may be started.
 const REMEMBERED: usize = 4 * super::MOST;
 

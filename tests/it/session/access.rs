@@ -4,6 +4,7 @@ use serde_json::{Value, json};
 use toolcell::access::fingerprint;
 use toolcell::policy::tokens::to_hex;
 
+use super::spares::stopped;
 use super::world::{Book, Client, Scratch, Setup, session, session_in, text};
 
 const ROLES: &str = r#"
@@ -16,7 +17,7 @@ roles = ["look"]
 roles = ["look", "change"]
 concurrent = 1
 [roles.look]
-allow = ["fixture/who", "fixture/request", "fixture/environment", "fixture/ask*"]
+allow = ["fixture/who", "fixture/silent", "fixture/request", "fixture/environment", "fixture/ask*"]
 [roles.change]
 allow = ["fixture/*"]
 deny = ["fixture/die"]
@@ -47,6 +48,12 @@ fn setup() -> Setup {
 /// `_meta` of a modern request with a token.
 fn meta(token: &str) -> Value {
     json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "progressToken": "mine", "dev.toolcell/token": token})
+}
+
+/// `_meta` of a modern request of a client that says its name.
+fn named(name: &str) -> Value {
+    let info = json!({"name": name, "version": "1"});
+    json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientInfo": info})
 }
 
 async fn call(client: &mut Client, id: u64, token: &str, tool: &str) -> Value {
@@ -212,6 +219,74 @@ fn calls_at_once_are_counted_and_a_question_frees_its_place() {
         assert_eq!(text(&client.read().await), "thank you");
         client
     });
+}
+
+#[test]
+fn who_has_many_calls_waiting_keeps_nobody_else_waiting() {
+    // By identity, and where there is none, by the name that the client gives itself.
+    for (setup, many, one) in
+        [(setup(), meta(READER), meta(WRITER)), (Setup::default(), named("many"), named("one"))]
+    {
+        session(&Setup { jobs: 1, ..setup }, |mut client| async move {
+            let call = |id: u64, tool: &str, meta: &Value| {
+                let params = json!({"name": tool, "arguments": {}, "_meta": meta});
+                json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": params}).to_string()
+            };
+            client.send(&call(0, "who", &one)).await;
+            client.read().await;
+            client.send(&call(1, "silent", &many)).await;
+            while !client.log().contains("\"silent\"") {
+                tokio::task::yield_now().await;
+            }
+            for id in 100..120 {
+                client.send(&call(id, "who", &many)).await;
+            }
+            client.send(&call(200, "who", &one)).await;
+            let cancel = r#"{"jsonrpc":"2.0","method":"notifications/cancelled","params":{"requestId":1}}"#;
+            client.send(cancel).await;
+            let mut order = Vec::new();
+            for _ in 0..21 {
+                let answer = client.read().await;
+                assert!(!text(&answer).is_empty());
+                order.push(answer["id"].as_u64().unwrap());
+            }
+            let turn = order.iter().position(|id| *id == 200).unwrap();
+            assert!(turn < 3, "{order:?}");
+            order.remove(turn);
+            assert!(order.is_sorted(), "{order:?}");
+            client
+        });
+    }
+}
+
+#[test]
+fn identities_share_no_process_and_each_has_its_own_records() {
+    let options = vec!["--spares".to_owned(), "1".to_owned()];
+    let book = session(&Setup { options, ..setup() }, |mut client| async move {
+        let mut whos = Vec::new();
+        for (id, token) in [READER, WRITER, READER, WRITER].into_iter().enumerate() {
+            whos.push(text(&call(&mut client, id as u64, token, "who").await).to_owned());
+            stopped(&client).await;
+        }
+        whos.sort();
+        whos.dedup();
+        assert_eq!(whos.len(), 4);
+        client
+    });
+    let calls: Vec<&Value> =
+        book.finished.iter().filter(|record| record["call"]["method"] == "tools/call").collect();
+    let cells: Vec<&Value> = calls.iter().map(|record| &record["receipt"]["cell"]).collect();
+    assert_eq!(cells[1..], ["spare"; 3], "{cells:?}");
+    let of = |events: &[Value]| {
+        let calls = events.iter().filter(|record| record["call"]["method"] == "tools/call");
+        calls.map(|record| record["call"]["identity"].as_str().unwrap().to_owned()).collect::<Vec<_>>()
+    };
+    for events in [&book.started, &book.finished] {
+        assert_eq!(of(events), ["reader", "writer", "reader", "writer"]);
+    }
+    // What waits has been called by nobody.
+    let spares = book.started.iter().filter(|record| record["call"]["method"] == "spare");
+    assert!(spares.map(|record| &record["call"]["identity"]).all(Value::is_null));
 }
 
 #[test]

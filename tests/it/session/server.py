@@ -325,6 +325,8 @@ def introduce(id, result):
 
 def main():
     lists = 0
+    # Written to, so that it is held.
+    _ballast = b"x" * int(os.environ.get("BALLAST", "0"))
     while True:
         message = read()
         method, id = message.get("method"), message.get("id")
@@ -340,6 +342,8 @@ def main():
                            "capabilities": {**tools, "logging": {}, "resources": {"subscribe": True}}})
         elif method == "notifications/initialized":
             send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
+            if "STRAY" in os.environ:
+                answer("stray")
             if ready["slow"]:
                 time.sleep(0.2)
             if ready["roots"] is not None:

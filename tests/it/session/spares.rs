@@ -172,6 +172,38 @@ fn one_that_died_is_recorded_and_the_call_has_another() {
     assert_eq!(methods, ["spare"]);
 }
 
+/// Waits until a cell is there in which nothing was started.
+async fn built_ahead(client: &Client) {
+    let waits = |init: u32| {
+        fs::read_to_string(format!("/proc/{init}/comm")).is_ok_and(|name| name == "toolcell-ready\n")
+    };
+    while !children(launcher(client)).into_iter().any(waits) {
+        tokio::task::yield_now().await;
+    }
+}
+
+#[test]
+fn one_that_speaks_out_of_turn_is_ended_then_and_the_next_calls_have_cells_built_ahead() {
+    let config = "env = [\"STRAY=1\"]\n".to_owned();
+    let book = session(&Setup { config, ..setup() }, |mut client| async move {
+        client.handshake(json!({})).await;
+        for id in 1..4 {
+            assert_eq!(text(&client.legacy(id, "who").await).len(), 16);
+            while !client.log().contains("spoke out of turn") {
+                tokio::task::yield_now().await;
+            }
+            built_ahead(&client).await;
+        }
+        client
+    });
+    assert_eq!(built(&book, "tools/call")[1..], ["ahead", "ahead"]);
+    let spares: Vec<&Value> =
+        book.finished.iter().filter(|record| record["call"]["method"] == "spare").collect();
+    assert_eq!(spares.len(), 1, "{spares:?}");
+    let (status, found) = (&spares[0]["status"]["kind"], &spares[0]["violations"][0]["operation"]);
+    assert_eq!((status, found), (&json!("died"), &json!("answer a request that was not made")));
+}
+
 #[test]
 fn a_changed_grant_leads_to_another_cell() {
     let scratch = super::world::Scratch::outside_of_scratch();
@@ -190,6 +222,29 @@ fn a_changed_grant_leads_to_another_cell() {
         assert_eq!(text(&client.read().await), "new");
         client
     });
+}
+
+#[test]
+fn a_log_in_a_granted_directory_takes_no_started_server_and_no_cell_that_waits() {
+    for (spares, cell) in [("1", "spare"), ("0", "ahead")] {
+        let scratch = super::world::Scratch::outside_of_scratch();
+        let granted = scratch.0.display().to_string();
+        let setup = options(&["--spares", spares, "--read", &granted]);
+        let book = session_in(&scratch, &setup, |mut client| async move {
+            let log = client.audit_path().to_owned();
+            for id in 1..4 {
+                client.start_call(id, "read", json!({"path": log})).await;
+                assert_eq!(text(&client.read().await), "EACCES");
+                if cell == "spare" {
+                    stopped(&client).await;
+                } else {
+                    built_ahead(&client).await;
+                }
+            }
+            client
+        });
+        assert_eq!(built(&book, "tools/call")[1..], [cell; 2]);
+    }
 }
 
 fn options(all: &[&str]) -> Setup {
@@ -251,6 +306,111 @@ fn one_that_holds_more_than_all_may_is_ended() {
     });
     let cells = built(&book, "tools/call");
     assert!(!cells.contains(&"spare".to_owned()), "{cells:?}");
+}
+
+/// The records of spares: so many began and have not ended.
+fn waiting(client: &Client) -> usize {
+    let log = client.log();
+    let of = |event: &str| {
+        let event = format!("\"event\":\"{event}\"");
+        log.lines().filter(|line| line.contains(&event) && line.contains("\"method\":\"spare\"")).count()
+    };
+    of("started") - of("finished")
+}
+
+/// Calls at once, each of which would want a server to wait, then one alone; what waits when nothing is on its way any more.
+async fn waiting_behind_a_crowd(client: &mut Client, crowd: u64, held: usize) -> usize {
+    client.handshake(json!({})).await;
+    client.legacy(1, "who").await;
+    stopped(client).await;
+    let call =
+        |id: u64| json!({"jsonrpc": "2.0", "id": id, "method": "tools/call", "params": {"name": "who"}});
+    for id in 0..crowd {
+        client.send(&call(10 + id).to_string()).await;
+    }
+    for _ in 0..crowd {
+        assert_eq!(text(&client.read().await).len(), 16);
+    }
+    for id in [2, 3] {
+        client.legacy(id, "who").await;
+        let calls = usize::try_from(crowd + id).unwrap();
+        let ended = |line: &&str| line.contains("\"event\":\"finished\"") && line.contains("tools/call");
+        while client.log().lines().filter(ended).count() < calls || all_stopped(client).len() < held {
+            tokio::task::yield_now().await;
+        }
+    }
+    waiting(client)
+}
+
+#[test]
+fn no_more_wait_than_may() {
+    let setup = Setup { jobs: 4, ..options(&["--spares", "2"]) };
+    session(&setup, |mut client| async move {
+        assert_eq!(waiting_behind_a_crowd(&mut client, 4, 2).await, 2);
+        client
+    });
+}
+
+#[test]
+fn those_that_wait_hold_together_no_more_than_all_may() {
+    // One has room, as its cgroup counts it or by its limit; two have none.
+    let config = format!("env = [\"BALLAST={}\"]\n", 96 << 20);
+    let bounds = options(&["--spares", "3", "--spares-memory", "200MiB", "--memory", "160MiB"]);
+    let setup = Setup { jobs: 3, config, ..bounds };
+    session(&setup, |mut client| async move {
+        assert_eq!(waiting_behind_a_crowd(&mut client, 3, 1).await, 1);
+        client
+    });
+}
+
+#[test]
+fn the_oldest_makes_room_for_what_is_called_now() {
+    let scratch = super::world::Scratch::outside_of_scratch();
+    let mut config = String::new();
+    for tool in ["state", "verbatim"] {
+        let data = scratch.0.join(tool);
+        fs::create_dir(&data).unwrap();
+        let profile = format!("extends = \"default\"\n[filesystem]\nread = [{data:?}]\n");
+        fs::write(data.with_extension("toml"), profile).unwrap();
+        config += &format!("[servers.fixture.tools.{tool}]\nprofile = \"{tool}\"\n");
+    }
+    let setup = Setup { config, ..options(&["--spares", "2"]) };
+    let book = session_in(&scratch, &setup, |mut client| async move {
+        let mut servers = Vec::new();
+        for (id, tool) in [(1, "who"), (2, "state"), (3, "verbatim")] {
+            client.call(id, tool).await;
+            let new = loop {
+                let new = all_stopped(&client).into_iter().find(|server| !servers.contains(server));
+                match new {
+                    Some(new) => break new,
+                    None => tokio::task::yield_now().await,
+                }
+            };
+            servers.push(new);
+        }
+        wait_for_end(servers[0]);
+        let mut left = all_stopped(&client);
+        left.sort_unstable();
+        servers.remove(0);
+        servers.sort_unstable();
+        assert_eq!(left, servers);
+        client.call(4, "state").await;
+        client
+    });
+    assert_eq!(book.end_of("state")["receipt"]["cell"], "spare");
+}
+
+#[test]
+fn one_that_no_call_takes_is_ended_after_its_time() {
+    let book = session(&options(&["--spares", "1", "--spares-idle", "1s"]), |mut client| async move {
+        client.call(1, "who").await;
+        while !client.log().contains("\"status\":{\"kind\":\"cancelled\"}") {
+            tokio::task::yield_now().await;
+        }
+        client
+    });
+    let ended = book.finished.iter().find(|record| record["call"]["method"] == "spare").unwrap();
+    assert!(ended["duration_us"].as_u64() >= Some(1_000_000), "{ended}");
 }
 
 #[test]
