@@ -193,3 +193,56 @@ except OSError as error: print(errno.errorcode.get(error.errno, str(error)))"
         assert!(refused.connections().is_empty(), "{refused:#?}");
     }
 }
+
+/// Who says nothing, says it slowly, or only half of it has a place among `connections` and no other's, and not for long.
+#[test]
+fn half_open_and_slow_greetings_hold_up_nobody_else_and_come_to_an_end() {
+    let world = World::new();
+    let address = "127.71.0.4";
+    if !server(address) {
+        return;
+    }
+    let network = format!(
+        "connections = 8\nallow = [\"tools.example:443\"]\nhosts = {{ \"tools.example\" = \"{address}\" }}"
+    );
+    let script = "import select, ssl, threading
+context = ssl.create_default_context(); context.check_hostname = False; context.verify_mode = ssl.CERT_NONE
+ends, done = [], []
+def there(first=b''):
+    s = socket.create_connection(('tools.example', 443), timeout=50); s.sendall(first)
+    return s
+def end(s):
+    try: s.recv(100); ends.append('closed')
+    except ConnectionResetError: ends.append('reset')
+def drip(s):
+    # Byte by byte, for longer than anybody would wait for it.
+    for byte in b'\\x01\\x00\\x0f\\xfc\\x03\\x03' + bytes(4000):
+        if select.select([s], [], [], 0.2)[0]: return end(s)
+        s.sendall(bytes([byte]))
+def ask():
+    with context.wrap_socket(there(), server_hostname='tools.example') as t:
+        t.sendall(b'GET / HTTP/1.0\\r\\n\\r\\n'); done.append(t.recv(1000)[-6:])
+silent = [there() for _ in range(2)]
+slow = [there(b'\\x16\\x03\\x01\\x10\\x00') for _ in range(3)]
+half = there(b'\\x16\\x03'); half.shutdown(socket.SHUT_WR); end(half)
+gone = there(); gone.shutdown(socket.SHUT_WR); end(gone)
+print(ends); ends.clear()
+dripping = [threading.Thread(target=drip, args=(s,)) for s in slow]
+asking = [threading.Thread(target=ask) for _ in range(40)]
+for t in dripping + asking: t.start()
+for t in asking: t.join()
+print(len(done), set(done), ends)
+for t in dripping: t.join()
+for s in silent: end(s)
+print(ends)";
+    let done = world.python(&network, script);
+    let reset = "'reset', 'reset', 'reset'";
+    assert_eq!(
+        done.stdout,
+        format!("['reset', 'closed']\n40 {{b'secret'}} []\n[{reset}, 'reset', 'reset']\n"),
+        "{done:#?}"
+    );
+    done.has_refused("connect", "tools.example:443", "[network]\nsni = \"any\"");
+    done.has_refused("connect", "", "[network]\nconnections = 16");
+    assert_eq!(done.connections().iter().filter(|(_, up, ..)| *up > 200).count(), 40, "{done:#?}");
+}
