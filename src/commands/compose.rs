@@ -286,7 +286,8 @@ pub(super) struct Composed {
     pub(super) view: View,
 }
 
-fn refused(error: Refusal) -> Failure {
+/// What is told of a policy that no plan can be made of.
+pub(super) fn refused(error: Refusal) -> Failure {
     let ending = match &error {
         Refusal::Floor { .. }
         | Refusal::NoLandlock

@@ -14,6 +14,7 @@ use super::compose::{self, Surroundings};
 use crate::cli::{ColorChoice, ProfileArgs};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
+use crate::plan::doors::Doors;
 use crate::plan::explain;
 use crate::policy::add::Additions;
 use crate::policy::{Floor, Policy, check, print};
@@ -67,6 +68,8 @@ fn check_file(file: &Path, color: ColorChoice) -> Result<Ending, Failure> {
     // A name without a slash would be looked up as a profile's name.
     let path = if path.contains('/') { path.to_owned() } else { format!("./{path}") };
     let policy = surroundings.policy(&path, &Additions::default())?;
+    // As on a host with IPv6, where doors have more addresses.
+    drop(Doors::fitting(&policy.network, true).map_err(compose::refused)?);
     for warning in check::warnings(&policy) {
         diag::warn(color, &warning, None);
     }

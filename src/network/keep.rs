@@ -29,7 +29,7 @@ use super::credential::Put;
 use super::ended::{self, Counts};
 use super::guard::{Barred, is_granted, may_lead};
 use super::inbound::{self, Inside};
-use super::relay::{self, Greeting};
+use super::relay::{self, Greeting, Lets};
 use super::resolver::{self, Names};
 use super::upstream::Trust;
 use super::{Event, MESSAGE_LIMIT, Told, refused};
@@ -37,7 +37,7 @@ use crate::outcome::{ClosedBy, Connection, Violation};
 use crate::plan::doors::{DNS, Doors, Listens, RESOLVER, TRIED};
 use crate::policy::address::{plain, special};
 use crate::policy::http::Http;
-use crate::policy::network::{Host, Sni, allow_line};
+use crate::policy::network::{Host, Sni, allow_line, is_name};
 use crate::policy::print::quote;
 use crate::sys::wiped::Wiped;
 use crate::sys::{Errno, socket};
@@ -393,13 +393,12 @@ impl Cell {
     /// Where it leads, if it may.
     async fn open(&self, target: &Target, stream: &mut TcpStream) -> Opened {
         let mut first = Vec::new();
-        if let Some(name) =
-            target.name().filter(|_| target.port == HTTPS && self.doors.network.sni == Sni::Door)
-        {
-            match relay::greeting(stream, name, &mut first, relay::GREETING).await {
+        let sni = self.doors.network.sni;
+        if let Some(name) = target.name().filter(|_| target.port == HTTPS && sni != Sni::Any) {
+            match relay::greeting(stream, (name, sni), &mut first, relay::GREETING).await {
                 Greeting::Right => {}
                 Greeting::GivenUp => return Opened::GivenUp,
-                Greeting::Wrong(why, asked) => return Opened::Refused(Box::new(misnamed(name, why, asked))),
+                Greeting::Wrong(why, lets) => return Opened::Refused(Box::new(misnamed(name, why, &lets))),
             }
         }
         match self.connect(target).await {
@@ -473,16 +472,16 @@ pub(super) fn reset(stream: TcpStream) {
     drop(stream);
 }
 
-fn misnamed(name: &str, why: &str, asked: Option<String>) -> Violation {
-    let object = match &asked {
-        Some(asked) => format!("{name}:{HTTPS} for `{asked}`"),
-        None => format!("{name}:{HTTPS}"),
-    };
+fn misnamed(name: &str, why: &str, lets: &Lets) -> Violation {
     let rule = format!("`sni` in `[network]`: {why}");
-    let meant = asked.filter(|asked| crate::policy::network::is_name(asked));
-    let allow = match meant {
-        Some(meant) => allow_line(&format!("{meant}:{HTTPS}")),
-        None => "[network]\nsni = \"any\"".to_owned(),
+    let choice = |sni: Sni| format!("[network]\nsni = {}", quote(sni.name()));
+    let (object, allow) = match lets {
+        Lets::Choice(sni) => (format!("{name}:{HTTPS}"), choice(*sni)),
+        Lets::Door(asked) => {
+            let door = allow_line(&format!("{asked}:{HTTPS}"));
+            let allow = if is_name(asked) { door } else { choice(Sni::Any) };
+            (format!("{name}:{HTTPS} for `{asked}`"), allow)
+        }
     };
     Violation { allow: Some(allow), ..refused("connect", object, rule) }
 }

@@ -14,6 +14,7 @@ use super::hello::{self, Hello, Seen};
 use super::keep::Cell;
 use super::refused;
 use crate::outcome::{ClosedBy, Violation};
+use crate::policy::network::Sni;
 use crate::policy::units::print_size;
 
 /// How long a client may take for its greeting.
@@ -28,45 +29,64 @@ pub(super) enum Greeting {
     Right,
     /// It hung up before it had said anything whole.
     GivenUp,
-    /// Something else: why it is refused, and the name that was asked for.
-    Wrong(&'static str, Option<String>),
+    /// Something else: why it is refused, and what would let it pass.
+    Wrong(&'static str, Lets),
+}
+
+/// What would let a greeting pass.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Lets {
+    /// A door of this name, which was asked for.
+    Door(String),
+    /// This choice of `sni`.
+    Choice(Sni),
 }
 
 /// Reads the greeting; what was read is in `first`, to be passed on.
 pub(super) async fn greeting(
     stream: &mut TcpStream,
-    name: &str,
+    (name, sni): (&str, Sni),
     first: &mut Vec<u8>,
     patience: Duration,
 ) -> Greeting {
+    let other = |why| Greeting::Wrong(why, Lets::Choice(Sni::Any));
     let until = Instant::now() + patience;
     loop {
         let mut part = [0; 2048];
         let count = match timeout_at(until, stream.read(&mut part)).await {
-            Err(_late) => return Greeting::Wrong("no greeting came in time", None),
+            Err(_late) => return other("no greeting came in time"),
             Ok(Ok(0) | Err(_)) if first.is_empty() => return Greeting::GivenUp,
-            Ok(Ok(0) | Err(_)) => return Greeting::Wrong("the greeting ended half-way", None),
+            Ok(Ok(0) | Err(_)) => return other("the greeting ended half-way"),
             Ok(Ok(count)) => count,
         };
         first.extend_from_slice(part.get(..count).unwrap_or_default());
         match hello::look(first) {
             Seen::Part => {}
-            Seen::Other(why) => return Greeting::Wrong(why, None),
-            Seen::Hello(hello) => return judge(&hello, name),
+            Seen::Other(why) => return other(why),
+            Seen::Hello(hello) => return judge(&hello, name, sni),
         }
     }
 }
 
-fn judge(hello: &Hello, name: &str) -> Greeting {
-    let asked = hello.name.as_ref().map(|asked| {
-        let start = asked.get(..NAME_MOST).unwrap_or(asked);
-        String::from_utf8_lossy(start).into_owned()
-    });
-    match &hello.name {
-        _ if hello.encrypted => Greeting::Wrong("the greeting hides the name that is meant (ECH)", None),
-        None => Greeting::Wrong("the greeting names no server", None),
-        Some(asked) if asked.eq_ignore_ascii_case(name.as_bytes()) => Greeting::Right,
-        Some(_) => Greeting::Wrong("the greeting names another server than the door", asked),
+fn judge(hello: &Hello, name: &str, sni: Sni) -> Greeting {
+    const HIDDEN: &str = "the greeting hides the name that is meant (ECH)";
+    let Some(asked) = &hello.name else {
+        let why = if hello.encrypted { HIDDEN } else { "the greeting names no server" };
+        return Greeting::Wrong(why, Lets::Choice(Sni::Any));
+    };
+    match (asked.eq_ignore_ascii_case(name.as_bytes()), hello.encrypted) {
+        (true, true) if sni == Sni::Door => Greeting::Wrong(HIDDEN, Lets::Choice(Sni::Outer)),
+        (true, _) => Greeting::Right,
+        // A door of the name that is shown is not what was meant.
+        (false, true) => Greeting::Wrong(
+            "the greeting hides the name that is meant (ECH), and shows another than the door's",
+            Lets::Choice(Sni::Any),
+        ),
+        (false, false) => {
+            let start = asked.get(..NAME_MOST).unwrap_or(asked);
+            let asked = String::from_utf8_lossy(start).into_owned();
+            Greeting::Wrong("the greeting names another server than the door", Lets::Door(asked))
+        }
     }
 }
 
@@ -163,22 +183,39 @@ mod tests {
         let began = Instant::now();
         for part in [&[][..], &[22, 3]] {
             silent.try_write(part).unwrap();
-            let asked = greeting(&mut stream, "a.example", &mut Vec::new(), patience).await;
-            assert_eq!(asked, Greeting::Wrong("no greeting came in time", None));
+            let asked = greeting(&mut stream, ("a.example", Sni::Door), &mut Vec::new(), patience).await;
+            assert_eq!(asked, Greeting::Wrong("no greeting came in time", Lets::Choice(Sni::Any)));
         }
         assert!(began.elapsed() >= 2 * patience && began.elapsed() < GREETING);
     }
 
+    fn judged(name: Option<&str>, encrypted: bool, sni: Sni) -> Result<(), Lets> {
+        let hello = Hello { name: name.map(|name| name.as_bytes().to_vec()), encrypted };
+        match judge(&hello, "a.example", sni) {
+            Greeting::Wrong(_, lets) => Err(lets),
+            Greeting::Right | Greeting::GivenUp => Ok(()),
+        }
+    }
+
     #[test]
     fn the_greeting_must_name_the_door() {
-        let hello = |name: Option<&str>, encrypted| Hello {
-            name: name.map(|name| name.as_bytes().to_vec()),
-            encrypted,
-        };
-        assert_eq!(judge(&hello(Some("A.Example"), false), "a.example"), Greeting::Right);
-        for name in [Some("b.example"), Some("a.example."), Some("a.example\0"), Some("xa.example"), None] {
-            assert!(matches!(judge(&hello(name, false), "a.example"), Greeting::Wrong(..)), "{name:?}");
+        for sni in [Sni::Door, Sni::Outer] {
+            assert_eq!(judged(Some("A.Example"), false, sni), Ok(()));
+            for name in ["b.example", "a.example.", "a.example\0", "xa.example"] {
+                assert_eq!(judged(Some(name), false, sni), Err(Lets::Door(name.to_owned())));
+            }
+            assert_eq!(judged(None, false, sni), Err(Lets::Choice(Sni::Any)));
         }
-        assert!(matches!(judge(&hello(Some("a.example"), true), "a.example"), Greeting::Wrong(..)));
+    }
+
+    #[test]
+    fn what_is_encrypted_passes_beside_the_name_of_the_door_where_the_policy_says_so() {
+        assert_eq!(judged(Some("a.example"), true, Sni::Door), Err(Lets::Choice(Sni::Outer)));
+        assert_eq!(judged(Some("A.Example"), true, Sni::Outer), Ok(()));
+        for (name, sni) in
+            [(Some("b.example"), Sni::Outer), (Some("b.example"), Sni::Door), (None, Sni::Outer)]
+        {
+            assert_eq!(judged(name, true, sni), Err(Lets::Choice(Sni::Any)), "{name:?} {sni:?}");
+        }
     }
 }

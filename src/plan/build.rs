@@ -15,7 +15,7 @@ use crate::host::Facts;
 use crate::host::probe::Failed;
 use crate::host::view::{Seen, View};
 use crate::outcome::Layer;
-use crate::policy::network::{Allowed, Host, MOST_DESTINATIONS};
+use crate::policy::network::{Allowed, Host};
 use crate::policy::path::is_within;
 use crate::policy::{Floor, Observe, Policy};
 
@@ -141,17 +141,10 @@ fn landlock(facts: &Facts, rules: Vec<LandlockRule>, ports: Vec<u16>, listens: V
 /// The doors of the policy, if this host can have them.
 fn doors(request: &Request<'_>) -> Result<Option<Doors>, Refusal> {
     let network = &request.policy.network;
-    let count = network.doors().count();
-    if count > MOST_DESTINATIONS {
-        return Err(Refusal::TooManyDoors { count, most: MOST_DESTINATIONS });
-    }
+    let doors = Doors::fitting(network, request.six)?;
     let abi = request.facts.landlock_abi;
     if let Some(listen) = network.listen.first().filter(|_| !seccomp::holds_ports(abi)) {
         return Err(Refusal::OldPorts { port: listen.port, abi });
-    }
-    let doors = Doors::of(network, request.six);
-    if let Some((size, most)) = doors.as_ref().and_then(Doors::excess) {
-        return Err(Refusal::LargeDoors { size, most });
     }
     let six = |allowed: &&Allowed| matches!(allowed.destination.host, Host::Address(IpAddr::V6(_)));
     match network.doors().find(six).filter(|_| !request.six) {

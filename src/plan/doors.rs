@@ -15,9 +15,10 @@ use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
 use serde::{Deserialize, Serialize};
 
+use super::Refusal;
 use crate::policy::http::Http;
 use crate::policy::listen::Listen;
-use crate::policy::network::{Allowed, Destination, Host, Network};
+use crate::policy::network::{Allowed, Destination, Host, MOST_DESTINATIONS, Network};
 
 /// Bytes in which the doors of one cell are passed on, at most: in one message.
 pub const LARGEST: usize = 64 * 1024;
@@ -108,9 +109,24 @@ impl Doors {
         if network.is_open() { Some(doors) } else { None }
     }
 
+    /// The same, if a cell has room for so many.
+    ///
+    /// # Errors
+    /// Of what there is too much.
+    pub fn fitting(network: &Network, six: bool) -> Result<Option<Self>, Refusal> {
+        let count = network.doors().count();
+        if count > MOST_DESTINATIONS {
+            return Err(Refusal::TooManyDoors { count, most: MOST_DESTINATIONS });
+        }
+        let doors = Self::of(network, six);
+        match doors.as_ref().and_then(Self::excess) {
+            Some((size, most)) => Err(Refusal::LargeDoors { size, most }),
+            None => Ok(doors),
+        }
+    }
+
     /// Bytes that are too many, and how many there can be.
-    #[must_use]
-    pub fn excess(&self) -> Option<(usize, usize)> {
+    fn excess(&self) -> Option<(usize, usize)> {
         let passed = postcard::to_allocvec(self).map_or(usize::MAX, |bytes| bytes.len());
         let told = serde_json::to_vec(&self.words()).map_or(usize::MAX, |bytes| bytes.len());
         [(told, LONGEST), (passed, LARGEST)].into_iter().find(|(size, most)| size > most)

@@ -99,6 +99,12 @@ fn network(network: &Network) -> Vec<String> {
     if network.sni == Sni::Any && network.is_open() {
         warnings.push("`sni = \"any\"` lets a tool ask the server behind a door for another name".to_owned());
     }
+    if network.sni == Sni::Outer && network.is_open() {
+        warnings.push(
+            "`sni = \"outer\"` lets a tool ask the server behind a door for another name, which nobody else can read"
+                .to_owned(),
+        );
+    }
     warnings
 }
 
@@ -141,6 +147,12 @@ mod tests {
                 "`/etc` shows the host's own files in place of those by which names of doors are found",
                 "a host that reaches only `landlock` has no doors, and will refuse this profile",
             ]
+        );
+        policy.network =
+            Network { allow: policy.network.allow[3..].into(), sni: Sni::Outer, ..Network::default() };
+        assert_eq!(
+            warnings(&policy)[0],
+            "`sni = \"outer\"` lets a tool ask the server behind a door for another name, which nobody else can read"
         );
     }
 }

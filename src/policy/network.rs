@@ -76,19 +76,22 @@ pub enum Sni {
     /// The door's own name, and no other and none.
     #[default]
     Door,
+    /// The same for all to see, and beside it what is encrypted (ECH), whatever name that may have.
+    Outer,
     /// Anything, also what is no TLS.
     Any,
 }
 
 impl Sni {
     /// Every choice.
-    pub const ALL: [Self; 2] = [Self::Door, Self::Any];
+    pub const ALL: [Self; 3] = [Self::Door, Self::Outer, Self::Any];
 
     /// The name in a profile.
     #[must_use]
     pub const fn name(self) -> &'static str {
         match self {
             Self::Door => "door",
+            Self::Outer => "outer",
             Self::Any => "any",
         }
     }

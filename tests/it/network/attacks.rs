@@ -5,20 +5,21 @@ use std::process::Stdio;
 
 use super::world::{PYTHON, World, echo, host, name_of_this_host};
 
-/// What each attempt is answered: `open`, or the errno.
+/// What each attempt is answered: `open`, the errno, or that the name is unknown. None has a time-out of its own.
 const TRY: &str = r#"
 def attempt(name, way):
     try:
         way()
         print(name, 'open')
     except socket.gaierror:
-        print(name, 'no such name')
+        print(name, 'unknown')
     except OSError as error:
         print(name, errno.errorcode.get(error.errno, str(error)))
 def tcp(address, port, family=socket.AF_INET):
     def way():
-        s = socket.socket(family, socket.SOCK_STREAM); s.settimeout(10)
-        s.connect((address, port))
+        s = socket.socket(family, socket.SOCK_STREAM)
+        # With the scope of an address, which a pair of host and port has no room for.
+        s.connect(socket.getaddrinfo(address, port)[0][4] if '%' in str(address) else (address, port))
         s.sendall(b'hello'); s.shutdown(socket.SHUT_WR)
         if s.recv(5) != b'hello': raise OSError(errno.ECONNRESET, '')
     return way
@@ -47,12 +48,16 @@ attempt('other port', tcp('127.0.0.1', {other}))
 attempt('short', tcp('127.1', {other}))
 attempt('number', tcp('2130706433', {other}))
 attempt('hexadecimal', tcp('0x7f.1', {other}))
+attempt('octal', tcp('0177.0.0.1', {other}))
 attempt('zero', tcp('0.0.0.0', {other}))
+attempt('zero six', tcp('::', {other}, socket.AF_INET6))
+attempt('scoped', tcp('fe80::1%lo', {other}, socket.AF_INET6))
 attempt('mapped', tcp('::ffff:127.0.0.1', {other}, socket.AF_INET6))
 attempt('six', tcp('::1', {other}, socket.AF_INET6))
 attempt('not given out', tcp('127.80.0.1', {door}))
 attempt('no place', tcp('127.64.0.99', {door}))
 attempt('world', tcp('192.0.2.1', {door}))
+attempt('world in octal', tcp('0300.0.2.1', {door}))
 attempt('world as a number', tcp('3221225985', {door}))
 attempt('world mapped', tcp('::ffff:192.0.2.1', {door}, socket.AF_INET6))
 attempt('world six', tcp('2001:db8::1', {door}, socket.AF_INET6))
@@ -61,7 +66,6 @@ attempt('metadata six', tcp('fd00:ec2::254', 80, socket.AF_INET6))
 attempt('udp', udp('192.0.2.1', 53))
 attempt('udp connected', udp_connected('192.0.2.1', 54))
 attempt('udp at a door', udp('127.64.0.1', 9))
-attempt('none of six', tcp('::', {other}, socket.AF_INET6))
 attempt('udp multicast', udp('224.0.0.251', 5353))
 attempt('udp broadcast', udp('255.255.255.255', 53))
 "
@@ -70,20 +74,26 @@ attempt('udp broadcast', udp('255.255.255.255', 53))
     let answers: Vec<(&str, &str)> = done.stdout.lines().filter_map(|line| line.rsplit_once(' ')).collect();
     let open: Vec<&str> =
         answers.iter().filter(|(_, answer)| *answer == "open").map(|(name, _)| *name).collect();
-    assert_eq!((open, answers.len()), (vec!["door"], 25), "{done:#?}");
+    assert_eq!((open, answers.len()), (vec!["door"], 28), "{done:#?}");
+    // None waits for somebody who does not answer: each has its answer from the kernel of the cell, or from a door.
+    let at_once = ["open", "ECONNREFUSED", "ENETUNREACH", "EACCES", "ECONNRESET", "unknown"];
+    assert!(answers.iter().all(|(_, answer)| at_once.contains(answer)), "{answers:?}");
     for (name, errno) in [
         ("its other port", "ECONNREFUSED"),
         ("other port", "ECONNREFUSED"),
         ("number", "ECONNREFUSED"),
+        ("octal", "ECONNREFUSED"),
         ("world", "ENETUNREACH"),
+        ("world in octal", "ENETUNREACH"),
         ("world mapped", "ENETUNREACH"),
+        ("scoped", "ENETUNREACH"),
         ("metadata", "ENETUNREACH"),
         ("metadata six", "ENETUNREACH"),
         ("udp", "ENETUNREACH"),
         ("udp connected", "ENETUNREACH"),
         ("udp at a door", "ECONNREFUSED"),
         ("zero", "ECONNREFUSED"),
-        ("none of six", "ECONNREFUSED"),
+        ("zero six", "ECONNREFUSED"),
     ] {
         assert!(answers.contains(&(name, errno)), "{name} {errno}: {done:#?}");
     }
@@ -111,6 +121,47 @@ attempt('udp broadcast', udp('255.255.255.255', 53))
     done.has_refused("resolve", "host.internal", &allow("host.internal:443"));
     let connections = done.connections();
     assert_eq!(connections.len(), 1, "{connections:?}");
+}
+
+/// Letters that a program makes others of, before it asks or not at all.
+#[test]
+fn a_name_in_other_letters_is_the_door_it_becomes_or_none() {
+    let world = World::new();
+    let port = host(echo);
+    let network = format!(
+        "allow = [\"door.internal:{port}\", \"*.w.internal:{port}\"]
+hosts = {{ \"door.internal\" = \"127.0.0.1\", \"a.w.internal\" = \"127.0.0.1\", \"xn--bcher-kva.w.internal\" = \"127.0.0.1\" }}"
+    );
+    let script = format!(
+        r#"{TRY}
+attempt('dot', tcp('door.internal.', {port}))
+attempt('dot below a pattern', tcp('A.w.internal.', {port}))
+attempt('two dots', tcp(b'door.internal..', {port}))
+attempt('wide dot', tcp('door\uff0einternal', {port}))
+attempt('wide dot as it is', tcp('door\uff0einternal'.encode(), {port}))
+attempt('wide letters', tcp('\uff44oor.internal', {port}))
+attempt('idn', tcp('b\u00fccher.w.internal', {port}))
+attempt('idn as it is', tcp('b\u00fccher.w.internal'.encode(), {port}))
+attempt('idn of no door', tcp('b\u00fccher.internal', {port}))
+attempt('alike', tcp('d\u043e\u043er.internal', {port}))
+"#
+    );
+    let done = world.python(&network, &script);
+    let none = "unknown\n";
+    assert_eq!(
+        done.stdout,
+        format!(
+            "dot open\ndot below a pattern open\ntwo dots {none}wide dot open\nwide dot as it is {none}wide letters open\n\
+             idn open\nidn as it is {none}idn of no door {none}alike {none}"
+        ),
+        "{done:#?}"
+    );
+    for name in ["xn--bcher-kva.internal", "xn--dr-fmca.internal"] {
+        done.has_refused("resolve", name, &format!("[network]\nallow = [\"{name}:443\"]"));
+    }
+    let to: Vec<String> = done.connections().into_iter().map(|(to, ..)| to).collect();
+    let doors = ["door", "a.w", "door", "door", "xn--bcher-kva.w"];
+    assert_eq!(to, doors.map(|name| format!("{name}.internal:{port}")));
 }
 
 #[test]

@@ -6,11 +6,37 @@ use std::process::{Command, Stdio};
 use std::sync::Mutex;
 use std::thread;
 
+use toolcell::network::dns::{self, Answer};
+
 use super::world::{Executed, PYTHON, World, echo, host};
 use crate::cell::needs_root;
 
 /// Names of which an address was asked for.
 static ASKED: Mutex<Vec<String>> = Mutex::new(Vec::new());
+
+/// Another name that one stands for.
+fn stands_for(name: &str) -> Option<&'static str> {
+    match name {
+        "alias.test" => Some("own.test"),
+        "alias-private.test" => Some("private.test"),
+        _ => None,
+    }
+}
+
+/// An answer that says so (`CNAME`), with the address of that one.
+fn alias(question: &[u8], meant: &str) -> Vec<u8> {
+    const KIND_CNAME: [u8; 4] = [0, 5, 0, 1];
+    const KIND_A: [u8; 4] = [0, 1, 0, 1];
+    const SECONDS: [u8; 4] = [0, 0, 0, 60];
+    let end = 12 + question[12..].iter().position(|byte| *byte == 0).unwrap() + 5;
+    let mut name: Vec<u8> =
+        meant.split('.').flat_map(|label| [&[label.len() as u8], label.as_bytes()].concat()).collect();
+    name.push(0);
+    let mut answer = [&question[..2], &[0x81, 0x80, 0, 1, 0, 2, 0, 0, 0, 0], &question[12..end]].concat();
+    answer.extend([&[0xc0, 12], &KIND_CNAME[..], &SECONDS, &[0, name.len() as u8], &name].concat());
+    answer.extend([&name[..], &KIND_A, &SECONDS, &[0, 4], &addresses(meant)[0]].concat());
+    answer
+}
 
 /// The addresses of IPv4 of a name.
 fn addresses(name: &str) -> &'static [[u8; 4]] {
@@ -35,18 +61,19 @@ fn name_server(address: &str) {
     thread::spawn(move || {
         let mut message = [0; 512];
         while let Ok((count, from)) = socket.recv_from(&mut message) {
-            let Some(asked) = toolcell::network::dns::question(&message[..count]) else { continue };
+            let Some(asked) = dns::question(&message[..count]) else { continue };
             let four = asked.kind == 1;
             if four {
                 ASKED.lock().unwrap().push(asked.name.clone());
             }
             let found: Vec<std::net::IpAddr> =
                 addresses(&asked.name).iter().map(|four| (*four).into()).collect();
-            let answer = match found.is_empty() {
-                true => toolcell::network::dns::Answer::NoName,
-                false => toolcell::network::dns::Answer::Addresses(&found),
+            let answer = match stands_for(&asked.name).filter(|_| four) {
+                Some(meant) => alias(&message[..count], meant),
+                None if found.is_empty() => asked.answer(Answer::NoName),
+                None => asked.answer(Answer::Addresses(&found)),
             };
-            let _gone = socket.send_to(&asked.answer(answer), from).is_err();
+            let _gone = socket.send_to(&answer, from).is_err();
         }
     });
 }
@@ -64,7 +91,7 @@ fn a_name_is_resolved_once_and_leads_to_nothing_that_is_not_granted() {
     let resolv = world.0.0.join("resolv.conf");
     std::fs::write(&resolv, format!("nameserver {server}\n")).unwrap();
     let port = host(echo);
-    let names = ["metadata", "private", "own", "mixed", "turning"];
+    let names = ["metadata", "private", "own", "mixed", "turning", "alias", "alias-private"];
     let script = format!(
         "import errno, socket
 for name in {names:?}:
@@ -91,23 +118,26 @@ for name in {names:?}:
     closed.has_refused("connect", &object("metadata", "169.254.169.254"), "");
     closed.has_refused("connect", &object("private", "10.0.0.5"), &pin("private", "10.0.0.5"));
     closed.has_refused("connect", &object("own", "127.0.0.1"), &pin("own", "127.0.0.1"));
+    closed.has_refused("connect", &object("alias", "127.0.0.1"), &pin("alias", "127.0.0.1"));
+    closed.has_refused("connect", &object("alias-private", "10.0.0.5"), &pin("alias-private", "10.0.0.5"));
 
     ASKED.lock().unwrap().clear();
     let open = run("private = [\"127.0.0.0/8\"]");
-    let wanted = "metadata ECONNRESET\nprivate ECONNRESET\nown hello\nmixed hello\nturning hello\n";
+    let wanted = "metadata ECONNRESET\nprivate ECONNRESET\nown hello\nmixed hello\nturning hello\nalias hello\nalias-private ECONNRESET\n";
     assert_eq!(open.stdout, wanted, "{open:#?}");
     let mut asked = ASKED.lock().unwrap().clone();
     asked.sort();
     asked.dedup();
     let all = ASKED.lock().unwrap().len();
-    assert_eq!((asked.len(), all), (5, 5), "each once: {:?}", ASKED.lock().unwrap());
+    assert_eq!((asked.len(), all), (7, 7), "each once: {:?}", ASKED.lock().unwrap());
 }
 
 /// A host of the test's own: a network namespace with an address of the open network on its loopback, which leads nowhere else, and a
 /// program behind it that says everything again.
 fn elsewhere(world: &World, prepare: &str, port: u16, network: &str, script: &str) -> Executed {
     let hosts = world.0.0.join("hosts");
-    std::fs::write(&hosts, "127.0.0.1 localhost\n1.2.3.4 public.test\n").unwrap();
+    std::fs::write(&hosts, "127.0.0.1 localhost\n1.2.3.4 public.test\n169.254.169.254 metadata.test\n")
+        .unwrap();
     let echo = format!(
         "import socketserver
 class Echo(socketserver.BaseRequestHandler):
@@ -154,6 +184,27 @@ fn a_name_that_leads_to_an_open_address_of_this_hosts_own_is_refused() {
     refused.has_refused("connect", &format!("public.test:{port} at 1.2.3.4"), &format!("[network]\n{pin}"));
     let granted = elsewhere(&world, ":", port, &format!("{allow}\n{pin}"), &script);
     assert!(granted.stdout.starts_with("public.test hello\n"), "{granted:#?}");
+}
+
+/// Where clouds tell a machine's secrets is a range like others for who spells it, and nothing offers the line.
+#[test]
+fn metadata_is_reached_by_who_grants_its_range_alone() {
+    if needs_root("a network namespace with an address of its own") {
+        return;
+    }
+    let world = World::new();
+    let port = 4000;
+    let script = REACH.replace('%', &format!("('metadata.test', {port})"));
+    let allow = format!("allow = [\"metadata.test:{port}\"]");
+    let put = "ip address add 169.254.169.254/32 dev lo";
+    for private in ["", "private = [\"10.0.0.0/8\", \"127.0.0.0/8\"]"] {
+        let refused = elsewhere(&world, put, port, &format!("{allow}\n{private}"), &script);
+        assert!(refused.stdout.starts_with("metadata.test ECONNRESET\n"), "{refused:#?}");
+        refused.has_refused("connect", &format!("metadata.test:{port} at 169.254.169.254"), "");
+    }
+    let granted = elsewhere(&world, put, port, &format!("{allow}\nprivate = [\"169.254.0.0/16\"]"), &script);
+    assert!(granted.stdout.starts_with("metadata.test hello\n"), "{granted:#?}");
+    assert!(granted.refused().is_empty(), "{granted:#?}");
 }
 
 #[test]

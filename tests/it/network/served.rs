@@ -1,8 +1,10 @@
 //! Doors of servers under `toolcell run`: cells built ahead, spares, a cell for the session. Never: looks inside.
 
+use std::fs;
+
 use serde_json::{Value, json};
 
-use super::super::session::world::{Setup, session, text};
+use super::super::session::world::{Scratch, Setup, session, session_in, text};
 use super::world::{counting, host};
 
 /// A server whose tool `reach` connects.
@@ -160,4 +162,75 @@ fn a_call_reaches_the_host_that_its_argument_names_and_no_other() {
         "arguments"
     );
     assert_eq!(refused.unwrap()["status"]["kind"], "refused");
+}
+
+/// The profile of a tool is the tool's own: what one may reach says nothing of another, at the same time and of the same server.
+#[test]
+fn of_two_tools_of_a_server_one_has_a_door_and_the_other_none() {
+    let port = host(counting);
+    for spares in ["0", "1"] {
+        let scratch = Scratch::outside_of_scratch();
+        let network =
+            format!("allow = [\"a.internal:{port}\"]\nhosts = {{ \"a.internal\" = \"127.0.0.1\" }}");
+        fs::write(scratch.0.join("doors.toml"), format!("extends = \"default\"\n[network]\n{network}\n"))
+            .unwrap();
+        let setup = Setup {
+            server: Some(crate::project().join("tests/it/session/kept.py")),
+            config: "[servers.fixture.tools.reach]\nprofile = \"doors\"\n".to_owned(),
+            options: vec!["--spares".to_owned(), spares.to_owned()],
+            ..Setup::default()
+        };
+        let book = session_in(&scratch, &setup, |mut client| async move {
+            for round in 0..2 {
+                let there = json!({"host": "a.internal", "port": port});
+                let here = json!({"host": "127.64.0.1", "port": port});
+                let outside = json!({"host": "127.0.0.1", "port": port});
+                let calls = [("reach", &there), ("peek", &there), ("peek", &here), ("peek", &outside)];
+                for (id, (tool, arguments)) in (4 * round..).zip(calls) {
+                    client.start_call(id, tool, arguments.clone()).await;
+                }
+                let mut answers = Vec::new();
+                for _ in calls {
+                    let answer = client.read().await;
+                    answers.push((answer["id"].as_u64().unwrap() % 4, text(&answer).to_owned()));
+                }
+                answers.sort();
+                let said: Vec<&str> = answers.iter().map(|(_, said)| said.as_str()).collect();
+                assert_eq!(said, ["5 bytes", "no such name", "ECONNREFUSED", "ECONNREFUSED"]);
+            }
+            client
+        });
+        let of = |tool: &'static str| {
+            book.finished.iter().filter(move |record| record["call"]["target"] == tool).collect::<Vec<_>>()
+        };
+        assert_eq!((of("reach").len(), of("peek").len()), (2, 6), "{book:#?}");
+        let door = format!("a.internal:{port}");
+        for record in of("reach") {
+            assert_eq!(traffic(record), [(door.as_str(), 5, 7)]);
+            let connection = &record["traffic"]["connections"][0];
+            assert_eq!(connection["closed_by"], "cell");
+            assert!(connection["duration_us"].as_u64().unwrap() > 0, "{connection}");
+            assert_eq!(record["receipt"]["layers"]["network"], json!(format!("doors: {door} at 127.64.0.1")));
+            assert_eq!(refusals(record), Vec::<String>::new());
+        }
+        let mut refused = Vec::new();
+        for record in of("peek") {
+            assert_eq!(
+                (&record["traffic"], &record["receipt"]["layers"]["network"]),
+                (&Value::Null, &Value::Null)
+            );
+            refused.extend(refusals(record));
+        }
+        for address in ["127.64.0.1", "127.0.0.1"] {
+            let object = format!("connect {address}:{port}");
+            assert_eq!(refused.iter().filter(|one| **one == object).count(), 2, "{refused:?}");
+        }
+    }
+}
+
+/// Operation and object of what was refused in the network.
+fn refusals(record: &Value) -> Vec<String> {
+    let all = record["violations"].as_array().unwrap().iter().filter(|one| one["layer"] == "network");
+    all.map(|one| format!("{} {}", one["operation"].as_str().unwrap(), one["object"].as_str().unwrap()))
+        .collect()
 }

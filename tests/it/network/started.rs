@@ -100,6 +100,29 @@ fn whom_a_door_trusts_nobody_else_can_change() {
     }
 }
 
+/// What `profile check` says of the profile that was tried last, if it refuses it.
+fn checked(world: &World) -> String {
+    let mut check = Command::new(crate::binary());
+    let output = check.args(["profile", "check"]).arg(world.0.0.join("test.toml")).output().unwrap();
+    assert_eq!(output.status.code(), Some(120), "{output:?}");
+    String::from_utf8(output.stderr).unwrap()
+}
+
+#[test]
+fn more_doors_than_a_cell_can_have_are_a_mistake_in_the_profile() {
+    let world = World::new();
+    let with = |count: usize| {
+        let allow: Vec<String> = (0..count).map(|nth| format!("\"h{nth}.example:443\"")).collect();
+        world.exec(&format!("allow = [{}]", allow.join(", ")), &[], &["/bin/echo", "ran"])
+    };
+    let more = with(129);
+    let told = "the policy has 129 destinations, and a cell can have 128";
+    assert!(more.stdout.is_empty() && more.stderr.contains(told), "{more:#?}");
+    assert!(checked(&world).contains(told));
+    let most = with(128);
+    assert_eq!((most.stdout.as_str(), most.code), ("ran\n", 0), "{most:#?}");
+}
+
 #[test]
 fn more_rules_than_can_be_told_of_a_cell_are_refused_with_what_to_do() {
     let world = World::new();
@@ -115,6 +138,7 @@ fn more_rules_than_can_be_told_of_a_cell_are_refused_with_what_to_do() {
     for count in [1000, 10_000] {
         let more = with(count);
         assert!(more.stdout.is_empty() && more.stderr.contains("hint: write fewer `paths`"), "{more:#?}");
+        assert!(checked(&world).contains("hint: write fewer `paths`"));
     }
 }
 

@@ -86,7 +86,7 @@ def call(id, params):
         answer(id)
     elif name == "watched":
         answer(id, sorted(watched))
-    elif name == "reach":
+    elif name in ("reach", "peek"):
         answer(id, reach(args["host"], args["port"], args.get("says")))
     elif name == "grow":
         send({"method": "notifications/tools/list_changed"})
