@@ -150,7 +150,6 @@ pub(super) const ATTACKS: &[Attack] = &[
         Sign::AsMade,
         Wall::View,
     ),
-    attack(FILES, "plant what the host trusts", "plant_traps", home, Sign::AsMade, Wall::View),
     attack(FILES, "add to a project's traps", "add_to_traps", project, Sign::TrapsAsMade, Wall::View),
     attack(FILES, "move a trap or its parent", "replace_traps", project, Sign::TrapsAsMade, Wall::View),
     attack(FILES, "rename over a trap", "rename_to_traps", project, Sign::TrapsAsMade, Wall::View),
@@ -166,6 +165,8 @@ pub(super) const ATTACKS: &[Attack] = &[
     attack(FILES, "change a file's times", "change_times", rc, Sign::AsMade, Wall::View),
     attack(FILES, "change a file's attributes", "change_attribute", rc, Sign::Word, Wall::View),
     attack(FILES, "change a file's flags", "change_flags", rc, Sign::Word, Wall::View),
+    // In the cell of a session the names that this one makes in scratch are there for what comes after it.
+    attack(FILES, "plant what the host trusts", "plant_traps", home, Sign::AsMade, Wall::View),
     attack(FILES, "leave a set-user-id file", "leave_setuid", workspace, Sign::NoSetuid, Wall::Call),
     attack(FILES, "leave file capabilities", "leave_capabilities", workspace, Sign::Word, Wall::Privilege),
     attack(FILES, "make a device node", "make_device", none, Sign::Word, Wall::Call),
