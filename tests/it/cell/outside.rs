@@ -215,6 +215,7 @@ fn has_limits(plan: &Plan, limits: &str) {
             Resource::Fsize => "Max file size",
             Resource::Nproc => "Max processes",
             Resource::Data => "Max data size",
+            Resource::Stack => "Max stack size",
             Resource::Memlock => "Max locked memory",
             Resource::Msgqueue => "Max msgqueue size",
             Resource::Sigpending => "Max pending signals",
