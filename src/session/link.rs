@@ -103,6 +103,8 @@ pub(super) struct Link {
     held: usize,
     /// Told when the replayed handshake has been answered.
     pub(super) ready: Rc<Notify>,
+    /// When the server said something last.
+    pub(super) heard: Instant,
 }
 
 impl Link {
@@ -120,6 +122,7 @@ impl Link {
             streams,
             held: if streams { STREAM_FROM } else { LONGEST_LINE },
             ready: Rc::default(),
+            heard: Instant::now(),
         }
     }
 
@@ -258,6 +261,7 @@ impl Link {
                 Frame::End => return Step::End(End::Closed),
             };
             self.process.set_limit(self.held);
+            self.heard = Instant::now();
             self.unsettle();
             if std::mem::take(&mut self.rules.changed) {
                 // Before the client hears of it, or it would be given the old list again.

@@ -42,8 +42,10 @@ use crate::plan::Plan;
 pub const MOST: usize = 64;
 /// The method in the records of these processes.
 pub(super) const METHOD: &str = "spare";
-/// How long a server goes on when it has answered the handshake.
+/// How long a server goes on when it has answered the handshake, and behind each thing that it says then.
 const CALM: Duration = Duration::from_millis(200);
+/// When one is stopped that never has no more to say.
+const RESTLESS: Duration = Duration::from_secs(10);
 /// How long one starts that is asked nothing.
 const START: Duration = Duration::from_secs(2);
 /// A call that has one and takes longer does not keep the next from being started.
@@ -426,7 +428,12 @@ async fn wait(
                 start = Some(began.elapsed());
             }
             () = sleep_until(calm), if !paused => {
-                if link.is_open() {
+                let now = Instant::now();
+                if !link.is_open() {
+                    calm = now + CALM;
+                } else if now < link.heard + CALM && now < began + RESTLESS {
+                    calm = link.heard + CALM;
+                } else {
                     link.process.pause();
                     paused = true;
                     // What no cgroup counts is held to be as much as it may be.
@@ -440,8 +447,6 @@ async fn wait(
                         return Over::Unwanted;
                     }
                     restock(session, grant, session.era.get());
-                } else {
-                    calm = Instant::now() + CALM;
                 }
             }
             () = sleep_until(began + session.options.spares_idle) => return Over::Unwanted,
