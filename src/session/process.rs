@@ -253,6 +253,15 @@ impl Process {
     pub(super) fn refused(&self) -> Vec<Violation> {
         let mut refused = self.cell.refusals();
         refused.extend(self.tail.borrow().violation());
+        self.as_told(refused)
+    }
+
+    /// What of that one record has for all calls to come.
+    pub(super) fn take_refused(&self, receipt: &mut Receipt) -> Vec<Violation> {
+        self.as_told(self.cell.take_refusals(receipt))
+    }
+
+    fn as_told(&self, mut refused: Vec<Violation>) -> Vec<Violation> {
         as_named(&self.cell.policy().network, &mut refused);
         if let Some(mask) = self.mask.get() {
             mask.violations(&mut refused, false);

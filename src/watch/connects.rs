@@ -129,6 +129,11 @@ impl Connects {
         notify::refuse(listener, call.id, errno)
     }
 
+    /// What was noted is in a record.
+    pub(super) fn forget(&mut self) {
+        let _all = self.notes.clear();
+    }
+
     /// Nothing is noted.
     pub(super) const fn is_empty(&self) -> bool {
         self.notes.noted.is_empty()

@@ -125,6 +125,11 @@ impl Files {
         Ok(())
     }
 
+    /// What was noted is in a record.
+    pub(super) fn forget(&mut self) {
+        let _all = self.notes.clear();
+    }
+
     /// Nothing is noted.
     pub(super) const fn is_empty(&self) -> bool {
         self.notes.noted.is_empty()

@@ -30,6 +30,12 @@ impl<T: PartialEq> Notes<T> {
         Self { noted: Vec::new(), others: 0 }
     }
 
+    /// Begins anew; whether all had a place.
+    pub(super) fn clear(&mut self) -> bool {
+        let Self { others, .. } = std::mem::replace(self, Self::new());
+        others == 0
+    }
+
     pub(super) fn add(&mut self, what: T, now: Duration) {
         if !self.again(&what, now) {
             if self.noted.len() < MOST {

@@ -78,6 +78,8 @@ pub struct Refusals {
     lost: bool,
     /// The text of a call could not be had.
     unread: bool,
+    /// A record that was written already has not each on its own.
+    left_out: bool,
 }
 
 impl Refusals {
@@ -106,6 +108,7 @@ impl Refusals {
             answered: 0,
             lost: false,
             unread: false,
+            left_out: false,
         }
     }
 
@@ -270,9 +273,18 @@ impl Refusals {
 
     /// What the receipt is to say, after it said which layers tell: no more than what was noted.
     pub fn confess(&self, receipt: &mut Receipt) {
+        self.confess_of(receipt, self.left_out);
+    }
+
+    /// The same of what was noted since it was last forgotten.
+    pub fn confess_since(&self, receipt: &mut Receipt) {
+        self.confess_of(receipt, false);
+    }
+
+    fn confess_of(&self, receipt: &mut Receipt, left_out: bool) {
         let told = |coverage| if self.lost { Coverage::Blind } else { coverage };
         if let Some(coverage @ Coverage::Complete) = receipt.coverage.get_mut(Layer::Seccomp.name())
-            && (self.lost || self.unread || self.notes.others > 0 || self.answered > AT_ONCE)
+            && (self.lost || self.unread || left_out || self.notes.others > 0 || self.answered > AT_ONCE)
         {
             *coverage = told(Coverage::Sampled);
         }
@@ -287,6 +299,13 @@ impl Refusals {
         {
             *coverage = told(files.coverage());
         }
+    }
+
+    /// What was noted stands in the record of a call of a cell that goes on: the next one's has a place for each again.
+    pub fn forget(&mut self) {
+        self.left_out |= !self.notes.clear();
+        self.files.iter_mut().for_each(Files::forget);
+        self.connects.iter_mut().for_each(Connects::forget);
     }
 
     /// What was refused so far: calls, then files, in the order in which each was first tried.

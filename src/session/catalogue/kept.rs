@@ -216,7 +216,7 @@ impl Catalogue {
 
     pub(super) async fn call_answered(
         &mut self,
-        called: Called,
+        mut called: Called,
         ask: &Ask,
         control: &mut Control,
         line: Vec<u8>,
@@ -229,7 +229,7 @@ impl Catalogue {
         let wrong = called.check.as_ref().map_or_else(Vec::new, |check| {
             faults.iter().map(|fault| check.violation(fault)).collect::<Vec<_>>()
         });
-        let refused = self.refused();
+        let refused = self.refused(&mut called.receipt);
         let held_back = !faults.is_empty() && !called.streams();
         let (line, status) = if held_back {
             let detail = "the result is not what the tool's `outputSchema` says".to_owned();
@@ -280,8 +280,8 @@ impl Catalogue {
             () = out.push(&mut tail) => {}
         }
         drop(out);
-        if let Kind::Call(called) = kind {
-            let mut violations = self.refused();
+        if let Kind::Call(mut called) = kind {
+            let mut violations = self.refused(&mut called.receipt);
             violations.extend(called.check.as_ref().map(|check| check.violation(&check.too_long())));
             self.called(*called, &ask, status, violations, 0);
         }
@@ -289,10 +289,12 @@ impl Catalogue {
         self.rest(false);
     }
 
-    /// What the cell was refused, and did against the rules, since somebody last asked.
-    fn refused(&mut self) -> Vec<Violation> {
+    /// What the cell was refused, and did against the rules, since somebody last asked; the receipt says how much of it that is.
+    fn refused(&mut self, receipt: &mut Receipt) -> Vec<Violation> {
         let (Some(running), Some(kept)) = (&self.running, &mut self.kept) else { return Vec::new() };
-        kept.unseen(running.link.process.refused())
+        let mut refused = running.link.process.take_refused(receipt);
+        refused.extend(kept.unseen(running.link.process.refused()));
+        refused
     }
 
     /// Writes the last record of a call.

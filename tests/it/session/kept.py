@@ -97,6 +97,13 @@ def call(id, params):
             answer(id, "opened")
         except OSError as error:
             answer(id, errno.errorcode[error.errno])
+    elif name == "families":
+        for family in range(100, 140):
+            try:
+                socket.socket(family)
+            except OSError:
+                continue
+        answer(id)
     elif name == "long":
         answer(id, "x" * args["size"])
     elif name == "task":

@@ -127,6 +127,24 @@ fn what_was_refused_stands_in_the_record_of_the_call() {
     assert_eq!(cell["violations"], json!([]));
 }
 
+/// However much a call was refused, the next one's record has a place for each.
+#[test]
+fn what_one_call_was_refused_hides_nothing_of_the_next() {
+    let book = session(&setup(SESSION), |mut client| async move {
+        client.call(1, "families").await;
+        client.call(2, "socket").await;
+        client
+    });
+    let violations = |tool: &str| book.end_of(tool)["violations"].as_array().unwrap().clone();
+    let coverage = |tool: &str| book.end_of(tool)["receipt"]["coverage"]["seccomp"].clone();
+    let many = violations("families");
+    assert_eq!((many.len(), many[32]["operation"].as_str().unwrap()), (33, "other refused calls"));
+    assert_eq!(coverage("families"), "sampled");
+    let next = violations("socket");
+    assert_eq!((next.len(), &next[0]["object"]), (1, &json!("AF_UNIX")));
+    assert_eq!(coverage("socket"), "complete");
+}
+
 #[test]
 fn a_death_is_told_to_every_open_call_and_the_next_finds_a_new_process() {
     let book = session(&setup(SESSION), |mut client| async move {
