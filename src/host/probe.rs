@@ -153,12 +153,11 @@ pub enum State {
     NotNeeded,
 }
 
-/// What to do about a step of a launch that failed: the cause on this host where it is the host that refuses, else what
-/// the step alone tells.
+/// What to do about a step of a launch that failed: the cause on this host where it is the host that refuses and shows why, else
+/// what the step alone tells.
 #[must_use]
 pub fn hint(error: &LaunchError) -> Option<String> {
-    let explained = causes::explain_launch(error, clues::Clues::of_process());
-    explained.map(|explanation| explanation.sentence()).or_else(|| error.hint())
+    causes::hint(error, clues::Clues::of_process())
 }
 
 /// Tries every part as the caller, who has these facts.

@@ -24,7 +24,7 @@ use super::confine::Alone;
 use super::handover::{self, Given};
 use super::root::Root;
 use super::spawn::{Prepared, Stdio};
-use super::{LaunchError, Report, confine, doors, early, overlay, private, root, verify};
+use super::{LaunchError, Report, confine, doors, early, hint, overlay, private, root, verify};
 use crate::outcome::Receipt;
 use crate::plan::step::{self, Observe, Step};
 use crate::sys::descriptor::{self, Interest};
@@ -306,7 +306,9 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
             (state.receipt, state.ignored) = (Some((seen.receipt, seen.denials)), seen.ignored);
             Ok(())
         }
-        Step::Exec { cwd, .. } => enter(&state.place(cwd)).map_err(fail(&cwd.to_string_lossy())),
+        Step::Exec { cwd, .. } => {
+            enter(&state.place(cwd)).map_err(fail(&format!("{}{}", hint::WORKING_DIRECTORY, cwd.display())))
+        }
     }
 }
 

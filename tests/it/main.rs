@@ -17,6 +17,7 @@ mod evidence;
 mod fuzzed;
 mod golden;
 mod help;
+mod hints;
 mod host;
 mod network;
 mod readme;

@@ -63,14 +63,35 @@ pub fn explain(part: Part, failed: &Failed, clues: &Clues) -> Explanation {
     }
 }
 
-/// Explains a failed step of a launch, where it is the host that refuses.
+/// What to do about a failed step of a launch.
+#[must_use]
+pub(super) fn hint(error: &LaunchError, clues: &Clues) -> Option<String> {
+    let explained = explain_launch(error, clues).map(|explanation| explanation.sentence());
+    explained.or_else(|| error.hint())
+}
+
+/// Explains a failed step of a launch, where it is the host that refuses, and a clue says why.
 #[must_use]
 pub fn explain_launch(error: &LaunchError, clues: &Clues) -> Option<Explanation> {
     let part = Part::of_step(&error.step)?;
-    let host_refuses = matches!(error.errno.0, EPERM | EACCES | ENOSYS | ENOSPC | EUSERS | EOPNOTSUPP)
-        || (part == Part::Cgroup && matches!(error.errno.0, libc::EBUSY | libc::EROFS));
-    host_refuses.then(|| explain(part, &Failed::new(&error.step, &error.object, error.errno), clues))
+    let errno = error.errno.0;
+    let host_refuses = match part {
+        Part::Cgroup => matches!(errno, EPERM | EACCES | libc::EBUSY | libc::EROFS),
+        // `EACCES` is a path's, which the step's own hint is about.
+        Part::Landlock => matches!(errno, EPERM | ENOSYS | EOPNOTSUPP),
+        Part::UserNamespace => matches!(errno, EPERM | EACCES | ENOSYS | ENOSPC | EUSERS | EOPNOTSUPP),
+        _ => matches!(errno, EPERM | EACCES | ENOSYS | EOPNOTSUPP),
+    };
+    let explained =
+        host_refuses.then(|| explain(part, &Failed::new(&error.step, &error.object, error.errno), clues));
+    // Where none does, the user namespace's causes were looked for all the same, and are not to be named.
+    let own = !matches!(part, Part::UserNamespace | Part::MountNamespace) && error.hint().is_some();
+    explained.filter(|explained| explained.cause != UNKNOWN || !own)
 }
+
+/// No clue fits.
+const UNKNOWN: &str =
+    "not known: no sysctl, AppArmor profile, container or filter was found that explains it";
 
 /// What a kernel that is not Linux itself does not have, whatever it answers; and Linux built without something.
 fn of_kernel(kernel: Foreign, errno: i32) -> Option<Explanation> {
@@ -142,7 +163,13 @@ fn container_fix(kind: &str, docker: &str) -> String {
 fn namespaces(failed: &Failed, clues: &Clues) -> Explanation {
     let refused = matches!(failed.errno.0, EPERM | EACCES);
     if matches!(failed.errno.0, ENOSPC | EUSERS) {
+        // The clone of root makes all but that one.
+        let others = clues.uid == 0 && failed.call == "clone";
         return match clues.max_user_namespaces {
+            _ if others => explanation(
+                "as many namespaces of one kind as are allowed exist already (`user.max_net_namespaces` and its neighbours)",
+                "raise the one that is too low:\n  sysctl -a 2>/dev/null | grep '^user.max_.*_namespaces'",
+            ),
             Some(0) => {
                 explanation("`user.max_user_namespaces` is 0", sysctl("user.max_user_namespaces=15000"))
             }
@@ -279,10 +306,7 @@ fn missing_call(failed: &Failed, clues: &Clues) -> Explanation {
             format!("a seccomp filter that this process inherited refuses `{call}`"),
             "start toolcell from a process without a filter (`grep Seccomp: /proc/self/status` says 0 there)",
         ),
-        _ => explanation(
-            "not known: no sysctl, AppArmor profile, container or filter was found that explains it",
-            "look for a security module's message:\n  sudo dmesg | tail",
-        ),
+        _ => explanation(UNKNOWN, "look for a security module's message:\n  sudo dmesg | tail"),
     }
 }
 
@@ -344,10 +368,40 @@ mod tests {
 
     #[test]
     fn a_step_of_a_launch_is_explained_like_its_part() {
-        let clues = Clues { max_user_namespaces: Some(0), ..Clues::default() };
-        let explained = explain_launch(&LaunchError::new("clone", "new namespaces", Errno(ENOSPC)), &clues);
-        assert_eq!(explained.unwrap().cause, "`user.max_user_namespaces` is 0");
-        assert_eq!(explain_launch(&LaunchError::new("bind", "/x", Errno(EPERM)), &clues), None);
+        let clues = Clues { max_user_namespaces: Some(0), uid: 1000, ..Clues::default() };
+        let at = |step: &str, errno, clues| explain_launch(&LaunchError::new(step, "", Errno(errno)), clues);
+        assert_eq!(at("clone", ENOSPC, &clues).unwrap().cause, "`user.max_user_namespaces` is 0");
+        assert_eq!(at("bind", EPERM, &clues), None);
+        // The user namespace of root comes later.
+        let root = Clues { uid: 0, ..clues.clone() };
+        assert!(at("clone", ENOSPC, &root).unwrap().cause.contains("`user.max_net_namespaces`"));
+        assert_eq!(at("unshare-user", ENOSPC, &root).unwrap().cause, "`user.max_user_namespaces` is 0");
+    }
+
+    #[test]
+    fn what_is_not_the_hosts_to_refuse_is_the_steps_own_to_tell() {
+        let clues = Clues {
+            max_user_namespaces: Some(0),
+            filtered: true,
+            container: Some("Docker".to_owned()),
+            ..Clues::default()
+        };
+        for (step, errno, words) in [
+            ("mount-scratch", ENOSPC, "fs.mount-max"),
+            ("create-cgroup", ENOSPC, "ids for cgroups of memory"),
+            ("join-cgroup", ENOSPC, "user.max_cgroup_namespaces"),
+            ("landlock", EACCES, "may not get to this path"),
+            ("landlock", libc::ENOENT, "not any more"),
+        ] {
+            let told = hint(&LaunchError::new(step, "/x", Errno(errno)), &clues).unwrap_or_default();
+            assert!(told.contains(words), "{step}: {told}");
+        }
+        // And where it might be the host's, and shows nothing.
+        let told =
+            |step: &str, errno| hint(&LaunchError::new(step, "/x", Errno(errno)), &Clues::default()).unwrap();
+        assert!(told("mount-overlay", EPERM).contains("`writes = \"direct\"`"));
+        assert!(told("mount-overlay", EACCES).contains("may not get to this path"));
+        assert!(told("clone", EPERM).starts_with("not known"));
     }
 
     #[test]

@@ -72,8 +72,9 @@ const CALLS: &[(&str, &[&str])] = &[
     ("exec", &["chdir"]),
 ];
 
-/// `SECCOMP_RET_ERRNO` with `EPERM`.
-const REFUSED: u32 = 0x0005_0001;
+/// `SECCOMP_RET_ERRNO` with an errno, here `EPERM`.
+const ANSWERED: u32 = 0x0005_0000;
+const REFUSED: u32 = ANSWERED | libc::EPERM.cast_unsigned();
 /// `SECCOMP_RET_KILL_PROCESS`.
 const KILLED: u32 = 0x8000_0000;
 
@@ -130,12 +131,17 @@ fn every_step_of_the_child_that_fails_stops_the_launch() {
             );
             continue;
         }
-        let outcome = refused(|steps| break_before(steps, name, filter(calls, REFUSED)));
-        if *name == "no-new-privileges" {
-            // The step that makes room for the filter is the one that is tried a second time.
-            continue;
+        for errno in [libc::EPERM, libc::ENOSYS, libc::ENOMEM] {
+            let answer = ANSWERED | errno.cast_unsigned();
+            let outcome = refused(|steps| break_before(steps, name, filter(calls, answer)));
+            if *name == "no-new-privileges" {
+                // The step that makes room for the filter is the one that is tried a second time.
+                continue;
+            }
+            outcome.refused_at(name, errno);
+            // What verifies has seen a layer that is not there, whatever kept it from looking.
+            assert_eq!(outcome.hint().is_some(), *name != "verify", "{outcome:?}");
         }
-        outcome.refused_at(name, libc::EPERM);
     }
     for step in &plan.steps {
         assert!(tried.contains(&step.name()), "`{}` is not tried", step.name());
@@ -165,7 +171,9 @@ fn steps_of_overlays_and_doors_that_fail_or_are_the_last_stop_the_launch() {
     for (name, calls) in MORE {
         let mut refused = plan.clone();
         break_before(&mut refused.steps, name, filter(calls, REFUSED));
-        scene.run(&refused).refused_at(name, libc::EPERM);
+        let outcome = scene.run(&refused);
+        outcome.refused_at(name, libc::EPERM);
+        assert!(outcome.hint().is_some(), "{outcome:?}");
         let mut killed = plan.clone();
         break_before(&mut killed.steps, name, filter(calls, KILLED));
         let outcome = runner::run_times(Path::new(&scene.path("")), &killed, 2);
@@ -328,12 +336,14 @@ fn a_filter_that_the_kernel_does_not_take() {
 
 #[test]
 fn a_working_directory_or_program_that_is_not_in_the_cell() {
-    refused(|steps| {
+    let outcome = refused(|steps| {
         if let Some(Step::Exec { cwd, .. }) = steps.last_mut() {
             *cwd = "/nothing".into();
         }
-    })
-    .refused_at("exec", libc::ENOENT);
+    });
+    outcome.refused_at("exec", libc::ENOENT);
+    assert_eq!(outcome.failed.as_ref().unwrap().object, "working directory /nothing");
+    assert!(outcome.hint().unwrap().contains("one that is granted"));
     refused(|steps| {
         if let Some(Step::Exec { program, .. }) = steps.last_mut() {
             *program = "/etc/passwd".into();

@@ -10,6 +10,7 @@ use std::process::{Command, Stdio};
 use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
+use toolcell::host::probe;
 use toolcell::launch::spawn::{self, Prepared, Started, Stdio as Ends};
 use toolcell::launch::{LaunchError, own};
 use toolcell::outcome::{Limit, Receipt};
@@ -48,6 +49,11 @@ impl Outcome {
         let failed = self.failed.as_ref().unwrap_or_else(|| panic!("`{step}` was not refused: {self:?}"));
         assert_eq!((failed.step.as_str(), failed.errno.0), (step, errno), "{failed}");
         assert_eq!(self.stdout, "", "something ran");
+    }
+
+    /// What a person is told to do about it.
+    pub(super) fn hint(&self) -> Option<String> {
+        probe::hint(self.failed.as_ref()?)
     }
 }
 
