@@ -20,6 +20,7 @@ SDK2 = FIXTURES / "python" / "sdk2" / "bin" / "python"
 AGE = FIXTURES / "debian" / "age" / "usr" / "bin"
 RUNC = FIXTURES / "debian" / "runc" / "usr" / "sbin" / "runc"
 RCLONE = FIXTURES / "debian" / "rclone" / "usr" / "bin" / "rclone"
+MUSL = FIXTURES / "debian" / "musl-dev" / "usr"
 # The interpreter that `scripts/fixtures` chose because every user can start it.
 PYTHON = os.path.realpath(SDK2)
 INSPECTOR = [str(PINNED_NODE),
@@ -29,6 +30,12 @@ GIT = {
     "GIT_AUTHOR_NAME": "A", "GIT_AUTHOR_EMAIL": "a@example.org", "GIT_AUTHOR_DATE": "2026-01-02T03:04:05Z",
     "GIT_COMMITTER_NAME": "C", "GIT_COMMITTER_EMAIL": "c@example.org", "GIT_COMMITTER_DATE": "2026-01-02T03:04:05Z",
 }
+
+
+def musl():
+    """Where the library musl is, and its headers: in a directory that is named after the machine."""
+    library, = (MUSL / "lib").glob("*-linux-musl")
+    return library, MUSL / "include" / library.name
 
 
 def open_to_all(path):

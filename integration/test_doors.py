@@ -11,6 +11,7 @@ import pathlib
 import pwd
 import shutil
 import socket
+import ssl
 import subprocess
 import threading
 import time
@@ -34,6 +35,45 @@ fn main() {
     print!("{said}");
 }
 """
+JAVA = """
+public class Client {
+    public static void main(String[] arguments) throws Exception {
+        String[] to = arguments[0].split(":");
+        try (java.net.Socket there = new java.net.Socket(to[0], Integer.parseInt(to[1]))) {
+            there.getOutputStream().write(("GET /page HTTP/1.0\\r\\nHost: " + arguments[0] + "\\r\\n\\r\\n").getBytes());
+            System.out.print(new String(there.getInputStream().readAllBytes()));
+        }
+    }
+}
+"""
+C = """
+#include <netdb.h>
+#include <stdio.h>
+#include <string.h>
+#include <unistd.h>
+int main(int count, char **arguments) {
+    struct addrinfo wanted = {.ai_socktype = SOCK_STREAM}, *found, *one;
+    char request[512], part[4096];
+    char *port = strchr(arguments[1], ':');
+    int length = snprintf(request, sizeof request, "GET /page HTTP/1.0\\r\\nHost: %s\\r\\n\\r\\n", arguments[1]);
+    *port++ = 0;
+    int failed = getaddrinfo(arguments[1], port, &wanted, &found);
+    if (failed) return fprintf(stderr, "%s\\n", gai_strerror(failed)), 2;
+    for (one = found; one; one = one->ai_next) {
+        int there = socket(one->ai_family, one->ai_socktype, one->ai_protocol);
+        if (connect(there, one->ai_addr, one->ai_addrlen)) { close(there); continue; }
+        if (write(there, request, length) != length) return 3;
+        ssize_t got, all = 0;
+        for (; (got = read(there, part, sizeof part)) > 0; all += got) fwrite(part, 1, got, stdout);
+        return all ? 0 : 4;
+    }
+    return 1;
+}
+"""
+URLLIB = "import sys, urllib.request; print(urllib.request.urlopen(sys.argv[1], timeout=20).read().decode())"
+# A host with a name that the certificate has, and an authority of the tests' own that vouches for it.
+CERTIFICATES = pathlib.Path(__file__).resolve().parent.parent / "tests" / "it" / "serve" / "certificates"
+SECURE = ("tools.example", "127.71.0.9")
 PAGES = {"/page": ("text/plain", b"the page"),
          "/page.html": ("text/html", b"<html><body><article><p>" + b"the page, in words. " * 20 + b"</p></article></body></html>")}
 # Who may not be root, and has no rights on this host.
@@ -63,16 +103,22 @@ class Doors(case.Case):
 
     def setUp(self):
         super().setUp()
-        self.server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
-        self.port = self.server.server_port
-        self.thread = threading.Thread(target=self.server.serve_forever, kwargs={"poll_interval": 0.01})
-        self.thread.start()
+        self.servers = []
+        self.port = self.serve(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page))
+
+    def serve(self, server):
+        """Lets it answer as long as the test; its port."""
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        self.servers.append((server, thread))
+        return server.server_port
 
     def tearDown(self):
         # Before what is left is counted.
-        self.server.shutdown()
-        self.thread.join()
-        self.server.server_close()
+        for server, thread in self.servers:
+            server.shutdown()
+            thread.join()
+            server.server_close()
         super().tearDown()
 
     def profile(self, network):
@@ -81,33 +127,61 @@ class Doors(case.Case):
         path.write_text(f'extends = "default"\n[network]\n{network}\n', encoding="utf-8")
         return path
 
-    def exec(self, network, *command):
-        """A command in a cell, and its report."""
+    def exec(self, network, *command, env=()):
+        """A command in a cell, with these variables, and its report."""
         report = self.work / "report.json"
         floor = () if self.full else ("--floor=no-cgroup",)
         done = subprocess.run(
             [case.TOOLCELL, "exec", *floor, "--memory=2GiB", f"--profile={self.profile(network)}", f"--report={report}",
-             "--read", str(fixtures.FIXTURES), "--read", str(self.work), "--", *map(str, command)],
+             "--read", str(fixtures.FIXTURES), "--read", str(self.work), *(f"--env={each}" for each in env), "--", *map(str, command)],
             capture_output=True, text=True, check=False, env=self.base, stdin=subprocess.DEVNULL, cwd=self.work)
         return done, json.loads(report.read_text(encoding="utf-8"))
 
-    def reaches(self, *command, name="web.internal"):
-        """The program gets the page through the door, and nothing of a host that has none."""
-        network = f'allow = ["web.internal:{self.port}"]\nhosts = {{ "web.internal" = "127.0.0.1" }}'
+    def reaches(self, *command, name="web.internal", env=()):
+        """The program gets the page through the door, and nothing of a host that has none; what it said on stderr."""
+        network = (f'allow = ["web.internal:{self.port}", "*.pages.internal:{self.port}"]\n'
+                   'hosts = { "web.internal" = "127.0.0.1", "a.pages.internal" = "127.0.0.1" }')
         filled = [str(word).replace("{host}", f"{name}:{self.port}") for word in command]
-        done, report = self.exec(network, *filled)
-        if name == "web.internal":
-            self.assertEqual((done.returncode, "the page" in done.stdout), (0, True), done)
-            self.assertTrue(report["traffic"]["connections"])
-        else:
+        done, report = self.exec(network, *filled, env=env)
+        if name == "other.internal":
             self.assertNotEqual(done.returncode, 0, done)
             objects = [one["object"] for one in report["violations"] if one["layer"] == "network"]
             self.assertIn(name, objects)
+        else:
+            self.assertEqual((done.returncode, "the page" in done.stdout), (0, True), done)
+            self.assertEqual({one["to"] for one in report["traffic"]["connections"]}, {f"{name}:{self.port}"})
+        return done.stderr
 
     def both(self, *command):
-        """The same with a name that is not allowed."""
-        self.reaches(*command)
-        self.reaches(*command, name="other.internal")
+        """The same with a name below a pattern, and with one that is not allowed."""
+        for name in ("web.internal", "a.pages.internal", "other.internal"):
+            self.reaches(*command, name=name)
+
+    def test_https(self):
+        name, address = SECURE
+        try:
+            server = http.server.ThreadingHTTPServer((address, 443), Page)
+        except OSError:
+            # An ordinary user's, or somebody else has it.
+            server = http.server.ThreadingHTTPServer((address, 0), Page)
+        context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
+        context.load_cert_chain(CERTIFICATES / "certificate.pem", CERTIFICATES / "key.pem")
+        server.socket = context.wrap_socket(server.socket, server_side=True)
+        port = self.serve(server)
+        authority = self.work / "authority.pem"
+        shutil.copy(CERTIFICATES / "authority.pem", authority)
+        network = f'allow = ["{name}:{port}"]\nhosts = {{ "{name}" = "{address}" }}'
+        for script, variable in ((REQUESTS, "REQUESTS_CA_BUNDLE"), (HTTPX, "SSL_CERT_FILE"), (URLLIB, "SSL_CERT_FILE")):
+            command = (FETCH, "-c", script, f"https://{name}:{port}/page")
+            done, report = self.exec(network, *command, env=(f"{variable}={authority}",))
+            self.assertEqual((done.returncode, done.stdout), (0, "the page\n"), done)
+            self.assertEqual([one["to"] for one in report["traffic"]["connections"]], [f"{name}:{port}"])
+            # urllib3 binds a socket to see whether there is IPv6.
+            refused = [one for one in report["violations"] if one["layer"] == "network" and one["operation"] != "bind"]
+            self.assertEqual(refused, [])
+            # TLS is the program's own: without the authority it trusts nobody there.
+            done, _ = self.exec(network, *command)
+            self.assertEqual((done.returncode, done.stdout), (1, ""), done)
 
     def test_requests(self):
         self.both(FETCH, "-c", REQUESTS, "http://{host}/page")
@@ -134,7 +208,32 @@ class Doors(case.Case):
 
     def test_go(self):
         # With no file of its own to read or write.
-        self.both(fixtures.RCLONE, "--config=", "--retries=1", "--low-level-retries=1", "copyurl", "--stdout", "http://{host}/page")
+        command = (fixtures.RCLONE, "--config=", "--retries=1", "--low-level-retries=1", "copyurl", "--stdout", "http://{host}/page")
+        self.both(*command)
+        # By its own resolver, which it says.
+        for name in ("web.internal", "a.pages.internal", "other.internal"):
+            self.assertIn("Go's", self.reaches(*command, name=name, env=("GODEBUG=netdns=go+1",)))
+
+    def test_java(self):
+        java, javac = shutil.which("java"), shutil.which("javac")
+        self.need(java and javac, "there is no Java")
+        source = self.work / "Client.java"
+        source.write_text(JAVA, encoding="utf-8")
+        subprocess.run([javac, source], check=True, cwd=self.work)
+        self.both(java, "-cp", self.work, "Client", "{host}")
+
+    def test_musl(self):
+        compiler = shutil.which("cc")
+        self.need(compiler, "there is no C compiler")
+        source = self.work / "client.c"
+        source.write_text(C, encoding="utf-8")
+        library, include = fixtures.musl()
+        # Whatever headers and libraries the host has for its own libc.
+        of_compiler = subprocess.run([compiler, "-print-libgcc-file-name"], check=True, capture_output=True, text=True).stdout.strip()
+        subprocess.run([compiler, "-nostdinc", "-isystem", include, "-nostdlib", "-static", "-no-pie", "-fno-stack-protector",
+                        "-o", self.work / "client", library / "crt1.o", library / "crti.o", source, library / "libc.a", of_compiler,
+                        library / "crtn.o"], check=True, cwd=self.work)
+        self.both(self.work / "client", "{host}")
 
     def fetched(self, path):
         """What the fetch server makes of a page, with these programs in view."""

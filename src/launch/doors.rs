@@ -11,16 +11,21 @@ use std::os::fd::OwnedFd;
 
 use super::init::{State, tell};
 use super::{LaunchError, Report};
-use crate::plan::doors::{DNS, Doors, Listens, RESOLVER, TRIED};
+use crate::plan::doors::{DNS, Doors, GIVEN_OUT_BITS, GIVEN_OUT_SIX, Listens, RESOLVER, TRIED};
 use crate::sys::netlink::Routes;
 use crate::sys::{Errno, Result, network};
 
 pub(super) fn open(doors: &Doors, state: &mut State<'_>) -> std::result::Result<(), LaunchError> {
     let failed = |object: String| move |errno| LaunchError::new("open-doors", object, errno);
-    if !doors.put.is_empty() {
+    if !doors.put.is_empty() || doors.gives_out_six() {
         let routes = Routes::open().map_err(failed("lo".to_owned()))?;
         for address in &doors.put {
             routes.add_to_loopback(*address).map_err(failed(address.to_string()))?;
+        }
+        if doors.gives_out_six() {
+            let first = Ipv6Addr::from_bits(GIVEN_OUT_SIX);
+            let object = format!("{first}/{GIVEN_OUT_BITS}");
+            routes.route_to_loopback(first, GIVEN_OUT_BITS).map_err(failed(object))?;
         }
     }
     let outside = std::mem::take(&mut state.outside);

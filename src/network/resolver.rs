@@ -5,7 +5,7 @@
 
 use std::collections::HashMap;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 use std::sync::PoisonError;
 use std::time::Duration;
 
@@ -17,7 +17,7 @@ use super::dns::{self, Answer, Question, kind};
 use super::keep::Cell;
 use super::refused;
 use crate::outcome::Violation;
-use crate::plan::doors::GIVEN_OUT;
+use crate::plan::doors::{GIVEN_OUT, GIVEN_OUT_SIX};
 use crate::policy::network::{Host, allow_line, is_name};
 
 /// Names of one cell that get an address beside those of the policy.
@@ -30,29 +30,34 @@ const IDLE: Duration = Duration::from_secs(10);
 #[derive(Debug, Default)]
 pub(super) struct Names {
     in_order: Vec<String>,
-    places: HashMap<String, Ipv4Addr>,
+    places: HashMap<String, u32>,
 }
 
 impl Names {
     /// The name behind an address.
     pub(super) fn at(&self, address: IpAddr) -> Option<&str> {
-        let IpAddr::V4(address) = address else { return None };
-        let place = usize::try_from(address.to_bits().checked_sub(GIVEN_OUT + 1)?).ok()?;
+        let place = match address {
+            IpAddr::V4(four) => usize::try_from(four.to_bits().checked_sub(GIVEN_OUT + 1)?).ok()?,
+            IpAddr::V6(six) => usize::try_from(six.to_bits().checked_sub(GIVEN_OUT_SIX + 1)?).ok()?,
+        };
         self.in_order.get(place).map(String::as_str)
     }
 
-    /// The address of a name; nothing when there are too many.
-    fn place(&mut self, name: &str) -> Option<Ipv4Addr> {
-        if let Some(known) = self.places.get(name) {
-            return Some(*known);
-        }
-        if self.in_order.len() >= MOST_NAMES {
-            return None;
-        }
-        self.in_order.push(name.to_owned());
-        let place = Ipv4Addr::from_bits(GIVEN_OUT + u32::try_from(self.in_order.len()).ok()?);
-        self.places.insert(name.to_owned(), place);
-        Some(place)
+    /// The addresses of a name, of IPv6 too if there are such; none when there are too many names.
+    fn addresses(&mut self, name: &str, six: bool) -> Vec<IpAddr> {
+        let place = match self.places.get(name) {
+            Some(known) => *known,
+            None if self.in_order.len() >= MOST_NAMES => return Vec::new(),
+            None => {
+                self.in_order.push(name.to_owned());
+                let place = u32::try_from(self.in_order.len()).unwrap_or(u32::MAX);
+                self.places.insert(name.to_owned(), place);
+                place
+            }
+        };
+        let four = Ipv4Addr::from_bits(GIVEN_OUT + place).into();
+        let six = six.then(|| Ipv6Addr::from_bits(GIVEN_OUT_SIX + u128::from(place)).into());
+        [four].into_iter().chain(six).collect()
     }
 }
 
@@ -98,8 +103,8 @@ async fn answer(cell: &Cell, question: &Question) -> Vec<u8> {
         let addresses = match known {
             Some(place) => place.addresses.clone(),
             None => {
-                let place = cell.names.lock().unwrap_or_else(PoisonError::into_inner).place(name);
-                place.map(IpAddr::V4).into_iter().collect()
+                let mut names = cell.names.lock().unwrap_or_else(PoisonError::into_inner);
+                names.addresses(name, cell.doors.gives_out_six())
             }
         };
         return question.answer(match addresses.is_empty() {
@@ -123,18 +128,33 @@ mod tests {
     #[test]
     fn a_name_keeps_its_address_and_there_is_an_end_to_them() {
         let mut names = Names::default();
-        let first = names.place("a.example").unwrap();
-        assert_eq!(first, Ipv4Addr::new(127, 80, 0, 1));
-        assert_eq!(names.place("b.example").unwrap(), Ipv4Addr::new(127, 80, 0, 2));
-        assert_eq!(names.place("a.example"), Some(first));
-        assert_eq!(names.at(IpAddr::V4(first)), Some("a.example"));
-        for address in ["127.80.0.0", "127.80.0.3", "127.0.0.1", "::1", "10.0.0.1"] {
-            assert_eq!(names.at(address.parse().unwrap()), None);
+        let addresses =
+            |texts: &[&str]| -> Vec<IpAddr> { texts.iter().map(|text| text.parse().unwrap()).collect() };
+        let first = addresses(&["127.80.0.1", "fd74:5ce1:1d00:1::1"]);
+        assert_eq!(names.addresses("a.example", true), first);
+        assert_eq!(names.addresses("b.example", false), addresses(&["127.80.0.2"]));
+        assert_eq!(names.addresses("a.example", true), first);
+        assert_eq!(names.addresses("a.example", false), first[..1]);
+        for address in first.clone() {
+            assert_eq!(names.at(address), Some("a.example"));
+        }
+        for address in addresses(&[
+            "127.80.0.0",
+            "127.80.0.3",
+            "127.0.0.1",
+            "10.0.0.1",
+            "::1",
+            "fd74:5ce1:1d00:1::",
+            "fd74:5ce1:1d00:1::3",
+            "fd74:5ce1:1d00:1:1::1",
+            "fd74:5ce1:1d00::1",
+        ]) {
+            assert_eq!(names.at(address), None, "{address}");
         }
         for number in 2..MOST_NAMES {
-            assert!(names.place(&format!("{number}.example")).is_some());
+            assert!(!names.addresses(&format!("{number}.example"), true).is_empty());
         }
-        assert_eq!(names.place("more.example"), None);
-        assert_eq!(names.place("a.example"), Some(first));
+        assert!(names.addresses("more.example", true).is_empty());
+        assert_eq!(names.addresses("a.example", true), first);
     }
 }

@@ -36,8 +36,12 @@ const NAMES: u32 = 0x7f40_0000;
 const NAMES_SIX: u128 = 0xfd74_5ce1_1d00_0000_0000_0000_0000_0000;
 /// The most connections at once to ports of a cell, of which each has a socket that was made with the cell.
 const MOST_INSIDE: u32 = 32;
-/// The first of those that the resolver gives out: `127.80.0.1`.
+/// Before the first of those that the resolver gives out, which is `127.80.0.1`.
 pub const GIVEN_OUT: u32 = 0x7f50_0000;
+/// The same of IPv6.
+pub const GIVEN_OUT_SIX: u128 = 0xfd74_5ce1_1d00_0001_0000_0000_0000_0000;
+/// How many bits of them are the same.
+pub const GIVEN_OUT_BITS: u8 = 64;
 
 /// The doors of one cell.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -183,7 +187,7 @@ impl Doors {
         }
         let given_out = match address {
             IpAddr::V4(four) => four.to_bits() & 0xffff_0000 == GIVEN_OUT,
-            IpAddr::V6(_) => false,
+            IpAddr::V6(six) => self.six && (six.to_bits() ^ GIVEN_OUT_SIX) >> (128 - GIVEN_OUT_BITS) == 0,
         };
         if given_out {
             return self.network.doors().any(|allowed| {
@@ -191,6 +195,12 @@ impl Doors {
             });
         }
         self.door_at(address, port).is_some()
+    }
+
+    /// Does the resolver give out addresses of IPv6?
+    #[must_use]
+    pub fn gives_out_six(&self) -> bool {
+        self.six && self.places.iter().any(|place| matches!(place.host, Host::Below(_)))
     }
 
     /// Is there anything to be found by an address or a name? Sockets with a path are not.
@@ -307,6 +317,9 @@ mod tests {
             ("2001:db8::1", 1, true),
             ("127.80.0.9", 443, true),
             ("127.80.0.9", 80, false),
+            ("fd74:5ce1:1d00:1::9", 443, true),
+            ("fd74:5ce1:1d00:1::9", 80, false),
+            ("fd74:5ce1:1d00:2::9", 443, false),
             ("127.0.0.53", 53, true),
             ("127.0.0.53", 443, false),
             ("1.1.1.1", 443, false),
@@ -374,7 +387,8 @@ mod tests {
     #[test]
     fn without_a_destination_there_are_no_doors_and_without_ipv6_no_addresses_of_it() {
         assert_eq!(doors(&[], true), None);
-        let four = doors(&["a.example:443"], false).unwrap();
+        let four = doors(&["a.example:443", "*.b.example:443"], false).unwrap();
+        assert!(!four.gives_out_six() && !four.is_door("fd74:5ce1:1d00:1::9".parse().unwrap(), 443));
         assert_eq!((four.places[0].addresses.len(), four.put.len()), (1, 0));
     }
 }

@@ -1,8 +1,8 @@
-//! Addresses of the loopback interface of the current network namespace (rtnetlink(7)).
+//! Addresses of, and routes to, the loopback interface of the current network namespace (rtnetlink(7)).
 //!
 //! Neighbours: `launch::doors`. Never: takes an address away, or touches another interface.
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv6Addr};
 use std::os::fd::{AsFd as _, FromRawFd, OwnedFd};
 
 use super::{Errno, Result, check_fd, descriptor};
@@ -33,8 +33,20 @@ impl Routes {
     /// # Errors
     /// The kernel's errno; `EPROTO` for an answer of another form.
     pub fn add_to_loopback(&self, address: IpAddr) -> Result<()> {
-        let request = new_address(address);
-        if descriptor::write(self.0.as_fd(), &request)? != request.len() {
+        self.ask(&new_address(address))
+    }
+
+    /// Makes every address that begins with the first so many bits of this one an address of this host alone, as those of
+    /// 127.0.0.0/8 are.
+    ///
+    /// # Errors
+    /// The same.
+    pub fn route_to_loopback(&self, first: Ipv6Addr, bits: u8) -> Result<()> {
+        self.ask(&new_route(first, bits))
+    }
+
+    fn ask(&self, request: &[u8]) -> Result<()> {
+        if descriptor::write(self.0.as_fd(), request)? != request.len() {
             return Err(Errno(libc::EPROTO));
         }
         let mut answer = [0; 1024];
@@ -47,13 +59,8 @@ impl Routes {
     }
 }
 
-/// `RTM_NEWADDR` with an acknowledgement asked for.
+/// `RTM_NEWADDR`
 fn new_address(address: IpAddr) -> Vec<u8> {
-    const RTM_NEWADDR: u16 = 20;
-    const NLM_F_REQUEST: u16 = 1;
-    const NLM_F_ACK: u16 = 4;
-    const NLM_F_CREATE: u16 = 0x400;
-    const NLM_F_EXCL: u16 = 0x200;
     const IFA_ADDRESS: u16 = 1;
     const IFA_LOCAL: u16 = 2;
     // Nobody else is on a loopback to be asked whether the address is free (`IFA_F_NODAD`).
@@ -65,13 +72,38 @@ fn new_address(address: IpAddr) -> Vec<u8> {
     let mut body = vec![u8::try_from(family).unwrap_or_default(), bits, IFA_F_NODAD, 0];
     body.extend(LOOPBACK.to_ne_bytes());
     for kind in [IFA_LOCAL, IFA_ADDRESS] {
-        // Both lengths are multiples of four, so nothing has to be filled up.
-        body.extend(u16::try_from(4 + bytes.len()).unwrap_or_default().to_ne_bytes());
-        body.extend(kind.to_ne_bytes());
-        body.extend(&bytes);
+        body.extend(attribute(kind, &bytes));
     }
+    message(libc::RTM_NEWADDR, body)
+}
+
+/// `RTM_NEWROUTE`
+fn new_route(first: Ipv6Addr, bits: u8) -> Vec<u8> {
+    const RTPROT_BOOT: u8 = 3;
+    let family = u8::try_from(libc::AF_INET6).unwrap_or_default();
+    // No other prefix of where it comes from, and no kind of service.
+    let mut body =
+        vec![family, bits, 0, 0, libc::RT_TABLE_LOCAL, RTPROT_BOOT, libc::RT_SCOPE_HOST, libc::RTN_LOCAL];
+    body.extend([0; 4]);
+    body.extend(attribute(libc::RTA_DST, &first.octets()));
+    body.extend(attribute(libc::RTA_OIF, &LOOPBACK.to_ne_bytes()));
+    message(libc::RTM_NEWROUTE, body)
+}
+
+/// Its length is a multiple of four here, so nothing has to be filled up.
+fn attribute(kind: u16, bytes: &[u8]) -> Vec<u8> {
+    let length = u16::try_from(4 + bytes.len()).unwrap_or_default();
+    [&length.to_ne_bytes(), &kind.to_ne_bytes(), bytes].concat()
+}
+
+/// A new one of its kind, with an acknowledgement asked for.
+fn message(kind: u16, body: Vec<u8>) -> Vec<u8> {
+    const NLM_F_REQUEST: u16 = 1;
+    const NLM_F_ACK: u16 = 4;
+    const NLM_F_CREATE: u16 = 0x400;
+    const NLM_F_EXCL: u16 = 0x200;
     let mut message = u32::try_from(16 + body.len()).unwrap_or_default().to_ne_bytes().to_vec();
-    message.extend(RTM_NEWADDR.to_ne_bytes());
+    message.extend(kind.to_ne_bytes());
     message.extend((NLM_F_REQUEST | NLM_F_ACK | NLM_F_CREATE | NLM_F_EXCL).to_ne_bytes());
     // Sequence number and sender: one question at a time.
     message.extend([0; 8]);
@@ -89,7 +121,7 @@ fn acknowledged(answer: &[u8]) -> Option<i32> {
 
 #[cfg(test)]
 mod tests {
-    use std::net::{TcpListener, UdpSocket};
+    use std::net::{TcpListener, TcpStream, UdpSocket};
     use std::thread;
 
     use super::*;
@@ -110,6 +142,17 @@ mod tests {
             if UdpSocket::bind("[::1]:0").is_ok() {
                 routes.add_to_loopback("fd74::1".parse().unwrap())?;
                 assert_eq!(bind("fd74::1"), Ok(()));
+                let reached = || {
+                    let listener = TcpListener::bind("[::]:5432")?;
+                    let stream = TcpStream::connect("[fd75::7:8]:5432")?;
+                    assert_eq!(listener.accept()?.0.local_addr()?, stream.peer_addr()?);
+                    Ok::<_, std::io::Error>(())
+                };
+                assert!(reached().is_err());
+                let all = "fd75::".parse().unwrap();
+                routes.route_to_loopback(all, 64)?;
+                reached()?;
+                assert_eq!(routes.route_to_loopback(all, 64), Err(Errno(libc::EEXIST)));
             }
             Ok(())
         };

@@ -3,7 +3,7 @@
 use std::io::{BufRead as _, BufReader};
 use std::process::Stdio;
 
-use super::world::{PYTHON, World, echo, host, name_of_this_host};
+use super::world::{PYTHON, World, echo, has_six, host, name_of_this_host};
 
 /// What each attempt is answered: `open`, the errno, or that the name is unknown. None has a time-out of its own.
 const TRY: &str = r#"
@@ -55,6 +55,7 @@ attempt('scoped', tcp('fe80::1%lo', {other}, socket.AF_INET6))
 attempt('mapped', tcp('::ffff:127.0.0.1', {other}, socket.AF_INET6))
 attempt('six', tcp('::1', {other}, socket.AF_INET6))
 attempt('not given out', tcp('127.80.0.1', {door}))
+attempt('not given out six', tcp('fd74:5ce1:1d00:1::1', {door}, socket.AF_INET6))
 attempt('no place', tcp('127.64.0.99', {door}))
 attempt('world', tcp('192.0.2.1', {door}))
 attempt('world in octal', tcp('0300.0.2.1', {door}))
@@ -189,8 +190,10 @@ s.sendall(struct.pack('>H', len(q)) + q)
 print(s.recv(512)[-4:].hex())
 "#;
     let done = world.python("allow = [\"*.w.internal:443\"]", script);
+    let six = if has_six() { "0 1 00000001" } else { "0 0 " };
     assert_eq!(
-        done.stdout, "0 1 7f500001\n0 1 7f500002\n0 1 7f500001\n0 0 \n0 0 \n3 0 \n3 0 \n3 0 \n7f500003\n",
+        done.stdout,
+        format!("0 1 7f500001\n0 1 7f500002\n0 1 7f500001\n{six}\n0 0 \n3 0 \n3 0 \n3 0 \n7f500003\n"),
         "{done:#?}"
     );
     done.has_refused("resolve", "w.internal", "[network]\nallow = [\"w.internal:443\"]");

@@ -1,12 +1,13 @@
 //! Programs as they are, which know nothing of doors. Never: sets a variable of a proxy.
 
+use std::collections::BTreeSet;
 use std::fs;
 use std::io::{BufRead as _, BufReader, Read, Write};
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
 use super::tls::{file, speaks};
-use super::world::{PYTHON, World, counting, echo, host, host_at};
+use super::world::{PYTHON, World, counting, echo, has_six, host, host_at};
 use crate::cell::note;
 
 /// Serves the files of a directory.
@@ -235,7 +236,7 @@ fn bytes_pass_unchanged_both_ways_and_half_a_connection_can_be_closed() {
 #[test]
 fn an_address_of_any_kind_is_in_the_cell_what_it_is_outside() {
     let world = World::new();
-    let six = fs::read_to_string("/proc/net/if_inet6").is_ok_and(|all| !all.is_empty());
+    let six = has_six();
     let allow = if six { "\"10.9.8.7:5432\", \"[2001:db8::7]:443\"" } else { "\"10.9.8.7:5432\"" };
     let script = |host: &str, port| {
         format!("s = socket.create_connection(('{host}', {port}), timeout=20)\nprint(s.getpeername()[:2])\n")
@@ -250,4 +251,32 @@ fn an_address_of_any_kind_is_in_the_cell_what_it_is_outside() {
     assert_eq!(done.stdout, wanted, "{done:#?}");
     let to: Vec<String> = done.connections().into_iter().map(|(to, ..)| to).collect();
     assert!(to.contains(&"10.9.8.7:5432".to_owned()), "{to:?}");
+}
+
+/// Programs that ask for addresses of IPv6 alone find names below a pattern too.
+#[test]
+fn a_name_below_a_pattern_has_an_address_of_each_kind() {
+    if !has_six() {
+        note("this host has no IPv6");
+        return;
+    }
+    let world = World::new();
+    let port = host(echo);
+    let network = format!(
+        "allow = [\"*.w.internal:{port}\"]\nhosts = {{ \"a.w.internal\" = \"127.0.0.1\", \"b.w.internal\" = \"127.0.0.1\" }}"
+    );
+    let script = format!(
+        "for name, family in [('a', socket.AF_INET6), ('b', socket.AF_INET6), ('a', socket.AF_INET), ('b', socket.AF_UNSPEC)]:
+    [(family, kind, _, _, at)] = socket.getaddrinfo(name + '.w.internal', {port}, family, socket.SOCK_STREAM)[:1]
+    s = socket.socket(family, kind); s.connect(at); s.sendall(b'hello')
+    print(at[0], s.recv(5), s.getpeername()[0])"
+    );
+    let done = world.python(&network, &script);
+    let said = |address: &str| format!("{address} b'hello' {address}\n");
+    let wanted = ["fd74:5ce1:1d00:1::1", "fd74:5ce1:1d00:1::2", "127.80.0.1"].map(said).concat();
+    assert!(done.stdout.starts_with(&wanted) && done.code == 0, "{done:#?}");
+    let to: Vec<String> = done.connections().into_iter().map(|(to, ..)| to).collect();
+    let doors = ["a", "b", "a", "b"].map(|name| format!("{name}.w.internal:{port}"));
+    assert_eq!(to.iter().collect::<BTreeSet<_>>(), doors.iter().collect());
+    assert!(to.len() == 4 && done.refused().is_empty(), "{done:#?}");
 }

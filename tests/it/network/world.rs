@@ -140,6 +140,11 @@ pub(super) fn counting(mut stream: TcpStream) {
     }
 }
 
+/// Has this host IPv6, and so a cell?
+pub(super) fn has_six() -> bool {
+    fs::read_to_string("/proc/net/if_inet6").is_ok_and(|all| !all.is_empty())
+}
+
 /// A name of a loopback address that every libc knows, and that is not `localhost`.
 pub(super) fn name_of_this_host() -> Option<String> {
     let hosts = fs::read_to_string("/etc/hosts").unwrap_or_default();
