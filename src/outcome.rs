@@ -176,7 +176,7 @@ pub enum ClosedBy {
     Destination,
     /// The door ended it, after an answer of its own or because nothing came in time.
     Door,
-    /// It had passed as many bytes as the policy lets through.
+    /// It had passed as many bytes, or lasted as long, as the policy lets it.
     Limit,
     /// The cell was over.
     End,

@@ -18,6 +18,7 @@ use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::yield_now;
 
+use super::gate::Of;
 use crate::sys::{Result, descriptor, socket};
 
 /// Bytes that are read at once.
@@ -129,7 +130,7 @@ pub(super) enum Done {
     /// Who is to take it is gone.
     SinkGone,
     /// More than the policy lets through.
-    Limit(u64),
+    Limit(Of, u64),
 }
 
 /// What is counted of one way.
@@ -137,25 +138,45 @@ pub(super) enum Done {
 pub(super) struct Meter<'c> {
     /// Bytes of this connection.
     pub(super) moved: &'c AtomicU64,
-    /// Bytes of all of the cell's.
+    /// What else they are a part of.
+    pub(super) bounds: [Bound<'c>; 2],
+}
+
+/// Bytes of several connections.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Bound<'c> {
+    /// Whose.
+    pub(super) of: Of,
+    /// So many.
     pub(super) all: &'c AtomicU64,
-    /// How many those may be.
+    /// How many there may be.
     pub(super) limit: Option<u64>,
+}
+
+/// There would be more of these than may be.
+#[derive(Debug)]
+pub(super) struct Excess(pub(super) Of, pub(super) u64);
+
+impl From<Excess> for Done {
+    fn from(Excess(of, limit): Excess) -> Self {
+        Self::Limit(of, limit)
+    }
 }
 
 impl Meter<'_> {
     /// May they go on?
-    fn lets(&self, count: usize) -> std::result::Result<(), Done> {
+    pub(super) fn lets(&self, count: usize) -> std::result::Result<(), Excess> {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
-        match self.limit {
-            Some(limit) if self.all.fetch_add(count, Ordering::Relaxed).saturating_add(count) > limit => {
-                Err(Done::Limit(limit))
+        for Bound { of, all, limit } in self.bounds {
+            let all = all.fetch_add(count, Ordering::Relaxed).saturating_add(count);
+            if let Some(limit) = limit.filter(|limit| all > *limit) {
+                return Err(Excess(of, limit));
             }
-            _ => Ok(()),
         }
+        Ok(())
     }
 
-    fn add(&self, count: usize) {
+    pub(super) fn add(&self, count: usize) {
         self.moved.fetch_add(u64::try_from(count).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 }
@@ -344,7 +365,8 @@ mod tests {
             let (to, other) = UnixStream::pair().unwrap();
             let (one, other) = (End::Unix(one), End::Unix(other));
             let (moved, all) = (AtomicU64::new(0), AtomicU64::new(0));
-            let meter = || Meter { moved: &moved, all: &all, limit: None };
+            let bounds = [Of::Door, Of::Cell].map(|of| Bound { of, all: &all, limit: None });
+            let meter = || Meter { moved: &moved, bounds };
             let (from, to) = (End::Unix(from), End::Unix(to));
             let write = async {
                 assert!(write_all(&one, &vec![7; count], meter()).await.is_ok());

@@ -27,11 +27,13 @@ use tokio::net::tcp::{OwnedReadHalf, OwnedWriteHalf};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, timeout, timeout_at};
 
+use super::carry::{Excess, Meter};
 use super::credential::Put;
+use super::gate::{Gate, Of};
 use super::head::{self, Body, Fault, Framing, Head, Piece, Seen};
 use super::keep::{Cell, Target, reset};
 use super::refused;
-use super::relay::{Way, over};
+use super::relay::{Way, late};
 use super::upstream::{NoUpstream, Upload, Upstream, next, upload};
 use crate::outcome::{ClosedBy, Violation};
 use crate::policy::address::plain;
@@ -74,7 +76,9 @@ enum Stop {
     /// What came cannot be read.
     Odd(Fault),
     /// More than the policy lets through.
-    Limit(Way, u64),
+    Limit(Way, Of, u64),
+    /// It lasted as long as it may.
+    TimeUp,
     /// The host has hung up within its answer.
     Outside,
 }
@@ -82,25 +86,32 @@ enum Stop {
 /// Serves one connection, and says who ended it.
 pub(super) async fn serve(
     cell: &Cell,
+    (gate, until): (&Gate, Option<Instant>),
     (target, (place, http)): (&Target, (usize, &Http)),
     stream: TcpStream,
     counts: &Counts,
 ) -> ClosedBy {
     let _only_slower = stream.set_nodelay(true).is_err();
     let (reads, writes) = stream.into_split();
-    let mut inlet = Inlet { cell, counts, half: reads, came: Vec::new(), room: vec![0; ROOM] };
-    let mut outlet = Outlet { cell, counts, half: writes, begun: false };
+    let [up, down] = [(Way::Up, &counts.up, &cell.up), (Way::Down, &counts.down, &cell.down)]
+        .map(|(way, moved, all)| gate.meter(way, moved, (all, &cell.doors.network)));
+    let mut inlet = Inlet { meter: up, half: reads, came: Vec::new(), room: vec![0; ROOM] };
+    let mut outlet = Outlet { meter: down, half: writes, begun: false };
     let door = Door { cell, http, place, target, counts };
-    let stop = door.converse(&mut inlet, &mut outlet).await;
-    let closed_by = match &stop {
-        Stop::Gone => ClosedBy::Cell,
-        Stop::Done(by) => *by,
-        Stop::Late | Stop::Odd(_) => ClosedBy::Door,
-        Stop::Limit(..) => ClosedBy::Limit,
-        Stop::Outside => ClosedBy::Destination,
+    let stop = tokio::select! {
+        stop = door.converse(&mut inlet, &mut outlet) => stop,
+        () = late(until) => Stop::TimeUp,
     };
-    if let Stop::Limit(way, limit) = stop {
-        cell.refuse(over(way, limit)).await;
+    let (closed_by, limit) = match &stop {
+        Stop::Gone => (ClosedBy::Cell, None),
+        Stop::Done(by) => (*by, None),
+        Stop::Late | Stop::Odd(_) => (ClosedBy::Door, None),
+        Stop::Limit(way, of, most) => (ClosedBy::Limit, Some(gate.over(*way, *of, *most))),
+        Stop::TimeUp => (ClosedBy::Limit, Some(gate.late())),
+        Stop::Outside => (ClosedBy::Destination, None),
+    };
+    if let Some(violation) = limit {
+        cell.refuse(violation).await;
     }
     match stop {
         Stop::Done(_) => outlet.take_leave(inlet).await,
@@ -362,8 +373,7 @@ fn readable(text: &str) -> String {
 
 /// What comes from the cell.
 struct Inlet<'c> {
-    cell: &'c Cell,
-    counts: &'c Counts,
+    meter: Meter<'c>,
     half: OwnedReadHalf,
     came: Vec<u8>,
     room: Vec<u8>,
@@ -379,12 +389,8 @@ impl Inlet<'_> {
             Ok(0) | Err(_) => return Err(Stop::Gone),
             Ok(count) => count,
         };
-        let length = u64::try_from(count).unwrap_or(u64::MAX);
-        let all = self.cell.up.fetch_add(length, Ordering::Relaxed).saturating_add(length);
-        if let Some(limit) = self.cell.doors.network.up.filter(|limit| all > *limit) {
-            return Err(Stop::Limit(Way::Up, limit));
-        }
-        self.counts.up.fetch_add(length, Ordering::Relaxed);
+        self.meter.lets(count).map_err(|Excess(of, limit)| Stop::Limit(Way::Up, of, limit))?;
+        self.meter.add(count);
         self.came.extend_from_slice(self.room.get(..count).unwrap_or_default());
         Ok(())
     }
@@ -449,8 +455,7 @@ impl Inlet<'_> {
 
 /// What goes to the cell.
 struct Outlet<'c> {
-    cell: &'c Cell,
-    counts: &'c Counts,
+    meter: Meter<'c>,
     half: OwnedWriteHalf,
     /// An answer has begun.
     begun: bool,
@@ -459,17 +464,13 @@ struct Outlet<'c> {
 impl Outlet<'_> {
     async fn write(&mut self, bytes: &[u8]) -> Result<(), Stop> {
         for part in bytes.chunks(ROOM) {
-            let length = u64::try_from(part.len()).unwrap_or(u64::MAX);
-            let all = self.cell.down.fetch_add(length, Ordering::Relaxed).saturating_add(length);
-            if let Some(limit) = self.cell.doors.network.down.filter(|limit| all > *limit) {
-                return Err(Stop::Limit(Way::Down, limit));
-            }
+            self.meter.lets(part.len()).map_err(|Excess(of, limit)| Stop::Limit(Way::Down, of, limit))?;
             match timeout(STALL, self.half.write_all(part)).await {
                 Ok(Ok(())) => {}
                 Ok(Err(_)) => return Err(Stop::Gone),
                 Err(_late) => return Err(Stop::Late),
             }
-            self.counts.down.fetch_add(length, Ordering::Relaxed);
+            self.meter.add(part.len());
         }
         Ok(())
     }

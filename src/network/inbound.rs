@@ -22,6 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::carry::End;
+use super::gate::Gate;
 use super::keep::{Cell, PATIENCE, crowded};
 use super::{Event, relay};
 use crate::outcome::{ClosedBy, Connection};
@@ -152,12 +153,17 @@ pub(super) async fn accept(
         Outside::Tcp(listener) => listener.local_addr()?.to_string(),
         Outside::Unix(_) => listen.at.to_string(),
     };
+    let to = format!("port {}", listen.port);
+    let gate = cell.gates.of_other(&cell.doors.network, &to);
     loop {
         let Ok((outer, address)) = outside.accept().await else {
             // Whatever is short may be there again, and who gave up meanwhile is nobody.
             sleep_until(Instant::now() + PAUSE).await;
             continue;
         };
+        if let Some(violation) = gate.turn().await {
+            cell.refuse(violation).await;
+        }
         let place = match Arc::clone(&cell.inside.free).try_acquire_owned() {
             Ok(place) => place,
             Err(_full) => {
@@ -166,7 +172,7 @@ pub(super) async fn accept(
             }
         };
         let connection = Connection {
-            to: format!("port {}", listen.port),
+            to: to.clone(),
             from: Some(from.clone()),
             address,
             up: 0,
@@ -174,9 +180,10 @@ pub(super) async fn accept(
             duration_us: 0,
             closed_by: ClosedBy::Unreachable,
         };
-        let (cell, at_work, port) = (Arc::clone(cell), at_work.clone(), listen.port);
+        let (cell, gate) = (Arc::clone(cell), Arc::clone(&gate));
+        let (at_work, port) = (at_work.clone(), listen.port);
         tokio::spawn(async move {
-            cell.serve_inward(port, outer, connection, place).await;
+            cell.serve_inward((port, &gate), outer, connection, place).await;
             drop(at_work);
         });
     }
@@ -185,19 +192,21 @@ pub(super) async fn accept(
 impl Cell {
     async fn serve_inward(
         &self,
-        port: u16,
+        (port, gate): (u16, &Gate),
         outer: End,
         mut connection: Connection,
         place: OwnedSemaphorePermit,
     ) {
         let began = Instant::now();
+        let until = gate.until(began);
+        // A socket of the cell's that is given up half-way would be lost: its time is looked at when it is connected.
         let opened = tokio::select! {
             opened = self.inside.connect(port) => opened.ok_or(ClosedBy::Unreachable),
             () = self.ended() => Err(ClosedBy::End),
         };
         let used = match opened {
             Ok((inner, socket, six)) => {
-                let passed = relay::pass(self, inner, outer, Vec::new()).await;
+                let passed = relay::pass(self, (gate, until), inner, outer, Vec::new()).await;
                 connection.up = passed.up;
                 connection.down = passed.down;
                 connection.closed_by = passed.closed_by;

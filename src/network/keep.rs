@@ -25,8 +25,10 @@ use tokio::net::{TcpListener, TcpStream, UdpSocket, UnixStream, lookup_host};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc, watch};
 use tokio::time::{Instant, sleep_until, timeout};
 
+use super::accept::accept;
 use super::credential::Put;
 use super::ended::{self, Counts};
+use super::gate::{Gate, Gates};
 use super::guard::{Barred, is_granted, may_lead};
 use super::inbound::{self, Inside};
 use super::relay::{self, Greeting, Lets};
@@ -34,8 +36,9 @@ use super::resolver::{self, Names};
 use super::upstream::Trust;
 use super::{Event, MESSAGE_LIMIT, Told, refused};
 use crate::outcome::{ClosedBy, Connection, Violation};
-use crate::plan::doors::{DNS, Doors, Listens, RESOLVER, TRIED};
+use crate::plan::doors::{Doors, Listens};
 use crate::policy::address::{plain, special};
+use crate::policy::door::CONNECTIONS;
 use crate::policy::http::Http;
 use crate::policy::network::{Host, Sni, allow_line, is_name};
 use crate::policy::print::quote;
@@ -53,8 +56,6 @@ const AT_ONCE: u64 = 1024;
 const PAUSE: Duration = Duration::from_millis(1);
 /// Sockets of one cell that wait until one more connection may be: each is a descriptor here. The next one is hung up.
 const MOST_WAIT: usize = 32;
-/// How long nothing is accepted when this process has no room for another descriptor.
-const NO_ROOM: Duration = Duration::from_millis(50);
 /// The port at which TLS is spoken.
 const HTTPS: u16 = 443;
 
@@ -67,6 +68,7 @@ pub(super) struct Cell {
     slots: Arc<Semaphore>,
     waiting: Semaphore,
     pub(super) inside: Inside,
+    pub(super) gates: Gates,
     pub(super) lookups: Arc<Semaphore>,
     pub(super) up: AtomicU64,
     pub(super) down: AtomicU64,
@@ -84,6 +86,7 @@ pub(super) struct Target {
     pub(super) port: u16,
     /// TLS ends at the door: its place among those of the policy.
     ended: Option<usize>,
+    pub(super) gate: Arc<Gate>,
 }
 
 impl Target {
@@ -105,6 +108,8 @@ enum Opened {
     GivenUp,
     /// The cell is over.
     Over,
+    /// It took longer than a connection may last.
+    Late,
     /// It may not be.
     Refused(Box<Violation>),
 }
@@ -146,6 +151,11 @@ async fn listen(
             let stream = std::os::unix::net::UnixStream::from(socket);
             stream.set_nonblocking(true)?;
             let waits = cell.waiting.try_acquire().map_err(io::Error::other)?;
+            if let Some(path) = cell.doors.network.unix.get(usize::from(nth)).map(|door| &door.path)
+                && let Some(violation) = cell.gates.of_other(&cell.doors.network, path).turn().await
+            {
+                cell.refuse(violation).await;
+            }
             let slot = cell.slot().await?;
             drop(waits);
             let stream = UnixStream::from_std(stream)?;
@@ -169,40 +179,13 @@ async fn listen(
     }
 }
 
-/// While there is no room for another connection, who connects waits in the kernel, of which it has a bounded place; but for one
-/// at each port, which is here.
-async fn accept(cell: &Arc<Cell>, listener: &TcpListener, at_work: &mpsc::Sender<()>) -> io::Result<()> {
-    loop {
-        let stream = match listener.accept().await {
-            Ok((stream, _peer)) => stream,
-            Err(error)
-                if matches!(
-                    error.raw_os_error(),
-                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
-                ) =>
-            {
-                sleep_until(Instant::now() + NO_ROOM).await;
-                continue;
-            }
-            // It was given up before it was taken.
-            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
-            Err(error) => return Err(error),
-        };
-        let slot = cell.slot().await?;
-        let (cell, at_work) = (Arc::clone(cell), at_work.clone());
-        tokio::spawn(async move {
-            cell.serve(stream).await;
-            drop((slot, at_work));
-        });
-    }
-}
-
 /// Somebody had to wait.
 pub(super) fn crowded(connections: u32) -> Violation {
     let rule = "`connections` in `[network]`: the next one waited".to_owned();
+    let more = Some(connections.saturating_mul(2).min(*CONNECTIONS.end())).filter(|more| *more > connections);
     Violation {
         value: Some(connections.into()),
-        allow: Some(format!("[network]\nconnections = {}", connections.saturating_mul(2))),
+        allow: more.map(|more| format!("[network]\nconnections = {more}")),
         ..refused("connect", String::new(), rule)
     }
 }
@@ -217,6 +200,7 @@ impl Cell {
             slots: Arc::new(Semaphore::new(connections)),
             waiting: Semaphore::new(MOST_WAIT),
             inside: Inside::default(),
+            gates: Gates::default(),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
@@ -228,7 +212,7 @@ impl Cell {
     }
 
     /// The right to be one of the connections that there may be at once.
-    async fn slot(&self) -> io::Result<OwnedSemaphorePermit> {
+    pub(super) async fn slot(&self) -> io::Result<OwnedSemaphorePermit> {
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
             return Ok(slot);
         }
@@ -293,39 +277,20 @@ impl Cell {
         self.tell(&Event::Refused(violation)).await;
     }
 
-    async fn serve(&self, mut stream: TcpStream) {
-        let Ok(local) = stream.local_addr() else { return };
-        let (address, port) = (plain(local.ip()), local.port());
-        if (address, port) == (IpAddr::V4(RESOLVER), DNS) {
-            tokio::select! {
-                _given_up = resolver::answer_tcp(self, stream) => {}
-                () = self.ended() => {}
-            }
-            return;
-        }
-        if address == IpAddr::V4(TRIED) && self.doors.door_at(address, port).is_none() {
-            return;
-        }
-        let Some(target) = self.target(address, port) else {
-            let object = SocketAddr::new(address, port).to_string();
-            let (allow, rule) = match self.doors.ended_at(address, port) {
-                Some(http) => (None, format!("TLS ends at the door: the way to it is `{}`", http.address())),
-                None => (Some(allow_line(&object)), "the doors: none leads there".to_owned()),
-            };
-            self.refuse(Violation { allow, ..refused("connect", object, rule) }).await;
-            return reset(stream);
-        };
+    pub(super) async fn serve_door(&self, mut stream: TcpStream, target: &Target) {
         let began = Instant::now();
+        let (gate, until) = (&target.gate, target.gate.until(began));
         if let Some(http) = target.ended.and_then(|place| Some((place, self.doors.network.http.get(place)?)))
         {
-            return self.serve_ended(&target, http, stream, began).await;
+            return self.serve_ended(target, http, stream, began).await;
         }
         let opened = tokio::select! {
-            opened = self.open(&target, &mut stream) => opened,
+            opened = self.open(target, &mut stream) => opened,
             () = self.ended() => Opened::Over,
+            () = relay::late(until) => Opened::Late,
         };
         let mut connection = Connection {
-            to: format!("{}:{port}", target.host),
+            to: format!("{}:{}", target.host, target.port),
             from: None,
             address: None,
             up: 0,
@@ -335,9 +300,11 @@ impl Cell {
         };
         match opened {
             Opened::To(outer, first) => {
-                connection.address =
-                    outer.peer_addr().ok().map(|peer| SocketAddr::new(plain(peer.ip()), port).to_string());
-                let passed = relay::pass(self, stream, outer, first).await;
+                connection.address = outer
+                    .peer_addr()
+                    .ok()
+                    .map(|peer| SocketAddr::new(plain(peer.ip()), peer.port()).to_string());
+                let passed = relay::pass(self, (gate, until), stream, outer, first).await;
                 connection.up = passed.up;
                 connection.down = passed.down;
                 connection.closed_by = passed.closed_by;
@@ -348,6 +315,11 @@ impl Cell {
             Opened::Unreachable => reset(stream),
             Opened::GivenUp => connection.closed_by = ClosedBy::Cell,
             Opened::Over => connection.closed_by = ClosedBy::End,
+            Opened::Late => {
+                connection.closed_by = ClosedBy::Limit;
+                self.refuse(gate.late()).await;
+                reset(stream);
+            }
             // Told first: whoever learns by the reset that it was refused finds it recorded.
             Opened::Refused(violation) => {
                 self.refuse(*violation).await;
@@ -362,7 +334,7 @@ impl Cell {
     async fn serve_ended(&self, target: &Target, http: (usize, &Http), stream: TcpStream, began: Instant) {
         let counts = Counts::default();
         let closed_by = tokio::select! {
-            closed_by = ended::serve(self, (target, http), stream, &counts) => closed_by,
+            closed_by = ended::serve(self, (&target.gate, target.gate.until(began)), (target, http), stream, &counts) => closed_by,
             () = self.ended() => ClosedBy::End,
         };
         let connection = Connection {
@@ -378,16 +350,19 @@ impl Cell {
     }
 
     /// The door at this place.
-    fn target(&self, address: IpAddr, port: u16) -> Option<Target> {
+    pub(super) fn target(&self, address: IpAddr, port: u16) -> Option<Target> {
         if let Some(door) = self.doors.door_at(address, port) {
             let http = self.doors.network.ends(&door);
             let ended = http.and_then(|http| self.doors.network.http.iter().position(|one| one == http));
-            return Some(Target { host: door.host, port: door.port, ended });
+            let gate = self.gates.of(&self.doors.network, &door.host, door.port);
+            return Some(Target { host: door.host, port: door.port, ended, gate });
         }
         let names = self.names.lock().unwrap_or_else(PoisonError::into_inner);
         let name = names.at(address)?.to_owned();
-        let allowed = self.doors.network.allows_name(&name, port).is_some();
-        allowed.then_some(Target { host: Host::Name(name), port, ended: None })
+        self.doors.network.allows_name(&name, port)?;
+        let host = Host::Name(name);
+        let gate = self.gates.of(&self.doors.network, &host, port);
+        Some(Target { host, port, ended: None, gate })
     }
 
     /// Where it leads, if it may.

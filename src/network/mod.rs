@@ -4,7 +4,7 @@
 //! cell ── listening sockets ──► holder (supervisor, exec) ──► porter: a process of its own, without files, programs or privileges
 //!                                 ▲ events, over a channel for each cell │
 //!                                 └──────────────────────────────────────┤
-//! program in the cell ◄── accept ── keep ── hello, guard ── relay ◄──────┴──► destination
+//! program in the cell ◄── accept, gate ── keep ── hello, guard ── relay ◄──────┴──► destination
 //! port of the cell ◄── inbound ── relay ◄── accept ── program of this host
 //! ```
 //!
@@ -13,10 +13,12 @@
 //! Neighbours: `plan::doors` says which doors there are, `watch::traffic` reads the events. Never: looks into what is encrypted,
 //! changes a byte of it, or resolves a name twice for one connection.
 
+mod accept;
 mod carry;
 mod credential;
 pub mod dns;
 mod ended;
+mod gate;
 mod guard;
 pub mod head;
 pub mod hello;

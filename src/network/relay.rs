@@ -7,15 +7,14 @@ use std::time::Duration;
 
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpStream;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::{Instant, sleep_until, timeout_at};
 
-use super::carry::{Done, End, Meter, carry};
+use super::carry::{Done, End, carry};
+use super::gate::Gate;
 use super::hello::{self, Hello, Seen};
 use super::keep::Cell;
-use super::refused;
 use crate::outcome::{ClosedBy, Violation};
 use crate::policy::network::Sni;
-use crate::policy::units::print_size;
 
 /// How long a client may take for its greeting.
 pub(super) const GREETING: Duration = Duration::from_secs(10);
@@ -108,19 +107,18 @@ pub(super) enum Way {
     Down,
 }
 
-/// More bytes than the policy lets through.
-pub(super) fn over(way: Way, limit: u64) -> Violation {
-    let way = if way == Way::Up { "up" } else { "down" };
-    Violation {
-        value: Some(limit),
-        allow: Some(format!("[network]\n{way} = \"{}\"", print_size(limit.saturating_mul(2)))),
-        ..refused("transfer", String::new(), format!("`{way}` in `[network]`"))
+/// Resolves at this moment, if there is one.
+pub(super) async fn late(until: Option<Instant>) {
+    match until {
+        Some(until) => sleep_until(until).await,
+        None => std::future::pending().await,
     }
 }
 
-/// Passes bytes on until both sides are done, one of them is gone, or the cell is over. `first` goes before all else.
+/// Passes bytes on until both sides are done, one of them is gone, their time or the cell is over. `first` goes before all else.
 pub(super) async fn pass(
     cell: &Cell,
+    (gate, until): (&Gate, Option<Instant>),
     inner: impl Into<End>,
     outer: impl Into<End>,
     first: Vec<u8>,
@@ -131,13 +129,13 @@ pub(super) async fn pass(
     }
     let network = &cell.doors.network;
     let (sent, received) = (AtomicU64::new(0), AtomicU64::new(0));
-    let ended = cell.ended();
-    let (closed_by, limit, in_order) = {
-        let of_up = Meter { moved: &sent, all: &cell.up, limit: network.up };
-        let of_down = Meter { moved: &received, all: &cell.down, limit: network.down };
+    let (ended, late) = (cell.ended(), late(until));
+    let (closed_by, violation, in_order) = {
+        let of_up = gate.meter(Way::Up, &sent, (&cell.up, network));
+        let of_down = gate.meter(Way::Down, &received, (&cell.down, network));
         let up = carry(&inner, &outer, first, of_up);
         let down = carry(&outer, &inner, Vec::new(), of_down);
-        tokio::pin!(up, down, ended);
+        tokio::pin!(up, down, ended, late);
         let mut closed_by = None;
         let (mut up_done, mut down_done) = (false, false);
         loop {
@@ -145,6 +143,7 @@ pub(super) async fn pass(
                 done = &mut up, if !up_done => { up_done = true; (done, ClosedBy::Cell, ClosedBy::Destination) }
                 done = &mut down, if !down_done => { down_done = true; (done, ClosedBy::Destination, ClosedBy::Cell) }
                 () = &mut ended => break (closed_by.unwrap_or(ClosedBy::End), None, false),
+                () = &mut late => break (ClosedBy::Limit, Some(gate.late()), false),
             };
             match done {
                 Done::Ended => {
@@ -155,9 +154,9 @@ pub(super) async fn pass(
                 }
                 Done::SourceGone => break (closed_by.unwrap_or(source), None, false),
                 Done::SinkGone => break (closed_by.unwrap_or(sink), None, false),
-                Done::Limit(limit) => {
+                Done::Limit(of, limit) => {
                     let way = if source == ClosedBy::Cell { Way::Up } else { Way::Down };
-                    break (ClosedBy::Limit, Some((way, limit)), false);
+                    break (ClosedBy::Limit, Some(gate.over(way, of, limit)), false);
                 }
             }
         }
@@ -166,7 +165,6 @@ pub(super) async fn pass(
         inner.reset();
         outer.reset();
     }
-    let violation = limit.map(|(way, limit)| over(way, limit));
     Passed { up: sent.into_inner(), down: received.into_inner(), closed_by, violation }
 }
 

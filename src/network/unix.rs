@@ -44,14 +44,26 @@ enum Barred {
     Wrong(&'static str),
 }
 
+/// Why there is nobody at the other end.
+enum Unopened {
+    Barred(Barred),
+    /// It took longer than a connection may last.
+    Late,
+    /// The cell is over.
+    Over,
+}
+
 impl Cell {
     /// A program has connected an end of a pair to this door.
     pub(super) async fn serve_socket(&self, nth: usize, inner: TokioStream) {
         let Some(path) = self.doors.network.unix.get(nth).map(|socket| socket.path.clone()) else { return };
         let began = Instant::now();
+        let gate = self.gates.of_other(&self.doors.network, &path);
+        let until = gate.until(began);
         let opened = tokio::select! {
-            opened = self.open_socket(&path) => Some(opened),
-            () = self.ended() => None,
+            opened = self.open_socket(&path) => opened.map_err(Unopened::Barred),
+            () = self.ended() => Err(Unopened::Over),
+            () = relay::late(until) => Err(Unopened::Late),
         };
         let mut connection = Connection {
             to: path.clone(),
@@ -63,8 +75,9 @@ impl Cell {
             closed_by: ClosedBy::Unreachable,
         };
         match opened {
-            Some(Ok(outer)) => {
-                let passed = relay::pass(self, End::Unix(inner), End::Unix(outer), Vec::new()).await;
+            Ok(outer) => {
+                let passed =
+                    relay::pass(self, (&gate, until), End::Unix(inner), End::Unix(outer), Vec::new()).await;
                 connection.up = passed.up;
                 connection.down = passed.down;
                 connection.closed_by = passed.closed_by;
@@ -72,9 +85,14 @@ impl Cell {
                     self.refuse(violation).await;
                 }
             }
-            None => connection.closed_by = ClosedBy::End,
-            Some(Err(Barred::Nobody | Barred::Full)) => drop(inner),
-            Some(Err(Barred::Wrong(why))) => {
+            Err(Unopened::Over) => connection.closed_by = ClosedBy::End,
+            Err(Unopened::Late) => {
+                connection.closed_by = ClosedBy::Limit;
+                self.refuse(gate.late()).await;
+                drop(inner);
+            }
+            Err(Unopened::Barred(Barred::Nobody | Barred::Full)) => drop(inner),
+            Err(Unopened::Barred(Barred::Wrong(why))) => {
                 let rule = format!("`allow-unix` in `[network]`: {why}");
                 self.refuse(Violation { ..refused("connect", path, rule) }).await;
                 return drop(inner);

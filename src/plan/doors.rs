@@ -250,13 +250,17 @@ impl Doors {
         let doors = self.network.doors().map(|allowed| {
             let place = self.places.iter().find(|place| place.host == allowed.destination.host);
             let ended = self.network.ends(&allowed.destination);
-            match (&allowed.destination.host, place.and_then(|place| place.addresses.first()), ended) {
-                (Host::Name(_), Some(address), Some(http)) => {
-                    format!("{} at {address}:{} ({})", allowed.destination, http.listen, http.words())
-                }
-                (Host::Name(_), Some(address), None) => format!("{} at {address}", allowed.destination),
-                _ => allowed.destination.to_string(),
-            }
+            let limits = self.network.bounds_of(&allowed.destination.host, allowed.destination.port);
+            let limits = limits.map_or_else(String::new, |bounded| format!(" ({})", bounded.limits.words()));
+            let door =
+                match (&allowed.destination.host, place.and_then(|place| place.addresses.first()), ended) {
+                    (Host::Name(_), Some(address), Some(http)) => {
+                        format!("{} at {address}:{} ({})", allowed.destination, http.listen, http.words())
+                    }
+                    (Host::Name(_), Some(address), None) => format!("{} at {address}", allowed.destination),
+                    _ => allowed.destination.to_string(),
+                };
+            format!("{door}{limits}")
         });
         let sockets = self.network.unix.iter().map(|socket| socket.path.clone());
         let out = doors.chain(sockets).collect::<Vec<_>>().join(", ");

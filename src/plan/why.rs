@@ -448,6 +448,10 @@ pub fn connect(policy: &Policy, destination: &str) -> Result<Answer, Destination
             ),
             Host::Address(_) => None,
         });
+        let limits = network
+            .bounds_of(&asked.host, asked.port)
+            .map(|bounded| format!("the limits of `{}`: {}", bounded.to, bounded.limits.words()));
+        let note = [note, limits].into_iter().flatten().reduce(|one, other| format!("{one}; {other}"));
         return Ok(Answer { decision: Decision::Allowed, by, allow: None, note });
     }
     let denied = network.deny.iter().find(|denied| denied.voids(&asked));

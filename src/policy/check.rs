@@ -93,6 +93,15 @@ fn network(network: &Network) -> Vec<String> {
             Host::Below(_) | Host::Name(_) => {}
         }
     }
+    for (to, connections) in network.bounded.iter().filter_map(|one| Some((&one.to, one.limits.connections?)))
+    {
+        if connections > network.connections {
+            let all = network.connections;
+            warnings.push(format!(
+                "`{to}` may have {connections} connections at once, and all doors together {all}"
+            ));
+        }
+    }
     for name in network.hosts.keys().filter(|name| !network.knows_name(name)) {
         warnings.push(format!("`hosts` has addresses of `{name}`, which `allow` does not name"));
     }
@@ -116,6 +125,7 @@ fn overlap(a: &PathRule, b: &PathRule) -> bool {
 mod tests {
     use std::path::PathBuf;
 
+    use super::super::door::{Bounded, DoorLimits};
     use super::super::network::Allowed;
     use super::*;
 
@@ -136,12 +146,18 @@ mod tests {
         policy.network.deny = vec!["b.example:*".parse().unwrap()];
         policy.network.hosts = [("c.example".to_owned(), vec!["10.0.0.1".parse().unwrap()])].into();
         policy.network.sni = Sni::Any;
+        for connections in [65, 64] {
+            let limits = DoorLimits { connections: Some(connections), ..DoorLimits::default() };
+            let to = format!("10.0.0.1:{connections}").parse().unwrap();
+            policy.network.bound(&Bounded { to, limits });
+        }
         assert_eq!(
             warnings(&policy),
             [
                 "`*.com:443` lets a tool reach whoever has a name below `com`",
                 "`169.254.169.254:80` is an address that is cloud metadata",
                 "`b.example:443` is allowed and denied: it stays denied",
+                "`10.0.0.1:65` may have 65 connections at once, and all doors together 64",
                 "`hosts` has addresses of `c.example`, which `allow` does not name",
                 "`sni = \"any\"` lets a tool ask the server behind a door for another name",
                 "`/etc` shows the host's own files in place of those by which names of doors are found",

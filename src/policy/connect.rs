@@ -121,7 +121,7 @@ pub fn connected(
 
 /// What a call is told that tried to reach another host than its arguments name: a line of its profile would not have helped.
 pub fn as_named(network: &Network, violations: &mut [Violation]) {
-    let by_profile = |line: &String| line.starts_with(ALLOW);
+    let by_profile = |line: &String| line.strip_prefix(ALLOW).is_some_and(|rest| rest.starts_with("[\""));
     for violation in violations.iter_mut().filter(|_| network.named) {
         if violation.allow.take_if(|line| by_profile(line)).is_some() {
             "`grants` of the tool: doors are where the arguments of the call lead"

@@ -15,6 +15,7 @@ mod built_in;
 pub mod check;
 pub mod config;
 pub mod connect;
+pub mod door;
 pub mod files;
 pub mod http;
 pub mod limits;

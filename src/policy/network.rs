@@ -6,11 +6,13 @@ use std::collections::BTreeMap;
 use std::fmt;
 use std::net::{IpAddr, Ipv6Addr};
 use std::str::FromStr;
+use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
 use super::address::{Range, plain};
+use super::door::Bounded;
 use super::http::Http;
 use super::listen::Listen;
 use super::unix_socket::UnixSocket;
@@ -43,6 +45,12 @@ pub struct Network {
     pub up: Option<u64>,
     /// Bytes that it may be sent.
     pub down: Option<u64>,
+    /// How long a connection may last, at a door that says nothing of it.
+    pub time: Option<Duration>,
+    /// New connections in a second, at each door that says nothing of it.
+    pub rate: Option<u32>,
+    /// What of `allow` has limits of its own. A call whose arguments say where to keeps them, whatever is left of `allow`.
+    pub bounded: Vec<Bounded>,
     /// Doors at which TLS ends, each of them in `allow` too.
     pub http: Vec<Http>,
     /// `allow` is what the arguments of one call name: no line of a profile adds to it.
@@ -63,6 +71,9 @@ impl Default for Network {
             connections: DEFAULT_CONNECTIONS,
             up: None,
             down: None,
+            time: None,
+            rate: None,
+            bounded: Vec::new(),
             http: Vec::new(),
             named: false,
         }

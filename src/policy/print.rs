@@ -4,6 +4,7 @@
 
 use std::path::Path;
 
+use super::door::DoorLimits;
 use super::http::{Credential, Http};
 use super::network::{DEFAULT_CONNECTIONS, Network, Sni};
 use super::path::{SCRATCH, escape};
@@ -89,8 +90,23 @@ impl Printer {
         if *network == Network::default() {
             return;
         }
-        let Network { allow, deny, unix, listen, hosts, private, sni, connections, up, down, http, named: _ } =
-            network;
+        let Network {
+            allow,
+            deny,
+            unix,
+            listen,
+            hosts,
+            private,
+            sni,
+            connections,
+            up,
+            down,
+            time,
+            rate,
+            bounded,
+            http,
+            named: _,
+        } = network;
         self.line("\n[network]");
         self.line("allow = [");
         let mut origin = "";
@@ -99,7 +115,10 @@ impl Printer {
                 self.line(&format!("  # {}", allowed.origin));
             }
             origin = &allowed.origin;
-            self.line(&format!("  {},", quote(&allowed.destination.to_string())));
+            match bounded.iter().find(|bounded| bounded.to == allowed.destination) {
+                Some(bounded) => self.line(&format!("  {},", bounded.toml())),
+                None => self.line(&format!("  {},", quote(&allowed.destination.to_string()))),
+            }
         }
         self.line("]");
         self.words("deny", &deny.iter().map(ToString::to_string).collect::<Vec<_>>());
@@ -134,6 +153,10 @@ impl Printer {
             if let Some(bytes) = bytes {
                 self.line(&format!("{key} = {}", quote(&print_size(*bytes))));
             }
+        }
+        let each = DoorLimits { time: *time, rate: *rate, ..DoorLimits::default() };
+        if each != DoorLimits::default() {
+            self.line(&each.lines());
         }
         http.iter().for_each(|http| self.http(http));
     }

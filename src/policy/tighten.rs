@@ -38,7 +38,11 @@ impl Policy {
         limits.tasks = half_count(Limit::Tasks, limits.tasks);
         limits.output = half(Limit::Output, limits.output);
         limits.file_size = half(Limit::FileSize, limits.file_size);
-        policy.network.connections = (policy.network.connections / 2).max(1);
+        let network = &mut policy.network;
+        network.connections = (network.connections / 2).max(1);
+        for count in network.bounded.iter_mut().filter_map(|bounded| bounded.limits.connections.as_mut()) {
+            *count = (*count / 2).max(1);
+        }
         policy
     }
 }
@@ -47,6 +51,7 @@ impl Policy {
 mod tests {
     use std::path::PathBuf;
 
+    use super::super::door::{Bounded, DoorLimits};
     use super::super::network::Network;
     use super::super::{Audit, Environment, Filesystem, Floor, Limits, Observe, PathRule, Syscalls};
     use super::*;
@@ -86,12 +91,16 @@ mod tests {
         policy.filesystem.read = vec![rule("/r")];
         policy.filesystem.write = vec![rule("/w")];
         policy.filesystem.scratch = 1001;
+        let limits = DoorLimits { connections: Some(3), up: Some(9), ..DoorLimits::default() };
+        policy.network.bound(&Bounded { to: "a.example:1".parse().unwrap(), limits });
         let less = policy.tightened();
         assert_eq!(less.filesystem.read, [rule("/r"), rule("/w")]);
         assert!(less.filesystem.write.is_empty());
         assert_eq!((less.limits.memory, less.limits.tasks, less.limits.cpu), (1 << 28, 2, 10));
         assert_eq!((less.limits.time, less.filesystem.scratch), (Duration::from_millis(1500), 500));
         assert_eq!(less.network.connections, 32);
+        let limits = &less.network.bounded[0].limits;
+        assert_eq!((limits.connections, limits.up), (Some(1), Some(9)));
         assert_eq!(less.limits.open_files, policy.limits.open_files);
         assert_eq!(less.name, format!("{} (tightened)", policy.name));
     }

@@ -5,6 +5,7 @@ use serde_json::json;
 
 use super::super::pointer::Pointer;
 use super::*;
+use crate::outcome::Layer;
 use crate::policy::unix_socket::UnixSocket;
 
 fn network(allow: &[&str], deny: &[&str]) -> Network {
@@ -211,4 +212,20 @@ proptest! {
             prop_assert_eq!(kept, policy);
         }
     }
+}
+
+/// The line that raises a limit does so for the door that an argument names too; one that allows a destination does not.
+#[test]
+fn what_a_profile_lets_through_is_told_where_its_line_would_help() {
+    let network = Network { named: true, ..Network::default() };
+    let told = |line: &str| {
+        let allow = Some(line.to_owned());
+        let violation =
+            Violation { allow, ..Violation::of_toolcell(Layer::Network, "connect", String::new()) };
+        let mut all = [violation];
+        as_named(&network, &mut all);
+        all[0].allow.is_some()
+    };
+    assert!(told("[network]\nallow = [{ to = \"a.example:443\", rate = 2 }]"));
+    assert!(!told(&allow_line("a.example:443")));
 }

@@ -7,13 +7,15 @@ use std::fmt::Display;
 use std::net::IpAddr;
 use std::ops::RangeInclusive;
 use std::str::FromStr;
+use std::time::Duration;
 
 use super::{Located, Reader};
 use crate::policy::address::{Range, RangeError, plain};
+use crate::policy::door::{Bounded, CONNECTIONS, DoorLimits, RATE, TIME};
 use crate::policy::http::Http;
 use crate::policy::listen::{At, Listen, ListenError};
 use crate::policy::mistakes::Spot;
-use crate::policy::network::{Allowed, Denied, DestinationError, Network, Sni, is_name};
+use crate::policy::network::{Allowed, Denied, Destination, DestinationError, Network, Sni, is_name};
 use crate::policy::toml_file::Value;
 use crate::policy::units::parse_size;
 use crate::policy::unix_socket::UnixSocket;
@@ -30,16 +32,17 @@ pub(super) const KEYS: &[&str] = &[
     "connections",
     "up",
     "down",
+    "time",
+    "rate",
     "http",
 ];
+const ALLOW_KEYS: &[&str] = &["to", "connections", "up", "down", "time", "rate"];
 const SOCKET_KEYS: &[&str] = &["path", "reason"];
 const LISTEN_KEYS: &[&str] = &["port", "at"];
 /// What a program of a cell can listen at, before it is known more of it.
 const PORTS: RangeInclusive<u32> = 1..=65535;
 /// Sockets of one profile.
 const MOST_SOCKETS: usize = 32;
-/// How many connections at once a profile can ask for.
-const CONNECTIONS: RangeInclusive<u32> = 1..=1024;
 /// Addresses of one name.
 const MOST_ADDRESSES: usize = 16;
 
@@ -47,6 +50,7 @@ const MOST_ADDRESSES: usize = 16;
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Part {
     allow: Vec<Allowed>,
+    bounded: Vec<Bounded>,
     deny: Vec<Denied>,
     unix: Vec<UnixSocket>,
     listen: Vec<Located<Listen>>,
@@ -56,6 +60,8 @@ pub struct Part {
     connections: Option<u32>,
     up: Option<u64>,
     down: Option<u64>,
+    time: Option<Duration>,
+    rate: Option<u32>,
     pub(super) http: Vec<Located<Http>>,
 }
 
@@ -64,6 +70,9 @@ impl Part {
     pub(in crate::policy) fn apply(&self, network: &mut Network) {
         for allowed in &self.allow {
             network.add(allowed);
+        }
+        for bounded in &self.bounded {
+            network.bound(bounded);
         }
         for denied in &self.deny {
             if !network.deny.contains(denied) {
@@ -88,6 +97,8 @@ impl Part {
         network.connections = self.connections.unwrap_or(network.connections);
         network.up = self.up.or(network.up);
         network.down = self.down.or(network.down);
+        network.time = self.time.or(network.time);
+        network.rate = self.rate.or(network.rate);
         // All of a door's section is in the place of a parent's, so that what is not spelled is not left over.
         for Located { value: http, .. } in &self.http {
             network.http.retain(|known| known.destination() != http.destination());
@@ -109,12 +120,7 @@ impl Part {
 impl Reader<'_, '_> {
     pub(super) fn network(&mut self, key: &str, value: &Value<'_>) {
         match key {
-            "allow" => {
-                let origin = format!("profile `{}`", self.file.source.name);
-                let destinations = self.network_items(key, value, DestinationError::hint);
-                let allowed = |destination| Allowed { destination, origin: origin.clone() };
-                self.profile.network.allow = destinations.into_iter().map(allowed).collect();
-            }
+            "allow" => self.allowed(value),
             "deny" => self.profile.network.deny = self.network_items(key, value, DestinationError::hint),
             "allow-unix" => self.sockets(value),
             "listen" => self.listens(value),
@@ -125,8 +131,56 @@ impl Reader<'_, '_> {
                 self.profile.network.connections = self.file.count(value, "`connections`", &CONNECTIONS);
             }
             "http" => self.http(value),
+            "time" => self.profile.network.time = self.file.duration(value, "`time`", &TIME),
+            "rate" => self.profile.network.rate = self.file.count(value, "`rate`", &RATE),
             "up" => self.profile.network.up = self.bytes(key, value),
             _ => self.profile.network.down = self.bytes(key, value),
+        }
+    }
+
+    /// Destinations, each alone or with limits.
+    fn allowed(&mut self, value: &Value<'_>) {
+        let origin = format!("profile `{}`", self.file.source.name);
+        for item in self.file.items(value, "`allow`") {
+            let (mut to, mut limits) = (item, None);
+            if item.get_ref().is_table() {
+                let Some(table) = self.file.table(item, "an item of `allow`") else { continue };
+                let mut found = None;
+                let mut own = DoorLimits::default();
+                for (key, _, value) in self.file.entries(table, "an item of `allow`", ALLOW_KEYS) {
+                    let name = format!("`{key}` of an item of `allow`");
+                    match key {
+                        "to" => found = Some(value),
+                        "connections" => own.connections = self.file.count(value, &name, &CONNECTIONS),
+                        "time" => own.time = self.file.duration(value, &name, &TIME),
+                        "rate" => own.rate = self.file.count(value, &name, &RATE),
+                        "up" => own.up = self.bytes(key, value),
+                        _ => own.down = self.bytes(key, value),
+                    }
+                }
+                let Some(found) = found else {
+                    let hint = "name the destination: `to = \"api.github.com:443\"`";
+                    self.file.mistake(&item.span(), "an item of `allow` has no `to`", Some(hint));
+                    continue;
+                };
+                (to, limits) = (found, Some(own));
+            }
+            let Some(text) = self.file.text(to, "an item of `allow`") else { continue };
+            let destination = match text.parse::<Destination>() {
+                Ok(destination) => destination,
+                Err(error) => {
+                    self.file.mistake(&to.span(), &error.to_string(), error.hint().as_deref());
+                    continue;
+                }
+            };
+            if let Some(limits) = limits.filter(|limits| *limits != DoorLimits::default()) {
+                if self.profile.network.bounded.iter().any(|known| known.to == destination) {
+                    let told = format!("`{destination}` has limits in two items of `allow`");
+                    self.file.mistake(&item.span(), &told, Some("write them in one"));
+                }
+                self.profile.network.bounded.push(Bounded { to: destination.clone(), limits });
+            }
+            self.profile.network.allow.push(Allowed { destination, origin: origin.clone() });
         }
     }
 
@@ -308,7 +362,9 @@ mod tests {
     fn every_mistake_says_what_to_write() {
         let text = r#"
 [network]
-allow = ["a.example", "https://b.example/x", 443]
+allow = ["a.example", "https://b.example/x", 443, { up = "1MiB" }, { to = "c.example:1", rate = 0, time = "1", slow = 1 }, { to = "d.example:1", up = 1 }, { to = "e.example:1", up = "1B" }, { to = "e.example:1", up = "2B" }]
+time = "0s"
+rate = 10001
 deny = ["*:443"]
 private = ["10.0.0.1/8"]
 allow-unix = ["relative", "/run/docker.sock", 7, { reason = "r" }, { path = "/run/a", why = "w" }]
@@ -325,6 +381,15 @@ hear = 8080
             "write `b.example:443`",
             "an item of `allow` must be a string",
             "a `*` stands for what comes before a name",
+            "an item of `allow` has no `to`",
+            "name the destination: `to = ",
+            "`rate` of an item of `allow` of `0` is out of range",
+            "write `1s` for seconds",
+            "unknown key `slow` in an item of `allow`",
+            "`up` must be a string",
+            "`e.example:1` has limits in two items of `allow`",
+            "from `1ms` to `30d`",
+            "`rate` of `10001` is out of range",
             "write 0 for all bits that do not count",
             "`relative` is no path from the root",
             "`/run/docker.sock` is the socket of Docker: who reaches it is root on this host",
@@ -352,18 +417,18 @@ hear = 8080
 
     #[test]
     fn profiles_add_destinations_and_what_is_printed_resolves_to_the_same() {
-        let parent =
-            "[network]\nallow = [\"a.example:443\", \"b.example:443\"]\nup = \"1MiB\"\nsni = \"any\"";
+        let parent = "[network]\nallow = [{ to = \"a.example:443\", connections = 4, up = \"1MiB\" }, \"b.example:443\"]\ntime = \"9s\"\nup = \"1MiB\"\nsni = \"any\"";
         let child = r#"
 extends = "parent"
 [network]
-allow = ["A.example:443", "*.c.example:80", "[::1]:1"]
+allow = [{ to = "A.example:443", up = "2MiB", time = "30s" }, { to = "*.c.example:80", rate = 7 }, "[::1]:1"]
 deny = ["b.example:*"]
 hosts = { "a.example" = ["10.0.0.1", "::ffff:10.0.0.2"], "x.y" = "fd00::1" }
 allow-unix = ["/var/run/a.sock", "/run/a.sock", { path = "/run/docker.sock", reason = "the \"test\" bench" }]
 private = ["10.0.0.0/8"]
 listen = [8080, { port = 8080, at = "127.0.0.1:9000" }, { port = 9000, at = "/run/user/1000/x.sock" }]
 connections = 7
+rate = 10
 down = "2kB"
 sni = "door"
 "#;
@@ -372,6 +437,15 @@ sni = "door"
         assert_eq!(doors, ["a.example:443", "*.c.example:80", "[::1]:1"]);
         assert_eq!(policy.network.allow[0].origin, "profile `parent`");
         assert_eq!((policy.network.up, policy.network.sni), (Some(1 << 20), Sni::Door));
+        assert_eq!((policy.network.time, policy.network.rate), (Some(Duration::from_secs(9)), Some(10)));
+        let bounded: Vec<String> = policy.network.bounded.iter().map(Bounded::toml).collect();
+        assert_eq!(
+            bounded,
+            [
+                "{ to = \"a.example:443\", connections = 4, up = \"2MiB\", time = \"30s\" }",
+                "{ to = \"*.c.example:80\", rate = 7 }"
+            ]
+        );
         let sockets: Vec<&str> = policy.network.unix.iter().map(|socket| socket.path.as_str()).collect();
         assert_eq!(sockets, ["/run/a.sock", "/run/docker.sock"]);
         let listens: Vec<String> = policy.network.listen.iter().map(Listen::toml).collect();

@@ -1,7 +1,8 @@
-//! How much may go through doors. Never: waits for time.
+//! How much may go through doors, how often and for how long. Never: waits for time but what a limit itself gives.
 
-use std::io::Read as _;
+use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
+use std::os::unix::net::UnixListener;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::world::{World, counting, echo, host};
@@ -105,4 +106,178 @@ print('done')";
     let others = violations.iter().find(|violation| violation["operation"] == "other connections");
     let others = others.unwrap_or_else(|| panic!("{violations:#?}"));
     assert!(others["count"].as_u64().unwrap() > 500, "{others}");
+}
+
+fn entry(port: u16, limits: &str) -> String {
+    format!("{{ to = \"localhost:{port}\", {limits} }}")
+}
+
+fn line(port: u16, limits: &str) -> String {
+    format!("[network]\nallow = [{}]", entry(port, limits))
+}
+
+/// One that takes connections and says nothing; those that wait for it are in nobody's way, also at its own port.
+#[test]
+fn a_door_that_is_full_takes_no_place_of_another() {
+    let world = World::new();
+    let port = host(echo);
+    let network = format!(
+        "connections = 3
+allow = [{{ to = \"slow.internal:{port}\", connections = 1 }}, \"quick.internal:{port}\"]
+hosts = {{ \"slow.internal\" = \"127.0.0.1\", \"quick.internal\" = \"127.0.0.1\" }}"
+    );
+    let script = format!(
+        "import select
+def connect(name): return socket.create_connection((name, {port}), timeout=50)
+first = connect('slow.internal'); first.sendall(b'first'); print(first.recv(5))
+waits = [connect('slow.internal') for _ in range(32)]
+for s in waits: s.sendall(b'later')
+over = connect('slow.internal')
+try: print(over.recv(1))
+except ConnectionResetError: print('hung up')
+for _ in range(3):
+    s = connect('quick.internal'); s.sendall(b'quick'); print(s.recv(5)); s.close()
+print(select.select(waits, [], [], 0)[0])
+first.close(); print(waits[0].recv(5))"
+    );
+    let done = world.python(&network, &script);
+    assert_eq!(done.stdout, "b'first'\nhung up\nb'quick'\nb'quick'\nb'quick'\n[]\nb'later'\n", "{done:#?}");
+    let allow = format!("[network]\nallow = [{{ to = \"slow.internal:{port}\", connections = 2 }}]");
+    done.has_refused("connect", &format!("slow.internal:{port}"), &allow);
+    let words = format!(
+        "doors: slow.internal:{port} at 127.64.0.1 (connections 1), quick.internal:{port} at 127.64.0.2"
+    );
+    assert_eq!(done.report["receipt"]["layers"]["network"], words);
+}
+
+/// The section's own limits are of all doors together, and hold beside a door's.
+#[test]
+fn bytes_of_one_door_are_bounded_by_themselves() {
+    let world = World::new();
+    let (bounded, free) = (host(counting), host(counting));
+    let script = |port: u16, bytes: u32| {
+        format!(
+            "s = socket.create_connection(('127.0.0.1', {port}), timeout=50)
+try:
+    s.sendall(b'x' * {bytes}); s.shutdown(socket.SHUT_WR); print(s.makefile('rb').read())
+except OSError as error: print('ended')\n"
+        )
+    };
+    let two = |up: &str| {
+        format!("up = \"{up}\"\nallow = [{}, \"localhost:{free}\"]", entry(bounded, "up = \"100kB\""))
+    };
+    let both = [script(bounded, 60_000), script(bounded, 60_000), script(free, 60_000)].concat();
+    let done = world.python(&two("1MB"), &both);
+    assert_eq!(done.stdout, "b'60000 bytes'\nended\nb'60000 bytes'\n", "{done:#?}");
+    done.has_refused("transfer", &format!("localhost:{bounded}"), &line(bounded, "up = \"200kB\""));
+    let by: Vec<String> = done.connections().into_iter().map(|(.., by)| by).collect();
+    assert_eq!(by.iter().filter(|by| *by == "limit").count(), 1, "{by:?}");
+    let done = world.python(&two("100kB"), &[script(bounded, 60_000), script(free, 60_000)].concat());
+    assert_eq!(done.stdout, "b'60000 bytes'\nended\n", "{done:#?}");
+    done.has_refused("transfer", "", "[network]\nup = \"200kB\"");
+}
+
+#[test]
+fn a_connection_lasts_no_longer_than_its_door_lets_it() {
+    let world = World::new();
+    let (own, section, deaf) = (host(echo), host(echo), host(echo));
+    let network = format!(
+        "time = \"300ms\"\nallow = [{}, \"localhost:{section}\", {}]",
+        entry(own, "time = \"200ms\""),
+        entry(deaf, "time = \"1m\"")
+    );
+    let script = format!(
+        "import time
+def last(port):
+    began = time.monotonic()
+    s = socket.create_connection(('127.0.0.1', port), timeout=50); s.sendall(b'hello'); s.recv(5)
+    try: print(s.recv(1))
+    except ConnectionResetError: print('reset')
+    return time.monotonic() - began
+long = socket.create_connection(('127.0.0.1', {deaf}), timeout=50)
+print(0.2 <= last({own}) < 10, 0.3 <= last({section}) < 10)
+long.sendall(b'hello'); print(long.recv(5))"
+    );
+    let done = world.python(&network, &script);
+    assert_eq!(done.stdout, "reset\nreset\nTrue True\nb'hello'\n", "{done:#?}");
+    done.has_refused("stay connected", &format!("localhost:{own}"), &line(own, "time = \"400ms\""));
+    done.has_refused("stay connected", &format!("localhost:{section}"), "[network]\ntime = \"600ms\"");
+    let by: Vec<String> = done.connections().into_iter().map(|(.., by)| by).collect();
+    assert_eq!(by, ["limit", "limit", "cell"], "{done:#?}");
+}
+
+/// As many as in a second come at once; the next one has its turn when it is due, and another door's is another.
+#[test]
+fn new_connections_come_at_the_rate_of_their_door() {
+    let world = World::new();
+    let (bounded, other) = (host(echo), host(echo));
+    let network = format!("rate = 3\nallow = [{}, \"localhost:{other}\"]", entry(bounded, "rate = 5"));
+    let script = format!(
+        "import time
+def come(port, count):
+    began, taken = time.monotonic(), []
+    for s in [socket.create_connection(('127.0.0.1', port), timeout=50) for _ in range(count)]:
+        s.sendall(b'hello'); s.recv(5); taken.append(time.monotonic() - began)
+    return taken
+taken = come({bounded}, 7)
+print(taken[5] >= 0.19, taken[6] >= 0.39, taken[6] < 10)
+print(come({other}, 4)[3] >= 0.32)"
+    );
+    let done = world.python(&network, &script);
+    assert_eq!(done.stdout, "True True True\nTrue\n", "{done:#?}");
+    done.has_refused("connect", &format!("localhost:{bounded}"), &line(bounded, "rate = 10"));
+    done.has_refused("connect", &format!("localhost:{other}"), "[network]\nrate = 6");
+}
+
+/// Names of a pattern have its limits together, whatever a call's arguments name of them.
+#[test]
+fn names_below_a_pattern_share_its_limits() {
+    let world = World::new();
+    let port = host(echo);
+    let network = format!(
+        "allow = [{{ to = \"*.internal:{port}\", connections = 1 }}]
+hosts = {{ \"a.internal\" = \"127.0.0.1\", \"b.internal\" = \"127.0.0.1\" }}"
+    );
+    let script = format!(
+        "import select
+a = socket.create_connection(('a.internal', {port}), timeout=50); a.sendall(b'hello'); print(a.recv(5))
+b = socket.create_connection(('b.internal', {port}), timeout=50); b.sendall(b'world')
+print(select.select([b], [], [], 0.2)[0])
+a.close(); print(b.recv(5))"
+    );
+    let done = world.python(&network, &script);
+    assert_eq!(done.stdout, "b'hello'\n[]\nb'world'\n", "{done:#?}");
+    let allow = format!("[network]\nallow = [{{ to = \"*.internal:{port}\", connections = 2 }}]");
+    done.has_refused("connect", &format!("*.internal:{port}"), &allow);
+}
+
+/// What a section says of each door holds for those with a path too.
+#[test]
+fn a_socket_has_the_rate_and_the_time_of_the_section() {
+    let world = World::new();
+    let door = world.0.0.canonicalize().unwrap().join("door.sock");
+    let listener = UnixListener::bind(&door).unwrap();
+    std::thread::spawn(move || {
+        for mut stream in listener.incoming().flatten() {
+            std::thread::spawn(move || {
+                let mut word = [0; 5];
+                while stream.read_exact(&mut word).and_then(|()| stream.write_all(&word)).is_ok() {}
+            });
+        }
+    });
+    let script = format!(
+        "import time
+began, taken, all = time.monotonic(), [], []
+for _ in range(4):
+    s = socket.socket(socket.AF_UNIX); s.connect({door:?}); s.sendall(b'hello'); print(s.recv(5))
+    taken.append(time.monotonic() - began); all.append(s)
+print(taken[3] >= 0.32, all[3].recv(1), time.monotonic() - began < 20)",
+        door = door.display().to_string(),
+    );
+    let network = format!("rate = 3\ntime = \"500ms\"\nallow-unix = [\"{}\"]", door.display());
+    let done = world.python(&network, &script);
+    assert_eq!(done.stdout, format!("{}True b'' True\n", "b'hello'\n".repeat(4)), "{done:#?}");
+    let door = door.display().to_string();
+    done.has_refused("connect", &door, "[network]\nrate = 6");
+    done.has_refused("stay connected", &door, "[network]\ntime = \"1s\"");
 }

@@ -513,4 +513,24 @@ fn bytes_are_bounded_each_way_at_an_ended_door_too() {
     up.has_refused("transfer", "", "[network]\nup = \"200kB\"");
     let [(_, sent, _, by)] = &up.connections()[..] else { panic!("{up:#?}") };
     assert!(*sent <= 100_000 && by == "limit", "{sent} {by}");
+    // Of the door alone.
+    let door = format!("tools.example:{}", upstream.port);
+    let own = |limit: &str| {
+        let plain = format!("allow = [\"{door}\"]");
+        upstream.network(OPEN).replace(&plain, &format!("allow = [{{ to = \"{door}\", {limit} }}]"))
+    };
+    let line = |limit: &str| format!("[network]\nallow = [{{ to = \"{door}\", {limit} }}]");
+    let up =
+        world.exec(&own("up = \"100kB\""), &[], &curl(&["-d", &body[..], "http://tools.example/v1/echo"]));
+    assert!(up.code != 0, "{up:#?}");
+    up.has_refused("transfer", &door, &line("up = \"200kB\""));
+    // A connection that has an answer and then nothing is ended by its time.
+    let late = world.exec(
+        &own("time = \"200ms\""),
+        &[],
+        &curl(&["http://tools.example/v1/a", "http://tools.example/v1/silent"]),
+    );
+    assert!(late.code != 0, "{late:#?}");
+    late.has_refused("stay connected", &door, &line("time = \"400ms\""));
+    assert_eq!(late.connections()[0].3, "limit", "{late:#?}");
 }

@@ -269,6 +269,27 @@ third.sendall(b'at last'); third.close(); second.close()
     done.has_refused("connect", "", "[network]\nconnections = 4");
 }
 
+/// Those who come are taken one after the other, and the next one waits in the kernel.
+#[test]
+fn who_comes_into_a_cell_does_so_at_its_rate_and_stays_for_its_time() {
+    let world = World::new();
+    let script = format!("{LOUD}\nloud(socket.create_server(('127.0.0.1', 8080)), 4)");
+    let (child, at) = start(&world, "listen = [8080]\nrate = 3\ntime = \"200ms\"", &[], &script);
+    let at: SocketAddr = at.parse().unwrap();
+    assert_eq!(ask_at(at, b"x"), b"X");
+    let began = Instant::now();
+    for _ in 0..2 {
+        assert_eq!(ask_at(at, b"x"), b"X");
+    }
+    // Says nothing, and is hung up: the server has a turn for it.
+    let mut silent = TcpStream::connect(at).unwrap();
+    assert!(matches!(silent.read(&mut [0]), Ok(0) | Err(_)));
+    assert!(began.elapsed() >= Duration::from_millis(200) && began.elapsed() < BOUND);
+    let done = end(&world, child);
+    done.has_refused("stay connected", "port 8080", "[network]\ntime = \"400ms\"");
+    done.has_refused("connect", "port 8080", "[network]\nrate = 6");
+}
+
 #[test]
 fn bytes_that_go_through_such_a_door_count_for_the_cell() {
     let world = World::new();

@@ -1,0 +1,144 @@
+//! Takes what comes to the TCP ports of a cell: each connection leads to a door, to the resolver, or nowhere.
+//!
+//! Neighbours: `keep` starts it for each port and serves doors, `gate` lets in. Never: reads a byte of a connection.
+
+use std::io;
+use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
+use std::time::Duration;
+
+use tokio::net::{TcpListener, TcpStream};
+use tokio::sync::mpsc;
+use tokio::time::{Instant, sleep_until};
+
+use super::gate::{Entry, Waits};
+use super::keep::{Cell, Target, reset};
+use super::{refused, resolver};
+use crate::outcome::Violation;
+use crate::plan::doors::{DNS, RESOLVER, TRIED};
+use crate::policy::address::plain;
+use crate::policy::network::allow_line;
+
+/// How long nothing is accepted when this process has no room for another descriptor.
+const NO_ROOM: Duration = Duration::from_millis(50);
+
+/// What a connection has come to.
+#[derive(Debug)]
+enum Reached {
+    /// A door.
+    Door(Target),
+    /// The cell's resolver.
+    Resolver,
+    /// What init tries.
+    Tried,
+    /// None.
+    Nowhere(SocketAddr),
+}
+
+/// While there is no room for another connection, who connects waits in the kernel, of which it has a bounded place; but for one
+/// at each port, which is here, and for a few at each door with limits of its own.
+pub(super) async fn accept(
+    cell: &Arc<Cell>,
+    listener: &TcpListener,
+    at_work: &mpsc::Sender<()>,
+) -> io::Result<()> {
+    loop {
+        let stream = match listener.accept().await {
+            Ok((stream, _peer)) => stream,
+            Err(error)
+                if matches!(
+                    error.raw_os_error(),
+                    Some(libc::EMFILE | libc::ENFILE | libc::ENOBUFS | libc::ENOMEM)
+                ) =>
+            {
+                sleep_until(Instant::now() + NO_ROOM).await;
+                continue;
+            }
+            // It was given up before it was taken.
+            Err(error) if error.kind() == io::ErrorKind::ConnectionAborted => continue,
+            Err(error) => return Err(error),
+        };
+        let Ok(local) = stream.local_addr() else { continue };
+        let reached = cell.reached(local);
+        let entry = match &reached {
+            Reached::Door(target) => target.gate.enter(Instant::now()),
+            Reached::Resolver | Reached::Tried | Reached::Nowhere(_) => Entry::In(None),
+        };
+        let (cell, at_work) = (Arc::clone(cell), at_work.clone());
+        match entry {
+            Entry::In(place) => {
+                let slot = cell.slot().await?;
+                tokio::spawn(async move {
+                    cell.serve(stream, reached).await;
+                    drop((slot, place, at_work));
+                });
+            }
+            Entry::Waits(waits, violation) => {
+                tokio::spawn(async move {
+                    cell.refuse(*violation).await;
+                    cell.serve_in_turn(stream, reached, waits).await;
+                    drop(at_work);
+                });
+            }
+            Entry::Full(violation) => {
+                cell.refuse(*violation).await;
+                reset(stream);
+            }
+        }
+    }
+}
+
+impl Cell {
+    /// What is at this address of the cell's.
+    fn reached(&self, local: SocketAddr) -> Reached {
+        let (address, port) = (plain(local.ip()), local.port());
+        if (address, port) == (IpAddr::V4(RESOLVER), DNS) {
+            return Reached::Resolver;
+        }
+        if address == IpAddr::V4(TRIED) && self.doors.door_at(address, port).is_none() {
+            return Reached::Tried;
+        }
+        self.target(address, port)
+            .map_or_else(|| Reached::Nowhere(SocketAddr::new(address, port)), Reached::Door)
+    }
+
+    /// One that has to wait until its door lets it in.
+    async fn serve_in_turn(&self, stream: TcpStream, reached: Reached, waits: Waits) {
+        let enter = async {
+            let place = waits.turn().await;
+            self.slot().await.map(|slot| (slot, place))
+        };
+        let held = tokio::select! {
+            held = enter => held,
+            () = self.ended() => return,
+        };
+        if let Ok(held) = held {
+            self.serve(stream, reached).await;
+            drop(held);
+        }
+    }
+
+    async fn serve(&self, stream: TcpStream, reached: Reached) {
+        match reached {
+            Reached::Door(target) => self.serve_door(stream, &target).await,
+            Reached::Resolver => {
+                tokio::select! {
+                    _given_up = resolver::answer_tcp(self, stream) => {}
+                    () = self.ended() => {}
+                }
+            }
+            Reached::Tried => {}
+            Reached::Nowhere(at) => {
+                let object = at.to_string();
+                let (allow, rule) = match self.doors.ended_at(at.ip(), at.port()) {
+                    Some(http) => {
+                        (None, format!("TLS ends at the door: the way to it is `{}`", http.address()))
+                    }
+                    None => (Some(allow_line(&object)), "the doors: none leads there".to_owned()),
+                };
+                self.refuse(Violation { allow, ..refused("connect", object, rule) }).await;
+                reset(stream);
+            }
+        }
+    }
+}

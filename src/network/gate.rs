@@ -1,0 +1,361 @@
+//! The share of one door: how many connections it has at once and how many new ones in a second, how long one lasts, and how much
+//! goes through it.
+//!
+//! ```text
+//! accepted ──its turn, by `rate`──► its place, by `connections`──► a place of the cell's ──► served, until `time`
+//!     │ not yet            │
+//!     └──── waits here ◄───┘ ──too many wait──► hung up
+//! ```
+//!
+//! Who waits for one door is in nobody else's way: it is taken from the kernel's queue, which doors share.
+//!
+//! Neighbours: `keep` and those beside it ask before they serve, `carry` counts. Never: accepts, or ends a connection.
+
+use std::collections::HashMap;
+use std::sync::atomic::AtomicU64;
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::time::{Instant, sleep_until};
+
+use super::carry::{Bound, Meter};
+use super::refused;
+use super::relay::Way;
+use crate::outcome::Violation;
+use crate::policy::door::{Bounded, CONNECTIONS, DoorLimits, RATE, TIME};
+use crate::policy::network::{Host, Network};
+use crate::policy::units::{print_duration, print_size};
+
+/// Connections that wait for one door: each is a descriptor here. The next one is hung up.
+const MOST_WAIT: usize = 32;
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The doors of one cell that something has come to.
+#[derive(Debug, Default)]
+pub(super) struct Gates(Mutex<HashMap<String, Arc<Gate>>>);
+
+impl Gates {
+    /// That of a host and port; names that have a door in common have its limits in common.
+    pub(super) fn of(&self, network: &Network, host: &Host, port: u16) -> Arc<Gate> {
+        let door = network.door_of(host, port);
+        self.known(network, &door.to_string(), network.bounds_of(host, port))
+    }
+
+    /// That of a socket's path, or of a port of the cell: the section's limits are all that it has.
+    pub(super) fn of_other(&self, network: &Network, door: &str) -> Arc<Gate> {
+        self.known(network, door, None)
+    }
+
+    fn known(&self, network: &Network, door: &str, bounded: Option<&Bounded>) -> Arc<Gate> {
+        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let made = || Arc::new(Gate::new(network, door, bounded));
+        Arc::clone(gates.entry(door.to_owned()).or_insert_with(made))
+    }
+}
+
+/// Whose limit one is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Of {
+    Cell,
+    Door,
+}
+
+/// One door's.
+#[derive(Debug)]
+pub(super) struct Gate {
+    door: String,
+    /// What its entry says.
+    own: Option<Bounded>,
+    time: Option<Duration>,
+    rate: Option<u32>,
+    places: Option<Arc<Semaphore>>,
+    waiting: Arc<Semaphore>,
+    /// When as many as can be new in a second could be so at once again.
+    rested: Mutex<Instant>,
+    up: AtomicU64,
+    down: AtomicU64,
+}
+
+/// The right to be one of a door's connections.
+pub(super) type Place = Option<OwnedSemaphorePermit>;
+
+/// What becomes of one that was accepted.
+#[derive(Debug)]
+pub(super) enum Entry {
+    /// It is let in.
+    In(Place),
+    /// It waits, by what was refused to it.
+    Waits(Waits, Box<Violation>),
+    /// Too many do.
+    Full(Box<Violation>),
+}
+
+/// One that waits.
+#[derive(Debug)]
+pub(super) struct Waits {
+    turn: Instant,
+    places: Option<Arc<Semaphore>>,
+    _one_of_few: OwnedSemaphorePermit,
+}
+
+impl Waits {
+    /// Until it is let in.
+    pub(super) async fn turn(self) -> Place {
+        sleep_until(self.turn).await;
+        match self.places {
+            Some(places) => places.acquire_owned().await.ok(),
+            None => None,
+        }
+    }
+}
+
+impl Gate {
+    fn new(network: &Network, door: &str, bounded: Option<&Bounded>) -> Self {
+        let own = bounded.map_or_else(DoorLimits::default, |bounded| bounded.limits.clone());
+        let places = own.connections.and_then(|most| usize::try_from(most).ok());
+        Self {
+            door: door.to_owned(),
+            own: bounded.cloned(),
+            time: own.time.or(network.time),
+            rate: own.rate.or(network.rate),
+            places: places.map(|most| Arc::new(Semaphore::new(most))),
+            waiting: Arc::new(Semaphore::new(MOST_WAIT)),
+            rested: Mutex::new(Instant::now()),
+            up: AtomicU64::new(0),
+            down: AtomicU64::new(0),
+        }
+    }
+
+    /// Lets one in, has it wait, or neither.
+    pub(super) fn enter(&self, now: Instant) -> Entry {
+        let mut rested = self.rested.lock().unwrap_or_else(PoisonError::into_inner);
+        let (turn, then) = self.next_turn(*rested, now);
+        let limit = match (turn <= now, &self.places) {
+            (false, _) => "rate",
+            (true, None) => {
+                *rested = then;
+                return Entry::In(None);
+            }
+            (true, Some(places)) => match Arc::clone(places).try_acquire_owned() {
+                Ok(place) => {
+                    *rested = then;
+                    return Entry::In(Some(place));
+                }
+                Err(_none) => "connections",
+            },
+        };
+        match Arc::clone(&self.waiting).try_acquire_owned() {
+            Ok(_one_of_few) => {
+                *rested = then;
+                let waits = Waits { turn, places: self.places.clone(), _one_of_few };
+                Entry::Waits(waits, Box::new(self.crowded(limit, "the next one waited")))
+            }
+            Err(_full) => {
+                let told = format!("{MOST_WAIT} waited, and the next one was hung up");
+                Entry::Full(Box::new(self.crowded(limit, &told)))
+            }
+        }
+    }
+
+    /// Waits for its turn where one at a time comes; what was refused to it.
+    pub(super) async fn turn(&self) -> Option<Violation> {
+        let now = Instant::now();
+        let turn = {
+            let mut rested = self.rested.lock().unwrap_or_else(PoisonError::into_inner);
+            let (turn, then) = self.next_turn(*rested, now);
+            *rested = then;
+            turn
+        };
+        if turn <= now {
+            return None;
+        }
+        sleep_until(turn).await;
+        Some(self.crowded("rate", "the next one waited"))
+    }
+
+    /// When the next one may come, and when the door is rested then. A door that is rested lets in as many at once as in a second.
+    fn next_turn(&self, rested: Instant, now: Instant) -> (Instant, Instant) {
+        let Some(rate) = self.rate else { return (now, rested) };
+        let then = rested.max(now) + SECOND / rate;
+        (then.checked_sub(SECOND).unwrap_or(now), then)
+    }
+
+    /// When one that begins now is over.
+    pub(super) fn until(&self, now: Instant) -> Option<Instant> {
+        now.checked_add(self.time?)
+    }
+
+    /// What is counted of one way of a connection: so much of it, of the door, and of the cell.
+    pub(super) fn meter<'c>(
+        &'c self,
+        way: Way,
+        moved: &'c AtomicU64,
+        (cell, network): (&'c AtomicU64, &Network),
+    ) -> Meter<'c> {
+        let own = self.own.as_ref().map(|own| &own.limits);
+        let (door, most, all) = match way {
+            Way::Up => (&self.up, own.and_then(|own| own.up), network.up),
+            Way::Down => (&self.down, own.and_then(|own| own.down), network.down),
+        };
+        Meter {
+            moved,
+            bounds: [
+                Bound { of: Of::Door, all: door, limit: most },
+                Bound { of: Of::Cell, all: cell, limit: all },
+            ],
+        }
+    }
+
+    /// More bytes than may go through the door, or through all of the cell's.
+    pub(super) fn over(&self, way: Way, of: Of, limit: u64) -> Violation {
+        let key = if way == Way::Up { "up" } else { "down" };
+        let most = limit.saturating_mul(2);
+        let (object, rule, allow) = match of {
+            Of::Cell => {
+                let allow = format!("[network]\n{key} = \"{}\"", print_size(most));
+                (String::new(), format!("`{key}` in `[network]`"), Some(allow))
+            }
+            Of::Door => {
+                let line = self.line(match way {
+                    Way::Up => DoorLimits { up: Some(most), ..DoorLimits::default() },
+                    Way::Down => DoorLimits { down: Some(most), ..DoorLimits::default() },
+                });
+                (self.door.clone(), self.rule(key, true), line)
+            }
+        };
+        Violation { value: Some(limit), allow, ..refused("transfer", object, rule) }
+    }
+
+    /// A connection that lasted too long.
+    pub(super) fn late(&self) -> Violation {
+        let limit = self.time.unwrap_or_default();
+        let own = self.own.as_ref().is_some_and(|own| own.limits.time.is_some());
+        let more = Some(limit.saturating_mul(2).min(*TIME.end())).filter(|more| *more > limit);
+        let allow = more.and_then(|time| match own {
+            true => self.line(DoorLimits { time: Some(time), ..DoorLimits::default() }),
+            false => Some(format!("[network]\ntime = \"{}\"", print_duration(time))),
+        });
+        let value = u64::try_from(limit.as_micros()).ok();
+        Violation { value, allow, ..refused("stay connected", self.door.clone(), self.rule("time", own)) }
+    }
+
+    /// One that may not come yet.
+    fn crowded(&self, key: &'static str, told: &str) -> Violation {
+        let limits = self.own.as_ref().map(|own| &own.limits);
+        let (limit, own, most) = match key {
+            "rate" => (self.rate, limits.is_some_and(|limits| limits.rate.is_some()), *RATE.end()),
+            _ => (limits.and_then(|limits| limits.connections), true, *CONNECTIONS.end()),
+        };
+        let limit = limit.unwrap_or_default();
+        let more = Some(limit.saturating_mul(2).min(most)).filter(|more| *more > limit);
+        let allow = more.and_then(|more| match (key, own) {
+            ("rate", true) => self.line(DoorLimits { rate: Some(more), ..DoorLimits::default() }),
+            ("rate", false) => Some(format!("[network]\nrate = {more}")),
+            _ => self.line(DoorLimits { connections: Some(more), ..DoorLimits::default() }),
+        });
+        let rule = format!("{}: {told}", self.rule(key, own));
+        Violation { value: Some(limit.into()), allow, ..refused("connect", self.door.clone(), rule) }
+    }
+
+    fn rule(&self, key: &str, own: bool) -> String {
+        match &self.own {
+            Some(own_entry) if own => format!("`{key}` of `{}` in `[network]`", own_entry.to),
+            _ => format!("`{key}` in `[network]`"),
+        }
+    }
+
+    fn line(&self, limits: DoorLimits) -> Option<String> {
+        Some(Bounded { to: self.own.as_ref()?.to.clone(), limits }.allow_line())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::policy::network::Allowed;
+
+    fn gate(limits: DoorLimits, network: &Network) -> Gate {
+        let to = "a.example:443".parse().unwrap();
+        Gate::new(network, "a.example:443", Some(&Bounded { to, limits }))
+    }
+
+    fn waits(entry: Entry) -> (Waits, Violation) {
+        match entry {
+            Entry::Waits(waits, violation) => (waits, *violation),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    #[tokio::test]
+    async fn as_many_as_in_a_second_come_at_once_and_then_one_after_the_other() {
+        let gate = gate(DoorLimits::default(), &Network { rate: Some(4), ..Network::default() });
+        let now = Instant::now();
+        for _ in 0..4 {
+            assert!(matches!(gate.enter(now), Entry::In(None)));
+        }
+        let mut held = Vec::new();
+        for nth in 1..=MOST_WAIT {
+            let (waits, told) = waits(gate.enter(now));
+            assert_eq!(waits.turn, now + SECOND / 4 * u32::try_from(nth).unwrap());
+            assert_eq!(told.allow.as_deref(), Some("[network]\nrate = 8"));
+            held.push(waits);
+        }
+        let Entry::Full(told) = gate.enter(now) else { panic!("{gate:?}") };
+        assert_eq!((told.object.as_str(), told.value), ("a.example:443", Some(4)));
+        drop(held);
+        // Who was hung up has taken no turn; and a door has never rested for more than a second's.
+        let later = now + SECOND * 100;
+        for _ in 0..4 {
+            assert!(matches!(gate.enter(later), Entry::In(None)));
+        }
+        assert!(matches!(gate.enter(later), Entry::Waits(..)));
+    }
+
+    #[tokio::test]
+    async fn a_place_is_waited_for_and_comes_back() {
+        let limits = DoorLimits { connections: Some(1), rate: Some(10_000), ..DoorLimits::default() };
+        let gate = gate(limits, &Network::default());
+        let Entry::In(place) = gate.enter(Instant::now()) else { panic!("{gate:?}") };
+        let (waits, told) = waits(gate.enter(Instant::now()));
+        assert_eq!(told.rule, "`connections` of `a.example:443` in `[network]`: the next one waited");
+        let line = "[network]\nallow = [{ to = \"a.example:443\", connections = 2 }]";
+        assert_eq!(told.allow.as_deref(), Some(line));
+        drop(place);
+        assert!(waits.turn().await.is_some());
+    }
+
+    /// Also where arguments name them one by one, and nothing of the pattern is left in `allow`.
+    #[tokio::test]
+    async fn names_of_a_pattern_with_limits_are_one_door_and_others_are_not() {
+        let names = ["a.b.example", "c.b.example", "own.b.example", "a.example"];
+        let allow = names.map(|name| Allowed {
+            destination: format!("{name}:443").parse().unwrap(),
+            origin: String::new(),
+        });
+        let mut network = Network { allow: allow.into(), named: true, ..Network::default() };
+        let limits = DoorLimits { connections: Some(1), ..DoorLimits::default() };
+        for to in ["*.b.example:443", "own.b.example:443"] {
+            network.bound(&Bounded { to: to.parse().unwrap(), limits: limits.clone() });
+        }
+        let gates = Gates::default();
+        let [a, c, own, other] = names.map(|name| gates.of(&network, &Host::Name(name.to_owned()), 443));
+        assert!(Arc::ptr_eq(&a, &c));
+        assert!(!Arc::ptr_eq(&a, &own) && !Arc::ptr_eq(&a, &other) && !Arc::ptr_eq(&own, &other));
+        assert!(own.places.is_some() && other.places.is_none());
+    }
+
+    #[test]
+    fn the_line_is_where_the_limit_was_said_and_there_is_none_above_the_most() {
+        let network = Network { time: Some(SECOND), rate: Some(*RATE.end()), ..Network::default() };
+        let section = gate(DoorLimits::default(), &network);
+        assert_eq!(section.late().allow.as_deref(), Some("[network]\ntime = \"2s\""));
+        assert_eq!(section.crowded("rate", "").allow, None);
+        let own = DoorLimits { time: Some(2 * SECOND), up: Some(1), ..DoorLimits::default() };
+        let own = gate(own, &network);
+        let line = |limit: &str| Some(format!("[network]\nallow = [{{ to = \"a.example:443\", {limit} }}]"));
+        assert_eq!((own.late().allow, own.late().value), (line("time = \"4s\""), Some(2_000_000)));
+        assert_eq!(own.over(Way::Up, Of::Door, 1).allow, line("up = \"2B\""));
+        assert_eq!(own.over(Way::Up, Of::Cell, 1).allow.as_deref(), Some("[network]\nup = \"2B\""));
+    }
+}
