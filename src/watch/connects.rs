@@ -253,7 +253,8 @@ impl Connects {
 
     /// Where a program would be reached, if it may not be: over TCP, as Landlock would find.
     fn bound(&self, at: SocketAddr, found: &Found) -> Option<Reached> {
-        let listens = self.listens.as_ref()?;
+        // A program that has the kernel choose a port finds out what this host has, and no line allows it.
+        let listens = self.listens.as_ref().filter(|_| at.port() != 0)?;
         if !matches!(protocol(found), Some("TCP" | "TCPv6")) || listens.contains(&at.port()) {
             return None;
         }

@@ -98,11 +98,8 @@ bind(socket.AF_INET, socket.SOCK_DGRAM, '127.0.0.1', 8082)";
         told.iter().map(|one| ["operation", "object", "errno", "allow"].map(|key| &one[key])).collect();
     let line = json!("[network]\nlisten = [8080]");
     let (bind, refused) = (json!("bind"), json!("EACCES"));
-    let expected = [
-        [&bind, &json!("0.0.0.0:8080"), &refused, &line],
-        [&bind, &json!("127.0.0.1:0"), &refused, &Value::Null],
-    ];
-    assert_eq!(told, expected, "{done:#?}");
+    // Whether there is IPv6 is found out at a port of the kernel's choice.
+    assert_eq!(told, [[&bind, &json!("0.0.0.0:8080"), &refused, &line]], "{done:#?}");
 }
 
 #[test]
