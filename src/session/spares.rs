@@ -42,8 +42,10 @@ use crate::plan::Plan;
 pub const MOST: usize = 64;
 /// The method in the records of these processes.
 pub(super) const METHOD: &str = "spare";
-/// How long a server goes on when it has answered the handshake.
+/// How long a server goes on when it has answered the handshake, and after each look at whether it has more to say.
 const CALM: Duration = Duration::from_millis(200);
+/// When one is stopped that never has no more to say.
+const RESTLESS: Duration = Duration::from_secs(10);
 /// How long one starts that is asked nothing.
 const START: Duration = Duration::from_secs(2);
 /// A call that has one and takes longer does not keep the next from being started.
@@ -424,9 +426,16 @@ async fn wait(
             () = ready.notified() => {
                 calm = Instant::now() + CALM;
                 start = Some(began.elapsed());
+                link.probe();
             }
             () = sleep_until(calm), if !paused => {
-                if link.is_open() {
+                let rests = link.rests() || began.elapsed() >= RESTLESS;
+                if !link.is_open() {
+                    calm = Instant::now() + CALM;
+                } else if !rests {
+                    link.probe();
+                    calm = Instant::now() + CALM;
+                } else {
                     link.process.pause();
                     paused = true;
                     // What no cgroup counts is held to be as much as it may be.
@@ -440,8 +449,6 @@ async fn wait(
                         return Over::Unwanted;
                     }
                     restock(session, grant, session.era.get());
-                } else {
-                    calm = Instant::now() + CALM;
                 }
             }
             () = sleep_until(began + session.options.spares_idle) => return Over::Unwanted,

@@ -3,12 +3,13 @@ import base64
 import errno
 import json
 import os
+import signal
 import socket
 import sys
 import time
 import urllib.parse
 
-ready = {"slow": False, "roots": None, "level": None, "requests": 0}
+ready = {"slow": False, "roots": None, "level": None, "requests": 0, "work": 0, "interrupted": False}
 # Tells processes apart: their ids are the same in every cell.
 WHO = os.urandom(8).hex()
 
@@ -207,6 +208,8 @@ def call(id, params):
     elif name == "two-answers":
         answer(id)
         answer(id, "again")
+    elif name == "worked":
+        answer(id, "interrupted" if ready["interrupted"] else "at work" if ready["work"] else "worked")
     elif name == "noise":
         write("Server running on stdio\n\x1b[31m\n")
         answer(id)
@@ -310,6 +313,18 @@ def call(id, params):
         send({"jsonrpc": "2.0", "id": id, "error": {"code": -32602, "message": "unknown tool"}})
 
 
+def go_on(*_):
+    """A process goes on that was stopped: with work left, if that was too early."""
+    ready["interrupted"] |= ready["work"] > 0
+
+
+def work_on():
+    """From one answer to the next, for a time."""
+    ready["work"] = max(0, ready["until"] - time.monotonic())
+    if ready["work"]:
+        send({"jsonrpc": "2.0", "id": "w", "method": "ping"})
+
+
 def introduce(id, result):
     """Says what it is, with the members that stand in a file, as they stand there: they may be there twice."""
     more = ""
@@ -321,6 +336,7 @@ def introduce(id, result):
 
 def main():
     lists = 0
+    signal.signal(signal.SIGCONT, go_on)
     # Written to, so that it is held.
     _ballast = b"x" * int(os.environ.get("BALLAST", "0"))
     while True:
@@ -340,10 +356,15 @@ def main():
             send({"jsonrpc": "2.0", "method": "notifications/tools/list_changed"})
             if "STRAY" in os.environ:
                 answer("stray")
+            if "WORK" in os.environ:
+                ready["until"] = time.monotonic() + 1
+                work_on()
             if ready["slow"]:
                 time.sleep(0.2)
             if ready["roots"] is not None:
                 send({"jsonrpc": "2.0", "id": "r", "method": "roots/list"})
+        elif method is None and id == "w":
+            work_on()
         elif method is None and id == "r":
             ready["roots"] = message["result"]["roots"]
         elif method == "logging/setLevel":

@@ -495,6 +495,19 @@ fn a_changed_program_leads_to_another_cell() {
 }
 
 #[test]
+fn one_that_still_works_behind_its_handshake_is_not_stopped() {
+    let config = "env = [\"WORK=1\"]\n".to_owned();
+    let book = session(&Setup { config, ..setup() }, |mut client| async move {
+        client.handshake(json!({})).await;
+        client.legacy(1, "worked").await;
+        stopped(&client).await;
+        assert_eq!(text(&client.legacy(2, "worked").await), "worked");
+        client
+    });
+    assert_eq!(book.end_of("worked")["receipt"]["cell"], "spare");
+}
+
+#[test]
 fn none_is_left_when_the_client_is_gone() {
     let book = session(&setup(), |mut client| async move {
         client.call(1, "who").await;
