@@ -177,8 +177,13 @@ class Hostile(Install):
         program = pathlib.Path(printed.splitlines()[1].strip())
         self.assertEqual(program.name, "evil-server")
         self.assertFalse(program.stat().st_mode & 0o222)
+        compiled = {path: path.stat() for path in self.tree().rglob("*.pyc")}
+        self.assertIn("evil", {path.name.split(".")[0] for path in compiled})
+        self.assertFalse(any(seen.st_mode & 0o222 for seen in compiled.values()))
         ran = self.toolcell("exec", "--", "uvx", "--from", "evil", "evil-server")
         self.assertEqual(ran[0].split()[0], "here")
+        self.assertEqual({path: path.stat().st_mtime_ns for path in self.tree().rglob("*.pyc")},
+                         {path: seen.st_mtime_ns for path, seen in compiled.items()})
         source = next(self.tree().rglob("evil.py"))
         source.chmod(0o644)
         source.write_text("def main():\n    print('other')\n", encoding="utf-8")

@@ -9,7 +9,7 @@ use tokio::time::Instant;
 
 use super::cache::Key;
 use super::catalogue::Job;
-use super::{Agreed, Ask, Session, admission, arguments, unkept};
+use super::{Agreed, Ask, Session, admission, arguments, stale, unkept};
 use crate::audit::TEXT_MOST;
 use crate::mcp::envelope::{
     self, Era, INTERNAL_ERROR, INVALID_PARAMS, INVALID_REQUEST, Id, Kind, METHOD_NOT_FOUND, Message,
@@ -87,6 +87,7 @@ fn request(session: &Rc<Session>, line: &[u8], message: &Message, id: Id, method
         refuse(INTERNAL_ERROR, "too many requests are open; wait for answers before sending more");
         return;
     }
+    stale::tell(session);
     let Some(entry) = admission::admit(session, line, message, &id, method) else { return };
     let (line, message) =
         entry.changed.as_ref().map_or((line, message), |(line, message)| (line.as_slice(), message));

@@ -40,6 +40,9 @@ const SETTLE_PINGS: u32 = 10;
 /// A server that has not answered a ping for this long does not know pings.
 const NO_PONG: Duration = Duration::from_secs(2);
 
+/// The id of our pings.
+const PING: &str = "dev.toolcell/ping";
+
 /// What the owner has to know.
 #[derive(Debug)]
 pub(super) enum Step {
@@ -103,8 +106,10 @@ pub(super) struct Link {
     held: usize,
     /// Told when the replayed handshake has been answered.
     pub(super) ready: Rc<Notify>,
-    /// When the server said something last.
-    pub(super) heard: Instant,
+    /// Lines that the server has written,
+    heard: u64,
+    /// and how many before the last probe, and when that was.
+    probed: Option<(u64, Instant)>,
 }
 
 impl Link {
@@ -122,7 +127,8 @@ impl Link {
             streams,
             held: if streams { STREAM_FROM } else { LONGEST_LINE },
             ready: Rc::default(),
-            heard: Instant::now(),
+            heard: 0,
+            probed: None,
         }
     }
 
@@ -135,7 +141,7 @@ impl Link {
         self.level = level;
         self.rules.offers = handshake.offers;
         if handshake.offers.roots {
-            self.rules.own_pings = Some((own_id("dev.toolcell/ping", first), 0));
+            self.rules.own_pings = Some((own_id(PING, first), 0));
             self.stage = Stage::Handshake;
         } else {
             self.process.send(reply::initialized());
@@ -189,6 +195,26 @@ impl Link {
         self.process.send(reply::request(id, "ping", None));
         let now = Instant::now();
         self.stage = Stage::Settling(Settling { pinged: now, heard: now, answered: None });
+    }
+
+    /// Pings a server that is asked nothing, unless it still has to answer that.
+    pub(super) fn probe(&mut self) {
+        let pings = &mut self.rules.own_pings;
+        let (id, open) = pings.get_or_insert_with(|| (own_id(PING, &Id::Text(String::new())), 0));
+        if *open == 0 || self.probed.is_none() {
+            *open += 1;
+            self.process.send(reply::request(id, "ping", None));
+            self.probed = Some((self.heard, Instant::now()));
+        }
+    }
+
+    /// Has a server read all that it was sent, and nothing more to say? It then said nothing before its answer to the last probe.
+    pub(super) fn rests(&self) -> bool {
+        let open = self.rules.own_pings.as_ref().map_or(0, |(_, open)| *open);
+        self.probed.is_none_or(|(heard, at)| match open {
+            0 => self.heard == heard + 1,
+            _ => self.heard == heard && at.elapsed() >= NO_PONG,
+        })
     }
 
     fn unsettle(&mut self) {
@@ -261,7 +287,7 @@ impl Link {
                 Frame::End => return Step::End(End::Closed),
             };
             self.process.set_limit(self.held);
-            self.heard = Instant::now();
+            self.heard += 1;
             self.unsettle();
             if std::mem::take(&mut self.rules.changed) {
                 // Before the client hears of it, or it would be given the old list again.

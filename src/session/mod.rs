@@ -39,6 +39,7 @@ mod rules;
 mod schemas;
 pub mod secrets;
 mod spares;
+mod stale;
 mod stream;
 mod tally;
 mod text;
@@ -72,6 +73,7 @@ use secrets::Secrets;
 use serde_json::value::RawValue;
 pub use spares::MOST as MOST_SPARES;
 use spares::Spares;
+pub use stale::Read;
 use thiserror::Error;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::sync::mpsc::UnboundedSender;
@@ -189,6 +191,8 @@ pub struct Options {
     pub spares_idle: Duration,
     /// What the server is started from: files, and directories with all that is below.
     pub program: Vec<PathBuf>,
+    /// What was read and is not read again.
+    pub read: Read,
     /// Starts cells.
     pub launcher: Launcher,
     /// Gives grants.

@@ -42,7 +42,7 @@ use crate::plan::Plan;
 pub const MOST: usize = 64;
 /// The method in the records of these processes.
 pub(super) const METHOD: &str = "spare";
-/// How long a server goes on when it has answered the handshake, and behind each thing that it says then.
+/// How long a server goes on when it has answered the handshake, and after each look at whether it has more to say.
 const CALM: Duration = Duration::from_millis(200);
 /// When one is stopped that never has no more to say.
 const RESTLESS: Duration = Duration::from_secs(10);
@@ -426,13 +426,15 @@ async fn wait(
             () = ready.notified() => {
                 calm = Instant::now() + CALM;
                 start = Some(began.elapsed());
+                link.probe();
             }
             () = sleep_until(calm), if !paused => {
-                let now = Instant::now();
+                let rests = link.rests() || began.elapsed() >= RESTLESS;
                 if !link.is_open() {
-                    calm = now + CALM;
-                } else if now < link.heard + CALM && now < began + RESTLESS {
-                    calm = link.heard + CALM;
+                    calm = Instant::now() + CALM;
+                } else if !rests {
+                    link.probe();
+                    calm = Instant::now() + CALM;
                 } else {
                     link.process.pause();
                     paused = true;

@@ -21,6 +21,7 @@ mod robust;
 mod secrets;
 mod signed;
 pub(crate) mod spares;
+mod stale;
 mod starved;
 mod stop;
 pub(crate) mod world;

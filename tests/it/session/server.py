@@ -323,8 +323,8 @@ def go_on(*_):
 
 
 def work_on():
-    """From one answer to the next, for so long a time of the processor."""
-    ready["work"] = max(0, ready["until"] - time.process_time())
+    """From one answer to the next, for a time."""
+    ready["work"] = max(0, ready["until"] - time.monotonic())
     if ready["work"]:
         send({"jsonrpc": "2.0", "id": "w", "method": "ping"})
 
@@ -361,7 +361,7 @@ def main():
             if "STRAY" in os.environ:
                 answer("stray")
             if "WORK" in os.environ:
-                ready["until"] = time.process_time() + 0.3
+                ready["until"] = time.monotonic() + 1
                 work_on()
             if ready["slow"]:
                 time.sleep(0.2)
