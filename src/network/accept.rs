@@ -105,8 +105,10 @@ impl Cell {
     /// One that has to wait until its door lets it in.
     async fn serve_in_turn(&self, stream: TcpStream, reached: Reached, waits: Waits) {
         let enter = async {
-            let place = waits.turn().await;
-            self.slot().await.map(|slot| (slot, place))
+            let (place, one_of_few) = waits.turn().await;
+            let slot = self.slot().await;
+            drop(one_of_few);
+            slot.map(|slot| (slot, place))
         };
         let held = tokio::select! {
             held = enter => held,

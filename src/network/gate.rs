@@ -96,17 +96,19 @@ pub(super) enum Entry {
 pub(super) struct Waits {
     turn: Instant,
     places: Option<Arc<Semaphore>>,
-    _one_of_few: OwnedSemaphorePermit,
+    one_of_few: OwnedSemaphorePermit,
 }
 
 impl Waits {
-    /// Until it is let in.
-    pub(super) async fn turn(self) -> Place {
+    /// Until it is let in. It stays one of the few that wait until the second is dropped: who has a place here may have to wait for
+    /// one of the cell's.
+    pub(super) async fn turn(self) -> (Place, OwnedSemaphorePermit) {
         sleep_until(self.turn).await;
-        match self.places {
+        let place = match self.places {
             Some(places) => places.acquire_owned().await.ok(),
             None => None,
-        }
+        };
+        (place, self.one_of_few)
     }
 }
 
@@ -146,9 +148,9 @@ impl Gate {
             },
         };
         match Arc::clone(&self.waiting).try_acquire_owned() {
-            Ok(_one_of_few) => {
+            Ok(one_of_few) => {
                 *rested = then;
-                let waits = Waits { turn, places: self.places.clone(), _one_of_few };
+                let waits = Waits { turn, places: self.places.clone(), one_of_few };
                 Entry::Waits(waits, Box::new(self.crowded(limit, "the next one waited")))
             }
             Err(_full) => {
@@ -322,7 +324,23 @@ mod tests {
         let line = "[network]\nallow = [{ to = \"a.example:443\", connections = 2 }]";
         assert_eq!(told.allow.as_deref(), Some(line));
         drop(place);
-        assert!(waits.turn().await.is_some());
+        assert!(waits.turn().await.0.is_some());
+    }
+
+    /// Each is a descriptor, for which the cell may have no place for as long as it likes.
+    #[tokio::test]
+    async fn who_has_had_its_turn_still_waits() {
+        let gate = gate(DoorLimits { rate: Some(10_000), ..DoorLimits::default() }, &Network::default());
+        let began = Instant::now();
+        while matches!(gate.enter(began), Entry::In(None)) {}
+        let mut held = Vec::new();
+        while let Entry::Waits(waits, _told) = gate.enter(began) {
+            held.push(waits.turn().await);
+            assert!(held.len() <= MOST_WAIT);
+        }
+        assert_eq!(held.len(), MOST_WAIT);
+        held.pop();
+        assert!(matches!(gate.enter(began), Entry::Waits(..)));
     }
 
     /// Also where arguments name them one by one, and nothing of the pattern is left in `allow`.
