@@ -189,6 +189,10 @@ fn mounts(step: &str, errno: i32) -> Option<&'static str> {
              NFS (`root_squash`). Start toolcell as the user whose files they are"
         }
         ("bind", ENOSYS) => "this needs Linux 5.12 or newer (mount_setattr)",
+        ("forbid-user-namespaces", EROFS) => {
+            "/proc/sys is read-only (as containers have it), so the cell cannot be kept from namespaces of its own; run toolcell \
+             outside the container, or give the container a /proc/sys that can be written to"
+        }
         ("mount-proc", EPERM) => {
             "the host's /proc is partly masked (as containers do), so the kernel refuses a fresh one; run toolcell \
              outside the container, or give the container an unmasked /proc"

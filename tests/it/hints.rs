@@ -105,6 +105,7 @@ const OWN: &[(&str, &str, i32, &str)] = &[
     ("bind", "/d", libc::EINVAL, "idmapped mounts"),
     ("bind", "/d", libc::EACCES, "root_squash"),
     ("bind", "/d", libc::ENOSYS, "mount_setattr"),
+    ("forbid-user-namespaces", "/proc/sys/user/max_user_namespaces", libc::EROFS, "/proc/sys is read-only"),
     ("mount-proc", "/proc", libc::EPERM, "partly masked"),
     ("mount-overlay", "/d", libc::EBUSY, "mounted within this directory"),
     ("mount-overlay", "/d", libc::ENODEV, "makes no overlay"),
