@@ -11,7 +11,7 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::gate::{Entry, Waits};
+use super::gate::{Entry, Gate, Place, Waits};
 use super::keep::{Cell, Target, reset};
 use super::{refused, resolver};
 use crate::outcome::Violation;
@@ -89,6 +89,21 @@ pub(super) async fn accept(
 }
 
 impl Cell {
+    /// Has one wait, where those behind it do so in the kernel; `None`, if too many do.
+    pub(super) async fn admit(&self, gate: &Gate) -> Option<Place> {
+        match gate.enter(Instant::now()) {
+            Entry::In(place) => Some(place),
+            Entry::Waits(waits, violation) => {
+                self.refuse(*violation).await;
+                Some(waits.turn().await.0)
+            }
+            Entry::Full(violation) => {
+                self.refuse(*violation).await;
+                None
+            }
+        }
+    }
+
     /// What is at this address of the cell's.
     fn reached(&self, local: SocketAddr) -> Reached {
         let (address, port) = (plain(local.ip()), local.port());

@@ -24,8 +24,10 @@ use super::refused;
 use super::relay::Way;
 use crate::outcome::Violation;
 use crate::policy::door::{Bounded, CONNECTIONS, DoorLimits, RATE, TIME};
+use crate::policy::listen::Listen;
 use crate::policy::network::{Host, Network};
 use crate::policy::units::{print_duration, print_size};
+use crate::policy::unix_socket::UnixSocket;
 
 /// Connections that wait for one door: each is a descriptor here. The next one is hung up.
 const MOST_WAIT: usize = 32;
@@ -38,19 +40,64 @@ pub(super) struct Gates(Mutex<HashMap<String, Arc<Gate>>>);
 impl Gates {
     /// That of a host and port; names that have a door in common have its limits in common.
     pub(super) fn of(&self, network: &Network, host: &Host, port: u16) -> Arc<Gate> {
-        let door = network.door_of(host, port);
-        self.known(network, &door.to_string(), network.bounds_of(host, port))
+        let to = network.door_of(host, port);
+        let item = || match network.bounds_of(host, port) {
+            Some(bounded) => Item::Allow(bounded.clone()),
+            None => Item::Allow(Bounded { to: to.clone(), limits: DoorLimits::default() }),
+        };
+        self.known(network, to.to_string(), item)
     }
 
-    /// That of a socket's path, or of a port of the cell: the section's limits are all that it has.
-    pub(super) fn of_other(&self, network: &Network, door: &str) -> Arc<Gate> {
-        self.known(network, door, None)
+    /// That of a socket with a path.
+    pub(super) fn of_socket(&self, network: &Network, socket: &UnixSocket) -> Arc<Gate> {
+        self.known(network, socket.path.clone(), || Item::Socket(socket.clone()))
     }
 
-    fn known(&self, network: &Network, door: &str, bounded: Option<&Bounded>) -> Arc<Gate> {
+    /// That of a port of the cell, at one of the places where it is reached.
+    pub(super) fn of_port(&self, network: &Network, listen: &Listen) -> Arc<Gate> {
+        self.known(network, format!("{}={}", listen.port, listen.at), || Item::Listen(listen.clone()))
+    }
+
+    fn known(&self, network: &Network, key: String, item: impl FnOnce() -> Item) -> Arc<Gate> {
         let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        let made = || Arc::new(Gate::new(network, door, bounded));
-        Arc::clone(gates.entry(door.to_owned()).or_insert_with(made))
+        Arc::clone(gates.entry(key).or_insert_with(|| Arc::new(Gate::new(network, item()))))
+    }
+}
+
+/// What of a profile a door is, with its limits.
+#[derive(Debug)]
+enum Item {
+    Allow(Bounded),
+    Socket(UnixSocket),
+    Listen(Listen),
+}
+
+impl Item {
+    fn limits(&self) -> &DoorLimits {
+        match self {
+            Self::Allow(bounded) => &bounded.limits,
+            Self::Socket(socket) => &socket.limits,
+            Self::Listen(listen) => &listen.limits,
+        }
+    }
+
+    /// The door, as records call it.
+    fn door(&self) -> String {
+        match self {
+            Self::Allow(bounded) => bounded.to.to_string(),
+            Self::Socket(socket) => socket.path.clone(),
+            Self::Listen(listen) => format!("port {}", listen.port),
+        }
+    }
+
+    /// The line of a profile that gives the door these limits.
+    fn line(&self, limits: DoorLimits) -> String {
+        let (key, item) = match self {
+            Self::Allow(Bounded { to, .. }) => ("allow", Bounded { to: to.clone(), limits }.toml()),
+            Self::Socket(socket) => ("allow-unix", UnixSocket { limits, ..socket.clone() }.toml()),
+            Self::Listen(listen) => ("listen", Listen { limits, ..listen.clone() }.toml()),
+        };
+        format!("[network]\n{key} = [{item}]")
     }
 }
 
@@ -64,9 +111,7 @@ pub(super) enum Of {
 /// One door's.
 #[derive(Debug)]
 pub(super) struct Gate {
-    door: String,
-    /// What its entry says.
-    own: Option<Bounded>,
+    item: Item,
     time: Option<Duration>,
     rate: Option<u32>,
     places: Option<Arc<Semaphore>>,
@@ -113,12 +158,10 @@ impl Waits {
 }
 
 impl Gate {
-    fn new(network: &Network, door: &str, bounded: Option<&Bounded>) -> Self {
-        let own = bounded.map_or_else(DoorLimits::default, |bounded| bounded.limits.clone());
+    fn new(network: &Network, item: Item) -> Self {
+        let own = item.limits();
         let places = own.connections.and_then(|most| usize::try_from(most).ok());
         Self {
-            door: door.to_owned(),
-            own: bounded.cloned(),
             time: own.time.or(network.time),
             rate: own.rate.or(network.rate),
             places: places.map(|most| Arc::new(Semaphore::new(most))),
@@ -126,6 +169,7 @@ impl Gate {
             rested: Mutex::new(Instant::now()),
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
+            item,
         }
     }
 
@@ -160,22 +204,6 @@ impl Gate {
         }
     }
 
-    /// Waits for its turn where one at a time comes; what was refused to it.
-    pub(super) async fn turn(&self) -> Option<Violation> {
-        let now = Instant::now();
-        let turn = {
-            let mut rested = self.rested.lock().unwrap_or_else(PoisonError::into_inner);
-            let (turn, then) = self.next_turn(*rested, now);
-            *rested = then;
-            turn
-        };
-        if turn <= now {
-            return None;
-        }
-        sleep_until(turn).await;
-        Some(self.crowded("rate", "the next one waited"))
-    }
-
     /// When the next one may come, and when the door is rested then. A door that is rested lets in as many at once as in a second.
     fn next_turn(&self, rested: Instant, now: Instant) -> (Instant, Instant) {
         let Some(rate) = self.rate else { return (now, rested) };
@@ -195,10 +223,10 @@ impl Gate {
         moved: &'c AtomicU64,
         (cell, network): (&'c AtomicU64, &Network),
     ) -> Meter<'c> {
-        let own = self.own.as_ref().map(|own| &own.limits);
+        let own = self.item.limits();
         let (door, most, all) = match way {
-            Way::Up => (&self.up, own.and_then(|own| own.up), network.up),
-            Way::Down => (&self.down, own.and_then(|own| own.down), network.down),
+            Way::Up => (&self.up, own.up, network.up),
+            Way::Down => (&self.down, own.down, network.down),
         };
         Meter {
             moved,
@@ -219,11 +247,11 @@ impl Gate {
                 (String::new(), format!("`{key}` in `[network]`"), Some(allow))
             }
             Of::Door => {
-                let line = self.line(match way {
+                let line = self.item.line(match way {
                     Way::Up => DoorLimits { up: Some(most), ..DoorLimits::default() },
                     Way::Down => DoorLimits { down: Some(most), ..DoorLimits::default() },
                 });
-                (self.door.clone(), self.rule(key, true), line)
+                (self.item.door(), self.rule(key, true), Some(line))
             }
         };
         Violation { value: Some(limit), allow, ..refused("transfer", object, rule) }
@@ -232,43 +260,39 @@ impl Gate {
     /// A connection that lasted too long.
     pub(super) fn late(&self) -> Violation {
         let limit = self.time.unwrap_or_default();
-        let own = self.own.as_ref().is_some_and(|own| own.limits.time.is_some());
+        let own = self.item.limits().time.is_some();
         let more = Some(limit.saturating_mul(2).min(*TIME.end())).filter(|more| *more > limit);
-        let allow = more.and_then(|time| match own {
-            true => self.line(DoorLimits { time: Some(time), ..DoorLimits::default() }),
-            false => Some(format!("[network]\ntime = \"{}\"", print_duration(time))),
+        let allow = more.map(|time| match own {
+            true => self.item.line(DoorLimits { time: Some(time), ..DoorLimits::default() }),
+            false => format!("[network]\ntime = \"{}\"", print_duration(time)),
         });
         let value = u64::try_from(limit.as_micros()).ok();
-        Violation { value, allow, ..refused("stay connected", self.door.clone(), self.rule("time", own)) }
+        Violation { value, allow, ..refused("stay connected", self.item.door(), self.rule("time", own)) }
     }
 
     /// One that may not come yet.
     fn crowded(&self, key: &'static str, told: &str) -> Violation {
-        let limits = self.own.as_ref().map(|own| &own.limits);
+        let limits = self.item.limits();
         let (limit, own, most) = match key {
-            "rate" => (self.rate, limits.is_some_and(|limits| limits.rate.is_some()), *RATE.end()),
-            _ => (limits.and_then(|limits| limits.connections), true, *CONNECTIONS.end()),
+            "rate" => (self.rate, limits.rate.is_some(), *RATE.end()),
+            _ => (limits.connections, true, *CONNECTIONS.end()),
         };
         let limit = limit.unwrap_or_default();
         let more = Some(limit.saturating_mul(2).min(most)).filter(|more| *more > limit);
-        let allow = more.and_then(|more| match (key, own) {
-            ("rate", true) => self.line(DoorLimits { rate: Some(more), ..DoorLimits::default() }),
-            ("rate", false) => Some(format!("[network]\nrate = {more}")),
-            _ => self.line(DoorLimits { connections: Some(more), ..DoorLimits::default() }),
+        let allow = more.map(|more| match (key, own) {
+            ("rate", true) => self.item.line(DoorLimits { rate: Some(more), ..DoorLimits::default() }),
+            ("rate", false) => format!("[network]\nrate = {more}"),
+            _ => self.item.line(DoorLimits { connections: Some(more), ..DoorLimits::default() }),
         });
         let rule = format!("{}: {told}", self.rule(key, own));
-        Violation { value: Some(limit.into()), allow, ..refused("connect", self.door.clone(), rule) }
+        Violation { value: Some(limit.into()), allow, ..refused("connect", self.item.door(), rule) }
     }
 
     fn rule(&self, key: &str, own: bool) -> String {
-        match &self.own {
-            Some(own_entry) if own => format!("`{key}` of `{}` in `[network]`", own_entry.to),
-            _ => format!("`{key}` in `[network]`"),
+        match own {
+            true => format!("`{key}` of `{}` in `[network]`", self.item.door()),
+            false => format!("`{key}` in `[network]`"),
         }
-    }
-
-    fn line(&self, limits: DoorLimits) -> Option<String> {
-        Some(Bounded { to: self.own.as_ref()?.to.clone(), limits }.allow_line())
     }
 }
 
@@ -279,7 +303,7 @@ mod tests {
 
     fn gate(limits: DoorLimits, network: &Network) -> Gate {
         let to = "a.example:443".parse().unwrap();
-        Gate::new(network, "a.example:443", Some(&Bounded { to, limits }))
+        Gate::new(network, Item::Allow(Bounded { to, limits }))
     }
 
     fn waits(entry: Entry) -> (Waits, Violation) {

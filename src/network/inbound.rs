@@ -154,16 +154,17 @@ pub(super) async fn accept(
         Outside::Unix(_) => listen.at.to_string(),
     };
     let to = format!("port {}", listen.port);
-    let gate = cell.gates.of_other(&cell.doors.network, &to);
+    let gate = cell.gates.of_port(&cell.doors.network, listen);
     loop {
         let Ok((outer, address)) = outside.accept().await else {
             // Whatever is short may be there again, and who gave up meanwhile is nobody.
             sleep_until(Instant::now() + PAUSE).await;
             continue;
         };
-        if let Some(violation) = gate.turn().await {
-            cell.refuse(violation).await;
-        }
+        let Some(admitted) = cell.admit(&gate).await else {
+            outer.reset();
+            continue;
+        };
         let place = match Arc::clone(&cell.inside.free).try_acquire_owned() {
             Ok(place) => place,
             Err(_full) => {
@@ -184,7 +185,7 @@ pub(super) async fn accept(
         let (at_work, port) = (at_work.clone(), listen.port);
         tokio::spawn(async move {
             cell.serve_inward((port, &gate), outer, connection, place).await;
-            drop(at_work);
+            drop((admitted, at_work));
         });
     }
 }

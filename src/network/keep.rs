@@ -151,18 +151,17 @@ async fn listen(
             let stream = std::os::unix::net::UnixStream::from(socket);
             stream.set_nonblocking(true)?;
             let waits = cell.waiting.try_acquire().map_err(io::Error::other)?;
-            if let Some(path) = cell.doors.network.unix.get(usize::from(nth)).map(|door| &door.path)
-                && let Some(violation) = cell.gates.of_other(&cell.doors.network, path).turn().await
-            {
-                cell.refuse(violation).await;
-            }
+            let network = &cell.doors.network;
+            let Some(door) = network.unix.get(usize::from(nth)) else { return Ok(()) };
+            let gate = cell.gates.of_socket(network, door);
+            let Some(place) = cell.admit(&gate).await else { return Ok(()) };
             let slot = cell.slot().await?;
             drop(waits);
             let stream = UnixStream::from_std(stream)?;
             let (cell, at_work) = (Arc::clone(cell), at_work.clone());
             tokio::spawn(async move {
-                cell.serve_socket(nth.into(), stream).await;
-                drop((slot, at_work));
+                cell.serve_socket(nth.into(), &gate, stream).await;
+                drop((slot, place, at_work));
             });
             Ok(())
         }

@@ -22,6 +22,7 @@ use tokio::task::spawn_blocking;
 use tokio::time::{Instant, timeout};
 
 use super::carry::End;
+use super::gate::Gate;
 use super::keep::{Cell, PATIENCE};
 use super::{Event, refused, relay};
 use crate::outcome::{ClosedBy, Connection, Violation};
@@ -55,10 +56,9 @@ enum Unopened {
 
 impl Cell {
     /// A program has connected an end of a pair to this door.
-    pub(super) async fn serve_socket(&self, nth: usize, inner: TokioStream) {
+    pub(super) async fn serve_socket(&self, nth: usize, gate: &Gate, inner: TokioStream) {
         let Some(path) = self.doors.network.unix.get(nth).map(|socket| socket.path.clone()) else { return };
         let began = Instant::now();
-        let gate = self.gates.of_other(&self.doors.network, &path);
         let until = gate.until(began);
         let opened = tokio::select! {
             opened = self.open_socket(&path) => opened.map_err(Unopened::Barred),
@@ -77,7 +77,7 @@ impl Cell {
         match opened {
             Ok(outer) => {
                 let passed =
-                    relay::pass(self, (&gate, until), End::Unix(inner), End::Unix(outer), Vec::new()).await;
+                    relay::pass(self, (gate, until), End::Unix(inner), End::Unix(outer), Vec::new()).await;
                 connection.up = passed.up;
                 connection.down = passed.down;
                 connection.closed_by = passed.closed_by;

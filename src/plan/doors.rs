@@ -251,7 +251,7 @@ impl Doors {
             let place = self.places.iter().find(|place| place.host == allowed.destination.host);
             let ended = self.network.ends(&allowed.destination);
             let limits = self.network.bounds_of(&allowed.destination.host, allowed.destination.port);
-            let limits = limits.map_or_else(String::new, |bounded| format!(" ({})", bounded.limits.words()));
+            let limits = limits.map_or_else(String::new, |bounded| bounded.limits.in_brackets());
             let door =
                 match (&allowed.destination.host, place.and_then(|place| place.addresses.first()), ended) {
                     (Host::Name(_), Some(address), Some(http)) => {
@@ -262,7 +262,8 @@ impl Doors {
                 };
             format!("{door}{limits}")
         });
-        let sockets = self.network.unix.iter().map(|socket| socket.path.clone());
+        let sockets =
+            self.network.unix.iter().map(|socket| format!("{}{}", socket.path, socket.limits.in_brackets()));
         let out = doors.chain(sockets).collect::<Vec<_>>().join(", ");
         let into = self.network.listen.iter().map(Listen::words).collect::<Vec<_>>().join(", ");
         match (out.is_empty(), into.is_empty()) {

@@ -7,7 +7,7 @@ use std::time::Duration;
 
 use serde::{Deserialize, Serialize};
 
-use super::network::{ALLOW, Destination, Host, Network};
+use super::network::{Destination, Host, Network};
 use super::print::quote;
 use super::units::{print_duration, print_size};
 
@@ -35,7 +35,7 @@ pub struct DoorLimits {
 
 impl DoorLimits {
     /// Each as a key and its value in TOML.
-    fn pairs(&self) -> impl Iterator<Item = (&'static str, String)> {
+    fn each(&self) -> impl Iterator<Item = (&'static str, String)> {
         let size = |bytes: u64| quote(&print_size(bytes));
         [
             ("connections", self.connections.map(|count| count.to_string())),
@@ -48,21 +48,36 @@ impl DoorLimits {
         .filter_map(|(key, value)| Some((key, value?)))
     }
 
+    /// As they stand in an item's table, behind what is before them.
+    #[must_use]
+    pub fn pairs(&self) -> String {
+        self.each().map(|(key, value)| format!(", {key} = {value}")).collect()
+    }
+
+    /// In words, behind those for the door; empty, if there are none.
+    #[must_use]
+    pub fn in_brackets(&self) -> String {
+        match self.words() {
+            none if none.is_empty() => none,
+            words => format!(" ({words})"),
+        }
+    }
+
     /// In words; empty, if there are none.
     #[must_use]
     pub fn words(&self) -> String {
-        let words = self.pairs().map(|(key, value)| format!("{key} {}", value.trim_matches('"')));
+        let words = self.each().map(|(key, value)| format!("{key} {}", value.trim_matches('"')));
         words.collect::<Vec<_>>().join(", ")
     }
 
     /// Keys of a section that has these.
     #[must_use]
     pub fn lines(&self) -> String {
-        self.pairs().map(|(key, value)| format!("{key} = {value}")).collect::<Vec<_>>().join("\n")
+        self.each().map(|(key, value)| format!("{key} = {value}")).collect::<Vec<_>>().join("\n")
     }
 
     /// Takes what another one says in place of what this one does.
-    fn follow(&mut self, other: &Self) {
+    pub fn follow(&mut self, other: &Self) {
         let Self { connections, up, down, time, rate } = other;
         self.connections = connections.or(self.connections);
         self.up = up.or(self.up);
@@ -85,14 +100,7 @@ impl Bounded {
     /// As an item of a profile's `allow`.
     #[must_use]
     pub fn toml(&self) -> String {
-        let limits = self.limits.pairs().map(|(key, value)| format!(", {key} = {value}"));
-        format!("{{ to = {}{} }}", quote(&self.to.to_string()), limits.collect::<String>())
-    }
-
-    /// The line of a profile that gives the door these limits.
-    #[must_use]
-    pub fn allow_line(&self) -> String {
-        format!("{ALLOW}[{}]", self.toml())
+        format!("{{ to = {}{} }}", quote(&self.to.to_string()), self.limits.pairs())
     }
 }
 
@@ -180,10 +188,7 @@ mod tests {
         });
         network.bound(&bounded("a:1", 3));
         let [one] = &network.bounded[..] else { panic!("{network:?}") };
-        assert_eq!(
-            one.allow_line(),
-            "[network]\nallow = [{ to = \"a:1\", connections = 3, up = \"1MiB\", time = \"90s\", rate = 2 }]"
-        );
+        assert_eq!(one.toml(), "{ to = \"a:1\", connections = 3, up = \"1MiB\", time = \"90s\", rate = 2 }");
         assert_eq!(one.limits.words(), "connections 3, up 1MiB, time 90s, rate 2");
     }
 }

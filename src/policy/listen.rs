@@ -9,6 +9,7 @@ use std::str::FromStr;
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::door::DoorLimits;
 use super::network::Network;
 use super::print::quote;
 use super::unix_socket::{SocketError, UnixSocket};
@@ -29,6 +30,8 @@ pub struct Listen {
     pub at: At,
     /// Where the rule comes from.
     pub origin: String,
+    /// What may go through its door.
+    pub limits: DoorLimits,
 }
 
 /// A place on this host.
@@ -148,7 +151,7 @@ impl Listen {
     /// No program of a cell could listen at this port.
     pub fn new(port: u16, at: At, origin: &str) -> Result<Self, ListenError> {
         match port >= FIRST_PORT {
-            true => Ok(Self { port, at, origin: origin.to_owned() }),
+            true => Ok(Self { port, at, origin: origin.to_owned(), limits: DoorLimits::default() }),
             false => Err(ListenError::Port(port.to_string())),
         }
     }
@@ -156,10 +159,12 @@ impl Listen {
     /// As an item of a profile's `listen`.
     #[must_use]
     pub fn toml(&self) -> String {
+        let limits = self.limits.pairs();
         match &self.at {
-            At::Any => self.port.to_string(),
+            At::Any if limits.is_empty() => self.port.to_string(),
+            At::Any => format!("{{ port = {}{limits} }}", self.port),
             at @ (At::Address(_) | At::Path(_)) => {
-                format!("{{ port = {}, at = {} }}", self.port, quote(&at.to_string()))
+                format!("{{ port = {}, at = {}{limits} }}", self.port, quote(&at.to_string()))
             }
         }
     }
@@ -167,7 +172,7 @@ impl Listen {
     /// Where it is reached, in words.
     #[must_use]
     pub fn words(&self) -> String {
-        format!("port {} from {}", self.port, self.at)
+        format!("port {} from {}{}", self.port, self.at, self.limits.in_brackets())
     }
 
     fn is(&self, other: &Self) -> bool {
@@ -176,10 +181,11 @@ impl Listen {
 }
 
 impl Network {
-    /// Adds a port; of two rules for the same one the first stays.
+    /// Adds a port; of two rules for the same one the first stays, but for the limits that the second says.
     pub fn listen_at(&mut self, listen: &Listen) {
-        if !self.listen.iter().any(|known| known.is(listen)) {
-            self.listen.push(listen.clone());
+        match self.listen.iter_mut().find(|known| known.is(listen)) {
+            Some(known) => known.limits.follow(&listen.limits),
+            None => self.listen.push(listen.clone()),
         }
     }
 

@@ -125,11 +125,7 @@ impl Printer {
         if !unix.is_empty() {
             self.line("allow-unix = [");
             for socket in unix {
-                let reason = match socket.reason.as_str() {
-                    "" => String::new(),
-                    reason => format!(", reason = {}", quote(reason)),
-                };
-                self.line(&format!("  {{ path = {}{reason} }},", quote(&socket.path)));
+                self.line(&format!("  {},", socket.toml()));
             }
             self.line("]");
         }

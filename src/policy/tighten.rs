@@ -40,7 +40,10 @@ impl Policy {
         limits.file_size = half(Limit::FileSize, limits.file_size);
         let network = &mut policy.network;
         network.connections = (network.connections / 2).max(1);
-        for count in network.bounded.iter_mut().filter_map(|bounded| bounded.limits.connections.as_mut()) {
+        let bounded = network.bounded.iter_mut().map(|bounded| &mut bounded.limits);
+        let sockets = network.unix.iter_mut().map(|socket| &mut socket.limits);
+        let ports = network.listen.iter_mut().map(|listen| &mut listen.limits);
+        for count in bounded.chain(sockets).chain(ports).filter_map(|limits| limits.connections.as_mut()) {
             *count = (*count / 2).max(1);
         }
         policy

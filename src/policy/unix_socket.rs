@@ -6,6 +6,9 @@
 use serde::{Deserialize, Serialize};
 use thiserror::Error;
 
+use super::door::DoorLimits;
+use super::print::quote;
+
 /// The longest path that an address of a socket has room for (unix(7)).
 const LONGEST: usize = 107;
 
@@ -18,6 +21,8 @@ pub struct UnixSocket {
     pub reason: String,
     /// Where the rule comes from.
     pub origin: String,
+    /// What may go through its door.
+    pub limits: DoorLimits,
 }
 
 /// Why a path is none of a socket that a cell may have a door to.
@@ -52,7 +57,7 @@ impl SocketError {
             }
             Self::Long { .. } => "let the service listen at a shorter path".to_owned(),
             Self::Powerful { path, .. } => {
-                let path = super::print::quote(path);
+                let path = quote(path);
                 format!(
                     "if that is what you want, say why: `allow-unix = [{{ path = {path}, reason = \"…\" }}]`"
                 )
@@ -78,8 +83,23 @@ impl UnixSocket {
         }
         match powerful(&path) {
             Some(who) if reason.trim().is_empty() => Err(SocketError::Powerful { path, who }),
-            _ => Ok(Self { path, reason: reason.trim().to_owned(), origin: origin.to_owned() }),
+            _ => Ok(Self {
+                path,
+                reason: reason.trim().to_owned(),
+                origin: origin.to_owned(),
+                limits: DoorLimits::default(),
+            }),
         }
+    }
+
+    /// As an item of a profile's `allow-unix`.
+    #[must_use]
+    pub fn toml(&self) -> String {
+        let reason = match self.reason.as_str() {
+            "" => String::new(),
+            reason => format!(", reason = {}", quote(reason)),
+        };
+        format!("{{ path = {}{reason}{} }}", quote(&self.path), self.limits.pairs())
     }
 }
 
@@ -136,7 +156,7 @@ fn powerful(path: &str) -> Option<&'static str> {
 /// Why there is none.
 pub fn allow_line(path: &str) -> Result<String, SocketError> {
     let socket = UnixSocket::new(path, "", "")?;
-    Ok(format!("[network]\nallow-unix = [{}]", super::print::quote(&socket.path)))
+    Ok(format!("[network]\nallow-unix = [{}]", quote(&socket.path)))
 }
 
 #[cfg(test)]

@@ -37,8 +37,8 @@ pub(super) const KEYS: &[&str] = &[
     "http",
 ];
 const ALLOW_KEYS: &[&str] = &["to", "connections", "up", "down", "time", "rate"];
-const SOCKET_KEYS: &[&str] = &["path", "reason"];
-const LISTEN_KEYS: &[&str] = &["port", "at"];
+const SOCKET_KEYS: &[&str] = &["path", "reason", "connections", "up", "down", "time", "rate"];
+const LISTEN_KEYS: &[&str] = &["port", "at", "connections", "up", "down", "time", "rate"];
 /// What a program of a cell can listen at, before it is known more of it.
 const PORTS: RangeInclusive<u32> = 1..=65535;
 /// Sockets of one profile.
@@ -80,8 +80,9 @@ impl Part {
             }
         }
         for socket in &self.unix {
-            if !network.unix.iter().any(|known| known.path == socket.path) {
-                network.unix.push(socket.clone());
+            match network.unix.iter_mut().find(|known| known.path == socket.path) {
+                Some(known) => known.limits.follow(&socket.limits),
+                None => network.unix.push(socket.clone()),
             }
         }
         for Located { value: listen, .. } in &self.listen {
@@ -148,14 +149,9 @@ impl Reader<'_, '_> {
                 let mut found = None;
                 let mut own = DoorLimits::default();
                 for (key, _, value) in self.file.entries(table, "an item of `allow`", ALLOW_KEYS) {
-                    let name = format!("`{key}` of an item of `allow`");
                     match key {
                         "to" => found = Some(value),
-                        "connections" => own.connections = self.file.count(value, &name, &CONNECTIONS),
-                        "time" => own.time = self.file.duration(value, &name, &TIME),
-                        "rate" => own.rate = self.file.count(value, &name, &RATE),
-                        "up" => own.up = self.bytes(key, value),
-                        _ => own.down = self.bytes(key, value),
+                        _ => self.door_limit("allow", (key, value), &mut own),
                     }
                 }
                 let Some(found) = found else {
@@ -184,6 +180,18 @@ impl Reader<'_, '_> {
         }
     }
 
+    /// A key of such an item that is a limit of its door.
+    fn door_limit(&mut self, list: &str, (key, value): (&str, &Value<'_>), own: &mut DoorLimits) {
+        let name = format!("`{key}` of an item of `{list}`");
+        match key {
+            "connections" => own.connections = self.file.count(value, &name, &CONNECTIONS),
+            "time" => own.time = self.file.duration(value, &name, &TIME),
+            "rate" => own.rate = self.file.count(value, &name, &RATE),
+            "up" => own.up = self.bytes(key, value),
+            _ => own.down = self.bytes(key, value),
+        }
+    }
+
     fn network_items<T>(
         &mut self,
         key: &str,
@@ -205,18 +213,25 @@ impl Reader<'_, '_> {
         found
     }
 
-    /// Paths of sockets, each alone or with a reason.
+    /// Paths of sockets, each alone or with a reason and limits.
     fn sockets(&mut self, value: &Value<'_>) {
         let origin = format!("profile `{}`", self.file.source.name);
         for item in self.file.items(value, "`allow-unix`") {
+            let mut own = DoorLimits::default();
             let (path, reason) = match item.get_ref().is_table() {
                 true => {
                     let Some(table) = self.file.table(item, "an item of `allow-unix`") else { continue };
                     let entries = self.file.entries(table, "an item of `allow-unix`", SOCKET_KEYS);
                     let (mut path, mut reason) = (None, None);
                     for (key, _, value) in entries {
-                        let text = self.file.text(value, &format!("`{key}` of an item of `allow-unix`"));
-                        if key == "path" { path = text } else { reason = text }
+                        let text = |reader: &mut Self| {
+                            reader.file.text(value, &format!("`{key}` of an item of `allow-unix`"))
+                        };
+                        match key {
+                            "path" => path = text(self),
+                            "reason" => reason = text(self),
+                            _ => self.door_limit("allow-unix", (key, value), &mut own),
+                        }
                     }
                     if path.is_none() {
                         self.file.mistake(
@@ -231,7 +246,7 @@ impl Reader<'_, '_> {
             };
             let Some(path) = path else { continue };
             match UnixSocket::new(path, reason.unwrap_or_default(), &origin) {
-                Ok(socket) => self.profile.network.unix.push(socket),
+                Ok(socket) => self.profile.network.unix.push(UnixSocket { limits: own, ..socket }),
                 Err(error) => self.file.mistake(&item.span(), &error.to_string(), Some(&error.hint())),
             }
         }
@@ -245,16 +260,21 @@ impl Reader<'_, '_> {
         }
     }
 
-    /// Ports, each alone or with where it is reached.
+    /// Ports, each alone or with where it is reached and limits.
     fn listens(&mut self, value: &Value<'_>) {
         let origin = format!("profile `{}`", self.file.source.name);
         for item in self.file.items(value, "`listen`") {
             let (mut port, mut at) = (item, None);
+            let mut own = DoorLimits::default();
             if item.get_ref().is_table() {
                 let Some(table) = self.file.table(item, "an item of `listen`") else { continue };
                 let mut found = None;
                 for (key, _, value) in self.file.entries(table, "an item of `listen`", LISTEN_KEYS) {
-                    if key == "port" { found = Some(value) } else { at = Some(value) }
+                    match key {
+                        "port" => found = Some(value),
+                        "at" => at = Some(value),
+                        _ => self.door_limit("listen", (key, value), &mut own),
+                    }
                 }
                 let Some(found) = found else {
                     self.file.mistake(&item.span(), "an item of `listen` has no `port`", None);
@@ -274,7 +294,7 @@ impl Reader<'_, '_> {
             let Some((number, place)) = number.zip(place) else { continue };
             if let Some(listen) = self.fits(port, Listen::new(number, place, &origin)) {
                 let spot = self.file.spot(&item.span());
-                self.profile.network.listen.push(Located { value: listen, spot });
+                self.profile.network.listen.push(Located { value: Listen { limits: own, ..listen }, spot });
             }
         }
     }
@@ -367,12 +387,12 @@ time = "0s"
 rate = 10001
 deny = ["*:443"]
 private = ["10.0.0.1/8"]
-allow-unix = ["relative", "/run/docker.sock", 7, { reason = "r" }, { path = "/run/a", why = "w" }]
+allow-unix = ["relative", "/run/docker.sock", 7, { reason = "r" }, { path = "/run/a", why = "w", rate = 0 }]
 sni = "all"
 connections = 0
 up = "many"
 hosts = { "c.example:443" = "10.0.0.1", d = "e.example", f = [] }
-listen = [80, "8080", { at = "127.0.0.1:1" }, { port = 8080, at = "0.0.0.0:9000" }, { port = 8080, on = "x" }]
+listen = [80, "8080", { at = "127.0.0.1:1" }, { port = 8080, at = "0.0.0.0:9000" }, { port = 8080, on = "x", time = "0s" }]
 hear = 8080
 "#;
         let told = read(text, "").unwrap_err();
@@ -398,6 +418,8 @@ hear = 8080
             "an item of `allow-unix` has no `path`",
             "name the socket: `path = ",
             "unknown key `why` in an item of `allow-unix`",
+            "`rate` of an item of `allow-unix` of `0` is out of range",
+            "`time` of an item of `listen`",
             "unknown sni `all`",
             "`connections` of `0` is out of range",
             "`many` is not a number",
@@ -417,16 +439,16 @@ hear = 8080
 
     #[test]
     fn profiles_add_destinations_and_what_is_printed_resolves_to_the_same() {
-        let parent = "[network]\nallow = [{ to = \"a.example:443\", connections = 4, up = \"1MiB\" }, \"b.example:443\"]\ntime = \"9s\"\nup = \"1MiB\"\nsni = \"any\"";
+        let parent = "[network]\nallow = [{ to = \"a.example:443\", connections = 4, up = \"1MiB\" }, \"b.example:443\"]\nallow-unix = [{ path = \"/run/a.sock\", rate = 3 }]\nlisten = [{ port = 8080, up = \"1B\" }]\ntime = \"9s\"\nup = \"1MiB\"\nsni = \"any\"";
         let child = r#"
 extends = "parent"
 [network]
 allow = [{ to = "A.example:443", up = "2MiB", time = "30s" }, { to = "*.c.example:80", rate = 7 }, "[::1]:1"]
 deny = ["b.example:*"]
 hosts = { "a.example" = ["10.0.0.1", "::ffff:10.0.0.2"], "x.y" = "fd00::1" }
-allow-unix = ["/var/run/a.sock", "/run/a.sock", { path = "/run/docker.sock", reason = "the \"test\" bench" }]
+allow-unix = ["/var/run/a.sock", { path = "/run/a.sock", connections = 2 }, { path = "/run/docker.sock", reason = "the \"test\" bench" }]
 private = ["10.0.0.0/8"]
-listen = [8080, { port = 8080, at = "127.0.0.1:9000" }, { port = 9000, at = "/run/user/1000/x.sock" }]
+listen = [8080, { port = 8080, at = "127.0.0.1:9000", time = "1s" }, { port = 9000, at = "/run/user/1000/x.sock" }]
 connections = 7
 rate = 10
 down = "2kB"
@@ -446,20 +468,36 @@ sni = "door"
                 "{ to = \"*.c.example:80\", rate = 7 }"
             ]
         );
-        let sockets: Vec<&str> = policy.network.unix.iter().map(|socket| socket.path.as_str()).collect();
-        assert_eq!(sockets, ["/run/a.sock", "/run/docker.sock"]);
+        let sockets: Vec<String> = policy.network.unix.iter().map(UnixSocket::toml).collect();
+        assert_eq!(
+            sockets,
+            [
+                "{ path = \"/run/a.sock\", connections = 2, rate = 3 }",
+                "{ path = \"/run/docker.sock\", reason = \"the \\\"test\\\" bench\" }"
+            ]
+        );
         let listens: Vec<String> = policy.network.listen.iter().map(Listen::toml).collect();
         assert_eq!(
             listens,
             [
-                "8080",
-                "{ port = 8080, at = \"127.0.0.1:9000\" }",
+                "{ port = 8080, up = \"1B\" }",
+                "{ port = 8080, at = \"127.0.0.1:9000\", time = \"1s\" }",
                 "{ port = 9000, at = \"/run/user/1000/x.sock\" }"
             ]
         );
         let again = read(&to_toml(&policy), "").unwrap();
         let origins = |network: &Network| Network {
             allow: network.allow.iter().map(|one| Allowed { origin: String::new(), ..one.clone() }).collect(),
+            unix: network
+                .unix
+                .iter()
+                .map(|one| UnixSocket { origin: String::new(), ..one.clone() })
+                .collect(),
+            listen: network
+                .listen
+                .iter()
+                .map(|one| Listen { origin: String::new(), ..one.clone() })
+                .collect(),
             ..network.clone()
         };
         assert_eq!(origins(&again.network), origins(&policy.network));

@@ -3,6 +3,7 @@
 use std::io::{Read as _, Write as _};
 use std::net::TcpStream;
 use std::os::unix::net::UnixListener;
+use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 use super::world::{World, counting, echo, host};
@@ -251,12 +252,9 @@ a.close(); print(b.recv(5))"
     done.has_refused("connect", &format!("*.internal:{port}"), &allow);
 }
 
-/// What a section says of each door holds for those with a path too.
-#[test]
-fn a_socket_has_the_rate_and_the_time_of_the_section() {
-    let world = World::new();
-    let door = world.0.0.canonicalize().unwrap().join("door.sock");
-    let listener = UnixListener::bind(&door).unwrap();
+/// Says five bytes again, as often as they are said.
+fn echo_at(path: &Path) {
+    let listener = UnixListener::bind(path).unwrap();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
             std::thread::spawn(move || {
@@ -265,6 +263,41 @@ fn a_socket_has_the_rate_and_the_time_of_the_section() {
             });
         }
     });
+}
+
+#[test]
+fn a_socket_has_limits_of_its_own() {
+    let world = World::new();
+    let place = world.0.0.canonicalize().unwrap();
+    let [slow, quick] = ["slow.sock", "quick.sock"].map(|name| place.join(name).display().to_string());
+    echo_at(Path::new(&slow));
+    echo_at(Path::new(&quick));
+    let script = format!(
+        "import select
+def connect(path):
+    s = socket.socket(socket.AF_UNIX); s.connect(path); s.sendall(b'hello'); return s
+first = connect({slow:?}); print(first.recv(5))
+second = connect({slow:?})
+for _ in range(2): print(connect({quick:?}).recv(5))
+print(select.select([second], [], [], 0)[0])
+first.close(); print(second.recv(5))"
+    );
+    let network =
+        format!("connections = 3\nallow-unix = [{{ path = {slow:?}, connections = 1 }}, {quick:?}]");
+    let done = world.python(&network, &script);
+    assert_eq!(done.stdout, "b'hello'\nb'hello'\nb'hello'\n[]\nb'hello'\n", "{done:#?}");
+    let line = format!("[network]\nallow-unix = [{{ path = {slow:?}, connections = 2 }}]");
+    done.has_refused("connect", &slow, &line);
+    let words = format!("doors: {slow} (connections 1), {quick}");
+    assert_eq!(done.report["receipt"]["layers"]["network"], words);
+}
+
+/// What a section says of each door holds for those with a path too.
+#[test]
+fn a_socket_has_the_rate_and_the_time_of_the_section() {
+    let world = World::new();
+    let door = world.0.0.canonicalize().unwrap().join("door.sock");
+    echo_at(&door);
     let script = format!(
         "import time
 began, taken, all = time.monotonic(), [], []

@@ -271,7 +271,8 @@ third.sendall(b'at last'); third.close(); second.close()
 fn who_comes_into_a_cell_does_so_at_its_rate_and_stays_for_its_time() {
     let world = World::new();
     let script = format!("{LOUD}\nloud(socket.create_server(('127.0.0.1', 8080)), 4)");
-    let (child, at) = start(&world, "listen = [8080]\nrate = 3\ntime = \"200ms\"", &[], &script);
+    let (child, at) =
+        start(&world, "listen = [{ port = 8080, rate = 3 }]\nrate = 1000\ntime = \"200ms\"", &[], &script);
     let at: SocketAddr = at.parse().unwrap();
     assert_eq!(ask_at(at, b"x"), b"X");
     let began = Instant::now();
@@ -284,7 +285,7 @@ fn who_comes_into_a_cell_does_so_at_its_rate_and_stays_for_its_time() {
     assert!(began.elapsed() >= Duration::from_millis(200) && began.elapsed() < BOUND);
     let done = end(&world, child);
     done.has_refused("stay connected", "port 8080", "[network]\ntime = \"400ms\"");
-    done.has_refused("connect", "port 8080", "[network]\nrate = 6");
+    done.has_refused("connect", "port 8080", "[network]\nlisten = [{ port = 8080, rate = 6 }]");
 }
 
 #[test]
