@@ -11,6 +11,7 @@ import shutil
 import signal
 import subprocess
 import tempfile
+import threading
 import unittest
 
 import fixtures
@@ -68,9 +69,22 @@ class Case(unittest.TestCase):
                      "LANG": "C.UTF-8"}
         # The first run on a host makes the key of the installation, which stays.
         subprocess.run([TOOLCELL, "audit", "key"], env=self.base, stdout=subprocess.DEVNULL, check=True)
+        self.servers = []
         self.before = self.census()
 
+    def serve(self, server):
+        """Lets a host of the test's own answer as long as the test; its port."""
+        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
+        thread.start()
+        self.servers.append((server, thread))
+        return server.server_address[1]
+
     def tearDown(self):
+        # Before what is left is counted.
+        for server, thread in self.servers:
+            server.shutdown()
+            thread.join()
+            server.server_close()
         host.until(self.settled, 2)
         after = self.census()
         try:

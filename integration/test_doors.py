@@ -13,7 +13,6 @@ import shutil
 import socket
 import ssl
 import subprocess
-import threading
 import time
 
 import case
@@ -103,23 +102,7 @@ class Doors(case.Case):
 
     def setUp(self):
         super().setUp()
-        self.servers = []
         self.port = self.serve(http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page))
-
-    def serve(self, server):
-        """Lets it answer as long as the test; its port."""
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        self.servers.append((server, thread))
-        return server.server_port
-
-    def tearDown(self):
-        # Before what is left is counted.
-        for server, thread in self.servers:
-            server.shutdown()
-            thread.join()
-            server.server_close()
-        super().tearDown()
 
     def profile(self, network):
         """A profile on top of `default`."""

@@ -9,7 +9,6 @@ import http.server
 import json
 import pathlib
 import socketserver
-import threading
 import zlib
 
 import case
@@ -56,7 +55,6 @@ class Incident(case.Case):
 
     def setUp(self):
         super().setUp()
-        self.servers = []
         self.victim = self.directory("victim")
         for name in (".ssh/id_rsa", ".kube/config", "data-of-others/file", ".aws/credentials"):
             self.put(name, CANARY)
@@ -66,13 +64,6 @@ class Incident(case.Case):
         self.profile = self.work / "told.toml"
         self.profile.write_text('extends = "default"\nobserve = "files"\n', encoding="utf-8")
 
-    def tearDown(self):
-        for server, thread in self.servers:
-            server.shutdown()
-            thread.join()
-            server.server_close()
-        super().tearDown()
-
     def put(self, name, text):
         """A file of the victim's."""
         path = self.victim / name
@@ -80,24 +71,17 @@ class Incident(case.Case):
         path.write_text(text, encoding="utf-8")
         return path
 
-    def listen(self, server):
-        """Serves until the test ends; the port."""
-        thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01})
-        thread.start()
-        self.servers.append((server, thread))
-        return server.server_address[1]
-
     def relay(self):
         """A mail relay: what it took, and its port."""
         server = socketserver.ThreadingTCPServer(("127.0.0.1", 0), Relay)
         server.mails = []
-        return server.mails, self.listen(server)
+        return server.mails, self.serve(server)
 
     def page(self, text):
         """The address of a page."""
         server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Page)
         server.page = text
-        return f"http://127.0.0.1:{self.listen(server)}/"
+        return f"http://127.0.0.1:{self.serve(server)}/"
 
     def bare(self, tool, **arguments):
         """What the tool answers without a cell."""
@@ -215,8 +199,8 @@ class Code(Incident):
         text, record = self.celled([], "postinstall", **arguments)
         self.assertEqual(json.loads(text), {"found": [], "asked": "FileNotFoundError"})
         self.assertFalse(driven.exists())
-        # The home that it walked through; the client was executed and not opened, of which nobody tells.
-        self.assertEqual(self.refused(record, "root"), [str(self.victim)])
+        # The home that it walked through, and the client that it would have driven.
+        self.assertEqual(self.refused(record, "root"), [str(self.victim), str(client)])
 
     def test_a_package_manager_on_first_use(self):
         cache = self.directory("cache")
