@@ -134,6 +134,9 @@ def cgroups():
                 below = os.path.relpath(path, root)
                 if not below.startswith(".."):
                     found[name] = pathlib.Path(point, below)
+    # Beside those of v1 it carries none of these.
+    if "" in found and not {*CONTROLLERS} & {*(found[""] / "cgroup.controllers").read_text(encoding="ascii").split()}:
+        del found[""]
     return found
 
 
