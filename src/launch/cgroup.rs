@@ -139,6 +139,11 @@ impl CellCgroup {
         self.directories.iter().for_each(|(path, _)| kill_members(path));
     }
 
+    /// Is one of the directories still there?
+    pub(super) fn is_there(&self) -> bool {
+        self.directories.iter().any(|(path, _)| path.exists())
+    }
+
     /// Removes the directories. Call it when the last process is dead; a directory that stays busy for a second
     /// is left to the next start's sweep, and its path returned.
     pub fn remove(&self) -> Vec<PathBuf> {

@@ -138,6 +138,8 @@ fn detach() -> Result<()> {
 struct Launcher {
     plans: BTreeMap<u64, std::result::Result<Prepared, LaunchError>>,
     cells: BTreeMap<u64, Started>,
+    /// Of cells of whose end the supervisor was told: it reads their counters, and removes them if it lives so long.
+    told: Vec<CellCgroup>,
     /// Children that put something into a cell.
     putting: Vec<(libc::pid_t, OwnedFd)>,
 }
@@ -304,14 +306,9 @@ impl Launcher {
         started.end_the_rest(&self.own_children());
         drop((started.reserved, started.private, started.outside));
         let ended = Answer::Ended { cell, exit: reaped.exit, cpu_us: reaped.cpu_us };
-        let sent = send(socket, &ended, &[]);
-        if sent.is_err() {
-            // Nobody is left to read the counters.
-            if let Some(cgroup) = started.cgroup {
-                cgroup.remove();
-            }
-        }
-        sent
+        self.told.retain(CellCgroup::is_there);
+        self.told.extend(started.cgroup);
+        send(socket, &ended, &[])
     }
 
     /// The supervisor is gone: nothing may be left of its cells.
@@ -326,6 +323,9 @@ impl Launcher {
         }
         while let Some((_, started)) = self.cells.pop_first() {
             self.end(started);
+        }
+        for cgroup in self.told.drain(..) {
+            cgroup.remove();
         }
     }
 

@@ -26,9 +26,8 @@ use crate::plan::step::Step;
 use crate::plan::{Plan, seccomp};
 use crate::policy::address::plain;
 use crate::policy::http::Http;
-use crate::policy::listen;
 use crate::policy::network::{Destination, allow_line};
-use crate::policy::unix_socket;
+use crate::policy::{listen, unix_socket};
 use crate::sys::notify::{self, Notification};
 use crate::sys::{Errno, Result};
 

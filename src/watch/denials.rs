@@ -23,10 +23,9 @@ use super::refusals::{blank, us};
 use crate::outcome::{Coverage, Layer, Receipt, Violation};
 use crate::plan::step::CANARY;
 use crate::plan::why::{self, Operation};
-use crate::policy::Floor;
 use crate::policy::address::plain;
-use crate::policy::listen;
 use crate::policy::network::{Destination, allow_line};
+use crate::policy::{Floor, listen};
 use crate::sys::descriptor::{self, Interest};
 use crate::sys::{Errno, Result, audit};
 
