@@ -16,9 +16,9 @@ REFUSAL = ("it host:: doctor:: selftest::", "it cell::outside::")
 # What is known of what Landlock refuses.
 DENIALS = ("unit sys:: watch::", "it cell::denials:: session::denials:: doctor:: selftest:: cell::outside::",)
 DENIALS_ALONE = ("it cell::denials::without_namespaces cell::denials::what_nobody doctor:: selftest:: cell::outside::",)
-# Ways out of cells and into them, where Landlock holds more of them than on this machine: UDP, and sockets with a path. One test
-# needs clients that guests lack, one is about a second.
-DOORS = ("it network:: session::places:: --skip network::clients::curl_ --skip network::started::a_tool_that_is_tried",)
+# Ways out of cells and into them, where Landlock holds more of them than on this machine: UDP, and sockets with a path. Two tests
+# need clients that guests lack, one is about a second.
+DOORS = ("it network:: session::places:: --skip network::clients::curl_ --skip network::clients::git_ --skip network::started::a_tool_that_is_tried",)
 # All that is about cells, and not about a protocol.
 CELLS = ("it cell:: host:: doctor:: selftest::",)
 # Where the machine is a lane's own, its clock is too.
