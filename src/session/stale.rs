@@ -40,7 +40,7 @@ impl Read {
 pub(super) fn tell(session: &Session) {
     for path in session.options.read.changed() {
         (session.options.notice)(&format!(
-            "`{}` has changed on disk: this session goes on with what it read when it started; start it again for what stands there now",
+            "`{}` has changed on disk, and toolcell goes on with what it read at its start: start it again for what stands there now",
             path.display()
         ));
     }
