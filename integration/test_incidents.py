@@ -229,7 +229,7 @@ class Worm(Incident):
 
     def left(self):
         """What is there beside the repository as it was."""
-        return sorted(str(path) for path in (*self.project.rglob("*"), self.victim / ".claude.json", self.victim / ".cursor")
+        return sorted(str(path) for path in (*self.project.rglob("*"), self.victim / ".claude.json", self.victim / ".cursor/mcp.json")
                       if path.is_file() and path.name not in ("HEAD", "config"))
 
     def spread(self, writes):

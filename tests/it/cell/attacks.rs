@@ -80,10 +80,14 @@ fn no_attack_escapes_from_the_cell_of_a_command() {
     );
     let document = attacked(&["--", "sh", "-c", &exec, "sh"], &[]);
     // A name that the host takes away while a cell is there is held no longer (SECURITY.md), and these attacks find it so.
-    let is_gone = |row: &Value| row["attempt"].as_str().unwrap().contains("absent");
-    let rows = document["attacks"].as_array().unwrap().iter();
-    let made: Vec<_> = rows
-        .filter(|row| !is_of_one_layer(row) && !is_gone(row) && row["class"] != "Changes under review")
+    const GONE: [&str; 3] = ["make absent traps", "rename to absent traps", "put links for absent traps"];
+    let rows = document["attacks"].as_array().unwrap();
+    let (gone, rest): (Vec<_>, Vec<_>) =
+        rows.iter().partition(|row| GONE.contains(&row["attempt"].as_str().unwrap()));
+    assert_eq!(gone.len(), GONE.len());
+    let made: Vec<_> = rest
+        .into_iter()
+        .filter(|row| !is_of_one_layer(row) && row["class"] != "Changes under review")
         .collect();
     let escaped: Vec<_> =
         made.iter().filter(|row| row["verdict"] != "BLOCKED" && row["verdict"] != "STOPPED").collect();

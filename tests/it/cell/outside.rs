@@ -172,9 +172,14 @@ fn has_mounts(plan: &Plan, table: &str) {
         assert!(found.iter().any(|mount| mount.at == *path), "{} is not mounted:\n{table}", path.display());
     }
     for mount in &found {
-        // The last one of a place is what is seen there, and what came with a tree is bound as the tree is.
-        let of = wanted.iter().rev().filter(|(path, ..)| mount.at.starts_with(path));
-        let (_, access, devices) = of.max_by_key(|(path, ..)| path.components().count()).unwrap();
+        // The last one of a place is what is seen there, and what came with a tree is bound as the tree is; with the root itself
+        // nothing comes.
+        let of = wanted
+            .iter()
+            .filter(|(path, ..)| mount.at == *path || *path != Path::new("/") && mount.at.starts_with(path));
+        let of = of.max_by_key(|(path, ..)| path.components().count());
+        let (_, access, devices) =
+            of.unwrap_or_else(|| panic!("{} is none of the plan's:\n{table}", mount.at.display()));
         let has = |option: &str| mount.options.contains(&option);
         let seen = (has("ro"), has("noexec"), has("nodev"), has("nosuid"));
         // The host's own mount may allow less.

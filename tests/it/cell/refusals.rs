@@ -271,8 +271,14 @@ fn landlock_is_asked_by_init_whatever_a_profile_denies_and_that_is_nobodys_attem
         found.iter().map(seen).collect::<Vec<_>>(),
         [("socket", "AF_INET type 1 protocol 0", "EPERM", 1)]
     );
-    let landlock = |run: &Executed| run.report["receipt"]["layers"]["landlock"].clone();
+    let landlock = |run: &Executed| run.report["receipt"]["layers"]["landlock"].as_str().unwrap().to_owned();
     assert_eq!(landlock(&run), landlock(&scene.exec(&[], &[])));
+    let refused = if crate::facts().landlock_abi >= 4 {
+        " refused: files, TCP connect, TCP bind"
+    } else {
+        " refused: files"
+    };
+    assert!(landlock(&run).split_once(';').unwrap().1.starts_with(refused), "{}", landlock(&run));
 }
 
 #[test]

@@ -6,7 +6,7 @@ use std::io::{BufRead as _, BufReader, Read, Write};
 use std::path::{Component, Path, PathBuf};
 use std::process::Command;
 
-use super::tls::{file, speaks};
+use super::tls::{door_to, file, speaks};
 use super::world::{PYTHON, World, counting, echo, has_six, host, host_at};
 use crate::cell::note;
 
@@ -106,7 +106,7 @@ fn git_node_and_python_speak_tls_with_the_server_through_a_door() {
     if !speaks(address, move |stream| serve_file(stream, &served)) {
         return;
     }
-    let network = format!("allow = [\"tools.example:443\"]\nhosts = {{ \"tools.example\" = \"{address}\" }}");
+    let network = door_to(address);
     let authority = file("authority.pem");
     let authority = authority.to_str().unwrap();
     let http = "require('https').get(process.argv[1], r => r.pipe(process.stdout)).on('error', () => process.exit(1))";

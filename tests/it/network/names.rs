@@ -169,20 +169,24 @@ for name, port in [%]:
     except OSError as error: print(name, errno.errorcode.get(error.errno, str(error)))
 print(open('/etc/hosts').read().count('fd74:'))";
 
+/// What becomes of a connection to this name there, where the network section allows it.
+fn reached_elsewhere(world: &World, prepare: &str, name: &str, more: &str) -> Executed {
+    const PORT: u16 = 4000;
+    let script = REACH.replace('%', &format!("('{name}', {PORT})"));
+    elsewhere(world, prepare, PORT, &format!("allow = [\"{name}:{PORT}\"]\n{more}"), &script)
+}
+
 #[test]
 fn a_name_that_leads_to_an_open_address_of_this_hosts_own_is_refused() {
     if needs_root("a network namespace with an address of its own") {
         return;
     }
     let world = World::new();
-    let port = 4000;
-    let script = REACH.replace('%', &format!("('public.test', {port})"));
-    let allow = format!("allow = [\"public.test:{port}\"]");
-    let refused = elsewhere(&world, ":", port, &allow, &script);
+    let refused = reached_elsewhere(&world, ":", "public.test", "");
     assert!(refused.stdout.starts_with("public.test ECONNRESET\n"), "{refused:#?}");
     let pin = "hosts = { \"public.test\" = \"1.2.3.4\" }";
-    refused.has_refused("connect", &format!("public.test:{port} at 1.2.3.4"), &format!("[network]\n{pin}"));
-    let granted = elsewhere(&world, ":", port, &format!("{allow}\n{pin}"), &script);
+    refused.has_refused("connect", "public.test:4000 at 1.2.3.4", &format!("[network]\n{pin}"));
+    let granted = reached_elsewhere(&world, ":", "public.test", pin);
     assert!(granted.stdout.starts_with("public.test hello\n"), "{granted:#?}");
 }
 
@@ -193,16 +197,13 @@ fn metadata_is_reached_by_who_grants_its_range_alone() {
         return;
     }
     let world = World::new();
-    let port = 4000;
-    let script = REACH.replace('%', &format!("('metadata.test', {port})"));
-    let allow = format!("allow = [\"metadata.test:{port}\"]");
     let put = "ip address add 169.254.169.254/32 dev lo";
     for private in ["", "private = [\"10.0.0.0/8\", \"127.0.0.0/8\"]"] {
-        let refused = elsewhere(&world, put, port, &format!("{allow}\n{private}"), &script);
+        let refused = reached_elsewhere(&world, put, "metadata.test", private);
         assert!(refused.stdout.starts_with("metadata.test ECONNRESET\n"), "{refused:#?}");
-        refused.has_refused("connect", &format!("metadata.test:{port} at 169.254.169.254"), "");
+        refused.has_refused("connect", "metadata.test:4000 at 169.254.169.254", "");
     }
-    let granted = elsewhere(&world, put, port, &format!("{allow}\nprivate = [\"169.254.0.0/16\"]"), &script);
+    let granted = reached_elsewhere(&world, put, "metadata.test", "private = [\"169.254.0.0/16\"]");
     assert!(granted.stdout.starts_with("metadata.test hello\n"), "{granted:#?}");
     assert!(granted.refused().is_empty(), "{granted:#?}");
 }

@@ -36,6 +36,11 @@ pub(super) fn speaks(address: &str, serve: impl Fn(&mut Tls) + Clone + Send + 's
     })
 }
 
+/// The network section with a door to it, by the name in its certificate.
+pub(super) fn door_to(address: &str) -> String {
+    format!("allow = [\"tools.example:443\"]\nhosts = {{ \"tools.example\" = \"{address}\" }}")
+}
+
 /// One that says `secret`.
 #[track_caller]
 fn server(address: &str) -> bool {
@@ -78,7 +83,7 @@ fn tls_is_with_the_server_itself_and_asks_for_the_door_and_nothing_else() {
     if !server(address) {
         return;
     }
-    let network = format!("allow = [\"tools.example:443\"]\nhosts = {{ \"tools.example\" = \"{address}\" }}");
+    let network = door_to(address);
     let authority = file("authority.pem");
     let authority = authority.to_str().unwrap();
     let curl = ["/usr/bin/curl", "-sS", "-m", "20", "--cacert", authority, "https://tools.example/"];
@@ -119,7 +124,7 @@ fn a_greeting_in_pieces_is_read_and_passed_on_unchanged() {
     if !server(address) {
         return;
     }
-    let network = format!("allow = [\"tools.example:443\"]\nhosts = {{ \"tools.example\" = \"{address}\" }}");
+    let network = door_to(address);
     let script = "import ssl
 s = socket.create_connection(('tools.example', 443), timeout=20); s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 context = ssl.create_default_context(); context.check_hostname = False; context.verify_mode = ssl.CERT_NONE
@@ -149,7 +154,7 @@ fn what_is_encrypted_passes_unchanged_beside_the_name_of_the_door_where_the_prof
     if !listens(address, echo) {
         return;
     }
-    let network = format!("allow = [\"tools.example:443\"]\nhosts = {{ \"tools.example\" = \"{address}\" }}");
+    let network = door_to(address);
     let greet = |sni: &str, name: &str| {
         let script = format!(
             "import os, ssl
@@ -202,9 +207,7 @@ fn half_open_and_slow_greetings_hold_up_nobody_else_and_come_to_an_end() {
     if !server(address) {
         return;
     }
-    let network = format!(
-        "connections = 8\nallow = [\"tools.example:443\"]\nhosts = {{ \"tools.example\" = \"{address}\" }}"
-    );
+    let network = format!("connections = 8\n{}", door_to(address));
     let script = "import select, ssl, threading
 context = ssl.create_default_context(); context.check_hostname = False; context.verify_mode = ssl.CERT_NONE
 ends, done = [], []

@@ -5,7 +5,7 @@
 use serde_json::json;
 
 use super::list::{attack, mark, none};
-use super::{Attack, Sign, Wall};
+use super::{Arguments, Attack, Sign, Wall};
 use crate::outcome::Limit;
 
 /// How far a probe goes by itself: in a cell a few times the limit, so that a limit that fails hurts nobody; without
@@ -17,110 +17,89 @@ const fn bound(bare: bool, small: u64, large: u64) -> u64 {
 const RESOURCES: &str = "Resources";
 const PROTOCOL: &str = "Protocol";
 
+/// One that uses up what it can have.
+const fn limit(name: &'static str, tool: &'static str, arguments: Arguments, wall: Wall) -> Attack {
+    attack(RESOURCES, name, tool, arguments, Sign::Limit, wall)
+}
+
 /// Attacks that a limit or the rules of MCP are to stop.
 pub(super) const ATTACKS: &[Attack] = &[
-    attack(
-        RESOURCES,
+    limit(
         "fork bomb",
         "fork_bomb",
         |_, bare| json!({"limit": bound(bare, 8, 500)}),
-        Sign::Limit,
         Wall::Limit(Limit::Tasks),
     ),
-    attack(
-        RESOURCES,
+    limit(
         "memory bomb",
         "memory_bomb",
         |_, bare| json!({"limit": bound(bare, 8 << 20, 512 << 20)}),
-        Sign::Limit,
         Wall::Limit(Limit::Memory),
     ),
-    attack(
-        RESOURCES,
+    limit(
         "fill the scratch disk",
         "fill_scratch",
         |_, bare| json!({"limit": bound(bare, 1 << 20, 64 << 20)}),
-        Sign::Limit,
         Wall::Limit(Limit::Scratch),
     ),
-    attack(
-        RESOURCES,
+    limit(
         "open files without end",
         "fill_descriptors",
         |_, bare| json!({"limit": bound(bare, 16, 100_000)}),
-        Sign::Limit,
         Wall::Limit(Limit::OpenFiles),
     ),
-    attack(
-        RESOURCES,
+    limit(
         "write without end",
         "endless_output",
         |_, bare| json!({"limit": bound(bare, 1 << 16, 1 << 30)}),
-        Sign::Limit,
         Wall::Limit(Limit::Output),
     ),
-    attack(
-        RESOURCES,
+    limit(
         "fill files without a name",
         "fill_memory_files",
         |_, bare| json!({"limit": bound(bare, 1 << 20, 512 << 20)}),
-        Sign::Limit,
         Wall::Limit(Limit::Memory),
     ),
-    attack(
-        RESOURCES,
+    limit(
         "lock memory",
         "lock_memory",
         |_, bare| json!({"limit": bound(bare, 4096, 16 << 20)}),
-        Sign::Limit,
         Wall::Rlimit,
     ),
-    attack(
-        RESOURCES,
+    limit(
         "make files without end",
         "fill_names",
         |_, bare| json!({"limit": bound(bare, 16, 600)}),
-        Sign::Limit,
         Wall::Limit(Limit::Scratch),
     ),
-    attack(
-        RESOURCES,
+    limit(
         "grow one file",
         "grow_file",
         |_, bare| json!({"limit": bound(bare, 1 << 20, 1 << 40)}),
-        Sign::Limit,
         Wall::Limit(Limit::FileSize),
     ),
-    attack(
-        RESOURCES,
+    limit(
         "fill pipes",
         "fill_pipes",
         |_, bare| json!({"limit": bound(bare, 8, 10_000)}),
-        Sign::Limit,
         Wall::Limit(Limit::OpenFiles),
     ),
-    attack(
-        RESOURCES,
+    limit(
         "fill sockets",
         "fill_sockets",
         |_, bare| json!({"limit": bound(bare, 8, 10_000)}),
-        Sign::Limit,
         Wall::Limit(Limit::OpenFiles),
     ),
-    attack(
-        RESOURCES,
+    limit(
         "grow the stack",
         "grow_stack",
         |_, bare| json!({"limit": bound(bare, 16 << 20, 512 << 20)}),
-        Sign::Limit,
         Wall::Limit(Limit::Memory),
     ),
-    attack(
-        RESOURCES,
+    limit(
         "write messages without end",
         "flood_messages",
         |_, bare| json!({"limit": bound(bare, 1 << 16, 1 << 30)}),
-        Sign::Limit,
         Wall::Limit(Limit::Output),
     ),
     attack(
@@ -131,28 +110,22 @@ pub(super) const ATTACKS: &[Attack] = &[
         Sign::Quiet,
         Wall::Output,
     ),
-    attack(
-        RESOURCES,
+    limit(
         "stop itself",
         "stop_itself",
         |_, bare| json!({"milliseconds": bound(bare, 10, 60_000)}),
-        Sign::Limit,
         Wall::Limit(Limit::Time),
     ),
-    attack(
-        RESOURCES,
+    limit(
         "spin in four threads",
         "spin",
         |_, bare| json!({"milliseconds": bound(bare, 10, 60_000)}),
-        Sign::Limit,
         Wall::Limit(Limit::Time),
     ),
-    attack(
-        RESOURCES,
+    limit(
         "hang, deaf to SIGTERM",
         "hang",
         |_, bare| json!({"milliseconds": bound(bare, 10, 60_000), "deaf": true}),
-        Sign::Limit,
         Wall::Limit(Limit::Time),
     ),
     attack(
