@@ -369,7 +369,11 @@ async fn keep(
                     (Status::Died { detail }, Duration::ZERO)
                 }
                 Over::Unwanted => (Status::Cancelled, LEAVE),
-                Over::Asked(_) | Over::Gone => (Status::Cancelled, Duration::ZERO),
+                Over::Asked(taken) => {
+                    drop(taken);
+                    (Status::Cancelled, Duration::ZERO)
+                }
+                Over::Gone => (Status::Cancelled, Duration::ZERO),
             };
             let mut violations = link.rules.tally.take();
             let remains = link.process.reap(grace, |_| {}).await;
