@@ -3,6 +3,9 @@
 use std::fs::{self, OpenOptions};
 use std::io::Write as _;
 
+use serde_json::json;
+
+use super::access;
 use super::world::{Scratch, Setup, session_in, text};
 
 /// How often it was told that a file has changed.
@@ -38,4 +41,18 @@ fn a_file_that_has_changed_is_told_once_and_the_session_goes_on_with_what_it_rea
         client
     });
     assert_eq!(book.finished.len(), 3);
+}
+
+#[test]
+fn who_is_turned_away_has_no_file_looked_at() {
+    let scratch = Scratch::new();
+    session_in(&scratch, &access::setup(), async |mut client| {
+        access::call(&mut client, 1, access::READER, "who").await;
+        append(&scratch, "test.toml");
+        let refused = client.call(2, "who").await;
+        assert_eq!((&refused["error"]["code"], told(&scratch, "test.toml")), (&json!(401), 0));
+        access::call(&mut client, 3, access::READER, "who").await;
+        assert_eq!(told(&scratch, "test.toml"), 1);
+        client
+    });
 }
