@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use demand::Demand;
 use source::Source;
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::link::{End, Link, STREAM_FROM, Step};
@@ -410,7 +410,8 @@ async fn wait(
     asked: &mut oneshot::Receiver<oneshot::Sender<Box<Link>>>,
 ) -> Over {
     let mut over = session.gone.subscribe();
-    let (ready, misdeed) = (Rc::clone(&link.ready), Rc::clone(&link.rules.tally.heard));
+    let (ready, misdeed) = (Rc::clone(&link.ready), Rc::<Notify>::default());
+    link.rules.tally.heard = Some(Rc::clone(&misdeed));
     let mut calm = began + START;
     let (mut paused, mut start) = (false, None);
     loop {
