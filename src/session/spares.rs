@@ -34,7 +34,7 @@ use crate::call::Call;
 use crate::launch::handover::Handover;
 use crate::launch::launcher::Weight;
 use crate::launch::ready::may_wait;
-use crate::mcp::envelope::{Era, Id};
+use crate::mcp::envelope::Era;
 use crate::outcome::{Status, Usage};
 use crate::plan::Plan;
 
@@ -50,7 +50,7 @@ const RESTLESS: Duration = Duration::from_secs(10);
 const START: Duration = Duration::from_secs(2);
 /// A call that has one and takes longer does not keep the next from being started.
 const BESIDE: Duration = Duration::from_millis(100);
-/// Grants whose calls are remembered.
+/// Plans that are remembered: those that were asked for last.
 const REMEMBERED: usize = 64;
 /// How long one that is not needed may take to leave.
 const LEAVE: Duration = Duration::from_millis(100);
@@ -102,7 +102,7 @@ struct Kind {
     demand: Demand,
     /// What one that waited held.
     memory: Option<u64>,
-    /// One has said before its call what it may not say, so no other is started.
+    /// One has said before its call what it may not say, so no other is started as long as this is remembered.
     unfit: bool,
 }
 
@@ -335,7 +335,7 @@ async fn keep(
     let Some(process) = Process::new(cell, STREAM_FROM, grant.policy.limits.output, None) else { return };
     let mut link = Link::new(process, session.next_cell(), fitting.era, true);
     if let Some(handshake) = &fitting.handshake {
-        link.replay(handshake, fitting.level.clone(), &Id::Text(String::new()));
+        link.replay(handshake, fitting.level.clone());
         // Nobody has called it, so there is nothing to be asked but where it works.
         link.rules.offers = handshake.offers.roots_alone();
     }
@@ -350,9 +350,7 @@ async fn keep(
         Over::Asked(taken) if launcher.look(&grant.plan).as_ref() == Some(&sources) => {
             link.process.prefer(launcher);
             link.process.begin(grant.policy.limits.output);
-            if let Some(handshake) = &fitting.handshake {
-                link.rules.offers = handshake.offers;
-            }
+            link.hand_over(fitting.handshake.as_ref().map(|handshake| handshake.offers));
             finish(Finished { receipt, ..Finished::refused(Status::Completed, Vec::new()) });
             // A call that was given up meanwhile drops the cell, which ends it.
             drop(taken.send(Box::new(link)));
