@@ -68,7 +68,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     };
     let mut surroundings = Surroundings::of_process(config)?;
     let mut additions = compose::additions(&args.shared, &surroundings.world.cwd)?;
-    let mut read = Read::new();
+    let mut read = Read::none();
     // Before each is read.
     let lock_path = found::path(args.lock.as_ref(), &surroundings);
     let named = surroundings.library.config_file().map(|path| surroundings.world.cwd.join(path));

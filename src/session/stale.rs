@@ -58,7 +58,7 @@ fn watch(watcher: &Watcher, listed: &mut BTreeSet<PathBuf>, path: &Path) -> Resu
 impl Read {
     /// Of which there are none yet.
     #[must_use]
-    pub fn new() -> Self {
+    pub fn none() -> Self {
         Self { files: RefCell::default(), watcher: Watcher::new().ok(), listed: BTreeSet::new() }
     }
 
@@ -124,7 +124,8 @@ mod tests {
             fs::write(at("above/new"), "2").unwrap();
             fs::rename(at("above/new"), at("above/file")).unwrap();
         };
-        let changes: [(&str, &[&str], &dyn Fn()); 6] = [
+        type Change<'a> = (&'a str, &'a [&'a str], &'a dyn Fn());
+        let changes: [Change<'_>; 6] = [
             ("written", &["file", "link"], &rewrite),
             ("put over it", &["file", "link"], &put_over),
             ("gone", &["file", "link"], &|| fs::remove_file(at("above/file")).unwrap()),
@@ -139,7 +140,7 @@ mod tests {
         for watched in [true, false] {
             for (what, others, change) in changes {
                 start();
-                let mut read = Read::new();
+                let mut read = Read::none();
                 assert!(read.watcher.is_some());
                 names.iter().for_each(|name| read.look_at(at("above").join(name)));
                 assert!(read.watcher.is_some(), "everything is looked after");
