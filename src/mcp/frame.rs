@@ -10,6 +10,8 @@ use std::ops::Range;
 use tokio::io::{AsyncRead, AsyncReadExt as _};
 
 const FIRST_BUFFER: usize = 16 * 1024;
+/// Once a read has filled that: as much as a pipe holds.
+const SECOND_BUFFER: usize = 64 * 1024;
 /// The most that one read asks for.
 const READ: usize = 256 * 1024;
 
@@ -87,6 +89,11 @@ impl<R: AsyncRead + Unpin> Lines<R> {
     /// Changes the limit of a line.
     pub const fn set_limit(&mut self, limit: usize) {
         self.limit = limit;
+    }
+
+    /// Has a whole line been read already?
+    pub fn has_line(&self) -> bool {
+        memchr::memchr(b'\n', self.unsearched()).is_some()
     }
 
     /// The next line. Dropping the future loses nothing.
@@ -178,6 +185,9 @@ impl<R: AsyncRead + Unpin> Lines<R> {
         let count =
             self.reader.read(self.buffer.get_mut(self.end..self.end + room).unwrap_or_default()).await?;
         self.count(count);
+        if self.end == self.buffer.len() && self.end < SECOND_BUFFER {
+            self.buffer.resize(SECOND_BUFFER, 0);
+        }
         Ok(())
     }
 
@@ -301,6 +311,22 @@ mod tests {
                 assert_eq!(reader.next().await.unwrap(), Frame::End);
             });
         }
+    }
+
+    #[test]
+    fn a_line_that_was_read_is_known_and_much_at_once_makes_room_for_more() {
+        block_on(async {
+            let mut reader = lines(b"one\ntwo\nth", 100, 100, u64::MAX);
+            assert!(!reader.has_line());
+            assert_eq!(reader.next().await.unwrap(), Frame::Line(b"one"));
+            assert!(reader.has_line());
+            assert_eq!(reader.next().await.unwrap(), Frame::Line(b"two"));
+            assert!(!reader.has_line());
+            assert_eq!(reader.buffer.len(), FIRST_BUFFER);
+            let mut reader = lines(&[b'\n'; FIRST_BUFFER], FIRST_BUFFER, 100, u64::MAX);
+            assert_eq!(reader.next().await.unwrap(), Frame::Line(b""));
+            assert_eq!(reader.buffer.len(), SECOND_BUFFER);
+        });
     }
 
     #[test]

@@ -34,6 +34,8 @@ use crate::mcp::{label, reply};
 pub(super) const STREAM_FROM: usize = 256 * 1024;
 /// No other line may be longer: the TypeScript client's reader takes no more.
 pub(super) const LONGEST_LINE: usize = 10 * 1024 * 1024;
+/// So much for the client is sent, whatever else came with it.
+const TOGETHER: usize = 64 * 1024;
 /// After a handshake with roots a server must have been quiet at least this long, or it works on directories that are old.
 const SETTLE: Duration = Duration::from_millis(50);
 /// And at least this many times as long as it took to answer a ping.
@@ -100,7 +102,10 @@ pub(super) struct Link {
     stage: Stage,
     level: Option<Vec<u8>>,
     waiting: Vec<Vec<u8>>,
-    outgoing: Option<Vec<u8>>,
+    /// Lines for the client,
+    outgoing: Vec<u8>,
+    /// and what the owner has to know behind them.
+    told: Option<Step>,
     back: UnboundedReceiver<Back>,
     streams: bool,
     /// Answers up to this size are held whole.
@@ -123,7 +128,8 @@ impl Link {
             stage: Stage::Open,
             level: None,
             waiting: Vec::new(),
-            outgoing: None,
+            outgoing: Vec::new(),
+            told: None,
             back,
             streams,
             held: if streams { STREAM_FROM } else { LONGEST_LINE },
@@ -242,11 +248,14 @@ impl Link {
     /// Goes on until the owner has to know something. Dropping the future loses nothing.
     pub(super) async fn step(&mut self, session: &Session) -> Step {
         loop {
-            if self.outgoing.is_some() {
-                let mut out = session.output.long_line().await;
-                if let Some(mut line) = self.outgoing.take() {
-                    out.push(&mut line).await;
-                }
+            // Lines that came together go together, in one write.
+            let due = self.outgoing.len() >= TOGETHER || self.told.is_some() || !self.process.has_line();
+            if due && !self.outgoing.is_empty() {
+                session.output.long_line().await.push(&mut self.outgoing).await;
+                self.outgoing.shrink_to(TOGETHER);
+            }
+            if let Some(step) = self.told.take() {
+                return step;
             }
             let settled = match self.stage {
                 Stage::Settling(settling) if self.rules.open == 0 => Some(settling.end()),
@@ -274,7 +283,10 @@ impl Link {
             };
             let verdict = match frame {
                 Frame::Line(line) => match self.rules.judge(line, &mut session.outbound.borrow_mut()) {
-                    Verdict::Answer(message) => return Step::Answer([line, b"\n"].concat(), message),
+                    Verdict::Answer(message) => {
+                        self.told = Some(Step::Answer([line, b"\n"].concat(), message));
+                        continue;
+                    }
                     verdict => verdict,
                 },
                 Frame::Long(head) => {
@@ -307,15 +319,15 @@ impl Link {
             }
             match verdict {
                 Verdict::Nothing | Verdict::Answer(_) => {}
-                Verdict::ToClient(line) => {
+                Verdict::ToClient(mut line) => {
                     let about = if session.options.fronted { self.rules.about(&line) } else { None };
-                    self.outgoing = Some(match about {
-                        Some(id) => label::labelled(&line, &id),
-                        None => line,
-                    });
+                    match about {
+                        Some(id) => self.outgoing.append(&mut label::labelled(&line, &id)),
+                        None => self.outgoing.append(&mut line),
+                    }
                 }
                 Verdict::ToCell(line) => self.process.send(line),
-                Verdict::Handshake(Err(detail)) => return Step::NoHandshake(detail),
+                Verdict::Handshake(Err(detail)) => self.told = Some(Step::NoHandshake(detail)),
                 Verdict::Handshake(Ok(())) => {
                     self.ready.notify_one();
                     if self.stage == Stage::Handshake {

@@ -226,6 +226,11 @@ impl Process {
         }
     }
 
+    /// Is there a whole line that [`Process::next`] has without waiting?
+    pub(super) fn has_line(&self) -> bool {
+        self.feed.queue.len() <= MOST_QUEUED && self.lines.has_line()
+    }
+
     /// The next piece of a long line.
     pub(super) async fn piece(&mut self, piece: &mut Vec<u8>) -> Piece {
         let state = tokio::select! {

@@ -27,10 +27,14 @@ mod stop;
 pub(crate) mod world;
 mod writes;
 
+use std::io::{Read as _, Write as _};
+use std::os::fd::OwnedFd;
+use std::process::Stdio;
 use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
-use world::{Scratch, Setup, session, text};
+use socket2::{Domain, Socket, Type};
+use world::{Scratch, Setup, configure, session, text, toolcell};
 
 #[test]
 fn every_call_has_a_process_of_its_own_and_lists_share_one() {
@@ -197,6 +201,34 @@ fn a_servers_question_is_mapped_there_and_back() {
     assert_eq!(book.misdeeds("ask-nobody"), ["make a request that is not allowed"]);
     assert_eq!(book.status_of("ask-and-say-so"), "cancelled");
     assert_eq!(book.misdeeds("ask-and-say-so"), ["make a request that is not allowed"]);
+}
+
+#[test]
+fn what_came_together_goes_together_in_front_of_the_answer() {
+    let (scratch, setup) = (Scratch::new(), Setup::default());
+    crate::facts();
+    configure(&setup, &scratch);
+    // Each read of it gets what one write has put in.
+    let (mut ours, theirs) = Socket::pair(Domain::UNIX, Type::SEQPACKET, None).unwrap();
+    let mut command = toolcell(&setup, &scratch, "run");
+    let mut child = command.stdin(Stdio::piped()).stdout(OwnedFd::from(theirs)).spawn().unwrap();
+    // The supervisor alone holds the other end, so that a read ends when it does.
+    drop(command);
+    let meta = json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "progressToken": "mine"});
+    let params = json!({"name": "burst", "arguments": {}, "_meta": meta});
+    let call = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": params});
+    writeln!(child.stdin.as_mut().unwrap(), "{call}").unwrap();
+    let mut room = vec![0; 1 << 16];
+    let mut packet = || {
+        let count = ours.read(&mut room).unwrap();
+        let lines = room[..count].strip_suffix(b"\n").expect("whole lines").split(|byte| *byte == b'\n');
+        lines.map(|line| serde_json::from_slice(line).unwrap()).collect::<Vec<Value>>()
+    };
+    let steps: Vec<Option<u64>> = packet().iter().map(|step| step["params"]["progress"].as_u64()).collect();
+    assert_eq!(steps, (0..20).map(Some).collect::<Vec<_>>());
+    assert_eq!(packet().iter().map(text).collect::<Vec<_>>(), ["ok"]);
+    drop(child.stdin.take());
+    assert!(child.wait().unwrap().success());
 }
 
 #[test]

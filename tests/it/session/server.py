@@ -231,6 +231,12 @@ def call(id, params):
         token = params["_meta"]["progressToken"]
         send({"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": 1}})
         time.sleep(60)
+    elif name == "burst":
+        # In one write, which a pipe takes whole.
+        token = params["_meta"]["progressToken"]
+        steps = [{"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": token, "progress": at}}
+                 for at in range(20)]
+        send(*steps, {"jsonrpc": "2.0", "id": id, "result": {"content": [{"type": "text", "text": "ok"}]}})
     elif name == "flood":
         while True:
             write("x" * 65536)
