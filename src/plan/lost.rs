@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use crate::host::probe::{Failed, Part, State};
 use crate::outcome::Limit;
+use crate::plan::rung::SCOPED;
 use crate::plan::seccomp;
+use crate::policy::mode::HOST;
 use crate::policy::{Floor, Policy, limits};
 
 /// One promise that is not kept.
@@ -79,7 +81,9 @@ pub fn losses(policy: &Policy, parts: &[(Part, State)], landlock_abi: u32, refus
         Part::Pidfd,
     ];
     let ports = landlock_abi > 0 && !seccomp::holds_ports(landlock_abi) && !policy.network.listen.is_empty();
-    let reaches = if ports || never.iter().any(lacks) || (bare && refused.is_some()) {
+    let host = policy.network.mode.is_host();
+    let scope = host && landlock_abi > 0 && landlock_abi < SCOPED;
+    let reaches = if ports || scope || never.iter().any(lacks) || (bare && refused.is_some()) {
         None
     } else if bare {
         Some(Floor::Landlock)
@@ -88,6 +92,7 @@ pub fn losses(policy: &Policy, parts: &[(Part, State)], landlock_abi: u32, refus
     } else {
         Some(Floor::Full)
     };
+    let reaches = reaches.map(|rung| if host { rung.with_host_network() } else { rung });
     let mut told = false;
     let missing = parts.iter().filter_map(|(part, state)| {
         let State::Missing { failed, cause, fix } = state else { return None };
@@ -122,7 +127,52 @@ pub fn losses(policy: &Policy, parts: &[(Part, State)], landlock_abi: u32, refus
         fix: "run Linux 6.7 or newer, or take `listen` out of `[network]`".to_owned(),
         lost: vec![lost("calls are run", None, "every call is refused")],
     });
-    Losses { reaches, missing: missing.chain(ports).collect() }
+    let scope = scope.then(|| Missing {
+        layer: Part::Landlock.name(),
+        failed: None,
+        cause: format!(
+            "ABI {landlock_abi} holds no abstract sockets, and in the host's network a tool could reach those"
+        ),
+        fix: format!("run Linux 6.12 or newer, or take `{HOST}` out of `[network]`"),
+        lost: vec![lost("calls are run", None, "every call is refused")],
+    });
+    let given_up = host.then(given_up);
+    Losses { reaches, missing: missing.chain(ports).chain(scope).chain(given_up).collect() }
+}
+
+/// What goes with a network of the cell's own, by the profile's own choice.
+#[must_use]
+pub fn given_up() -> Missing {
+    let rule = Some(format!("network.{HOST}"));
+    Missing {
+        layer: "network",
+        failed: None,
+        cause: format!("the profile has `{HOST}`: its cells are in the host's network"),
+        fix: format!("take `{HOST}` out of `[network]`, and name in `allow` what is to be reached"),
+        lost: vec![
+            lost(
+                "a tool reaches nothing but what `allow` names",
+                rule,
+                "all that the user reaches, in the open network and private ones, and a cloud's metadata service",
+            ),
+            lost(
+                "what listens on the host's loopback is out of reach",
+                None,
+                "it is reached, ports of other cells too; only what has a path or a name (unix sockets) is not",
+            ),
+            lost(
+                "a program of a cell is reached by nobody but through `listen`",
+                None,
+                "it listens at every free port that is for users, for other hosts too, and where another program means to",
+            ),
+            lost(
+                "how the host's network looks is hidden",
+                None,
+                "/proc/self/net tells addresses, routes and every socket with its owner; netlink is refused",
+            ),
+            lost("the record has each connection and each attempt", None, "it has none"),
+        ],
+    }
 }
 
 fn lost(promise: &'static str, rule: Option<String>, instead: &str) -> Lost {

@@ -6,8 +6,9 @@ use std::path::Path;
 
 use super::address::special;
 use super::limits::print;
+use super::mode::HOST;
 use super::network::{Host, Network, Sni};
-use super::{Floor, PathRule, Policy};
+use super::{PathRule, Policy};
 use crate::outcome::Limit;
 
 /// Warnings about a policy, each one lowercase fragment.
@@ -39,7 +40,7 @@ pub fn warnings(policy: &Policy) -> Vec<String> {
     for name in policy.syscalls.allow.iter().filter(|name| policy.syscalls.deny.contains(name)) {
         warnings.push(format!("system call `{name}` is allowed and denied: it stays denied"));
     }
-    if policy.floor == Floor::Landlock && !filesystem.deny.is_empty() {
+    if policy.floor.is_bare() && !filesystem.deny.is_empty() {
         warnings.push(
             "a host that reaches only `landlock` cannot enforce `deny`, and will refuse this profile"
                 .to_owned(),
@@ -57,6 +58,30 @@ pub fn warnings(policy: &Policy) -> Vec<String> {
         warnings.push("`execute` names the scratch directory, but `scratch` is 0".to_owned());
     }
     warnings.extend(network(&policy.network));
+    if policy.network.mode.is_host() {
+        warnings.push(format!(
+            "`{HOST}`: a tool reaches all that this user does, services on the loopback and a cloud's metadata too, listens for \
+             other hosts, and nothing of it is recorded"
+        ));
+        if policy.floor.has_own_network() {
+            warnings.push(format!(
+                "the floor `{}` does not accept that, and every call is refused: write `floor = \"{}\"` at the top",
+                policy.floor.name(),
+                policy.floor.with_host_network().name()
+            ));
+        }
+        if policy.syscalls.allow.iter().any(|name| name == "socket") {
+            warnings.push(
+                "`socket` in `[syscalls]` opens what else the host's network has: netlink, vsock, and whatever its kernel knows"
+                    .to_owned(),
+            );
+        }
+    } else if !policy.floor.has_own_network() {
+        warnings.push(format!(
+            "the floor `{}` is for `{HOST}`, which this profile does not have",
+            policy.floor.name()
+        ));
+    }
     let own = ["/etc/hosts", "/etc/resolv.conf", "/etc/nsswitch.conf"];
     let shown = |grant: &&PathRule| own.iter().any(|own| Path::new(own).starts_with(&grant.path));
     for grant in policy.grants().filter(|_| policy.network.is_open()).filter(shown) {
@@ -65,7 +90,7 @@ pub fn warnings(policy: &Policy) -> Vec<String> {
             grant.path.display()
         ));
     }
-    if policy.floor == Floor::Landlock && policy.network.is_open() {
+    if policy.floor.is_bare() && policy.network.is_open() {
         warnings.push(
             "a host that reaches only `landlock` has no doors, and will refuse this profile".to_owned(),
         );
@@ -125,6 +150,7 @@ fn overlap(a: &PathRule, b: &PathRule) -> bool {
 mod tests {
     use std::path::PathBuf;
 
+    use super::super::Floor;
     use super::super::door::{Bounded, DoorLimits};
     use super::super::network::Allowed;
     use super::*;

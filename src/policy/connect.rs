@@ -12,6 +12,7 @@ use serde_json::Value;
 use thiserror::Error;
 
 use super::config::grants::ConnectGrant;
+use super::mode::Mode;
 use super::network::{ALLOW, Allowed, Destination, DestinationError, Host, Network, allow_line};
 use super::print::quote;
 use crate::arguments::leads;
@@ -114,7 +115,9 @@ pub fn connected(
             }
         }
     }
-    let mut left = Network { allow: Vec::new(), unix: Vec::new(), named: true, ..network.clone() };
+    // Whoever names hosts has a network of the cell's own.
+    let mut left =
+        Network { mode: Mode::Cell, allow: Vec::new(), unix: Vec::new(), named: true, ..network.clone() };
     doors.iter().for_each(|door| left.add(door));
     Ok((left, granted))
 }

@@ -6,6 +6,7 @@ use std::ffi::CStr;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::ptr;
 use std::time::Duration;
 
@@ -113,6 +114,31 @@ pub fn connect(path: &CStr, patience: Duration) -> Result<OwnedFd> {
         Err(Errno(libc::EAGAIN)) => Err(Errno(libc::ETIMEDOUT)),
         Err(errno) => Err(errno),
     }
+}
+
+/// A stream socket that listens, with no path and a name of the kernel's choice (`unix(7)`, "autobind").
+///
+/// # Errors
+/// The kernel's errno.
+pub fn listen_abstract() -> Result<UnixListener> {
+    let socket = stream(libc::AF_UNIX, 0, Duration::ZERO)?;
+    let family = libc::sa_family_t::try_from(libc::AF_UNIX).map_err(|_overflow| Errno(libc::EOVERFLOW))?;
+    // SAFETY: bind reads an address of this size, which is a family alone and lives.
+    check(libc::c_long::from(unsafe {
+        libc::bind(socket.as_raw_fd(), ptr::from_ref(&family).cast(), size(&family))
+    }))?;
+    // SAFETY: listen takes numbers only.
+    check(libc::c_long::from(unsafe { libc::listen(socket.as_raw_fd(), 1) }))?;
+    Ok(UnixListener::from(socket))
+}
+
+/// Connects to it, and lets go.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn connect_to(listener: &UnixListener) -> Result<()> {
+    let connected = listener.local_addr().and_then(|address| UnixStream::connect_addr(&address));
+    connected.map(drop).map_err(|error| Errno::from_io(&error))
 }
 
 /// Control message space: a header and the descriptors, aligned as cmsghdr.
@@ -279,7 +305,6 @@ pub fn listen(socket: BorrowedFd<'_>, queue: libc::c_int) -> Result<()> {
 mod tests {
     use std::ffi::CString;
     use std::os::unix::ffi::OsStrExt as _;
-    use std::os::unix::net::UnixListener;
 
     use super::*;
 

@@ -96,7 +96,7 @@ fn row(text: &mut String, paint: Paint, name: &str, cells: &[&str; 2], detail: &
 fn cell_cells(report: &Report) -> [&'static str; 2] {
     [&report.user, &report.root].map(|probed| match probed {
         Err(_) => "?",
-        Ok(column) if column.floor >= Some(DEFAULT_FLOOR) => "yes",
+        Ok(column) if column.reaches_default() => "yes",
         Ok(_) => "NO",
     })
 }
@@ -164,7 +164,7 @@ pub(in crate::commands) fn call(failed: &Failed) -> String {
 fn rung(probed: &Probed, paint: Paint) -> String {
     match probed {
         Err(_) => "not probed".to_owned(),
-        Ok(Column { floor: Some(floor), .. }) if *floor >= DEFAULT_FLOOR => {
+        Ok(column @ Column { floor: Some(floor), .. }) if column.reaches_default() => {
             format!("reaches the rung {}, the default floor", paint.green(floor.name()))
         }
         Ok(Column { floor: Some(floor), .. }) => {

@@ -12,6 +12,7 @@ use std::path::Path;
 use super::{Failed, Part, child};
 use crate::launch::idmap;
 use crate::plan::seccomp;
+use crate::plan::step::Attempts;
 use crate::policy::{Observe, Syscalls};
 use crate::sys::mount::{self, Beneath, attr};
 use crate::sys::netlink::Routes;
@@ -262,7 +263,7 @@ fn landlocked() -> Found {
 fn filtered() -> Found {
     let program = seccomp::compile(&Syscalls::default(), false).map_err(|_unknown| Errno(libc::EINVAL));
     let program = program.map_err(failed("seccomp", "the default filter"))?;
-    let observing = filter::assemble(&seccomp::observing(&program, Observe::Calls, false));
+    let observing = filter::assemble(&seccomp::observing(&program, Observe::Calls, Attempts::Untold));
     let program = filter::assemble(&program);
     let no_privileges =
         || process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(failed("prctl", "PR_SET_NO_NEW_PRIVS"));

@@ -15,6 +15,7 @@ use crate::policy::door::{Bounded, CONNECTIONS, DoorLimits, RATE, TIME};
 use crate::policy::http::Http;
 use crate::policy::listen::{At, Listen, ListenError};
 use crate::policy::mistakes::Spot;
+use crate::policy::mode::Mode;
 use crate::policy::network::{Allowed, Denied, Destination, DestinationError, Network, Sni, is_name};
 use crate::policy::toml_file::Value;
 use crate::policy::units::parse_size;
@@ -22,6 +23,7 @@ use crate::policy::unix_socket::UnixSocket;
 
 /// The section's keys.
 pub(super) const KEYS: &[&str] = &[
+    "mode",
     "allow",
     "deny",
     "allow-unix",
@@ -49,6 +51,9 @@ const MOST_ADDRESSES: usize = 16;
 /// What one profile says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Part {
+    mode: Option<Mode>,
+    /// Every other key that is written.
+    of_doors: Vec<Located<String>>,
     allow: Vec<Allowed>,
     bounded: Vec<Bounded>,
     deny: Vec<Denied>,
@@ -68,6 +73,7 @@ pub struct Part {
 impl Part {
     /// Adds it to what the profiles that it extends have said.
     pub(in crate::policy) fn apply(&self, network: &mut Network) {
+        network.mode = self.mode.unwrap_or(network.mode);
         for allowed in &self.allow {
             network.add(allowed);
         }
@@ -107,6 +113,11 @@ impl Part {
         }
     }
 
+    /// Keys that say something of doors, and where they are written.
+    pub(in crate::policy) fn of_doors(&self) -> impl Iterator<Item = &Located<String>> {
+        self.of_doors.iter()
+    }
+
     /// Ports that can be reached from outside, and where they are written.
     pub(in crate::policy) fn heard(&self) -> impl Iterator<Item = (&Listen, &Spot)> {
         self.listen.iter().map(|listen| (&listen.value, &listen.spot))
@@ -120,7 +131,12 @@ impl Part {
 
 impl Reader<'_, '_> {
     pub(super) fn network(&mut self, key: &str, value: &Value<'_>) {
+        if key != "mode" {
+            let spot = self.file.spot(&value.span());
+            self.profile.network.of_doors.push(Located { value: key.to_owned(), spot });
+        }
         match key {
+            "mode" => self.profile.network.mode = self.choice("mode", value, Mode::ALL, Mode::name),
             "allow" => self.allowed(value),
             "deny" => self.profile.network.deny = self.network_items(key, value, DestinationError::hint),
             "allow-unix" => self.sockets(value),

@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use toolcell::outcome::Layer;
-use toolcell::plan::step::{CgroupDirectory, Kind, LandlockRule, Namespace, Resource, Step};
+use toolcell::plan::step::{Attempts, CgroupDirectory, Kind, LandlockRule, Namespace, Resource, Step};
 use toolcell::plan::{Plan, seccomp};
 
 use super::runner::{self, Outcome};
@@ -96,7 +96,7 @@ fn break_before(steps: &mut Vec<Step>, name: &str, program: Vec<(u16, u8, u8, u3
     let index = at(steps, if name == "exec" { "verify" } else { name });
     steps.splice(
         index..index,
-        [Step::NoNewPrivileges, Step::Seccomp { program, observe: None, attempts: false }],
+        [Step::NoNewPrivileges, Step::Seccomp { program, observe: None, attempts: Attempts::Untold }],
     );
 }
 

@@ -6,6 +6,7 @@ mod clients;
 mod ended;
 mod inbound;
 mod names;
+mod outside;
 mod porter;
 mod served;
 mod started;
