@@ -8,6 +8,7 @@ use std::os::unix::net::{SocketAddr, UnixListener};
 use std::process::{Command, Stdio};
 
 use serde_json::{Value, json};
+use toolcell::sys::identity;
 
 use super::super::session::world::{Scratch, Setup, command, session_in, text};
 use super::world::{Executed, PYTHON, World, counting, echo, host, name_of_this_host};
@@ -27,6 +28,14 @@ fn is_old() -> bool {
         crate::cell::note("Landlock's ABI is below 6");
     }
     old
+}
+
+fn needs_root() -> bool {
+    let root = identity::effective().0 == 0;
+    if !root {
+        crate::cell::note("only root becomes another user, or mounts something elsewhere");
+    }
+    !root
 }
 
 /// A profile in the host's network, with these lines more.
@@ -61,7 +70,7 @@ def tried(*kind):
         return 'ok'
     except OSError as error:
         return errno.errorcode[error.errno]
-print(*(tried(*kind) for kind in [(1, 1), (1, 2), (16, 3, 0), (17, 3), (40, 1), (2, 3, 1), (2, 2, 1), (2, 1, 262), (38, 5), (2, 1), (10, 2)]))
+print(*(tried(*kind) for kind in [(1, 1), (1, 2), (16, 3, 0), (17, 3), (40, 1), (2, 3, 1), (2, 2, 1), (2, 1, 262), (38, 5), (2, 1), (2, 2)]))
 ";
 
 #[test]
@@ -136,6 +145,62 @@ fn names_lead_there_where_they_lead_outside() {
     let done = python(&world, "[filesystem]\ndeny = [\"/etc/hosts\"]\n", &[], script);
     let resolver = if fs::metadata("/etc/resolv.conf").is_ok() { "True" } else { "False" };
     assert_eq!(done.stdout, format!("False {resolver}\n"), "{done:?}");
+}
+
+/// `/etc/resolv.conf` is a link of systemd-resolved's on many hosts, and some have no `nsswitch.conf`.
+#[test]
+fn what_is_a_link_is_shown_as_what_it_leads_to_and_what_is_missing_is_not_made_up() {
+    if is_old() || needs_root() {
+        return;
+    }
+    let world = World::new();
+    let etc = world.0.0.join("etc");
+    fs::create_dir_all(world.0.0.join("run/resolve")).unwrap();
+    fs::create_dir(&etc).unwrap();
+    fs::write(world.0.0.join("run/resolve/stub.conf"), "nameserver 192.0.2.53\n").unwrap();
+    std::os::unix::fs::symlink(world.0.0.join("run/resolve/stub.conf"), etc.join("resolv.conf")).unwrap();
+    fs::write(etc.join("hosts"), "127.0.0.9 made.internal\n").unwrap();
+    drop(fs::copy("/etc/ld.so.cache", etc.join("ld.so.cache")));
+    let script = "print(open('/etc/resolv.conf').read().strip(), os.path.islink('/etc/resolv.conf'), \
+                  os.path.exists('/etc/nsswitch.conf'), socket.gethostbyname('made.internal'), \
+                  'cell' in open('/etc/passwd').read())";
+    let profile = profile(&world, "");
+    let toolcell = exec(&world, &["--profile", &profile], script);
+    let mut elsewhere = Command::new("unshare");
+    elsewhere.args(["--mount", "--propagation", "private", "sh", "-c"]);
+    elsewhere.args(["mount --bind etc /etc && exec \"$@\"", "sh"]);
+    elsewhere.arg(toolcell.get_program()).args(toolcell.get_args()).current_dir(&world.0.0);
+    let done = world.finished(&elsewhere.stdin(Stdio::null()).output().unwrap());
+    assert_eq!(done.stdout, "nameserver 192.0.2.53 False False 127.0.0.9 True\n", "{done:?}");
+}
+
+/// What root's cells are, an ordinary user's are too.
+#[test]
+fn an_ordinary_user_has_it_too() {
+    if is_old() || needs_root() {
+        return;
+    }
+    let user = ["--reuid=65534", "--regid=65534", "--clear-groups"];
+    if !Command::new("setpriv").args(user).args(["unshare", "--user", "true"]).status().unwrap().success() {
+        crate::cell::note("an ordinary user can make no namespaces here");
+        return;
+    }
+    let world = World::new();
+    std::os::unix::fs::chown(&world.0.0, Some(65_534), None).unwrap();
+    let name = format!("toolcell-it-user-{}", std::process::id());
+    let _abstract = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    let profile = profile(&world, "[syscalls]\nallow = [\"socket\"]\n");
+    let script = format!(
+        "socket.create_connection(('127.0.0.1', {})).close()\ntry:\n    \
+         socket.socket(socket.AF_UNIX).connect('\\0{name}')\nexcept OSError as error:\n    print(errno.errorcode[error.errno])",
+        host(echo)
+    );
+    let toolcell = exec(&world, &["--profile", &profile, "--floor", "host-network-no-cgroup"], &script);
+    let mut command = Command::new("setpriv");
+    command.args(user).arg(toolcell.get_program()).args(toolcell.get_args()).current_dir(&world.0.0);
+    let done = world.finished(&command.env("HOME", "/").stdin(Stdio::null()).output().unwrap());
+    assert_eq!((done.code, done.stdout.as_str()), (0, "EPERM\n"), "{done:?}");
+    assert_eq!(done.report["receipt"]["layers"]["network"], "the host's: all that its user reaches");
 }
 
 #[test]
