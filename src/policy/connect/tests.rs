@@ -35,6 +35,13 @@ fn ask(network: &Network, within: &[&str], argument: &Value) -> Result<Vec<Strin
 }
 
 #[test]
+fn no_argument_leads_into_the_hosts_network() {
+    let outside = Network { mode: Mode::Host, ..Network::default() };
+    let (left, _) = connected(&outside, "p", &[grant("/url", &["a.example:443"])], &json!({})).unwrap();
+    assert_eq!(left, Network { named: true, ..Network::default() });
+}
+
+#[test]
 fn an_argument_opens_the_door_that_it_names_and_no_other() {
     let network = network(
         &[
