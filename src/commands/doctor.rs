@@ -21,6 +21,7 @@ use crate::host::probe::repairs::{self, Repair};
 use crate::host::probe::{self, Failed, Part, State, child};
 use crate::host::{Facts, NoCgroup, Untold};
 use crate::launch::LaunchError;
+use crate::plan::lost::in_host_network;
 use crate::policy::Floor;
 use crate::sys::{Errno, identity, process};
 
@@ -46,6 +47,8 @@ struct Column {
     uid: u32,
     /// The strongest rung on which a cell really ran.
     floor: Option<Floor>,
+    /// The rung of a cell there in the host's network, by a profile's choice.
+    host_network: Option<Floor>,
     /// Every attempt at a cell, strongest rung first, up to the first that ran.
     tried: Vec<(Floor, Tried)>,
     /// Every part, tried alone.
@@ -175,7 +178,17 @@ fn column(facts: &Facts) -> Column {
     // Only looked at: the trials are without.
     let mut heard = facts.clone();
     drop(heard.follow_denials());
-    Column { uid: facts.uid, floor: reached, tried, parts, denials: heard.denials, note: None, repairs }
+    let host_network = reached.and_then(|rung| in_host_network(rung, facts.landlock_abi));
+    Column {
+        uid: facts.uid,
+        floor: reached,
+        host_network,
+        tried,
+        parts,
+        denials: heard.denials,
+        note: None,
+        repairs,
+    }
 }
 
 impl Column {

@@ -83,7 +83,7 @@ pub fn losses(policy: &Policy, parts: &[(Part, State)], landlock_abi: u32, refus
     let ports = landlock_abi > 0 && !seccomp::holds_ports(landlock_abi) && !policy.network.listen.is_empty();
     let host = policy.network.mode.is_host();
     let scope = host && landlock_abi > 0 && landlock_abi < SCOPED;
-    let reaches = if ports || scope || never.iter().any(lacks) || (bare && refused.is_some()) {
+    let reaches = if ports || never.iter().any(lacks) || (bare && refused.is_some()) {
         None
     } else if bare {
         Some(Floor::Landlock)
@@ -92,7 +92,8 @@ pub fn losses(policy: &Policy, parts: &[(Part, State)], landlock_abi: u32, refus
     } else {
         Some(Floor::Full)
     };
-    let reaches = reaches.map(|rung| if host { rung.with_host_network() } else { rung });
+    let reaches =
+        reaches.and_then(|rung| if host { in_host_network(rung, landlock_abi) } else { Some(rung) });
     let mut told = false;
     let missing = parts.iter().filter_map(|(part, state)| {
         let State::Missing { failed, cause, fix } = state else { return None };
@@ -138,6 +139,12 @@ pub fn losses(policy: &Policy, parts: &[(Part, State)], landlock_abi: u32, refus
     });
     let given_up = host.then(given_up);
     Losses { reaches, missing: missing.chain(ports).chain(scope).chain(given_up).collect() }
+}
+
+/// The rung of cells in the host's network, where others reach this one.
+#[must_use]
+pub fn in_host_network(reached: Floor, landlock_abi: u32) -> Option<Floor> {
+    (landlock_abi >= SCOPED).then_some(reached.with_host_network())
 }
 
 /// What goes with a network of the cell's own, by the profile's own choice.
@@ -233,6 +240,7 @@ mod tests {
     use super::*;
     use crate::policy::add::Additions;
     use crate::policy::files::Library;
+    use crate::policy::mode::Mode;
     use crate::policy::syscalls::SyscallName;
     use crate::policy::{Writes, profile};
 
@@ -284,6 +292,22 @@ mod tests {
         assert_eq!((old(4).reaches, old(4).missing.len()), (Some(Floor::Full), 0));
         assert_eq!((old(3).reaches, old(3).missing.len()), (None, 1));
         assert_eq!(losses(&policy(), &host(&[]), 3, None).reaches, Some(Floor::Full));
+    }
+
+    #[test]
+    fn the_hosts_network_is_lost_by_the_profiles_own_choice() {
+        let mut outside = policy();
+        outside.network.mode = Mode::Host;
+        let network = ("network", 5);
+        assert_eq!(of_policy(&outside, &[], None), (Some(Floor::HostNetwork), vec![network]));
+        let less = (Some(Floor::HostNetworkNoCgroup), vec![("cgroup", 4), network]);
+        assert_eq!(of_policy(&outside, &[Part::Cgroup], None), less);
+        let bare = of_policy(&outside, &[Part::UserNamespace], None);
+        assert_eq!(bare.0, Some(Floor::HostNetworkLandlock));
+        let old = losses(&outside, &host(&[]), 5, None);
+        assert_eq!((old.reaches, old.missing.len()), (None, 2));
+        let rule = given_up().lost[0].rule.clone();
+        assert_eq!(rule.as_deref(), Some("network.mode = \"host\""));
     }
 
     #[test]

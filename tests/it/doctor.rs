@@ -45,6 +45,7 @@ fn the_verdict_is_what_exec_meets() {
     if report["caller"]["uid"] == 0 {
         let ordinary = agree(Some(65_534));
         assert_eq!(ordinary["user"]["floor"], report["user"]["floor"]);
+        assert_eq!(ordinary["user"]["host_network"], report["user"]["host_network"]);
         assert_eq!(ordinary["root"]["probed"], false);
     }
 }

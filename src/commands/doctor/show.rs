@@ -12,6 +12,7 @@ use crate::diag::Paint;
 use crate::host::Untold;
 use crate::host::probe::{Failed, Part, State};
 use crate::policy::Floor;
+use crate::policy::mode::HOST;
 use crate::text::{escape, escape_lines};
 
 /// No line of prose or of the table is longer; a command is never broken.
@@ -39,6 +40,7 @@ pub(super) fn text(report: &Report, color: bool) -> String {
             prose(&mut text, "  ", note);
         }
         if let Ok(column) = probed {
+            host_network(&mut text, column);
             denials(&mut text, &column.denials);
         }
     }
@@ -180,6 +182,28 @@ fn rung(probed: &Probed, paint: Paint) -> String {
     }
 }
 
+/// What a profile that has it loses is the profile's doing, and `profile explain` tells it.
+fn host_network(text: &mut String, column: &Column) {
+    match (column.floor, column.host_network) {
+        (_, Some(rung)) => {
+            let rung = rung.name();
+            prose(
+                text,
+                "  ",
+                &format!(
+                    "in the host's network, where a profile has `{HOST}`: the rung {rung}, lower by that network"
+                ),
+            );
+        }
+        (Some(_), None) => prose(
+            text,
+            "  ",
+            &format!("no cell in the host's network (`{HOST}`): Landlock's ABI is below 6 (Linux 6.12)"),
+        ),
+        (None, None) => {}
+    }
+}
+
 /// Nothing that a cell needs; a record says more with it.
 fn denials(text: &mut String, told: &Result<(), Untold>) {
     match told {
@@ -276,6 +300,7 @@ fn column_json(probed: &Probed) -> Value {
                 "probed": true,
                 "uid": column.uid,
                 "floor": column.floor.map(Floor::name),
+                "host_network": column.host_network.map(Floor::name),
                 "launches": launches,
                 "layers": layers,
                 "denials": match &column.denials {

@@ -302,6 +302,9 @@ fn every_word_about_such_a_profile_says_what_is_given_away() {
         }
         assert!(said.contains(&format!("`{}`", floor())), "{said}");
     }
+    let report: Value = serde_json::from_str(&toolcell(&["doctor", "--json"]).1).unwrap();
+    let column = if identity::effective().0 == 0 { "root" } else { "user" };
+    assert_eq!(report[column]["host_network"], floor());
     let port = host(echo).to_string();
     let at = format!("127.0.0.1:{port}");
     let (code, said) = toolcell(&["profile", "why", &path, "--connect", &at, "--prove"]);
