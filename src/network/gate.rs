@@ -30,8 +30,15 @@ use crate::policy::units::{print_duration, print_size};
 use crate::policy::unix_socket::UnixSocket;
 
 /// Connections that wait for one door: each is a descriptor here. The next one is hung up.
-const MOST_WAIT: usize = 32;
+pub(super) const MOST_WAIT: usize = 32;
+/// What became of one of them.
+pub(super) const WAITED: &str = "the next one waited";
 const SECOND: Duration = Duration::from_secs(1);
+
+/// What became of the one after the last that could wait.
+pub(super) fn hung_up(most: usize) -> String {
+    format!("{most} waited, and the next one was hung up")
+}
 
 /// The doors of one cell that something has come to.
 #[derive(Debug, Default)]
@@ -195,12 +202,9 @@ impl Gate {
             Ok(one_of_few) => {
                 *rested = then;
                 let waits = Waits { turn, places: self.places.clone(), one_of_few };
-                Entry::Waits(waits, Box::new(self.crowded(limit, "the next one waited")))
+                Entry::Waits(waits, Box::new(self.crowded(limit, WAITED)))
             }
-            Err(_full) => {
-                let told = format!("{MOST_WAIT} waited, and the next one was hung up");
-                Entry::Full(Box::new(self.crowded(limit, &told)))
-            }
+            Err(_full) => Entry::Full(Box::new(self.crowded(limit, &hung_up(MOST_WAIT)))),
         }
     }
 

@@ -22,7 +22,7 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::carry::End;
-use super::gate::Gate;
+use super::gate::{Gate, WAITED};
 use super::keep::{Cell, PATIENCE, crowded};
 use super::{Event, relay};
 use crate::outcome::{ClosedBy, Connection};
@@ -168,7 +168,7 @@ pub(super) async fn accept(
         let place = match Arc::clone(&cell.inside.free).try_acquire_owned() {
             Ok(place) => place,
             Err(_full) => {
-                cell.refuse(crowded(cell.doors.inside())).await;
+                cell.refuse(crowded(cell.doors.inside(), WAITED)).await;
                 Arc::clone(&cell.inside.free).acquire_owned().await.map_err(io::Error::other)?
             }
         };

@@ -28,7 +28,7 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::accept::accept;
 use super::credential::Put;
 use super::ended::{self, Counts};
-use super::gate::{Gate, Gates};
+use super::gate::{Gate, Gates, MOST_WAIT, WAITED, hung_up};
 use super::guard::{Barred, is_granted, may_lead};
 use super::inbound::{self, Inside};
 use super::relay::{self, Greeting, Lets};
@@ -54,8 +54,6 @@ const MOST_ADDRESSES: usize = 4;
 /// Refusals of one cell that are told without a pause, and the pause: a cell pays for its flood, and others do not.
 const AT_ONCE: u64 = 1024;
 const PAUSE: Duration = Duration::from_millis(1);
-/// Sockets of one cell that wait until one more connection may be: each is a descriptor here. The next one is hung up.
-const MOST_WAIT: usize = 32;
 /// The port at which TLS is spoken.
 const HTTPS: u16 = 443;
 
@@ -66,6 +64,7 @@ pub(super) struct Cell {
     channel: AsyncFd<OwnedFd>,
     pub(super) names: Mutex<Names>,
     slots: Arc<Semaphore>,
+    /// Sockets with a path that wait until one more connection may be.
     waiting: Semaphore,
     pub(super) inside: Inside,
     pub(super) gates: Gates,
@@ -150,13 +149,11 @@ async fn listen(
         Listens::Socket(nth) => {
             let stream = std::os::unix::net::UnixStream::from(socket);
             stream.set_nonblocking(true)?;
-            let waits = cell.waiting.try_acquire().map_err(io::Error::other)?;
             let network = &cell.doors.network;
             let Some(door) = network.unix.get(usize::from(nth)) else { return Ok(()) };
             let gate = cell.gates.of_socket(network, door);
             let Some(place) = cell.admit(&gate).await else { return Ok(()) };
-            let slot = cell.slot().await?;
-            drop(waits);
+            let Some(slot) = cell.slot_of_few().await? else { return Ok(()) };
             let stream = UnixStream::from_std(stream)?;
             let (cell, at_work) = (Arc::clone(cell), at_work.clone());
             tokio::spawn(async move {
@@ -178,9 +175,9 @@ async fn listen(
     }
 }
 
-/// Somebody had to wait.
-pub(super) fn crowded(connections: u32) -> Violation {
-    let rule = "`connections` in `[network]`: the next one waited".to_owned();
+/// One that may not be yet, and what became of it.
+pub(super) fn crowded(connections: u32, told: &str) -> Violation {
+    let rule = format!("`connections` in `[network]`: {told}");
     let more = Some(connections.saturating_mul(2).min(*CONNECTIONS.end())).filter(|more| *more > connections);
     Violation {
         value: Some(connections.into()),
@@ -215,8 +212,20 @@ impl Cell {
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
             return Ok(slot);
         }
-        self.refuse(crowded(self.doors.network.connections)).await;
+        self.refuse(crowded(self.doors.network.connections, WAITED)).await;
         Arc::clone(&self.slots).acquire_owned().await.map_err(io::Error::other)
+    }
+
+    /// The same for a socket with a path, which waits here and not in the kernel; `None`, if too many do.
+    async fn slot_of_few(&self) -> io::Result<Option<OwnedSemaphorePermit>> {
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Ok(Some(slot));
+        }
+        let Ok(_one_of_few) = self.waiting.try_acquire() else {
+            self.refuse(crowded(self.doors.network.connections, &hung_up(MOST_WAIT))).await;
+            return Ok(None);
+        };
+        self.slot().await.map(Some)
     }
 
     /// The next socket of the cell, with what comes before it taken in; `None` when the cell is over. One for which this process has no

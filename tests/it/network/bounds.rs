@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::world::{World, counting, echo, host};
+use super::world::{Executed, World, counting, echo, host};
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
@@ -313,4 +313,37 @@ print(taken[3] >= 0.32, all[3].recv(1), time.monotonic() - began < 20)",
     let door = door.display().to_string();
     done.has_refused("connect", &door, "[network]\nrate = 6");
     done.has_refused("stay connected", &door, "[network]\ntime = \"1s\"");
+}
+
+/// A socket waits for its door before it takes a place of the cell's, and one that finds none is told of.
+#[test]
+fn a_socket_that_is_full_takes_no_place_of_another() {
+    let world = World::new();
+    let place = world.0.0.canonicalize().unwrap();
+    let [slow, quick] = ["slow.sock", "quick.sock"].map(|name| place.join(name).display().to_string());
+    echo_at(Path::new(&slow));
+    echo_at(Path::new(&quick));
+    let script = format!(
+        "def connect(path):
+    s = socket.socket(socket.AF_UNIX); s.connect(path); s.sendall(b'hello'); return s
+first = connect({slow:?}); print(first.recv(5))
+waits = [connect({slow:?}) for _ in range(32)]
+s = socket.socket(socket.AF_UNIX); s.connect({slow:?}); print(s.recv(5))
+for _ in range(3): s = connect({quick:?}); print(s.recv(5)); s.close()
+first.close(); print(waits[0].recv(5))"
+    );
+    let network =
+        format!("connections = 3\nallow-unix = [{{ path = {slow:?}, connections = 1 }}, {quick:?}]");
+    let done = world.python(&network, &script);
+    let quick = "b'hello'\n".repeat(3);
+    assert_eq!(done.stdout, format!("b'hello'\nb''\n{quick}b'hello'\n"), "{done:#?}");
+    let rule = format!("`connections` of `{slow}` in `[network]`: 32 waited, and the next one was hung up");
+    has_rule(&done, &rule);
+}
+
+/// Was this refused, by this rule?
+#[track_caller]
+fn has_rule(done: &Executed, rule: &str) {
+    let violations = done.report["violations"].as_array().unwrap();
+    assert!(violations.iter().any(|one| one["rule"] == rule), "{rule} is not in {violations:#?}");
 }
