@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::mpsc;
+use tokio::sync::{OwnedSemaphorePermit, mpsc};
 use tokio::time::{Instant, sleep_until};
 
-use super::gate::{Entry, Gate, Place, Waits};
+use super::gate::{Entry, Gate, Place, Turn};
 use super::keep::{Cell, Target, reset};
 use super::{refused, resolver};
 use crate::outcome::Violation;
@@ -73,10 +73,10 @@ pub(super) async fn accept(
                     drop((slot, place, at_work));
                 });
             }
-            Entry::Waits(waits, violation) => {
+            Entry::Waits(turn, one_of_few, violation) => {
                 tokio::spawn(async move {
                     cell.refuse(*violation).await;
-                    cell.serve_in_turn(stream, reached, waits).await;
+                    cell.serve_in_turn(stream, reached, (turn, one_of_few)).await;
                     drop(at_work);
                 });
             }
@@ -89,17 +89,30 @@ pub(super) async fn accept(
 }
 
 impl Cell {
-    /// Has one wait, where those behind it do so in the kernel; `None`, if too many do.
+    /// Has one wait; `None`, if too many do.
     pub(super) async fn admit(&self, gate: &Gate) -> Option<Place> {
         match gate.enter(Instant::now()) {
             Entry::In(place) => Some(place),
-            Entry::Waits(waits, violation) => {
+            Entry::Waits(turn, one_of_few, violation) => {
                 self.refuse(*violation).await;
-                Some(waits.turn().await.0)
+                let place = turn.come().await;
+                drop(one_of_few);
+                Some(place)
             }
             Entry::Full(violation) => {
                 self.refuse(*violation).await;
                 None
+            }
+        }
+    }
+
+    /// The same where those behind it wait in the kernel.
+    pub(super) async fn admit_in_line(&self, gate: &Gate) -> Place {
+        match gate.enter_in_line(Instant::now()) {
+            Ok(place) => place,
+            Err((turn, violation)) => {
+                self.refuse(*violation).await;
+                turn.come().await
             }
         }
     }
@@ -118,9 +131,14 @@ impl Cell {
     }
 
     /// One that has to wait until its door lets it in.
-    async fn serve_in_turn(&self, stream: TcpStream, reached: Reached, waits: Waits) {
+    async fn serve_in_turn(
+        &self,
+        stream: TcpStream,
+        reached: Reached,
+        (turn, one_of_few): (Turn, OwnedSemaphorePermit),
+    ) {
         let enter = async {
-            let (place, one_of_few) = waits.turn().await;
+            let place = turn.come().await;
             let slot = self.slot().await;
             drop(one_of_few);
             slot.map(|slot| (slot, place))

@@ -137,30 +137,27 @@ pub(super) type Place = Option<OwnedSemaphorePermit>;
 pub(super) enum Entry {
     /// It is let in.
     In(Place),
-    /// It waits, by what was refused to it.
-    Waits(Waits, Box<Violation>),
+    /// It waits for its turn, as one of few, by what was refused to it.
+    Waits(Turn, OwnedSemaphorePermit, Box<Violation>),
     /// Too many do.
     Full(Box<Violation>),
 }
 
-/// One that waits.
+/// What one waits for that is not let in at once.
 #[derive(Debug)]
-pub(super) struct Waits {
-    turn: Instant,
+pub(super) struct Turn {
+    at: Instant,
     places: Option<Arc<Semaphore>>,
-    one_of_few: OwnedSemaphorePermit,
 }
 
-impl Waits {
-    /// Until it is let in. It stays one of the few that wait until the second is dropped: who has a place here may have to wait for
-    /// one of the cell's.
-    pub(super) async fn turn(self) -> (Place, OwnedSemaphorePermit) {
-        sleep_until(self.turn).await;
-        let place = match self.places {
+impl Turn {
+    /// Until it is let in.
+    pub(super) async fn come(self) -> Place {
+        sleep_until(self.at).await;
+        match self.places {
             Some(places) => places.acquire_owned().await.ok(),
             None => None,
-        };
-        (place, self.one_of_few)
+        }
     }
 }
 
@@ -180,32 +177,42 @@ impl Gate {
         }
     }
 
-    /// Lets one in, has it wait, or neither.
+    /// Lets one in, has it wait as one of few, or neither. It stays one of them until the permit is dropped: who has a place here may
+    /// have to wait for one of the cell's.
     pub(super) fn enter(&self, now: Instant) -> Entry {
         let mut rested = self.rested.lock().unwrap_or_else(PoisonError::into_inner);
-        let (turn, then) = self.next_turn(*rested, now);
-        let limit = match (turn <= now, &self.places) {
-            (false, _) => "rate",
-            (true, None) => {
-                *rested = then;
-                return Entry::In(None);
-            }
-            (true, Some(places)) => match Arc::clone(places).try_acquire_owned() {
-                Ok(place) => {
-                    *rested = then;
-                    return Entry::In(Some(place));
-                }
-                Err(_none) => "connections",
+        let (at, then) = self.next_turn(*rested, now);
+        let entry = match self.room(at <= now) {
+            Ok(place) => Entry::In(place),
+            Err(limit) => match Arc::clone(&self.waiting).try_acquire_owned() {
+                Ok(one_of_few) => Entry::Waits(self.turn(at), one_of_few, self.crowded(limit, WAITED)),
+                // It takes no turn.
+                Err(_full) => return Entry::Full(self.crowded(limit, &hung_up(MOST_WAIT))),
             },
         };
-        match Arc::clone(&self.waiting).try_acquire_owned() {
-            Ok(one_of_few) => {
-                *rested = then;
-                let waits = Waits { turn, places: self.places.clone(), one_of_few };
-                Entry::Waits(waits, Box::new(self.crowded(limit, WAITED)))
-            }
-            Err(_full) => Entry::Full(Box::new(self.crowded(limit, &hung_up(MOST_WAIT)))),
+        *rested = then;
+        entry
+    }
+
+    /// The same for one behind which the others wait in the kernel: it is let in, or has its turn.
+    pub(super) fn enter_in_line(&self, now: Instant) -> Result<Place, (Turn, Box<Violation>)> {
+        let mut rested = self.rested.lock().unwrap_or_else(PoisonError::into_inner);
+        let (at, then) = self.next_turn(*rested, now);
+        *rested = then;
+        self.room(at <= now).map_err(|limit| (self.turn(at), self.crowded(limit, WAITED)))
+    }
+
+    /// A place, or the limit that is in the way.
+    fn room(&self, is_due: bool) -> Result<Place, &'static str> {
+        match &self.places {
+            _ if !is_due => Err("rate"),
+            None => Ok(None),
+            Some(places) => Arc::clone(places).try_acquire_owned().map(Some).map_err(|_none| "connections"),
         }
+    }
+
+    fn turn(&self, at: Instant) -> Turn {
+        Turn { at, places: self.places.clone() }
     }
 
     /// When the next one may come, and when the door is rested then. A door that is rested lets in as many at once as in a second.
@@ -275,7 +282,7 @@ impl Gate {
     }
 
     /// One that may not come yet.
-    fn crowded(&self, key: &'static str, told: &str) -> Violation {
+    fn crowded(&self, key: &'static str, told: &str) -> Box<Violation> {
         let limits = self.item.limits();
         let (limit, own, most) = match key {
             "rate" => (self.rate, limits.rate.is_some(), *RATE.end()),
@@ -289,7 +296,8 @@ impl Gate {
             _ => self.item.line(DoorLimits { connections: Some(more), ..DoorLimits::default() }),
         });
         let rule = format!("{}: {told}", self.rule(key, own));
-        Violation { value: Some(limit.into()), allow, ..refused("connect", self.item.door(), rule) }
+        let violation = refused("connect", self.item.door(), rule);
+        Box::new(Violation { value: Some(limit.into()), allow, ..violation })
     }
 
     fn rule(&self, key: &str, own: bool) -> String {
@@ -310,9 +318,9 @@ mod tests {
         Gate::new(network, Item::Allow(Bounded { to, limits }))
     }
 
-    fn waits(entry: Entry) -> (Waits, Violation) {
+    fn waits(entry: Entry) -> (Turn, OwnedSemaphorePermit, Violation) {
         match entry {
-            Entry::Waits(waits, violation) => (waits, *violation),
+            Entry::Waits(turn, one_of_few, violation) => (turn, one_of_few, *violation),
             other => panic!("{other:?}"),
         }
     }
@@ -326,10 +334,10 @@ mod tests {
         }
         let mut held = Vec::new();
         for nth in 1..=MOST_WAIT {
-            let (waits, told) = waits(gate.enter(now));
-            assert_eq!(waits.turn, now + SECOND / 4 * u32::try_from(nth).unwrap());
+            let (turn, one_of_few, told) = waits(gate.enter(now));
+            assert_eq!(turn.at, now + SECOND / 4 * u32::try_from(nth).unwrap());
             assert_eq!(told.allow.as_deref(), Some("[network]\nrate = 8"));
-            held.push(waits);
+            held.push(one_of_few);
         }
         let Entry::Full(told) = gate.enter(now) else { panic!("{gate:?}") };
         assert_eq!((told.object.as_str(), told.value), ("a.example:443", Some(4)));
@@ -347,12 +355,12 @@ mod tests {
         let limits = DoorLimits { connections: Some(1), rate: Some(10_000), ..DoorLimits::default() };
         let gate = gate(limits, &Network::default());
         let Entry::In(place) = gate.enter(Instant::now()) else { panic!("{gate:?}") };
-        let (waits, told) = waits(gate.enter(Instant::now()));
+        let (turn, _one_of_few, told) = waits(gate.enter(Instant::now()));
         assert_eq!(told.rule, "`connections` of `a.example:443` in `[network]`: the next one waited");
         let line = "[network]\nallow = [{ to = \"a.example:443\", connections = 2 }]";
         assert_eq!(told.allow.as_deref(), Some(line));
         drop(place);
-        assert!(waits.turn().await.0.is_some());
+        assert!(turn.come().await.is_some());
     }
 
     /// Each is a descriptor, for which the cell may have no place for as long as it likes.
@@ -362,13 +370,28 @@ mod tests {
         let began = Instant::now();
         while matches!(gate.enter(began), Entry::In(None)) {}
         let mut held = Vec::new();
-        while let Entry::Waits(waits, _told) = gate.enter(began) {
-            held.push(waits.turn().await);
+        while let Entry::Waits(turn, one_of_few, _told) = gate.enter(began) {
+            held.push((turn.come().await, one_of_few));
             assert!(held.len() <= MOST_WAIT);
         }
         assert_eq!(held.len(), MOST_WAIT);
         held.pop();
         assert!(matches!(gate.enter(began), Entry::Waits(..)));
+    }
+
+    /// Into a cell one comes after the other, and who is behind waits in the kernel.
+    #[tokio::test]
+    async fn in_a_line_nobody_is_hung_up() {
+        let limits = DoorLimits { rate: Some(10_000), ..DoorLimits::default() };
+        let gate = gate(limits, &Network::default());
+        let began = Instant::now();
+        while gate.enter_in_line(began).is_ok() {}
+        for nth in 2..2 * MOST_WAIT {
+            let (turn, told) = gate.enter_in_line(began).unwrap_err();
+            assert_eq!(turn.at, began + SECOND / 10_000 * u32::try_from(nth).unwrap());
+            assert!(told.rule.ends_with(WAITED), "{told:?}");
+        }
+        assert_eq!(gate.waiting.available_permits(), MOST_WAIT);
     }
 
     /// Also where arguments name them one by one, and nothing of the pattern is left in `allow`.

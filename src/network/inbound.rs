@@ -161,10 +161,7 @@ pub(super) async fn accept(
             sleep_until(Instant::now() + PAUSE).await;
             continue;
         };
-        let Some(admitted) = cell.admit(&gate).await else {
-            outer.reset();
-            continue;
-        };
+        let admitted = cell.admit_in_line(&gate).await;
         let place = match Arc::clone(&cell.inside.free).try_acquire_owned() {
             Ok(place) => place,
             Err(_full) => {
