@@ -162,11 +162,7 @@ impl Cell {
     /// What of that is noted here alone, for the record of a call; none of it is told again. With it, how much of each layer's stands
     /// there.
     pub fn take_refusals(&self, receipt: &mut Receipt) -> Vec<Violation> {
-        let mut refusals = self.attendant.refusals();
-        refusals.confess_since(receipt);
-        let found = refusals.violations(&self.policy);
-        refusals.forget();
-        found
+        self.attendant.refusals().take_noted(&self.policy, receipt)
     }
 
     /// Gives its doors what they put in. A request that came before waits for it.

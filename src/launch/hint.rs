@@ -33,6 +33,10 @@ fn verify(errno: i32) -> Option<&'static str> {
             "a listener of somebody else's filter stands above toolcell, as in some containers, and then no socket can be handed to a \
              cell: start toolcell outside of it, or take `allow-unix` out of `[network]`"
         }
+        EPERM => {
+            "something around toolcell, such as a container's filter, refuses calls by which a cell's layers are looked at: start toolcell \
+             outside of it"
+        }
         ECHILD => {
             "init was killed: by the kernel for want of memory (then `limits.memory` of the profile, or this host's own, is too small for \
              a cell), by a filter around toolcell that kills, or by somebody; the first two stand in `sudo dmesg | tail`"
@@ -315,6 +319,10 @@ fn others(step: &str, object: &str, errno: i32) -> Option<&'static str> {
         ("exec", EACCES) => {
             "the program is not executable where it lies; `execute = [\"…\"]` in `[filesystem]` grants that, \
              `read` and `write` do not"
+        }
+        ("exec", EPERM) => {
+            "the payload is started behind its own filter, and that refuses it: `deny` of the profile's `[syscalls]` names both `execve` \
+             and `execveat`; take one of them out"
         }
         ("exec", EAGAIN) => {
             "the cell, or without a cgroup its user, has as many processes as it may: see `limits.tasks` of the profile and `ulimit -u`"

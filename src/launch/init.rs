@@ -299,7 +299,7 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
         }
         Step::Landlock { abi, rules, logged, ports, listens } => {
             confine::landlock(*abi, (rules, ports, listens), *logged, state)?;
-            state.held = verify::network(state)?;
+            state.held = verify::behind_landlock(state)?;
             Ok(())
         }
         Step::Seccomp { observe, .. } => seccomp(state, *observe).map_err(fail("filter")),
@@ -453,7 +453,10 @@ fn run_payload(state: &mut State<'_>, hold: bool) -> i32 {
         image.as_ref().or(own).or(state.prepared.image.as_ref()).ok_or(Errno(libc::EINVAL))
     });
     let scope = state.alone.as_ref().map(|own| own.scope.as_fd());
-    let payload = match handled.and(image).and_then(|image| process::spawn(image, scope, state.ignored)) {
+    let payload = match handled
+        .and(image)
+        .and_then(|image| process::spawn(image, scope, state.ignored, state.prepared.untold))
+    {
         Ok(pid) => pid,
         Err(errno) => {
             let object = state.prepared.plan.steps.iter().find_map(|step| match step {

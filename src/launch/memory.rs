@@ -1,7 +1,7 @@
 //! What a cell's processes mean by what they pass to a call, looked up by the launcher for the supervisor: a Landlock domain
 //! keeps it from every process outside of it.
 //!
-//! Neighbours: `launch::launcher` answers, `watch::refusals` and `watch::files` ask. Never: judges what is read; waits for long.
+//! Neighbours: `launch::launcher` answers, `watch::refusals`, `watch::files` and `watch::connects` ask. Never: judges what is read; waits for long.
 
 use std::ffi::{CString, OsString};
 use std::fs::File;
@@ -91,8 +91,9 @@ impl Question {
                 let mut behind = std::fs::read_link(&link)?;
                 if behind.as_os_str().as_bytes().starts_with(b"socket:") {
                     let link = CString::new(link).map_err(|_nul| Errno(libc::EINVAL))?;
-                    behind.as_mut_os_string().push(" ");
-                    behind.as_mut_os_string().push(attribute::protocol(&link)?);
+                    if let Ok(protocol) = attribute::protocol(&link) {
+                        behind.as_mut_os_string().push(format!(" {protocol}"));
+                    }
                 }
                 Some(behind).filter(|path| path.as_os_str().len() <= MOST)
             }

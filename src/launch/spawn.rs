@@ -44,6 +44,8 @@ pub struct Prepared {
     pub(super) observing: Vec<Instruction>,
     /// The filter lets init give back pages of its program.
     pub(super) may_let_go: bool,
+    /// And run the payload by execveat(2), of which no listener is told.
+    pub(super) untold: bool,
     /// `None` as long as there is no whole plan.
     pub(super) image: Option<Image>,
     pub(super) idmaps: IdMaps,
@@ -107,6 +109,7 @@ impl Prepared {
             filter: Vec::new(),
             observing: Vec::new(),
             may_let_go: false,
+            untold: false,
             image: None,
             idmaps: IdMaps::default(),
             launcher,
@@ -164,6 +167,7 @@ impl Prepared {
                 Step::Seccomp { program, observe, attempts } => {
                     self.filter = filter::assemble(program);
                     self.may_let_go = may(program, "madvise");
+                    self.untold = may(program, "execveat");
                     if let Some(observe) = observe
                         && may(program, "sendmsg")
                     {

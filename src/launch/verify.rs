@@ -1,7 +1,7 @@
 //! Looks at each layer from inside the finished cell, before exec: what is not on stops the launch.
 //!
-//! Neighbours: `launch::init` runs it as the last step before exec; the result is the receipt. Never: trusts that a
-//! step which returned 0 had its effect.
+//! Neighbours: `launch::init` runs it as the last step before exec, and what asks Landlock and the doors before the filter is there;
+//! the result is the receipt. Never: trusts that a step which returned 0 had its effect.
 
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
@@ -36,8 +36,8 @@ pub(super) struct Seen {
     pub(super) denials: u32,
 }
 
-/// What Landlock answered.
-#[derive(Debug, Clone)]
+/// What Landlock answered, and that the doors are behind it.
+#[derive(Debug)]
 pub(super) struct Held {
     /// Which classes it refused.
     saw: String,
@@ -51,7 +51,7 @@ fn failed(layer: Layer, object: String, errno: Errno) -> LaunchError {
 
 /// Whether Landlock holds, and whether doors are behind it: before there is a filter, which would refuse the calls by which that
 /// is found out, or have the supervisor answer them. What Landlock refuses now it refuses from now on.
-pub(super) fn network(state: &State<'_>) -> Result<Option<Held>, LaunchError> {
+pub(super) fn behind_landlock(state: &State<'_>) -> Result<Option<Held>, LaunchError> {
     let steps = &state.prepared.plan.steps;
     let asks = |step: &Step| matches!(step, Step::Verify { layers } if layers.contains(&Layer::Landlock));
     if !steps.iter().any(asks) {
@@ -62,6 +62,11 @@ pub(super) fn network(state: &State<'_>) -> Result<Option<Held>, LaunchError> {
         super::doors::try_each(doors).map_err(|(object, errno)| failed(Layer::Network, object, errno))?;
     }
     Ok(Some(held))
+}
+
+/// What was answered before there was a filter; without it nothing was.
+fn asked<'s>(state: &'s State<'_>) -> Result<&'s Held, (String, Errno)> {
+    state.held.as_ref().ok_or_else(|| ("nothing was asked of it".to_owned(), Errno(libc::EPROTO)))
 }
 
 pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchError> {
@@ -81,16 +86,18 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
         let check = match layer {
             Layer::Namespaces => namespaces(origin),
             Layer::Root => private_root(&state.prepared.plan.steps),
-            Layer::Landlock => state.held.clone().map_or_else(|| landlock(state), Ok).map(|held| {
+            Layer::Landlock => asked(state).map(|held| {
                 denials += held.denials;
-                held.saw
+                held.saw.clone()
             }),
             Layer::Seccomp => status
                 .field("Seccomp_filters", &(origin.filters + 1).to_string())
                 .map(|_count| "filter".to_owned()),
             Layer::Capabilities => capabilities(&status, state),
             Layer::Cgroup => cgroup(state, origin),
-            Layer::Network => doors(&state.prepared.plan.steps, state.observed.is_some()),
+            Layer::Network => {
+                asked(state).and_then(|_held| doors(&state.prepared.plan.steps, state.observed.is_some()))
+            }
             Layer::Rlimit
             | Layer::Deadline
             | Layer::Output

@@ -125,7 +125,7 @@ fn words(step: &Step) -> String {
                 Some(Observe::Calls) => ", refusals told to the supervisor",
                 Some(Observe::Files) => ", refusals and every open told to the supervisor",
             };
-            let attempts = if *attempts { ", every connection and program too" } else { "" };
+            let attempts = if *attempts { ", every connection, port and program too" } else { "" };
             format!("{} instructions{told}{attempts}", program.len())
         }
         Step::Verify { layers } => list(layers, |layer| layer.name().to_owned()),

@@ -113,21 +113,27 @@ struct Shared<'a> {
     image: &'a Image,
     scope: Option<i32>,
     ignored: u64,
+    untold: bool,
     errno: i32,
 }
 
-/// Starts `image` as a child, as vfork(2) and execveat(2) would: the caller sleeps until exec has
+/// Starts `image` as a child, as vfork(2) and execve(2) would: the caller sleeps until exec has
 /// happened or failed, so no page table is copied. Signals are at their defaults in the program, if those that the caller
 /// ignores are in `ignored`, signal N as bit N-1. With a `scope`, a Landlock ruleset, the child enters it and is killed
-/// when the caller ends.
+/// when the caller ends. `untold`: by execveat(2).
 ///
 /// # Errors
 /// The errno of clone, or of what runs the program.
-pub fn spawn(image: &Image, scope: Option<BorrowedFd<'_>>, ignored: u64) -> Result<libc::pid_t> {
+pub fn spawn(
+    image: &Image,
+    scope: Option<BorrowedFd<'_>>,
+    ignored: u64,
+    untold: bool,
+) -> Result<libc::pid_t> {
     const STACK: usize = 32 * 1024;
     let mut stack = vec![0_u64; STACK / 8];
     let scope = scope.map(|ruleset| ruleset.as_raw_fd());
-    let mut shared = Shared { image, scope, ignored, errno: 0 };
+    let mut shared = Shared { image, scope, ignored, untold, errno: 0 };
     let top = stack.as_mut_ptr_range().end;
     // SAFETY: clone wants the top of a stack that stays mapped: `stack` outlives the call, and CLONE_VFORK
     // keeps this thread asleep until the child has left it by exec or exit. `run` matches the signature.
@@ -175,7 +181,8 @@ extern "C" fn run(argument: *mut libc::c_void) -> libc::c_int {
     let scope = unsafe { (*shared).scope };
     let entered = scope.map_or(Ok(()), |ruleset| die_with_parent().and_then(|()| enter(ruleset)));
     if entered.is_ok() {
-        execute(image);
+        // SAFETY: as above.
+        execute(image, unsafe { (*shared).untold });
     }
     let errno = entered.err().unwrap_or_else(Errno::last).0;
     // SAFETY: `shared` is as above, so the address of its field is inside it.
@@ -191,12 +198,13 @@ fn enter(ruleset: i32) -> Result<()> {
     check(unsafe { libc::syscall(libc::SYS_landlock_restrict_self, ruleset, 0) }).map(drop)
 }
 
-/// execveat(2), of which no listener is told; execve(2) where a filter refuses that. Returns only when it fails.
-fn execute(image: &Image) {
+/// execve(2), or execveat(2), of which no listener is told. Returns only when it fails.
+fn execute(image: &Image, untold: bool) {
     let (path, argv, envp) = image.pointers();
-    // SAFETY: path, argv and envp are NUL-terminated texts and null-terminated arrays owned by `image`.
-    unsafe { libc::syscall(libc::SYS_execveat, libc::AT_FDCWD, path, argv, envp, 0) };
-    if Errno::last() == Errno(libc::EPERM) {
+    if untold {
+        // SAFETY: path, argv and envp are NUL-terminated texts and null-terminated arrays owned by `image`.
+        unsafe { libc::syscall(libc::SYS_execveat, libc::AT_FDCWD, path, argv, envp, 0) };
+    } else {
         // SAFETY: as above.
         unsafe { libc::execve(path, argv, envp) };
     }

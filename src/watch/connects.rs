@@ -37,6 +37,8 @@ const UDP: &str = "the cell's network namespace: doors lead over TCP alone";
 const MOST_READ: u64 = 1 << 18;
 /// The call by which a program says where it is reached.
 const BIND: &str = "bind";
+/// The one by which a datagram is sent to an address.
+const SENDTO: &str = "sendto";
 /// Refusals of one cell that are answered at once.
 const AT_ONCE: u64 = 1024;
 
@@ -107,7 +109,7 @@ impl Connects {
                 Some(Answer::Fails(errno)) => return notify::refuse(listener, call.id, errno),
                 Some(Answer::NoDoor(path)) => no_path(path),
                 None => match self.reached(call, &found) {
-                    Some(reached) => self.with_protocol(reached, call, memory),
+                    Some(reached) => self.with_protocol(reached, listener, call, memory),
                     None => return notify::proceed(listener, call.id),
                 },
             },
@@ -130,7 +132,7 @@ impl Connects {
 
     /// What was noted is in a record.
     pub(super) fn forget(&mut self) {
-        let _all = self.notes.clear();
+        self.notes.clear();
     }
 
     /// Nothing is noted.
@@ -193,7 +195,7 @@ impl Connects {
         Some(match seccomp::name(call.number) {
             // Without it no socket of the cell is connected.
             Some("connect") if self.sockets.is_some() => with_socket.look_by_all_means(memory),
-            Some(BIND) => with_socket.look_by(memory),
+            Some(BIND | SENDTO) => with_socket.look_by(memory),
             _ => question.look_by(memory),
         })
     }
@@ -216,8 +218,11 @@ impl Connects {
             return self.bound(at, found);
         }
         let at = SocketAddr::new(meant(at.ip()), at.port());
-        // Over TCP it would be refused by the kernel, whatever the address.
-        let over_udp = seccomp::name(call.number) == Some("sendto");
+        let over_udp = seccomp::name(call.number) == Some(SENDTO);
+        // A connection of TCP takes what is sent by it wherever it is said to go.
+        if over_udp && matches!(protocol(found), Some("TCP" | "TCPv6")) {
+            return None;
+        }
         let door = match over_udp {
             true => self.doors.has_names() && at == SocketAddr::new(IpAddr::V4(RESOLVER), DNS),
             // A socket of UDP is connected, to a door's port or to port 0, to learn by which address something would be reached.
@@ -239,11 +244,18 @@ impl Connects {
     }
 
     /// No line makes a door for UDP; a socket of that is connected like one of TCP.
-    fn with_protocol(&self, reached: Reached, call: &Notification, memory: Option<&Memory>) -> Reached {
+    fn with_protocol(
+        &self,
+        reached: Reached,
+        listener: BorrowedFd<'_>,
+        call: &Notification,
+        memory: Option<&Memory>,
+    ) -> Reached {
         if reached.allow.is_none() || self.is_flood() {
             return reached;
         }
         let found = with_socket(call).and_then(|question| question.look_by(memory).ok());
+        let found = found.filter(|_| notify::still_waits(listener, call.id));
         match found.as_ref().and_then(protocol) {
             Some("UDP" | "UDPv6") => Reached { allow: None, rule: Some(UDP.to_owned()), ..reached },
             _ => reached,
@@ -294,7 +306,8 @@ fn with_socket(call: &Notification) -> Option<Question> {
 
 /// What speaks through the socket that was found.
 fn protocol(found: &Found) -> Option<&str> {
-    found.directory.as_deref()?.to_str()?.rsplit(' ').next()
+    let behind = found.directory.as_deref()?.to_str()?;
+    Some(behind.strip_prefix("socket:[")?.split_once("] ")?.1)
 }
 
 /// The kernel takes no address for the own loopback.

@@ -127,7 +127,7 @@ impl Files {
 
     /// What was noted is in a record.
     pub(super) fn forget(&mut self) {
-        let _all = self.notes.clear();
+        self.notes.clear();
     }
 
     /// Nothing is noted.

@@ -30,10 +30,9 @@ impl<T: PartialEq> Notes<T> {
         Self { noted: Vec::new(), others: 0 }
     }
 
-    /// Begins anew; whether all had a place.
-    pub(super) fn clear(&mut self) -> bool {
-        let Self { others, .. } = std::mem::replace(self, Self::new());
-        others == 0
+    /// Begins anew.
+    pub(super) fn clear(&mut self) {
+        *self = Self::new();
     }
 
     pub(super) fn add(&mut self, what: T, now: Duration) {

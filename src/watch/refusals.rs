@@ -8,7 +8,7 @@
 //! are for the record, and a call is refused just so when they cannot be read.
 //!
 //! Where opens are told as well, the program says that such a call runs, and `files` lets it go on; where attempts to reach
-//! an address are, `connects` does, or refuses.
+//! an address, to listen at one, or to run a program are, `connects` and `files` do, or refuse.
 //!
 //! Neighbours: `passthrough` and `launch::supervisor` hold the listener and say when to look. Never: lets a call run that
 //! the program refuses; waits; grows with what a cell does.
@@ -275,9 +275,16 @@ impl Refusals {
         self.confess_of(receipt, self.left_out);
     }
 
-    /// The same of what was noted since it was last forgotten.
-    pub fn confess_since(&self, receipt: &mut Receipt) {
+    /// What was refused stands in the record of a call of a cell that goes on, with how much that is: the next one's has a place for
+    /// each again. Texts are read of a bounded number of the cell's calls all the same.
+    pub fn take_noted(&mut self, policy: &Policy, receipt: &mut Receipt) -> Vec<Violation> {
         self.confess_of(receipt, false);
+        let found = self.violations(policy);
+        self.left_out |= self.notes.others > 0;
+        self.notes.clear();
+        self.files.iter_mut().for_each(Files::forget);
+        self.connects.iter_mut().for_each(Connects::forget);
+        found
     }
 
     fn confess_of(&self, receipt: &mut Receipt, left_out: bool) {
@@ -298,13 +305,6 @@ impl Refusals {
         {
             *coverage = told(files.coverage());
         }
-    }
-
-    /// What was noted stands in the record of a call of a cell that goes on: the next one's has a place for each again.
-    pub fn forget(&mut self) {
-        self.left_out |= !self.notes.clear();
-        self.files.iter_mut().for_each(Files::forget);
-        self.connects.iter_mut().for_each(Connects::forget);
     }
 
     /// What was refused so far: calls, then files, in the order in which each was first tried.

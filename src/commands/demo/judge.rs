@@ -11,7 +11,7 @@ use super::record::Record;
 use super::stage::Stage;
 use super::stopper::{Known, Stopper, stopper};
 use crate::hostile::Outcome;
-use crate::outcome::{Layer, Limit};
+use crate::outcome::{Built, Layer, Limit};
 use crate::sys::observe;
 
 /// How an attack ended, the worse the greater.
@@ -171,6 +171,9 @@ fn limited(
     match word.outcome {
         Some(Outcome::Escaped) => Verdict::Escaped,
         Some(Outcome::Blocked) if !cell || recorded || given_by(wall).contains(&errno) => Verdict::Stopped,
+        Some(Outcome::Blocked) if wall == Wall::Limit(Limit::Memory) && ended_by_memory(word, record) => {
+            Verdict::Stopped
+        }
         // It never came to the limit.
         Some(Outcome::Blocked) if stopper.is_some_and(|stopper| is_landlocks(stopper, record)) => {
             Verdict::Blocked
@@ -181,16 +184,26 @@ fn limited(
 }
 
 /// How a limit tells a process that it goes no further, where it does not end the call: fork(2), mmap(2), open(2),
-/// write(2), setrlimit(2), mlock(2), and what ends one of its children where memory or stack is at an end.
+/// write(2), setrlimit(2), mlock(2).
 const fn given_by(wall: Wall) -> &'static [&'static str] {
     match wall {
         Wall::Limit(Limit::Tasks) => &["EAGAIN"],
-        Wall::Limit(Limit::Memory) => &["ENOMEM", "SIGSEGV", "SIGKILL"],
+        Wall::Limit(Limit::Memory) => &["ENOMEM"],
         Wall::Limit(Limit::OpenFiles) => &["EMFILE"],
         Wall::Limit(Limit::FileSize) => &["EFBIG", "SIGXFSZ"],
         Wall::Limit(Limit::Scratch) => &["ENOSPC"],
         Wall::Rlimit => &["EPERM", "ENOMEM"],
         _ => &[],
+    }
+}
+
+/// A child of the probe's that came to the end of its stack, or that the kernel ended in the cell of a session, where the limit stands
+/// in the cell's own record alone.
+fn ended_by_memory(word: &Word, record: Option<&Record>) -> bool {
+    match word.errno.as_deref() {
+        Some("SIGSEGV") => word.operation == "recurse",
+        Some("SIGKILL") => record.and_then(Record::cell) == Some(Built::Session),
+        _ => false,
     }
 }
 
@@ -357,6 +370,14 @@ mod tests {
             }
         }
         assert_eq!(verdict(Wall::Limit(Limit::Scratch), "EMFILE"), Verdict::Unclear);
+        // What ends a child is the limit where no other thing does.
+        for signal in ["SIGSEGV", "SIGKILL"] {
+            assert_eq!(verdict(Wall::Limit(Limit::Memory), signal), Verdict::Unclear, "{signal}");
+        }
+        let recursed = word_of(
+            &json!({"outcome": "blocked", "operation": "recurse", "object": "", "errno": "SIGSEGV", "saw": ""}),
+        );
+        assert!(ended_by_memory(&recursed, Some(&on)));
         assert_eq!(
             limited(Wall::Rlimit, &report("blocked", Some("EIO")), false, None, None),
             Verdict::Stopped

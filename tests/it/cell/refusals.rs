@@ -116,6 +116,14 @@ fn what_a_profile_denies_is_recorded_by_its_rule_and_what_it_allows_is_not() {
     let found = refusals(&run);
     assert_eq!(found.iter().map(seen).collect::<Vec<_>>(), [("getcwd", "", "EPERM", 1)]);
     assert!(found[0].rule.starts_with("`syscalls.deny` of profile "), "{}", found[0].rule);
+    // By either call init starts a program; that it may not by one is nobody's attempt, and by none is said to be the profile's.
+    for (deny, code) in [("\"execveat\"", 0), ("\"execve\"", 0), ("\"execve\", \"execveat\"", 126)] {
+        let profile = scene.profile(&format!("syscalls.deny = [{deny}]\n"));
+        let run = scene.exec(&["--profile", &profile], &operations(&table!["hostname" => "cell";]));
+        assert_eq!(run.code(), code, "{deny}: {}", run.stderr());
+        let refused = run.stderr().contains("`deny` of the profile's `[syscalls]` names both");
+        assert_eq!((refused, refusals(&run).is_empty()), (code != 0, code == 0), "{deny}: {}", run.stderr());
+    }
 }
 
 #[test]

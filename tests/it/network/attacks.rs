@@ -72,6 +72,15 @@ attempt('udp broadcast', udp('255.255.255.255', 53))
 "
     );
     let done = world.python(&network, &script);
+    // By a connection of TCP the kernel sends whatever address is said.
+    let sent = world.python(
+        &network,
+        &format!(
+            "s = socket.create_connection(('door.internal', {door}), timeout=20)
+print(s.sendto(b'hello', ('192.0.2.1', 9)), s.recv(5).decode())"
+        ),
+    );
+    assert_eq!((sent.stdout.as_str(), sent.refused()), ("5 hello\n", vec![]), "{sent:#?}");
     let answers: Vec<(&str, &str)> = done.stdout.lines().filter_map(|line| line.rsplit_once(' ')).collect();
     let open: Vec<&str> =
         answers.iter().filter(|(_, answer)| *answer == "open").map(|(name, _)| *name).collect();

@@ -89,10 +89,14 @@ def bind(family, kind, *address):
 bind(socket.AF_INET, socket.SOCK_STREAM, '0.0.0.0', 8080)
 bind(socket.AF_INET6, socket.SOCK_STREAM, '::', 8081)
 bind(socket.AF_INET, socket.SOCK_STREAM, '127.0.0.1', 0)
-bind(socket.AF_INET, socket.SOCK_DGRAM, '127.0.0.1', 8082)";
+bind(socket.AF_INET, socket.SOCK_DGRAM, '127.0.0.1', 8082)
+import ctypes, os
+address = b'\\x02\\0' + (8083).to_bytes(2, 'big') + bytes(12)
+libc = ctypes.CDLL(None, use_errno=True)
+libc.bind(os.open('/tmp/socket:[1] TCP', os.O_CREAT | os.O_RDWR), address, 16); print(errno.errorcode[ctypes.get_errno()])";
     let done = world.python("listen = [8081]", script);
     let udp = if crate::facts().landlock_abi < 10 { "ok" } else { "EACCES" };
-    assert_eq!(done.stdout, format!("EACCES\nok\nEACCES\n{udp}\n"), "{done:#?}");
+    assert_eq!(done.stdout, format!("EACCES\nok\nEACCES\n{udp}\nENOTSOCK\n"), "{done:#?}");
     let told = done.report["violations"].as_array().unwrap();
     let told: Vec<_> =
         told.iter().map(|one| ["operation", "object", "errno", "allow"].map(|key| &one[key])).collect();
