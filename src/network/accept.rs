@@ -8,10 +8,10 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, mpsc};
+use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::gate::{Entry, Gate, Place, Turn};
+use super::gate::{Entry, Few, Gate, Place, Turn};
 use super::keep::{Cell, Target, reset};
 use super::{refused, resolver};
 use crate::outcome::Violation;
@@ -36,7 +36,8 @@ enum Reached {
 }
 
 /// While there is no room for another connection, who connects waits in the kernel, of which it has a bounded place; but for one
-/// at each port, which is here, and for a few at each door with limits of its own.
+/// at each port, which is here, and for a few that wait for their door, by a limit of its own or by the section's `rate`: so many
+/// at one door, and so many in a cell.
 pub(super) async fn accept(
     cell: &Arc<Cell>,
     listener: &TcpListener,
@@ -131,12 +132,7 @@ impl Cell {
     }
 
     /// One that has to wait until its door lets it in.
-    async fn serve_in_turn(
-        &self,
-        stream: TcpStream,
-        reached: Reached,
-        (turn, one_of_few): (Turn, OwnedSemaphorePermit),
-    ) {
+    async fn serve_in_turn(&self, stream: TcpStream, reached: Reached, (turn, one_of_few): (Turn, Few)) {
         let enter = async {
             let place = turn.come().await;
             let slot = self.slot().await;

@@ -7,11 +7,13 @@
 //!     └──── waits here ◄───┘ ──too many wait──► hung up
 //! ```
 //!
-//! Who waits for one door is in nobody else's way: it is taken from the kernel's queue, which doors share.
+//! Who waits for one door is in nobody else's way: it is taken from the kernel's queue, which doors share. How many wait is bounded for
+//! a door, and for all doors of a cell.
 //!
 //! Neighbours: `keep` and those beside it ask before they serve, `carry` counts. Never: accepts, or ends a connection.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
@@ -31,18 +33,29 @@ use crate::policy::unix_socket::UnixSocket;
 
 /// Connections that wait for one door: each is a descriptor here. The next one is hung up.
 pub(super) const MOST_WAIT: usize = 32;
+/// The same for all doors of a cell together, of which there can be many, and one process keeps those of all cells.
+const MOST_OF_CELL: usize = 128;
 /// What became of one of them.
 pub(super) const WAITED: &str = "the next one waited";
 const SECOND: Duration = Duration::from_secs(1);
 
 /// What became of the one after the last that could wait.
-pub(super) fn hung_up(most: usize) -> String {
-    format!("{most} waited, and the next one was hung up")
+pub(super) fn hung_up(waited: impl Display) -> String {
+    format!("{waited} waited, and the next one was hung up")
 }
 
 /// The doors of one cell that something has come to.
-#[derive(Debug, Default)]
-pub(super) struct Gates(Mutex<HashMap<String, Arc<Gate>>>);
+#[derive(Debug)]
+pub(super) struct Gates {
+    gates: Mutex<HashMap<String, Arc<Gate>>>,
+    waiting: Arc<Semaphore>,
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        Self { gates: Mutex::default(), waiting: Arc::new(Semaphore::new(MOST_OF_CELL)) }
+    }
+}
 
 impl Gates {
     /// That of a host and port; names that have a door in common have its limits in common.
@@ -66,8 +79,9 @@ impl Gates {
     }
 
     fn known(&self, network: &Network, key: String, item: impl FnOnce() -> Item) -> Arc<Gate> {
-        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(gates.entry(key).or_insert_with(|| Arc::new(Gate::new(network, item()))))
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Gate::new(network, item(), Arc::clone(&self.waiting)));
+        Arc::clone(gates.entry(key).or_insert_with(new))
     }
 }
 
@@ -123,6 +137,8 @@ pub(super) struct Gate {
     rate: Option<u32>,
     places: Option<Arc<Semaphore>>,
     waiting: Arc<Semaphore>,
+    /// The same at all doors of the cell.
+    of_cell: Arc<Semaphore>,
     /// When as many as can be new in a second could be so at once again.
     rested: Mutex<Instant>,
     up: AtomicU64,
@@ -132,13 +148,16 @@ pub(super) struct Gate {
 /// The right to be one of a door's connections.
 pub(super) type Place = Option<OwnedSemaphorePermit>;
 
+/// The right to be one of those that wait: at the door, and in the cell.
+pub(super) type Few = [OwnedSemaphorePermit; 2];
+
 /// What becomes of one that was accepted.
 #[derive(Debug)]
 pub(super) enum Entry {
     /// It is let in.
     In(Place),
     /// It waits for its turn, as one of few, by what was refused to it.
-    Waits(Turn, OwnedSemaphorePermit, Box<Violation>),
+    Waits(Turn, Few, Box<Violation>),
     /// Too many do.
     Full(Box<Violation>),
 }
@@ -162,7 +181,7 @@ impl Turn {
 }
 
 impl Gate {
-    fn new(network: &Network, item: Item) -> Self {
+    fn new(network: &Network, item: Item, of_cell: Arc<Semaphore>) -> Self {
         let own = item.limits();
         let places = own.connections.and_then(|most| usize::try_from(most).ok());
         Self {
@@ -170,6 +189,7 @@ impl Gate {
             rate: own.rate.or(network.rate),
             places: places.map(|most| Arc::new(Semaphore::new(most))),
             waiting: Arc::new(Semaphore::new(MOST_WAIT)),
+            of_cell,
             rested: Mutex::new(Instant::now()),
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
@@ -177,17 +197,17 @@ impl Gate {
         }
     }
 
-    /// Lets one in, has it wait as one of few, or neither. It stays one of them until the permit is dropped: who has a place here may
+    /// Lets one in, has it wait as one of few, or neither. It stays one of them until that is dropped: who has a place here may
     /// have to wait for one of the cell's.
     pub(super) fn enter(&self, now: Instant) -> Entry {
         let mut rested = self.rested.lock().unwrap_or_else(PoisonError::into_inner);
         let (at, then) = self.next_turn(*rested, now);
         let entry = match self.room(at <= now) {
             Ok(place) => Entry::In(place),
-            Err(limit) => match Arc::clone(&self.waiting).try_acquire_owned() {
+            Err(limit) => match self.few() {
                 Ok(one_of_few) => Entry::Waits(self.turn(at), one_of_few, self.crowded(limit, WAITED)),
                 // It takes no turn.
-                Err(_full) => return Entry::Full(self.crowded(limit, &hung_up(MOST_WAIT))),
+                Err(full) => return Entry::Full(self.crowded(limit, &full)),
             },
         };
         *rested = then;
@@ -209,6 +229,15 @@ impl Gate {
             None => Ok(None),
             Some(places) => Arc::clone(places).try_acquire_owned().map(Some).map_err(|_none| "connections"),
         }
+    }
+
+    /// The right to wait, or why there is none.
+    fn few(&self) -> Result<Few, String> {
+        let one = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned();
+        let of_door = one(&self.waiting).map_err(|_full| hung_up(MOST_WAIT))?;
+        let of_cell = one(&self.of_cell)
+            .map_err(|_full| hung_up(format_args!("at all doors together {MOST_OF_CELL}")))?;
+        Ok([of_door, of_cell])
     }
 
     fn turn(&self, at: Instant) -> Turn {
@@ -315,10 +344,10 @@ mod tests {
 
     fn gate(limits: DoorLimits, network: &Network) -> Gate {
         let to = "a.example:443".parse().unwrap();
-        Gate::new(network, Item::Allow(Bounded { to, limits }))
+        Gate::new(network, Item::Allow(Bounded { to, limits }), Arc::new(Semaphore::new(MOST_OF_CELL)))
     }
 
-    fn waits(entry: Entry) -> (Turn, OwnedSemaphorePermit, Violation) {
+    fn waits(entry: Entry) -> (Turn, Few, Violation) {
         match entry {
             Entry::Waits(turn, one_of_few, violation) => (turn, one_of_few, *violation),
             other => panic!("{other:?}"),
@@ -377,6 +406,27 @@ mod tests {
         assert_eq!(held.len(), MOST_WAIT);
         held.pop();
         assert!(matches!(gate.enter(began), Entry::Waits(..)));
+    }
+
+    /// Whatever of a section makes them wait, and at however many doors.
+    #[tokio::test]
+    async fn in_a_cell_so_many_wait_at_all_doors() {
+        let network = Network { rate: Some(1), ..Network::default() };
+        let gates = Gates::default();
+        let enter = |nth: usize| {
+            gates.of(&network, &Host::Name(format!("n{nth}.example")), 443).enter(Instant::now())
+        };
+        let mut held = Vec::new();
+        for nth in 0..MOST_OF_CELL {
+            assert!(matches!(enter(nth), Entry::In(None)));
+            held.push(waits(enter(nth)).1);
+        }
+        assert!(matches!(enter(MOST_OF_CELL), Entry::In(None)), "it does not wait");
+        let Entry::Full(told) = enter(MOST_OF_CELL) else { panic!("{gates:?}") };
+        let rule = "`rate` in `[network]`: at all doors together 128 waited, and the next one was hung up";
+        assert_eq!((told.rule.as_str(), told.object.as_str()), (rule, "n128.example:443"));
+        held.pop();
+        assert!(matches!(enter(MOST_OF_CELL), Entry::Waits(..)));
     }
 
     /// Into a cell one comes after the other, and who is behind waits in the kernel.

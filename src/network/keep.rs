@@ -8,8 +8,9 @@
 //!
 //! A refused connection is reset: to the program it looks like a server that hung up.
 //!
-//! Neighbours: `porter` starts it, `resolver` answers questions, `relay` passes bytes. Never: holds more connections than the
-//! policy says, waits without a bound for who has not said what it wants, or outlives its holder.
+//! Neighbours: `porter` starts it, `resolver` answers questions, `relay` passes bytes. Never: serves more connections than the
+//! policy says, holds more beside them than may wait, waits without a bound for who has not said what it wants, or outlives its
+//! holder.
 
 use std::collections::HashMap;
 use std::io;

@@ -347,3 +347,31 @@ fn has_rule(done: &Executed, rule: &str) {
     let violations = done.report["violations"].as_array().unwrap();
     assert!(violations.iter().any(|one| one["rule"] == rule), "{rule} is not in {violations:#?}");
 }
+
+/// Each that waits is a descriptor of the process that keeps doors, and a cell can have many doors.
+#[test]
+fn at_all_doors_together_so_many_wait() {
+    let world = World::new();
+    let ports: Vec<u16> = (0..5).map(|_| host(echo)).collect();
+    let script = format!(
+        "import select
+def connect(port): return socket.create_connection(('127.0.0.1', port), timeout=50)
+def first(port):
+    s = connect(port); s.sendall(b'hello'); s.recv(5); return s
+held = [[first(port)] + [connect(port) for _ in range(32)] for port in {ports:?}[:4]]
+last = {ports:?}[4]; one = first(last)
+# The answer to the connect may be late.
+try: s = connect(last); print(bool(select.select([s], [], [], 10)[0]))
+except ConnectionResetError: print(True)
+held[0][0].close(); held[0][1].sendall(b'again'); print(held[0][1].recv(5))
+s = connect(last); one.close(); s.sendall(b'later'); print(s.recv(5))"
+    );
+    let allow: Vec<String> = ports.iter().map(|port| entry(*port, "connections = 1")).collect();
+    let done = world.python(&format!("allow = [{}]", allow.join(", ")), &script);
+    assert_eq!(done.stdout, "True\nb'again'\nb'later'\n", "{done:#?}");
+    let rule = format!(
+        "`connections` of `localhost:{}` in `[network]`: at all doors together 128 waited, and the next one was hung up",
+        ports[4]
+    );
+    has_rule(&done, &rule);
+}
