@@ -165,7 +165,7 @@ pub(super) async fn accept(
         let place = match Arc::clone(&cell.inside.free).try_acquire_owned() {
             Ok(place) => place,
             Err(_full) => {
-                cell.refuse(crowded(cell.doors.inside(), WAITED)).await;
+                cell.refuse(crowded(cell.doors.network.connections_inside(), WAITED)).await;
                 Arc::clone(&cell.inside.free).acquire_owned().await.map_err(io::Error::other)?
             }
         };
