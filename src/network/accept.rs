@@ -91,7 +91,7 @@ pub(super) async fn accept(
 
 impl Cell {
     /// Has one wait; `None`, if too many do.
-    pub(super) async fn admit(&self, gate: &Gate) -> Option<Place> {
+    pub(super) async fn admit(&self, gate: &Arc<Gate>) -> Option<Place> {
         match gate.enter(Instant::now()) {
             Entry::In(place) => Some(place),
             Entry::Waits(turn, one_of_few, violation) => {
@@ -108,7 +108,7 @@ impl Cell {
     }
 
     /// The same where those behind it wait in the kernel.
-    pub(super) async fn admit_in_line(&self, gate: &Gate) -> Place {
+    pub(super) async fn admit_in_line(&self, gate: &Arc<Gate>) -> Place {
         match gate.enter_in_line(Instant::now()) {
             Ok(place) => place,
             Err((turn, violation)) => {

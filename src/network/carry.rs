@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::yield_now;
 
-use super::gate::Of;
+use super::limit::Of;
 use crate::sys::{Result, descriptor, socket};
 
 /// Bytes that are read at once.

@@ -23,7 +23,8 @@ use tokio::time::{Instant, sleep_until, timeout};
 
 use super::carry::End;
 use super::gate::{Gate, WAITED};
-use super::keep::{Cell, PATIENCE, crowded};
+use super::keep::{Cell, PATIENCE};
+use super::limit::Limit;
 use super::{Event, relay};
 use crate::outcome::{ClosedBy, Connection};
 use crate::policy::listen::At;
@@ -165,7 +166,7 @@ pub(super) async fn accept(
         let place = match Arc::clone(&cell.inside.free).try_acquire_owned() {
             Ok(place) => place,
             Err(_full) => {
-                cell.refuse(crowded(cell.doors.network.connections_inside(), WAITED)).await;
+                cell.refuse(Limit::Inside(cell.doors.network.connections_inside()).crowded(WAITED)).await;
                 Arc::clone(&cell.inside.free).acquire_owned().await.map_err(io::Error::other)?
             }
         };

@@ -29,9 +29,10 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::accept::accept;
 use super::credential::Put;
 use super::ended::{self, Counts};
-use super::gate::{Gate, Gates, MOST_WAIT, WAITED, hung_up};
+use super::gate::{Gate, Gates, WAITED, hung_up};
 use super::guard::{Barred, is_granted, may_lead};
 use super::inbound::{self, Inside};
+use super::limit::Limit;
 use super::relay::{self, Greeting, Lets};
 use super::resolver::{self, Names};
 use super::upstream::Trust;
@@ -39,7 +40,6 @@ use super::{Event, MESSAGE_LIMIT, Told, refused};
 use crate::outcome::{ClosedBy, Connection, Violation};
 use crate::plan::doors::{Doors, Listens};
 use crate::policy::address::{plain, special};
-use crate::policy::door::CONNECTIONS;
 use crate::policy::http::Http;
 use crate::policy::network::{Host, Sni, allow_line, is_name};
 use crate::policy::print::quote;
@@ -52,6 +52,8 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const LOOKUPS: usize = 4;
 /// Addresses of a name that are tried.
 const MOST_ADDRESSES: usize = 4;
+/// Sockets with a path of one cell that wait until there may be one connection more. The next one is hung up.
+const MOST_SOCKETS: usize = 32;
 /// Refusals of one cell that are told without a pause, and the pause: a cell pays for its flood, and others do not.
 const AT_ONCE: u64 = 1024;
 const PAUSE: Duration = Duration::from_millis(1);
@@ -176,17 +178,6 @@ async fn listen(
     }
 }
 
-/// One that may not be yet, and what became of it.
-pub(super) fn crowded(connections: u32, told: &str) -> Violation {
-    let rule = format!("`connections` in `[network]`: {told}");
-    let more = Some(connections.saturating_mul(2).min(*CONNECTIONS.end())).filter(|more| *more > connections);
-    Violation {
-        value: Some(connections.into()),
-        allow: more.map(|more| format!("[network]\nconnections = {more}")),
-        ..refused("connect", String::new(), rule)
-    }
-}
-
 impl Cell {
     pub(super) fn new(doors: Doors, channel: AsyncFd<OwnedFd>, trust: Arc<Trust>) -> Self {
         let connections = usize::try_from(doors.network.connections).unwrap_or(1);
@@ -195,7 +186,7 @@ impl Cell {
             channel,
             names: Mutex::new(Names::default()),
             slots: Arc::new(Semaphore::new(connections)),
-            waiting: Semaphore::new(MOST_WAIT),
+            waiting: Semaphore::new(MOST_SOCKETS),
             inside: Inside::default(),
             gates: Gates::default(),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
@@ -213,7 +204,7 @@ impl Cell {
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
             return Ok(slot);
         }
-        self.refuse(crowded(self.doors.network.connections, WAITED)).await;
+        self.refuse(self.crowded(WAITED)).await;
         Arc::clone(&self.slots).acquire_owned().await.map_err(io::Error::other)
     }
 
@@ -223,10 +214,14 @@ impl Cell {
             return Ok(Some(slot));
         }
         let Ok(_one_of_few) = self.waiting.try_acquire() else {
-            self.refuse(crowded(self.doors.network.connections, &hung_up(MOST_WAIT))).await;
+            self.refuse(self.crowded(&hung_up(MOST_SOCKETS))).await;
             return Ok(None);
         };
         self.slot().await.map(Some)
+    }
+
+    fn crowded(&self, told: &str) -> Violation {
+        Limit::Connections(self.doors.network.connections).crowded(told)
     }
 
     /// The next socket of the cell, with what comes before it taken in; `None` when the cell is over. One for which this process has no
@@ -291,7 +286,7 @@ impl Cell {
         let (gate, until) = (&target.gate, target.gate.until(began));
         if let Some(http) = target.ended.and_then(|place| Some((place, self.doors.network.http.get(place)?)))
         {
-            return self.serve_ended(target, http, stream, began).await;
+            return self.serve_ended(target, http, stream, (began, until)).await;
         }
         let opened = tokio::select! {
             opened = self.open(target, &mut stream) => opened,
@@ -340,10 +335,16 @@ impl Cell {
     }
 
     /// One at whose door TLS ends.
-    async fn serve_ended(&self, target: &Target, http: (usize, &Http), stream: TcpStream, began: Instant) {
+    async fn serve_ended(
+        &self,
+        target: &Target,
+        http: (usize, &Http),
+        stream: TcpStream,
+        (began, until): (Instant, Option<Instant>),
+    ) {
         let counts = Counts::default();
         let closed_by = tokio::select! {
-            closed_by = ended::serve(self, (&target.gate, target.gate.until(began)), (target, http), stream, &counts) => closed_by,
+            closed_by = ended::serve(self, (&target.gate, until), (target, http), stream, &counts) => closed_by,
             () = self.ended() => ClosedBy::End,
         };
         let connection = Connection {

@@ -24,6 +24,7 @@ pub mod head;
 pub mod hello;
 mod inbound;
 mod keep;
+mod limit;
 pub mod porter;
 mod relay;
 mod resolver;
