@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -13,11 +14,13 @@ use tokio::time::{Instant, sleep_until};
 
 use super::gate::{Entry, Few, Gate, Place, Turn};
 use super::keep::{Cell, Target, reset};
+use super::waits::{ASKED, while_there};
 use super::{refused, resolver};
 use crate::outcome::Violation;
 use crate::plan::doors::{DNS, RESOLVER, TRIED};
 use crate::policy::address::plain;
 use crate::policy::network::allow_line;
+use crate::sys::socket;
 
 /// How long nothing is accepted when this process has no room for another descriptor.
 const NO_ROOM: Duration = Duration::from_millis(50);
@@ -60,32 +63,31 @@ pub(super) async fn accept(
             Err(error) => return Err(error),
         };
         let Ok(local) = stream.local_addr() else { continue };
-        let reached = cell.reached(local);
-        let entry = match &reached {
-            Reached::Door(target) => target.gate.enter(Instant::now()),
-            Reached::Resolver | Reached::Tried | Reached::Nowhere(_) => Entry::In(None),
-        };
         let (cell, at_work) = (Arc::clone(cell), at_work.clone());
-        match entry {
-            Entry::In(place) => {
-                let slot = cell.slot().await?;
-                tokio::spawn(async move {
-                    cell.serve(stream, reached).await;
-                    drop((slot, place, at_work));
-                });
-            }
-            Entry::Waits(turn, one_of_few, violation) => {
-                tokio::spawn(async move {
+        let (reached, place) = match cell.reached(local) {
+            Reached::Door(target) => match target.gate.enter(Instant::now()) {
+                Entry::In(place) => (Reached::Door(target), place),
+                Entry::Waits(turn, one_of_few, violation) => {
+                    tokio::spawn(async move {
+                        cell.refuse(*violation).await;
+                        let _hung_up = cell.serve_in_turn(stream, target, (turn, one_of_few)).await.is_err();
+                        drop(at_work);
+                    });
+                    continue;
+                }
+                Entry::Full(violation) => {
                     cell.refuse(*violation).await;
-                    cell.serve_in_turn(stream, reached, (turn, one_of_few)).await;
-                    drop(at_work);
-                });
-            }
-            Entry::Full(violation) => {
-                cell.refuse(*violation).await;
-                reset(stream);
-            }
-        }
+                    reset(stream);
+                    continue;
+                }
+            },
+            other => (other, None),
+        };
+        let slot = cell.slot().await?;
+        tokio::spawn(async move {
+            cell.serve(stream, reached).await;
+            drop((slot, place, at_work));
+        });
     }
 }
 
@@ -132,21 +134,34 @@ impl Cell {
     }
 
     /// One that has to wait until its door lets it in.
-    async fn serve_in_turn(&self, stream: TcpStream, reached: Reached, (turn, one_of_few): (Turn, Few)) {
+    async fn serve_in_turn(
+        &self,
+        stream: TcpStream,
+        target: Target,
+        (turn, one_of_few): (Turn, Few),
+    ) -> io::Result<()> {
+        let began = Instant::now();
+        let socket = OwnedFd::from(stream.into_std()?);
+        socket::keep_alive(socket.as_fd(), ASKED)?;
         let enter = async {
             let place = turn.come().await;
             let slot = self.slot().await;
             drop(one_of_few);
             slot.map(|slot| (slot, place))
         };
-        let held = tokio::select! {
-            held = enter => held,
-            () = self.ended() => return,
+        let waited = tokio::select! {
+            waited = while_there(socket, enter) => waited?,
+            () = self.ended() => return Ok(()),
         };
-        if let Ok(held) = held {
-            self.serve(stream, reached).await;
-            drop(held);
-        }
+        let Some((socket, held)) = waited else {
+            self.left(target.to(), began).await;
+            return Ok(());
+        };
+        let held = held?;
+        let stream = TcpStream::from_std(socket.into())?;
+        self.serve_door(stream, &target).await;
+        drop(held);
+        Ok(())
     }
 
     async fn serve(&self, stream: TcpStream, reached: Reached) {

@@ -36,6 +36,7 @@ use super::limit::Limit;
 use super::relay::{self, Greeting, Lets};
 use super::resolver::{self, Names};
 use super::upstream::Trust;
+use super::waits::while_there;
 use super::{Event, MESSAGE_LIMIT, Told, refused};
 use crate::outcome::{ClosedBy, Connection, Violation};
 use crate::plan::doors::{Doors, Listens};
@@ -92,6 +93,11 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// As records have it.
+    pub(super) fn to(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
     pub(super) fn name(&self) -> Option<&str> {
         match &self.host {
             Host::Name(name) => Some(name),
@@ -150,18 +156,26 @@ async fn listen(
             resolver::answer_udp(cell, &UdpSocket::from_std(socket)?).await
         }
         Listens::Socket(nth) => {
-            let stream = std::os::unix::net::UnixStream::from(socket);
-            stream.set_nonblocking(true)?;
+            let began = Instant::now();
             let network = &cell.doors.network;
             let Some(door) = network.unix.get(usize::from(nth)) else { return Ok(()) };
             let gate = cell.gates.of_socket(network, door);
-            let Some(place) = cell.admit(&gate).await else { return Ok(()) };
-            let Some(slot) = cell.slot_of_few().await? else { return Ok(()) };
+            let enter = async {
+                let Some(place) = cell.admit(&gate).await else { return Ok(None) };
+                Ok::<_, io::Error>(cell.slot_of_few().await?.map(|slot| (slot, place)))
+            };
+            let Some((socket, held)) = while_there(socket, enter).await? else {
+                cell.left(door.path.clone(), began).await;
+                return Ok(());
+            };
+            let Some(held) = held? else { return Ok(()) };
+            let stream = std::os::unix::net::UnixStream::from(socket);
+            stream.set_nonblocking(true)?;
             let stream = UnixStream::from_std(stream)?;
             let (cell, at_work) = (Arc::clone(cell), at_work.clone());
             tokio::spawn(async move {
                 cell.serve_socket(nth.into(), &gate, stream).await;
-                drop((slot, place, at_work));
+                drop((held, at_work));
             });
             Ok(())
         }
@@ -281,6 +295,20 @@ impl Cell {
         self.tell(&Event::Refused(violation)).await;
     }
 
+    /// One that has hung up before it was let in.
+    pub(super) async fn left(&self, to: String, began: Instant) {
+        let connection = Connection {
+            to,
+            from: None,
+            address: None,
+            up: 0,
+            down: 0,
+            duration_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            closed_by: ClosedBy::Cell,
+        };
+        self.tell(&Event::Closed(connection)).await;
+    }
+
     pub(super) async fn serve_door(&self, mut stream: TcpStream, target: &Target) {
         let began = Instant::now();
         let (gate, until) = (&target.gate, target.gate.until(began));
@@ -294,7 +322,7 @@ impl Cell {
             () = relay::late(until) => Opened::Late,
         };
         let mut connection = Connection {
-            to: format!("{}:{}", target.host, target.port),
+            to: target.to(),
             from: None,
             address: None,
             up: 0,
@@ -348,7 +376,7 @@ impl Cell {
             () = self.ended() => ClosedBy::End,
         };
         let connection = Connection {
-            to: format!("{}:{}", target.host, target.port),
+            to: target.to(),
             from: None,
             address: counts.address.get().map(ToString::to_string),
             up: counts.up.into_inner(),

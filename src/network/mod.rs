@@ -31,6 +31,7 @@ mod resolver;
 pub mod roots;
 mod unix;
 mod upstream;
+mod waits;
 pub mod wire;
 
 use serde::{Deserialize, Serialize};

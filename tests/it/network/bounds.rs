@@ -109,7 +109,7 @@ print('done')";
     assert!(others["count"].as_u64().unwrap() > 500, "{others}");
 }
 
-fn entry(port: u16, limits: &str) -> String {
+pub(super) fn entry(port: u16, limits: &str) -> String {
     format!("{{ to = \"localhost:{port}\", {limits} }}")
 }
 
@@ -253,7 +253,7 @@ a.close(); print(b.recv(5))"
 }
 
 /// Says five bytes again, as often as they are said.
-fn echo_at(path: &Path) {
+pub(super) fn echo_at(path: &Path) {
     let listener = UnixListener::bind(path).unwrap();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
@@ -343,7 +343,7 @@ first.close(); print(waits[0].recv(5))"
 
 /// Was this refused, by this rule?
 #[track_caller]
-fn has_rule(done: &Executed, rule: &str) {
+pub(super) fn has_rule(done: &Executed, rule: &str) {
     let violations = done.report["violations"].as_array().unwrap();
     assert!(violations.iter().any(|one| one["rule"] == rule), "{rule} is not in {violations:#?}");
 }
