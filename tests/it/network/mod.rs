@@ -12,4 +12,5 @@ mod started;
 mod tls;
 mod unix;
 mod upstream;
+mod waits;
 mod world;
