@@ -5,6 +5,7 @@ Never: installs or starts anything.
 """
 
 import dataclasses
+import datetime
 import os
 import pathlib
 import shutil
@@ -107,6 +108,12 @@ def git(repository):
     """A repository."""
     return Server([str(FIXTURES / "python" / "git" / "bin" / "mcp-server-git"), "--repository", str(repository)],
                   env=GIT, options=[f"--write={repository}"])
+
+
+def convert():
+    """Arguments for a tool of `clock` whose answer has the day of the first zone in it: of one in which none begins while tests run."""
+    source = "Europe/London" if datetime.datetime.now(datetime.timezone.utc).hour == 14 else "Asia/Tokyo"
+    return {"source_timezone": source, "time": "12:34", "target_timezone": "Asia/Kolkata"}
 
 
 def clock():

@@ -10,8 +10,7 @@ import case
 import fixtures
 import serving
 
-CONVERT = ["call", "convert_time", {"source_timezone": "Asia/Tokyo", "time": "12:34",
-                                    "target_timezone": "Asia/Kolkata"}]
+CONVERT = ["call", "convert_time", fixtures.convert()]
 MODERN = "2026-07-28"
 
 

@@ -10,8 +10,8 @@ import subprocess
 import case
 import fixtures
 
-CONVERT = ["--method", "tools/call", "--tool-name", "convert_time", "--tool-args-json", json.dumps(
-    {"source_timezone": "Asia/Tokyo", "time": "12:34", "target_timezone": "Asia/Kolkata"})]
+CONVERT = ["--method", "tools/call", "--tool-name", "convert_time", "--tool-args-json",
+           json.dumps(fixtures.convert())]
 
 
 class Inspector(case.Case):

@@ -354,7 +354,7 @@ class Git(case.Case):
 class Time(case.Case):
     """PyPI mcp-server-time: dual era."""
 
-    CONVERT = {"source_timezone": "Asia/Tokyo", "time": "12:34", "target_timezone": "Asia/Kolkata"}
+    CONVERT = fixtures.convert()
 
     def test_legacy(self):
         def script(peer):

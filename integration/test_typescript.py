@@ -11,8 +11,7 @@ import case
 import fixtures
 
 MODERN = "2026-07-28"
-CONVERT = ["call", "convert_time", {"source_timezone": "Asia/Tokyo", "time": "12:34",
-                                    "target_timezone": "Asia/Kolkata"}]
+CONVERT = ["call", "convert_time", fixtures.convert()]
 
 
 def asked(name):

@@ -9,6 +9,8 @@ use std::ops::RangeInclusive;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
+use toml::de::DeTable;
+
 use super::installed;
 use crate::access::{FRONT_VARIABLE, TOKEN_VARIABLE};
 use crate::cli::{SharedArgs, Typed};
@@ -28,7 +30,7 @@ use crate::policy::files::{Library, Listed, user_directory};
 use crate::policy::listen::Listen;
 use crate::policy::network::Destination;
 use crate::policy::units::{parse_duration, parse_size};
-use crate::policy::{PathRule, Policy, limits, profile};
+use crate::policy::{PathRule, Policy, Source, limits, profile};
 use crate::session::MOST_SPARES;
 use crate::store::Store;
 use crate::sys::{Errno, environment, identity, landlock};
@@ -107,6 +109,22 @@ impl Surroundings {
             let hint = error.hint();
             Failure::new(Ending::Configuration, error).hint(hint)
         })
+    }
+
+    /// The files of a profile, by name or file, and of those that it extends, as far as there are any.
+    pub(super) fn profile_files(&self, profile: &str) -> Vec<PathBuf> {
+        let mut files = Vec::new();
+        let mut next = self.library.pick(profile).ok();
+        while let Some(Source { path: Some(path), text, .. }) = next
+            && !files.contains(&path)
+        {
+            // What is wrong with it is told when it is resolved.
+            let table = DeTable::parse(&text).ok();
+            let parent = table.as_ref().and_then(|table| table.get_ref().get("extends")?.get_ref().as_str());
+            next = parent.and_then(|parent| self.library.find(parent).ok());
+            files.push(path);
+        }
+        files
     }
 
     /// Other policies under which cells will run, beside the one that a plan is made for.

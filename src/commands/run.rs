@@ -69,15 +69,15 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     };
     let mut surroundings = Surroundings::of_process(config)?;
     let mut additions = compose::additions(&args.shared, &surroundings.world.cwd)?;
-    let read = Read::default();
+    let mut read = Read::none();
     // Before each is read.
     let lock_path = found::path(args.lock.as_ref(), &surroundings);
     let named = surroundings.library.config_file().map(|path| surroundings.world.cwd.join(path));
     named.into_iter().chain(lock_path).for_each(|path| read.look_at(path));
     let served = Served::find(args, &surroundings)?;
-    let sources =
-        served.profiles().into_iter().filter_map(|profile| surroundings.library.pick(profile).ok()?.path);
-    sources.for_each(|path| read.look_at(path));
+    for profile in served.profiles().into_iter().chain(served.guarding.tried()) {
+        surroundings.profile_files(profile).into_iter().for_each(|path| read.look_at(path));
+    }
     let gate = if args.lists_only { None } else { gate(&served, &surroundings, token)? };
     let gate = match front {
         Some(key) => gate.map(|gate| gate.behind(key)),

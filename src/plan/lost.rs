@@ -62,7 +62,7 @@ const NAMESPACES: [Part; 5] = [
 pub fn losses(policy: &Policy, parts: &[(Part, State)], landlock_abi: u32, refused: Option<&str>) -> Losses {
     // What a policy has no use for, it does not lose.
     let needed = |part: &Part| match part {
-        Part::Overlay => policy.filesystem.writes.overlays(),
+        Part::Overlay | Part::OverlayRemovals => policy.filesystem.writes.overlays(),
         Part::Doors => policy.network.is_open(),
         _ => true,
     };
@@ -111,6 +111,11 @@ pub fn losses(policy: &Policy, parts: &[(Part, State)], landlock_abi: u32, refus
                 "what a tool writes can be taken back",
                 Some(format!("filesystem.writes = \"{}\"", policy.filesystem.writes.name())),
                 "no cell starts: the step `mount-overlay` fails",
+            )],
+            Part::OverlayRemovals => vec![lost(
+                "a tool removes directories of the host's with what is in them",
+                Some(format!("filesystem.writes = \"{}\"", policy.filesystem.writes.name())),
+                "rmdir(2), and mkdir(2) where one was removed, fail with EIO",
             )],
             part if NAMESPACES.contains(part) && std::mem::replace(&mut told, true) => vec![],
             part if NAMESPACES.contains(part) => no_root(policy, refused),
@@ -282,6 +287,8 @@ mod tests {
         let mut reviewed = policy();
         reviewed.filesystem.writes = Writes::Review;
         assert_eq!(of_policy(&reviewed, &[Part::Overlay], None), (None, vec![("overlay", 1)]));
+        let removals = (Some(Floor::Full), vec![("overlay-removals", 1)]);
+        assert_eq!(of_policy(&reviewed, &[Part::OverlayRemovals], None), removals);
         assert_eq!(of_policy(&reviewed, &[Part::Cgroup], None), of(&[Part::Cgroup], None));
         assert_eq!(of(&[Part::Landlock], None), (None, vec![("landlock", 1)]));
         assert_eq!(of(&[Part::Doors], None), (Some(Floor::Full), vec![]));

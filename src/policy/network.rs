@@ -443,13 +443,10 @@ impl Network {
     }
 }
 
-/// How such a line begins.
-pub(super) const ALLOW: &str = "[network]\nallow = ";
-
 /// The line of a profile that allows a destination.
 #[must_use]
 pub fn allow_line(destination: &str) -> String {
-    format!("{ALLOW}[{}]", super::print::quote(destination))
+    format!("[network]\nallow = [{}]", super::print::quote(destination))
 }
 
 #[cfg(test)]

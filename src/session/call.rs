@@ -304,7 +304,7 @@ pub(super) async fn run(
         }
     };
     if let Some(handshake) = handshake.as_ref().filter(|_| !running.spare) {
-        running.link.replay(handshake, session.level.borrow().clone(), &ask.id);
+        running.link.replay(handshake, session.level.borrow().clone());
     }
     let check = Check::of(&session, &ask);
     let reviewed = changes::are_reviewed(&running.grant.policy);

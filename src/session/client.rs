@@ -87,8 +87,8 @@ fn request(session: &Rc<Session>, line: &[u8], message: &Message, id: Id, method
         refuse(INTERNAL_ERROR, "too many requests are open; wait for answers before sending more");
         return;
     }
-    stale::tell(session);
     let Some(entry) = admission::admit(session, line, message, &id, method) else { return };
+    stale::tell(session);
     let (line, message) =
         entry.changed.as_ref().map_or((line, message), |(line, message)| (line.as_slice(), message));
     let mut meta = envelope::meta(line, message.params.as_ref());

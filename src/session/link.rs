@@ -13,6 +13,7 @@
 //! Neighbours: [`super::rules`] judges each line; [`super::call`] and [`super::catalogue`] own one each and decide
 //! when it is over. Never: waits for a limit, or ends a process.
 
+use std::hash::{BuildHasher as _, RandomState};
 use std::rc::Rc;
 use std::time::Duration;
 
@@ -22,7 +23,7 @@ use tokio::time::{Instant, sleep_until};
 
 use super::outbound::Back;
 use super::process::Process;
-use super::rules::{Asked, Rules, Verdict};
+use super::rules::{Asked, Offers, Rules, Verdict};
 use super::tally::Misdeed;
 use super::{Handshake, Session};
 use crate::mcp::envelope::{Era, Id, Message};
@@ -40,7 +41,7 @@ const SETTLE_PINGS: u32 = 10;
 /// A server that has not answered a ping for this long does not know pings.
 const NO_PONG: Duration = Duration::from_secs(2);
 
-/// The id of our pings.
+/// How the ids of our pings begin.
 const PING: &str = "dev.toolcell/ping";
 
 /// What the owner has to know.
@@ -132,16 +133,16 @@ impl Link {
         }
     }
 
-    /// Starts with the client's handshake, for the request `first`, whose id ours must not equal.
-    pub(super) fn replay(&mut self, handshake: &Rc<Handshake>, level: Option<Vec<u8>>, first: &Id) {
-        let own = own_id("dev.toolcell/initialize", first);
+    /// Starts with the client's handshake.
+    pub(super) fn replay(&mut self, handshake: &Rc<Handshake>, level: Option<Vec<u8>>) {
+        let own = own_id("dev.toolcell/initialize");
         self.process.send(reply::request(&own, "initialize", Some(&handshake.params)));
         self.rules.own_handshake = Some((own, handshake.version.clone()));
-        self.rules.own_level = level.is_some().then(|| own_id("dev.toolcell/level", first));
+        self.rules.own_level = level.is_some().then(|| own_id("dev.toolcell/level"));
         self.level = level;
         self.rules.offers = handshake.offers;
         if handshake.offers.roots {
-            self.rules.own_pings = Some((own_id(PING, first), 0));
+            self.rules.own_pings = Some((own_id(PING), 0));
             self.stage = Stage::Handshake;
         } else {
             self.process.send(reply::initialized());
@@ -200,7 +201,7 @@ impl Link {
     /// Pings a server that is asked nothing, unless it still has to answer that.
     pub(super) fn probe(&mut self) {
         let pings = &mut self.rules.own_pings;
-        let (id, open) = pings.get_or_insert_with(|| (own_id(PING, &Id::Text(String::new())), 0));
+        let (id, open) = pings.get_or_insert_with(|| (own_id(PING), 0));
         if *open == 0 || self.probed.is_none() {
             *open += 1;
             self.process.send(reply::request(id, "ping", None));
@@ -215,6 +216,17 @@ impl Link {
             0 => self.heard == heard + 1,
             _ => self.heard == heard && at.elapsed() >= NO_PONG,
         })
+    }
+
+    /// A call gets it: nobody waits any more for the server to rest, or to do wrong.
+    pub(super) fn hand_over(&mut self, offers: Option<Offers>) {
+        self.rules.offers = offers.unwrap_or(self.rules.offers);
+        self.rules.tally.heard = None;
+        self.probed = None;
+        // Else the call's request waits for the answers.
+        if self.stage == Stage::Open {
+            self.rules.forget_pings();
+        }
     }
 
     fn unsettle(&mut self) {
@@ -316,8 +328,23 @@ impl Link {
     }
 }
 
-/// An id of the supervisor's own that differs from the client's.
-fn own_id(name: &str, other: &Id) -> Id {
-    let id = Id::Text(name.to_owned());
-    if id == *other { Id::Text(format!("{name}/2")) } else { id }
+/// An id of the supervisor's own. No client can guess it, so that none of its requests has the same: most come after it was sent.
+fn own_id(name: &str) -> Id {
+    // The hash has a key that stays in this process: the kernel's random bytes, and one more each time.
+    Id::Text(format!("{name}/{:016x}", RandomState::new().hash_one(name)))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_id_of_our_own_is_another() {
+        let ids = [PING, PING, "dev.toolcell/level"].map(own_id);
+        assert!(
+            ids[0] != ids[1] && ids[1] != ids[2] && ids.iter().all(|id| *id != Id::Text(PING.to_owned()))
+        );
+        let Id::Text(text) = &ids[0] else { panic!("{ids:?}") };
+        assert_eq!(text.strip_prefix("dev.toolcell/ping/").unwrap().len(), 16);
+    }
 }

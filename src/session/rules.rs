@@ -312,6 +312,14 @@ impl Rules {
         self.cancelled.push_back(id.clone());
     }
 
+    /// Nobody waits for the answers to our pings any more: they may come, like those to requests that were taken back.
+    pub(super) fn forget_pings(&mut self) {
+        let (id, open) = self.own_pings.take().unzip();
+        for id in std::iter::repeat_n(id, open.unwrap_or(0)).flatten() {
+            self.cancel(&id);
+        }
+    }
+
     /// May a request with this id still be answered that the client has taken back?
     pub(super) fn is_cancelled(&self, id: &Id) -> bool {
         self.cancelled.contains(id)
@@ -504,6 +512,20 @@ mod tests {
         assert_eq!(verdict(&mut rules, pong), ('-', None));
         assert_eq!(verdict(&mut rules, r#"{"jsonrpc":"2.0","id":"ping","error":{}}"#), ('-', None));
         assert_eq!(verdict(&mut rules, pong), ('-', Some(Misdeed::WrongId)));
+    }
+
+    #[test]
+    fn a_late_pong_takes_no_answer_s_place_and_is_no_misdeed() {
+        let (mut rules, _) = rules(Era::Legacy);
+        rules.own_pings = Some((Id::Number(7), 1));
+        rules.asked.clear();
+        rules.forget_pings();
+        rules.asked.push(Asked::once(Id::Number(7), None, true));
+        let line = r#"{"jsonrpc":"2.0","id":7,"result":{}}"#;
+        assert_eq!(verdict(&mut rules, line), ('a', None));
+        rules.answered(&Id::Number(7));
+        assert_eq!(verdict(&mut rules, line), ('-', None));
+        assert_eq!(verdict(&mut rules, line), ('-', Some(Misdeed::WrongId)));
     }
 
     #[test]

@@ -23,7 +23,7 @@ use std::time::Duration;
 
 use demand::Demand;
 use source::Source;
-use tokio::sync::{Mutex, oneshot};
+use tokio::sync::{Mutex, Notify, oneshot};
 use tokio::time::{Instant, sleep_until};
 
 use super::link::{End, Link, STREAM_FROM, Step};
@@ -34,7 +34,7 @@ use crate::call::Call;
 use crate::launch::handover::Handover;
 use crate::launch::launcher::Weight;
 use crate::launch::ready::may_wait;
-use crate::mcp::envelope::{Era, Id};
+use crate::mcp::envelope::Era;
 use crate::outcome::{Status, Usage};
 use crate::plan::Plan;
 
@@ -50,7 +50,7 @@ const RESTLESS: Duration = Duration::from_secs(10);
 const START: Duration = Duration::from_secs(2);
 /// A call that has one and takes longer does not keep the next from being started.
 const BESIDE: Duration = Duration::from_millis(100);
-/// Grants whose calls are remembered.
+/// Plans that are remembered: those that were asked for last.
 const REMEMBERED: usize = 64;
 /// How long one that is not needed may take to leave.
 const LEAVE: Duration = Duration::from_millis(100);
@@ -102,7 +102,7 @@ struct Kind {
     demand: Demand,
     /// What one that waited held.
     memory: Option<u64>,
-    /// One has said before its call what it may not say, so no other is started.
+    /// One has said before its call what it may not say, so no other is started as long as this is remembered.
     unfit: bool,
 }
 
@@ -335,7 +335,7 @@ async fn keep(
     let Some(process) = Process::new(cell, STREAM_FROM, grant.policy.limits.output, None) else { return };
     let mut link = Link::new(process, session.next_cell(), fitting.era, true);
     if let Some(handshake) = &fitting.handshake {
-        link.replay(handshake, fitting.level.clone(), &Id::Text(String::new()));
+        link.replay(handshake, fitting.level.clone());
         // Nobody has called it, so there is nothing to be asked but where it works.
         link.rules.offers = handshake.offers.roots_alone();
     }
@@ -350,9 +350,7 @@ async fn keep(
         Over::Asked(taken) if launcher.look(&grant.plan).as_ref() == Some(&sources) => {
             link.process.prefer(launcher);
             link.process.begin(grant.policy.limits.output);
-            if let Some(handshake) = &fitting.handshake {
-                link.rules.offers = handshake.offers;
-            }
+            link.hand_over(fitting.handshake.as_ref().map(|handshake| handshake.offers));
             finish(Finished { receipt, ..Finished::refused(Status::Completed, Vec::new()) });
             // A call that was given up meanwhile drops the cell, which ends it.
             drop(taken.send(Box::new(link)));
@@ -369,7 +367,11 @@ async fn keep(
                     (Status::Died { detail }, Duration::ZERO)
                 }
                 Over::Unwanted => (Status::Cancelled, LEAVE),
-                Over::Asked(_) | Over::Gone => (Status::Cancelled, Duration::ZERO),
+                Over::Asked(taken) => {
+                    drop(taken);
+                    (Status::Cancelled, Duration::ZERO)
+                }
+                Over::Gone => (Status::Cancelled, Duration::ZERO),
             };
             let mut violations = link.rules.tally.take();
             let remains = link.process.reap(grace, |_| {}).await;
@@ -406,7 +408,8 @@ async fn wait(
     asked: &mut oneshot::Receiver<oneshot::Sender<Box<Link>>>,
 ) -> Over {
     let mut over = session.gone.subscribe();
-    let (ready, misdeed) = (Rc::clone(&link.ready), Rc::clone(&link.rules.tally.heard));
+    let (ready, misdeed) = (Rc::clone(&link.ready), Rc::<Notify>::default());
+    link.rules.tally.heard = Some(Rc::clone(&misdeed));
     let mut calm = began + START;
     let (mut paused, mut start) = (false, None);
     loop {

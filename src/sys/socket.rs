@@ -57,17 +57,30 @@ pub fn refuse_descriptors(socket: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
+/// Has the kernel ask the other side of a TCP connection, each so many seconds, whether it is there (tcp(7)).
+///
+/// # Errors
+/// The kernel's errno.
+pub fn keep_alive(socket: BorrowedFd<'_>, seconds: libc::c_int) -> Result<()> {
+    set(socket, libc::SO_KEEPALIVE, &1_i32)?;
+    set_at(socket, (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE), &seconds)?;
+    set_at(socket, (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL), &seconds)
+}
+
 /// setsockopt(2) of `SOL_SOCKET`, for a `T` as the option takes it.
 fn set<T: Copy>(socket: BorrowedFd<'_>, option: libc::c_int, value: &T) -> Result<()> {
+    set_at(socket, (libc::SOL_SOCKET, option), value)
+}
+
+/// The same of any level.
+pub(crate) fn set_at<T: Copy>(
+    socket: BorrowedFd<'_>,
+    (level, option): (libc::c_int, libc::c_int),
+    value: &T,
+) -> Result<()> {
     // SAFETY: setsockopt reads as many bytes as it is told of, and `value` lives and has them.
     check(libc::c_long::from(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            ptr::from_ref(value).cast(),
-            size(value),
-        )
+        libc::setsockopt(socket.as_raw_fd(), level, option, ptr::from_ref(value).cast(), size(value))
     }))
     .map(drop)
 }

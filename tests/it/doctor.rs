@@ -81,7 +81,7 @@ fn the_table_has_a_row_for_each_layer_and_fits() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.stderr.is_empty());
     let table: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
-    assert_eq!(table.len(), 17);
+    assert_eq!(table.len(), 18);
     assert!(table.iter().all(|line| line.chars().count() <= 100), "{text}");
 }
 

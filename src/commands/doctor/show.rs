@@ -62,6 +62,7 @@ const fn label(part: Part) -> &'static str {
         Part::MountNamespace => "private root",
         Part::IdmappedMounts => "idmapped mounts",
         Part::Overlay => "overlays",
+        Part::OverlayRemovals => "rmdir in overlays",
         Part::Doors => "doors",
         Part::PidNamespace => "pid namespace",
         Part::NetNamespace => "network namespace",

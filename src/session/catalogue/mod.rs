@@ -328,7 +328,7 @@ impl Catalogue {
             && self.era == Era::Legacy
             && let Agreed::Done(handshake) = &*self.session.agreed.borrow()
         {
-            running.link.replay(handshake, self.session.level.borrow().clone(), &ask.id);
+            running.link.replay(handshake, self.session.level.borrow().clone());
         }
         self.restarts.started(Instant::now());
         self.running = Some(running);

@@ -13,4 +13,5 @@ mod started;
 mod tls;
 mod unix;
 mod upstream;
+mod waits;
 mod world;

@@ -23,7 +23,7 @@ allow = ["fixture/*"]
 deny = ["fixture/die"]
 "#;
 
-const READER: &str = "token-of-the-reader";
+pub(super) const READER: &str = "token-of-the-reader";
 const WRITER: &str = "token-of-the-writer";
 const EXPIRED: &str = "token-that-has-expired";
 
@@ -41,7 +41,7 @@ fn tokens() -> String {
         + &entry("old", "writer", EXPIRED, 2020)
 }
 
-fn setup() -> Setup {
+pub(super) fn setup() -> Setup {
     Setup { config: ROLES.to_owned(), tokens: tokens(), ..Setup::default() }
 }
 
@@ -56,7 +56,7 @@ fn named(name: &str) -> Value {
     json!({"io.modelcontextprotocol/protocolVersion": "2026-07-28", "io.modelcontextprotocol/clientInfo": info})
 }
 
-async fn call(client: &mut Client, id: u64, token: &str, tool: &str) -> Value {
+pub(super) async fn call(client: &mut Client, id: u64, token: &str, tool: &str) -> Value {
     client.request(id, "tools/call", json!({"name": tool, "arguments": {}, "_meta": meta(token)})).await
 }
 
