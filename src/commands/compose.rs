@@ -310,6 +310,8 @@ pub(super) fn refused(error: Refusal) -> Failure {
         Refusal::Floor { .. }
         | Refusal::NoLandlock
         | Refusal::OldLandlock { .. }
+        | Refusal::HostNetwork { .. }
+        | Refusal::OldScope { .. }
         | Refusal::NeedsRoot { .. }
         | Refusal::NoOverlay { .. }
         | Refusal::NoPersist { .. }

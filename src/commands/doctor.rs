@@ -21,6 +21,7 @@ use crate::host::probe::repairs::{self, Repair};
 use crate::host::probe::{self, Failed, Part, State, child};
 use crate::host::{Facts, NoCgroup, Untold};
 use crate::launch::LaunchError;
+use crate::plan::lost::in_host_network;
 use crate::policy::Floor;
 use crate::sys::{Errno, identity, process};
 
@@ -46,6 +47,8 @@ struct Column {
     uid: u32,
     /// The strongest rung on which a cell really ran.
     floor: Option<Floor>,
+    /// The rung of a cell there in the host's network, by a profile's choice.
+    host_network: Option<Floor>,
     /// Every attempt at a cell, strongest rung first, up to the first that ran.
     tried: Vec<(Floor, Tried)>,
     /// Every part, tried alone.
@@ -85,7 +88,7 @@ impl Report {
     }
 
     fn reached(&self) -> bool {
-        self.own().as_ref().is_ok_and(|column| column.floor >= Some(DEFAULT_FLOOR))
+        self.own().as_ref().is_ok_and(Column::reaches_default)
     }
 }
 
@@ -151,7 +154,7 @@ fn column(facts: &Facts) -> Column {
     let repairs = repairs::repairs(&missing, &clues);
     let mut tried = Vec::new();
     let mut reached = None;
-    for floor in Floor::ALL {
+    for floor in Floor::OWN_NETWORK {
         let mut facts = facts.clone();
         if floor != Floor::Full {
             let (why, hint) = ("not asked for".to_owned(), String::new());
@@ -175,10 +178,25 @@ fn column(facts: &Facts) -> Column {
     // Only looked at: the trials are without.
     let mut heard = facts.clone();
     drop(heard.follow_denials());
-    Column { uid: facts.uid, floor: reached, tried, parts, denials: heard.denials, note: None, repairs }
+    let host_network = reached.and_then(|rung| in_host_network(rung, facts.landlock_abi));
+    Column {
+        uid: facts.uid,
+        floor: reached,
+        host_network,
+        tried,
+        parts,
+        denials: heard.denials,
+        note: None,
+        repairs,
+    }
 }
 
 impl Column {
+    /// Is what a cell reached here good enough for most profiles?
+    fn reaches_default(&self) -> bool {
+        self.floor.is_some_and(|floor| DEFAULT_FLOOR.accepts(floor))
+    }
+
     /// What is missing, each thing once: the parts, then what only a whole launch has shown.
     fn findings(&self) -> Vec<Finding> {
         let mut findings: Vec<Finding> = self

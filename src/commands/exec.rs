@@ -27,7 +27,7 @@ use crate::outcome::{
     Changes, ClosedBy, Connection, Layer, Limit, Receipt, Status, Traffic, Usage, Violation,
 };
 use crate::plan::Plan;
-use crate::policy::{Floor, Policy, Writes, limits};
+use crate::policy::{Policy, Writes, limits};
 use crate::secrets::Trouble;
 use crate::session::secrets::Secrets;
 use crate::sys::process::Exit;
@@ -77,7 +77,7 @@ pub(super) fn run(args: &ExecArgs, color: ColorChoice, begun: Option<Begun>) -> 
     doors::keep(&of_doors, &surroundings.library, &policy, needed)?;
     let secrets = secrets::of_server("", &BTreeMap::new(), &of_doors, &mut surroundings)?;
     let mut facts = Facts::gather();
-    if policy.floor == Floor::Landlock {
+    if policy.floor.is_bare() {
         facts.try_namespaces();
     }
     // Nobody would read in vain, and wait for the last word.

@@ -27,6 +27,7 @@ mod token;
 use std::ffi::OsString;
 use std::io::{self, Write as _};
 
+use self::compose::Surroundings;
 use self::demo::Around;
 use self::exec::Begun;
 use crate::cli::{self, CliError, ColorChoice, CommandLine, DemoArgs, Invocation, SelftestArgs};
@@ -35,6 +36,8 @@ use crate::exit_codes::Ending;
 use crate::hostile;
 use crate::launch::own;
 use crate::network::porter;
+use crate::policy::add::Additions;
+use crate::policy::mode::HOST;
 use crate::policy::{Floor, files};
 
 /// Runs one command line, program name first, and says how the process is to end.
@@ -85,6 +88,7 @@ fn dispatch(invocation: Invocation, color: ColorChoice, begun: Option<Begun>) ->
         }
         Invocation::Selftest(SelftestArgs { profile, json, floor }) => {
             let profile = profile.map(|typed| absolute(typed.text)).transpose()?;
+            profile.as_deref().map_or(Ok(()), judgeable)?;
             attack(json, floor, Around::EveryCell { profile }, color)
         }
         Invocation::TryAccess { operation, path } => Ok(profile::prove::try_it(&operation, &path)),
@@ -108,6 +112,23 @@ fn absolute(profile: String) -> Result<String, Failure> {
     }
     let path = std::path::absolute(&profile).map_err(|error| Failure::new(Ending::Configuration, error))?;
     Ok(path.to_string_lossy().into_owned())
+}
+
+/// Attacks over a network that a profile gives to its tools are no escapes, and nobody can tell them from others by what they do.
+fn judgeable(profile: &str) -> Result<(), Failure> {
+    // What cannot be read `run` says, as to everybody.
+    let policy = Surroundings::of_process(None)?.policy(profile, &Additions::default());
+    match policy {
+        Ok(policy) if policy.network.mode.is_host() => {
+            let told = format!(
+                "`selftest` cannot judge profile `{}`: attacks over the host's network are allowed by its `{HOST}`",
+                policy.name
+            );
+            let hint = format!("try the same profile without `{HOST}`: all else of a cell is the same");
+            Err(Failure::new(Ending::Configuration, told).hint(Some(hint)))
+        }
+        _ => Ok(()),
+    }
 }
 
 fn attack(json: bool, floor: Option<Floor>, around: Around, color: ColorChoice) -> Result<Ending, Failure> {

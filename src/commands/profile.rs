@@ -17,7 +17,7 @@ use crate::exit_codes::Ending;
 use crate::plan::doors::Doors;
 use crate::plan::explain;
 use crate::policy::add::Additions;
-use crate::policy::{Floor, Policy, check, print};
+use crate::policy::{Policy, check, print};
 use crate::text::escape;
 
 /// Runs one of the subcommands.
@@ -90,7 +90,7 @@ fn explain_plan(
     let standing_in = [NO_COMMAND.to_owned()];
     let runtime = surroundings.runtime(if command.is_empty() { &standing_in } else { command })?;
     let mut facts = compose::facts();
-    if policy.floor == Floor::Landlock {
+    if policy.floor.is_bare() {
         facts.try_namespaces();
     }
     // As for a call whose record is written.

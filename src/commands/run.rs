@@ -5,6 +5,7 @@
 
 mod granting;
 mod guarding;
+mod hosted;
 mod persist;
 mod recording;
 
@@ -34,6 +35,7 @@ use crate::launch::supervisor::Launcher;
 use crate::launch::{launcher, own};
 use crate::mcp::stdio;
 use crate::policy::add::Additions;
+use crate::policy::config;
 use crate::policy::config::access::{Access, Mode};
 use crate::policy::config::audit::Rotation;
 use crate::policy::config::guard::Guarding;
@@ -41,7 +43,6 @@ use crate::policy::config::secrets::Secret;
 use crate::policy::config::state::State;
 use crate::policy::config::{Heeded, Results, Tool, Validate};
 use crate::policy::files::{FilesError, Library};
-use crate::policy::{Floor, config};
 use crate::session::{self, Options, Read};
 use crate::store::runner;
 use crate::sys::{descriptor, environment, identity, process};
@@ -125,6 +126,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
         return Err(Failure::new(Ending::Configuration, told).hint(Some(hint)));
     }
     let less = guarding::less(&served, &surroundings, &additions, &own, &policies)?;
+    hosted::keep(&served, &policies, &less)?;
     // Under one of these each call runs.
     let all = || policies.values().chain(less.values()).map(|policy| &**policy);
     Library::keep_sockets(all()).map_err(files_failed)?;
@@ -145,7 +147,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let tokens_file = surroundings.library.tokens_file();
     surroundings.run_beside(all());
     // Only a profile that accepts to do without asks for it; now, because it takes a process with one thread.
-    if all().any(|policy| policy.floor == Floor::Landlock) {
+    if all().any(|policy| policy.floor.is_bare()) {
         facts.try_namespaces();
     }
     let program = runtime.files();

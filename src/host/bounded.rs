@@ -13,6 +13,7 @@ use super::runtime::Files;
 use super::view::View;
 use crate::plan::step::Access;
 use crate::policy::bounds::{Bounds, Level};
+use crate::policy::mode::Mode;
 use crate::policy::{Filesystem, PathRule, Policy};
 
 /// A list of a profile.
@@ -71,6 +72,7 @@ impl List {
 pub fn bounded(files: &Files, policy: &Policy, whole: &View, bounds: &Bounds) -> Policy {
     let mut left = policy.clone();
     if bounds.offline {
+        left.network.mode = Mode::Cell;
         left.network.allow.clear();
         left.network.unix.clear();
         left.network.listen.clear();

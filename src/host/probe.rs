@@ -27,6 +27,8 @@ pub enum Part {
     IdmappedMounts,
     /// Writes that stay in the cell (only for profiles whose `writes` is not `direct`).
     Overlay,
+    /// Directories of the host's, removed in an overlay with what is in them.
+    OverlayRemovals,
     /// A pid namespace with a `/proc` of its own.
     PidNamespace,
     /// A network namespace whose loopback is up.
@@ -53,11 +55,12 @@ pub enum Part {
 
 impl Part {
     /// All, in the order of the table.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 16] = [
         Self::UserNamespace,
         Self::MountNamespace,
         Self::IdmappedMounts,
         Self::Overlay,
+        Self::OverlayRemovals,
         Self::PidNamespace,
         Self::NetNamespace,
         Self::Doors,
@@ -79,6 +82,7 @@ impl Part {
             Self::MountNamespace => "mount-namespace",
             Self::IdmappedMounts => "idmapped-mounts",
             Self::Overlay => "overlay",
+            Self::OverlayRemovals => "overlay-removals",
             Self::PidNamespace => "pid-namespace",
             Self::NetNamespace => "net-namespace",
             Self::Doors => "doors",
@@ -194,6 +198,7 @@ fn try_part(caller: kernel::Caller, part: Part, clues: &clues::Clues, found: &[(
         part,
         Part::MountNamespace
             | Part::Overlay
+            | Part::OverlayRemovals
             | Part::PidNamespace
             | Part::NetNamespace
             | Part::Doors
@@ -203,10 +208,12 @@ fn try_part(caller: kernel::Caller, part: Part, clues: &clues::Clues, found: &[(
     if part == Part::IdmappedMounts && !caller.root {
         return State::NotNeeded;
     }
-    let lacks_user =
-        found.iter().any(|(p, s)| *p == Part::UserNamespace && matches!(s, State::Missing { .. }));
-    if rests_on_user && !caller.root && lacks_user {
+    let lacks = |part| found.iter().any(|(p, s)| *p == part && !matches!(s, State::There { .. }));
+    if rests_on_user && !caller.root && lacks(Part::UserNamespace) {
         return State::Needs(Part::UserNamespace);
+    }
+    if part == Part::OverlayRemovals && lacks(Part::Overlay) {
+        return State::Needs(Part::Overlay);
     }
     match kernel::probe(caller, part) {
         Ok(detail) => State::There { detail },

@@ -9,7 +9,7 @@ use std::path::Path;
 use super::init::{State, tie_to_launcher};
 use super::{LaunchError, root};
 use crate::plan::doors::DNS;
-use crate::plan::step::{Kind, LandlockRule, Resource, Step};
+use crate::plan::step::{Kind, LandlockRule, Ports, Resource, Step};
 use crate::sys::landlock::{self, access};
 use crate::sys::mount::{self, Beneath};
 use crate::sys::process::Image;
@@ -146,7 +146,7 @@ pub(super) const fn resource(resource: Resource) -> libc::__rlimit_resource_t {
 /// Every rule must hold; a path that is missing fails the launch instead of dropping a rule.
 pub(super) fn landlock(
     abi: u32,
-    (rules, ports, listens): (&[LandlockRule], &[u16], &[u16]),
+    (rules, ports): (&[LandlockRule], Option<&Ports>),
     logged: bool,
     state: &State<'_>,
 ) -> std::result::Result<(), LaunchError> {
@@ -154,7 +154,11 @@ pub(super) fn landlock(
         let object = object.to_owned();
         move |errno| LaunchError::new("landlock", object, errno)
     };
-    let ruleset = landlock::create_ruleset(abi).map_err(fail("ruleset"))?;
+    let ruleset = match ports {
+        Some(_) => landlock::create_ruleset(abi),
+        None => landlock::create_ruleset_with_network(abi),
+    };
+    let ruleset = ruleset.map_err(fail("ruleset"))?;
     for rule in rules {
         let object = rule.path.to_string_lossy();
         let path = root::text(&state.place(&rule.path)).and_then(|path| {
@@ -163,13 +167,14 @@ pub(super) fn landlock(
         let path = path.map_err(fail(&object))?;
         landlock::add_path(ruleset.as_fd(), path.as_fd(), rights(abi, rule)).map_err(fail(&object))?;
     }
-    for port in ports {
+    let Ports { connect, listen } = ports.cloned().unwrap_or_default();
+    for port in &connect {
         landlock::add_door(ruleset.as_fd(), abi, *port).map_err(fail(&format!("port {port}")))?;
     }
-    for port in listens {
+    for port in &listen {
         landlock::add_listener(ruleset.as_fd(), abi, *port).map_err(fail(&format!("port {port}")))?;
     }
-    if !ports.is_empty() {
+    if !connect.is_empty() {
         landlock::add_resolver(ruleset.as_fd(), abi, DNS).map_err(fail("the resolver's port"))?;
     }
     let restrict = match abi {

@@ -54,7 +54,7 @@ pub(super) fn open(doors: &Doors, state: &mut State<'_>) -> std::result::Result<
         }
         // Who connects one of these outside is at the cell's own loopback.
         for six in [false, true].into_iter().filter(|six| !six || doors.six) {
-            for _ in 0..doors.inside() {
+            for _ in 0..doors.network.connections_inside() {
                 hand_over(Listens::Inside { six }, network::unconnected(six)?)?;
             }
         }

@@ -19,7 +19,7 @@ use serde::{Deserialize, Serialize};
 use super::idmap::IdMaps;
 use super::spawn::{Origin, Prepared, Stdio, bits, own_pidfd};
 use super::{LaunchError, init};
-use crate::plan::prelude::{namespaces, prelude};
+use crate::plan::prelude::{Mode, namespaces, prelude};
 use crate::plan::step::{Namespace, Step};
 use crate::plan::{Plan, written};
 use crate::sys::process::{self, Cloned};
@@ -53,7 +53,7 @@ impl Early {
         let (uid, gid) = identity::effective();
         let root = uid == 0;
         // Init and its caller each write down the steps for themselves, because everything waits for the clone.
-        let beginning = || prelude(root, (uid, gid));
+        let beginning = || prelude(root, (uid, gid), Mode::Cell);
         let flags = bits(&namespaces(root));
         let launcher = own_pidfd().ok()?;
         let (channel, inner) = socket::pair().ok()?;

@@ -297,9 +297,11 @@ fn run(step: &Step, state: &mut State<'_>) -> Result<(), LaunchError> {
             state.alone = Some(Alone::new(state).map_err(fail("init"))?);
             Ok(())
         }
-        Step::Landlock { abi, rules, logged, ports, listens } => {
-            confine::landlock(*abi, (rules, ports, listens), *logged, state)?;
-            state.held = verify::behind_landlock(state)?;
+        Step::Landlock { abi, rules, logged, ports } => {
+            let abstract_socket =
+                verify::before_landlock(ports.as_ref()).map_err(fail("a socket to look for"))?;
+            confine::landlock(*abi, (rules, ports.as_ref()), *logged, state)?;
+            state.held = verify::behind_landlock(state, abstract_socket)?;
             Ok(())
         }
         Step::Seccomp { observe, .. } => seccomp(state, *observe).map_err(fail("filter")),

@@ -6,6 +6,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixListener;
 use std::path::{Path, PathBuf};
 
 use super::confine::Alone;
@@ -15,8 +16,8 @@ use super::spawn::Origin;
 use super::{LaunchError, private};
 use crate::outcome::{Built, Coverage, Layer, Receipt};
 use crate::plan::doors::Doors;
-use crate::plan::step::{CANARY, EMPTIED, EMPTY_DIRECTORY, EMPTY_FILE, Observe, Step};
-use crate::sys::{Errno, descriptor, kernel_file, mount, network, process};
+use crate::plan::step::{Attempts, CANARY, EMPTIED, EMPTY_DIRECTORY, EMPTY_FILE, Observe, Ports, Step};
+use crate::sys::{Errno, descriptor, kernel_file, mount, network, process, socket};
 
 /// What a check saw, or what was wrong.
 type Check = Result<String, (String, Errno)>;
@@ -49,15 +50,27 @@ fn failed(layer: Layer, object: String, errno: Errno) -> LaunchError {
     LaunchError::new("verify", format!("{}: {object}", layer.name()), errno)
 }
 
+/// A socket without a path in the host's network, made before the domain is there that must not reach it.
+pub(super) fn before_landlock(ports: Option<&Ports>) -> Result<Option<UnixListener>, Errno> {
+    match ports {
+        Some(_) => Ok(None),
+        None => socket::listen_abstract().map(Some),
+    }
+}
+
 /// Whether Landlock holds, and whether doors are behind it: before there is a filter, which would refuse the calls by which that
 /// is found out, or have the supervisor answer them. What Landlock refuses now it refuses from now on.
-pub(super) fn behind_landlock(state: &State<'_>) -> Result<Option<Held>, LaunchError> {
+pub(super) fn behind_landlock(
+    state: &State<'_>,
+    abstract_socket: Option<UnixListener>,
+) -> Result<Option<Held>, LaunchError> {
     let steps = &state.prepared.plan.steps;
     let asks = |step: &Step| matches!(step, Step::Verify { layers } if layers.contains(&Layer::Landlock));
     if !steps.iter().any(asks) {
         return Ok(None);
     }
-    let held = landlock(state).map_err(|(object, errno)| failed(Layer::Landlock, object, errno))?;
+    let held = landlock(state, abstract_socket);
+    let held = held.map_err(|(object, errno)| failed(Layer::Landlock, object, errno))?;
     if let Some(doors) = opened(steps) {
         super::doors::try_each(doors).map_err(|(object, errno)| failed(Layer::Network, object, errno))?;
     }
@@ -82,9 +95,11 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
     let origin = state.prepared.origin();
     let origin =
         origin.map_err(|errno| failed(Layer::Namespaces, "what the launcher is".to_owned(), errno))?;
+    let floor = state.prepared.plan.floor;
+    let own_network = floor.has_own_network();
     for layer in layers {
         let check = match layer {
-            Layer::Namespaces => namespaces(origin),
+            Layer::Namespaces => namespaces(origin, own_network),
             Layer::Root => private_root(&state.prepared.plan.steps),
             Layer::Landlock => asked(state).map(|held| {
                 denials += held.denials;
@@ -95,6 +110,7 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
                 .map(|_count| "filter".to_owned()),
             Layer::Capabilities => capabilities(&status, state),
             Layer::Cgroup => cgroup(state, origin),
+            Layer::Network if !own_network => host_network(origin),
             Layer::Network => {
                 asked(state).and_then(|_held| doors(&state.prepared.plan.steps, state.observed.is_some()))
             }
@@ -129,8 +145,10 @@ pub(super) fn run(layers: &[Layer], state: &State<'_>) -> Result<Seen, LaunchErr
     };
     seen.insert("descriptors".to_owned(), closed.map_err(|(o, e)| failed(Layer::Root, o, e))?);
     let ignored = status.value("SigIgn").and_then(|mask| u64::from_str_radix(mask, 16).ok());
-    let floor = state.prepared.plan.floor;
-    let coverage = coverage(layers, state.observed, attempts(&state.prepared.plan.steps));
+    let mut coverage = coverage(layers, state.observed, attempts(&state.prepared.plan.steps));
+    if !own_network {
+        coverage.insert(Layer::Network.name().to_owned(), Coverage::Blind);
+    }
     let receipt = Receipt { floor, cell: Built::OnDemand, layers: seen, coverage, reasons: BTreeMap::new() };
     Ok(Seen { receipt, ignored: ignored.unwrap_or(u64::MAX), denials })
 }
@@ -171,7 +189,7 @@ fn coverage(layers: &[Layer], observed: Option<Observe>, attempts: bool) -> BTre
 
 /// Are attempts to reach an address told?
 fn attempts(steps: &[Step]) -> bool {
-    steps.iter().any(|step| matches!(step, Step::Seccomp { attempts: true, .. }))
+    steps.iter().any(|step| matches!(step, Step::Seccomp { attempts: Attempts::All, .. }))
 }
 
 /// What the plan hides is covered now, while a cell waits as well as when it goes on.
@@ -284,7 +302,7 @@ fn processes() -> Check {
 }
 
 /// The canary is readable by mode and mount; only Landlock refuses it. Also gives how often it has refused something.
-fn landlock(state: &State<'_>) -> Result<Held, (String, Errno)> {
+fn landlock(state: &State<'_>, abstract_socket: Option<UnixListener>) -> Result<Held, (String, Errno)> {
     let canary = state.private.map_or_else(|| PathBuf::from(CANARY), private::canary);
     let shown = canary.display();
     match std::fs::File::open(&canary) {
@@ -292,20 +310,31 @@ fn landlock(state: &State<'_>) -> Result<Held, (String, Errno)> {
         Err(error) => return Err((shown.to_string(), Errno::from(error))),
         Ok(_) => return Err((format!("`{shown}` can be read"), Errno(libc::EPROTO))),
     }
-    let abi = state.prepared.plan.steps.iter().find_map(|step| match step {
-        Step::Landlock { abi, .. } => Some(*abi),
+    let found = state.prepared.plan.steps.iter().find_map(|step| match step {
+        Step::Landlock { abi, ports, .. } => Some((*abi, ports.as_ref())),
         _ => None,
     });
-    let abi = abi.unwrap_or(0);
+    let (abi, ports) = found.unwrap_or((0, None));
+    let mut refused = vec!["files"];
+    if let Some(listener) = abstract_socket {
+        match socket::connect_to(&listener) {
+            // A pair of this process's own user, and no mode is in the way: only the scope is.
+            Err(Errno(libc::EPERM)) => refused.push("abstract sockets"),
+            Err(errno) => return Err(("an abstract socket".to_owned(), errno)),
+            Ok(()) => {
+                return Err(("an abstract socket can be connected to".to_owned(), Errno(libc::EPROTO)));
+            }
+        }
+    }
     // A port to which no door leads.
-    let closed = (9..).find(|port| !ports(&state.prepared.plan.steps).contains(port)).unwrap_or(9);
+    let closed = (9..).find(|port| !ports.is_some_and(|ports| ports.connect.contains(port))).unwrap_or(9);
     // Over UDP who asks the resolver is at any port that is free, and at no port of his choice.
     let protocols = [
         (4, network::Protocol::Tcp, 0, ["TCP connect", "TCP bind"]),
         (10, network::Protocol::Udp, u16::MAX, ["UDP connect", "UDP bind"]),
     ];
-    let mut refused = vec!["files"];
-    for (since, protocol, at, names) in protocols.into_iter().filter(|(since, ..)| abi >= *since) {
+    let held = |since: &u32| ports.is_some() && abi >= *since;
+    for (since, protocol, at, names) in protocols.into_iter().filter(|(since, ..)| held(since)) {
         for (name, answer) in names.into_iter().zip(network::connect_and_bind(protocol, closed, at)) {
             match answer {
                 // Nothing else in a cell gives this answer.
@@ -319,15 +348,6 @@ fn landlock(state: &State<'_>) -> Result<Held, (String, Errno)> {
     }
     let denials = u32::try_from(refused.len()).unwrap_or(u32::MAX);
     Ok(Held { saw: format!("abi {abi}; refused: {}", refused.join(", ")), denials })
-}
-
-/// Those that Landlock lets be connected to.
-fn ports(steps: &[Step]) -> &[u16] {
-    let found = steps.iter().find_map(|step| match step {
-        Step::Landlock { ports, .. } => Some(ports.as_slice()),
-        _ => None,
-    });
-    found.unwrap_or_default()
 }
 
 fn opened(steps: &[Step]) -> Option<&Doors> {
@@ -360,12 +380,27 @@ fn own_namespaces(origin: &Origin, kinds: &[&str]) -> Result<(), (String, Errno)
     Ok(())
 }
 
+/// The network namespace is the launcher's, as the plan says.
+fn host_network(origin: &Origin) -> Check {
+    let directory = links().map_err(|errno| ("/proc/thread-self/ns".to_owned(), errno))?;
+    let here = kernel_file::link(directory.as_fd(), "net");
+    let here = here.map_err(|errno| ("the net namespace".to_owned(), errno))?;
+    match origin.namespaces.get("net") {
+        Some(launchers) if *launchers == here => Ok("the host's: all that its user reaches".to_owned()),
+        _ => Err(("the net namespace is not the launcher's".to_owned(), Errno(libc::EPROTO))),
+    }
+}
+
 /// None of the launcher's, pid 1, and no interface that is up but a loopback.
-fn namespaces(origin: &Origin) -> Check {
-    own_namespaces(origin, &["user", "mnt", "pid", "net", "ipc", "uts", "time"])?;
+fn namespaces(origin: &Origin, own_network: bool) -> Check {
+    own_namespaces(origin, &["user", "mnt", "pid", "ipc", "uts", "time"])?;
     if process::pid() != 1 {
         return Err(("process id is not 1".to_owned(), Errno(libc::EPROTO)));
     }
+    if !own_network {
+        return Ok("user, mnt, pid, ipc, uts, time; pid 1".to_owned());
+    }
+    own_namespaces(origin, &["net"])?;
     let devices = read("/proc/self/net/dev")?;
     for line in devices.lines().skip(2) {
         let name = line.split(':').next().unwrap_or_default().trim();

@@ -4,6 +4,7 @@
 
 use std::io;
 use std::net::{IpAddr, SocketAddr};
+use std::os::fd::{AsFd as _, OwnedFd};
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -11,13 +12,15 @@ use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::time::{Instant, sleep_until};
 
-use super::gate::{Entry, Gate, Place, Waits};
+use super::gate::{Entry, Few, Gate, Place, Turn};
 use super::keep::{Cell, Target, reset};
+use super::waits::{ASKED, while_there};
 use super::{refused, resolver};
 use crate::outcome::Violation;
 use crate::plan::doors::{DNS, RESOLVER, TRIED};
 use crate::policy::address::plain;
 use crate::policy::network::allow_line;
+use crate::sys::socket;
 
 /// How long nothing is accepted when this process has no room for another descriptor.
 const NO_ROOM: Duration = Duration::from_millis(50);
@@ -36,7 +39,8 @@ enum Reached {
 }
 
 /// While there is no room for another connection, who connects waits in the kernel, of which it has a bounded place; but for one
-/// at each port, which is here, and for a few at each door with limits of its own.
+/// at each port, which is here, and for a few that wait for their door, by a limit of its own or by the section's `rate`: so many
+/// at one door, and so many in a cell.
 pub(super) async fn accept(
     cell: &Arc<Cell>,
     listener: &TcpListener,
@@ -59,47 +63,59 @@ pub(super) async fn accept(
             Err(error) => return Err(error),
         };
         let Ok(local) = stream.local_addr() else { continue };
-        let reached = cell.reached(local);
-        let entry = match &reached {
-            Reached::Door(target) => target.gate.enter(Instant::now()),
-            Reached::Resolver | Reached::Tried | Reached::Nowhere(_) => Entry::In(None),
-        };
         let (cell, at_work) = (Arc::clone(cell), at_work.clone());
-        match entry {
-            Entry::In(place) => {
-                let slot = cell.slot().await?;
-                tokio::spawn(async move {
-                    cell.serve(stream, reached).await;
-                    drop((slot, place, at_work));
-                });
-            }
-            Entry::Waits(waits, violation) => {
-                tokio::spawn(async move {
+        let (reached, place) = match cell.reached(local) {
+            Reached::Door(target) => match target.gate.enter(Instant::now()) {
+                Entry::In(place) => (Reached::Door(target), place),
+                Entry::Waits(turn, one_of_few, violation) => {
+                    tokio::spawn(async move {
+                        cell.refuse(*violation).await;
+                        let _hung_up = cell.serve_in_turn(stream, target, (turn, one_of_few)).await.is_err();
+                        drop(at_work);
+                    });
+                    continue;
+                }
+                Entry::Full(violation) => {
                     cell.refuse(*violation).await;
-                    cell.serve_in_turn(stream, reached, waits).await;
-                    drop(at_work);
-                });
-            }
-            Entry::Full(violation) => {
-                cell.refuse(*violation).await;
-                reset(stream);
-            }
-        }
+                    reset(stream);
+                    continue;
+                }
+            },
+            other => (other, None),
+        };
+        let slot = cell.slot().await?;
+        tokio::spawn(async move {
+            cell.serve(stream, reached).await;
+            drop((slot, place, at_work));
+        });
     }
 }
 
 impl Cell {
-    /// Has one wait, where those behind it do so in the kernel; `None`, if too many do.
-    pub(super) async fn admit(&self, gate: &Gate) -> Option<Place> {
+    /// Has one wait; `None`, if too many do.
+    pub(super) async fn admit(&self, gate: &Arc<Gate>) -> Option<Place> {
         match gate.enter(Instant::now()) {
             Entry::In(place) => Some(place),
-            Entry::Waits(waits, violation) => {
+            Entry::Waits(turn, one_of_few, violation) => {
                 self.refuse(*violation).await;
-                Some(waits.turn().await.0)
+                let place = turn.come().await;
+                drop(one_of_few);
+                Some(place)
             }
             Entry::Full(violation) => {
                 self.refuse(*violation).await;
                 None
+            }
+        }
+    }
+
+    /// The same where those behind it wait in the kernel.
+    pub(super) async fn admit_in_line(&self, gate: &Arc<Gate>) -> Place {
+        match gate.enter_in_line(Instant::now()) {
+            Ok(place) => place,
+            Err((turn, violation)) => {
+                self.refuse(*violation).await;
+                turn.come().await
             }
         }
     }
@@ -118,21 +134,34 @@ impl Cell {
     }
 
     /// One that has to wait until its door lets it in.
-    async fn serve_in_turn(&self, stream: TcpStream, reached: Reached, waits: Waits) {
+    async fn serve_in_turn(
+        &self,
+        stream: TcpStream,
+        target: Target,
+        (turn, one_of_few): (Turn, Few),
+    ) -> io::Result<()> {
+        let began = Instant::now();
+        let socket = OwnedFd::from(stream.into_std()?);
+        socket::keep_alive(socket.as_fd(), ASKED)?;
         let enter = async {
-            let (place, one_of_few) = waits.turn().await;
+            let place = turn.come().await;
             let slot = self.slot().await;
             drop(one_of_few);
             slot.map(|slot| (slot, place))
         };
-        let held = tokio::select! {
-            held = enter => held,
-            () = self.ended() => return,
+        let waited = tokio::select! {
+            waited = while_there(socket, enter) => waited?,
+            () = self.ended() => return Ok(()),
         };
-        if let Ok(held) = held {
-            self.serve(stream, reached).await;
-            drop(held);
-        }
+        let Some((socket, held)) = waited else {
+            self.left(target.to(), began).await;
+            return Ok(());
+        };
+        let held = held?;
+        let stream = TcpStream::from_std(socket.into())?;
+        self.serve_door(stream, &target).await;
+        drop(held);
+        Ok(())
     }
 
     async fn serve(&self, stream: TcpStream, reached: Reached) {

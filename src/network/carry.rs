@@ -18,7 +18,7 @@ use tokio::io::Interest;
 use tokio::net::{TcpStream, UnixStream};
 use tokio::task::yield_now;
 
-use super::gate::Of;
+use super::limit::Of;
 use crate::sys::{Result, descriptor, socket};
 
 /// Bytes that are read at once.
@@ -147,7 +147,7 @@ pub(super) struct Meter<'c> {
 pub(super) struct Bound<'c> {
     /// Whose.
     pub(super) of: Of,
-    /// So many.
+    /// So many, which are counted where there is a limit.
     pub(super) all: &'c AtomicU64,
     /// How many there may be.
     pub(super) limit: Option<u64>,
@@ -168,8 +168,8 @@ impl Meter<'_> {
     pub(super) fn lets(&self, count: usize) -> std::result::Result<(), Excess> {
         let count = u64::try_from(count).unwrap_or(u64::MAX);
         for Bound { of, all, limit } in self.bounds {
-            let all = all.fetch_add(count, Ordering::Relaxed).saturating_add(count);
-            if let Some(limit) = limit.filter(|limit| all > *limit) {
+            let Some(limit) = limit else { continue };
+            if all.fetch_add(count, Ordering::Relaxed).saturating_add(count) > limit {
                 return Err(Excess(of, limit));
             }
         }
@@ -383,8 +383,10 @@ mod tests {
                     }
                 }
             };
-            let all = async { tokio::join!(write, carry(&from, &to, Vec::new(), meter()), read).2 };
-            tokio::time::timeout(Duration::from_secs(20), all).await.unwrap()
+            let joined = async { tokio::join!(write, carry(&from, &to, Vec::new(), meter()), read).2 };
+            let got = tokio::time::timeout(Duration::from_secs(20), joined).await.unwrap();
+            assert_eq!(all.load(Ordering::Relaxed), 0, "nobody has a limit");
+            got
         })
     }
 

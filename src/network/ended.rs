@@ -29,9 +29,10 @@ use tokio::time::{Instant, timeout, timeout_at};
 
 use super::carry::{Excess, Meter};
 use super::credential::Put;
-use super::gate::{Gate, Of};
+use super::gate::Gate;
 use super::head::{self, Body, Fault, Framing, Head, Piece, Seen};
 use super::keep::{Cell, Target, reset};
+use super::limit::Of;
 use super::refused;
 use super::relay::{Way, late};
 use super::upstream::{NoUpstream, Upload, Upstream, next, upload};
@@ -529,8 +530,7 @@ impl Outlet<'_> {
             return Ok(());
         }
         let mut mask = put.map(Put::mask);
-        let (mut out, mut hits) = (Vec::new(), Vec::new());
-        let mut settled = true;
+        let (mut out, mut hits, mut settled) = (Vec::new(), Vec::new(), true);
         loop {
             let piece = match &mut mask {
                 Some(mask) if !settled => match timeout(SETTLED, next(&mut body)).await {

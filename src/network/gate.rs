@@ -7,35 +7,55 @@
 //!     └──── waits here ◄───┘ ──too many wait──► hung up
 //! ```
 //!
-//! Who waits for one door is in nobody else's way: it is taken from the kernel's queue, which doors share.
+//! Who waits for one door is in nobody else's way: it is taken from the kernel's queue, which doors share. How many wait is bounded for
+//! a door, and for all doors of a cell.
 //!
 //! Neighbours: `keep` and those beside it ask before they serve, `carry` counts. Never: accepts, or ends a connection.
 
 use std::collections::HashMap;
+use std::fmt::Display;
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{Mutex as Turns, OwnedSemaphorePermit, Semaphore};
 use tokio::time::{Instant, sleep_until};
 
 use super::carry::{Bound, Meter};
+use super::limit::{Limit, Of};
 use super::refused;
 use super::relay::Way;
 use crate::outcome::Violation;
-use crate::policy::door::{Bounded, CONNECTIONS, DoorLimits, RATE, TIME};
+use crate::policy::door::{Bounded, DoorLimits};
 use crate::policy::listen::Listen;
 use crate::policy::network::{Host, Network};
-use crate::policy::units::{print_duration, print_size};
 use crate::policy::unix_socket::UnixSocket;
 
 /// Connections that wait for one door: each is a descriptor here. The next one is hung up.
 const MOST_WAIT: usize = 32;
+/// The same for all doors of a cell together, of which there can be many, and one process keeps those of all cells.
+const MOST_OF_CELL: usize = 128;
+/// What became of one of them.
+pub(super) const WAITED: &str = "the next one waited";
 const SECOND: Duration = Duration::from_secs(1);
 
+/// What became of the one after the last that could wait.
+pub(super) fn hung_up(waited: impl Display) -> String {
+    format!("{waited} waited, and the next one was hung up")
+}
+
 /// The doors of one cell that something has come to.
-#[derive(Debug, Default)]
-pub(super) struct Gates(Mutex<HashMap<String, Arc<Gate>>>);
+#[derive(Debug)]
+pub(super) struct Gates {
+    gates: Mutex<HashMap<String, Arc<Gate>>>,
+    waiting: Arc<Semaphore>,
+}
+
+impl Default for Gates {
+    fn default() -> Self {
+        Self { gates: Mutex::default(), waiting: Arc::new(Semaphore::new(MOST_OF_CELL)) }
+    }
+}
 
 impl Gates {
     /// That of a host and port; names that have a door in common have its limits in common.
@@ -59,8 +79,9 @@ impl Gates {
     }
 
     fn known(&self, network: &Network, key: String, item: impl FnOnce() -> Item) -> Arc<Gate> {
-        let mut gates = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        Arc::clone(gates.entry(key).or_insert_with(|| Arc::new(Gate::new(network, item()))))
+        let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);
+        let new = || Arc::new(Gate::new(network, item(), Arc::clone(&self.waiting)));
+        Arc::clone(gates.entry(key).or_insert_with(new))
     }
 }
 
@@ -101,23 +122,18 @@ impl Item {
     }
 }
 
-/// Whose limit one is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Of {
-    Cell,
-    Door,
-}
-
 /// One door's.
 #[derive(Debug)]
 pub(super) struct Gate {
     item: Item,
     time: Option<Duration>,
     rate: Option<u32>,
-    places: Option<Arc<Semaphore>>,
+    places: Option<(Limit, Arc<Semaphore>)>,
     waiting: Arc<Semaphore>,
-    /// When as many as can be new in a second could be so at once again.
-    rested: Mutex<Instant>,
+    /// The same at all doors of the cell.
+    of_cell: Arc<Semaphore>,
+    /// When as many as can be new in a second could be so at once again. Whoever's turn is next holds it.
+    rested: Turns<Instant>,
     up: AtomicU64,
     down: AtomicU64,
 }
@@ -125,90 +141,114 @@ pub(super) struct Gate {
 /// The right to be one of a door's connections.
 pub(super) type Place = Option<OwnedSemaphorePermit>;
 
+/// The right to be one of those that wait: at the door, and in the cell.
+pub(super) type Few = [OwnedSemaphorePermit; 2];
+
 /// What becomes of one that was accepted.
 #[derive(Debug)]
 pub(super) enum Entry {
     /// It is let in.
     In(Place),
-    /// It waits, by what was refused to it.
-    Waits(Waits, Box<Violation>),
+    /// It waits for its turn, as one of few, by what was refused to it.
+    Waits(Turn, Few, Box<Violation>),
     /// Too many do.
     Full(Box<Violation>),
 }
 
-/// One that waits.
+/// What one waits for that is not let in at once. Who stops waiting before has taken none.
 #[derive(Debug)]
-pub(super) struct Waits {
-    turn: Instant,
-    places: Option<Arc<Semaphore>>,
-    one_of_few: OwnedSemaphorePermit,
-}
+pub(super) struct Turn(Arc<Gate>);
 
-impl Waits {
-    /// Until it is let in. It stays one of the few that wait until the second is dropped: who has a place here may have to wait for
-    /// one of the cell's.
-    pub(super) async fn turn(self) -> (Place, OwnedSemaphorePermit) {
-        sleep_until(self.turn).await;
-        let place = match self.places {
-            Some(places) => places.acquire_owned().await.ok(),
+impl Turn {
+    /// Until it is let in.
+    pub(super) async fn come(self) -> Place {
+        let Self(gate) = self;
+        if let Some(rate) = gate.rate {
+            let mut rested = gate.rested.lock().await;
+            let (at, then) = next_turn(rate, *rested, Instant::now());
+            sleep_until(at).await;
+            *rested = then;
+        }
+        match &gate.places {
+            Some((_, places)) => Arc::clone(places).acquire_owned().await.ok(),
             None => None,
-        };
-        (place, self.one_of_few)
+        }
     }
 }
 
+/// When the next one may come, and when the door is rested then. A door that is rested lets in as many at once as in a second.
+fn next_turn(rate: u32, rested: Instant, now: Instant) -> (Instant, Instant) {
+    let then = rested.max(now) + SECOND / rate;
+    (then.checked_sub(SECOND).unwrap_or(now), then)
+}
+
 impl Gate {
-    fn new(network: &Network, item: Item) -> Self {
+    fn new(network: &Network, item: Item, of_cell: Arc<Semaphore>) -> Self {
         let own = item.limits();
-        let places = own.connections.and_then(|most| usize::try_from(most).ok());
+        let places = own.connections.and_then(|most| {
+            let limit = match &item {
+                Item::Listen(_) => Limit::Inside(most),
+                Item::Allow(_) | Item::Socket(_) => Limit::Connections(most),
+            };
+            Some((limit, Arc::new(Semaphore::new(usize::try_from(most).ok()?))))
+        });
         Self {
             time: own.time.or(network.time),
             rate: own.rate.or(network.rate),
-            places: places.map(|most| Arc::new(Semaphore::new(most))),
+            places,
             waiting: Arc::new(Semaphore::new(MOST_WAIT)),
-            rested: Mutex::new(Instant::now()),
+            of_cell,
+            rested: Turns::new(Instant::now()),
             up: AtomicU64::new(0),
             down: AtomicU64::new(0),
             item,
         }
     }
 
-    /// Lets one in, has it wait, or neither.
-    pub(super) fn enter(&self, now: Instant) -> Entry {
-        let mut rested = self.rested.lock().unwrap_or_else(PoisonError::into_inner);
-        let (turn, then) = self.next_turn(*rested, now);
-        let limit = match (turn <= now, &self.places) {
-            (false, _) => "rate",
-            (true, None) => {
-                *rested = then;
-                return Entry::In(None);
-            }
-            (true, Some(places)) => match Arc::clone(places).try_acquire_owned() {
-                Ok(place) => {
-                    *rested = then;
-                    return Entry::In(Some(place));
+    /// Lets one in, has it wait as one of few, or neither. It stays one of them until that is dropped: who has a place here may
+    /// have to wait for one of the cell's.
+    pub(super) fn enter(self: &Arc<Self>, now: Instant) -> Entry {
+        match self.room(now) {
+            Ok(place) => Entry::In(place),
+            Err(limit) => match self.few() {
+                Ok(one_of_few) => {
+                    Entry::Waits(Turn(Arc::clone(self)), one_of_few, self.crowded(limit, WAITED))
                 }
-                Err(_none) => "connections",
+                Err(full) => Entry::Full(self.crowded(limit, &full)),
             },
-        };
-        match Arc::clone(&self.waiting).try_acquire_owned() {
-            Ok(one_of_few) => {
-                *rested = then;
-                let waits = Waits { turn, places: self.places.clone(), one_of_few };
-                Entry::Waits(waits, Box::new(self.crowded(limit, "the next one waited")))
-            }
-            Err(_full) => {
-                let told = format!("{MOST_WAIT} waited, and the next one was hung up");
-                Entry::Full(Box::new(self.crowded(limit, &told)))
-            }
         }
     }
 
-    /// When the next one may come, and when the door is rested then. A door that is rested lets in as many at once as in a second.
-    fn next_turn(&self, rested: Instant, now: Instant) -> (Instant, Instant) {
-        let Some(rate) = self.rate else { return (now, rested) };
-        let then = rested.max(now) + SECOND / rate;
-        (then.checked_sub(SECOND).unwrap_or(now), then)
+    /// The same for one behind which the others wait in the kernel: it is let in, or has its turn.
+    pub(super) fn enter_in_line(self: &Arc<Self>, now: Instant) -> Result<Place, (Turn, Box<Violation>)> {
+        self.room(now).map_err(|limit| (Turn(Arc::clone(self)), self.crowded(limit, WAITED)))
+    }
+
+    /// A place now, or the limit that is in the way.
+    fn room(&self, now: Instant) -> Result<Place, Limit> {
+        let Some(rate) = self.rate else { return self.place() };
+        let mut rested = self.rested.try_lock().map_err(|_before| Limit::Rate(rate))?;
+        let (at, then) = next_turn(rate, *rested, now);
+        if at > now {
+            return Err(Limit::Rate(rate));
+        }
+        let place = self.place()?;
+        *rested = then;
+        Ok(place)
+    }
+
+    fn place(&self) -> Result<Place, Limit> {
+        let Some((limit, places)) = &self.places else { return Ok(None) };
+        Arc::clone(places).try_acquire_owned().map(Some).map_err(|_none| *limit)
+    }
+
+    /// The right to wait, or why there is none.
+    fn few(&self) -> Result<Few, String> {
+        let one = |of: &Arc<Semaphore>| Arc::clone(of).try_acquire_owned();
+        let of_door = one(&self.waiting).map_err(|_full| hung_up(MOST_WAIT))?;
+        let of_cell = one(&self.of_cell)
+            .map_err(|_full| hung_up(format_args!("at all doors together {MOST_OF_CELL}")))?;
+        Ok([of_door, of_cell])
     }
 
     /// When one that begins now is over.
@@ -239,76 +279,64 @@ impl Gate {
 
     /// More bytes than may go through the door, or through all of the cell's.
     pub(super) fn over(&self, way: Way, of: Of, limit: u64) -> Violation {
-        let key = if way == Way::Up { "up" } else { "down" };
-        let most = limit.saturating_mul(2);
-        let (object, rule, allow) = match of {
-            Of::Cell => {
-                let allow = format!("[network]\n{key} = \"{}\"", print_size(most));
-                (String::new(), format!("`{key}` in `[network]`"), Some(allow))
-            }
-            Of::Door => {
-                let line = self.item.line(match way {
-                    Way::Up => DoorLimits { up: Some(most), ..DoorLimits::default() },
-                    Way::Down => DoorLimits { down: Some(most), ..DoorLimits::default() },
-                });
-                (self.item.door(), self.rule(key, true), Some(line))
-            }
+        let limit = match way {
+            Way::Up => Limit::Up(limit),
+            Way::Down => Limit::Down(limit),
         };
-        Violation { value: Some(limit), allow, ..refused("transfer", object, rule) }
+        match of {
+            Of::Cell => limit.of_section("transfer", String::new()),
+            Of::Door => self.of_item("transfer", limit),
+        }
     }
 
     /// A connection that lasted too long.
     pub(super) fn late(&self) -> Violation {
-        let limit = self.time.unwrap_or_default();
-        let own = self.item.limits().time.is_some();
-        let more = Some(limit.saturating_mul(2).min(*TIME.end())).filter(|more| *more > limit);
-        let allow = more.map(|time| match own {
-            true => self.item.line(DoorLimits { time: Some(time), ..DoorLimits::default() }),
-            false => format!("[network]\ntime = \"{}\"", print_duration(time)),
-        });
-        let value = u64::try_from(limit.as_micros()).ok();
-        Violation { value, allow, ..refused("stay connected", self.item.door(), self.rule("time", own)) }
-    }
-
-    /// One that may not come yet.
-    fn crowded(&self, key: &'static str, told: &str) -> Violation {
-        let limits = self.item.limits();
-        let (limit, own, most) = match key {
-            "rate" => (self.rate, limits.rate.is_some(), *RATE.end()),
-            _ => (limits.connections, true, *CONNECTIONS.end()),
-        };
-        let limit = limit.unwrap_or_default();
-        let more = Some(limit.saturating_mul(2).min(most)).filter(|more| *more > limit);
-        let allow = more.map(|more| match (key, own) {
-            ("rate", true) => self.item.line(DoorLimits { rate: Some(more), ..DoorLimits::default() }),
-            ("rate", false) => format!("[network]\nrate = {more}"),
-            _ => self.item.line(DoorLimits { connections: Some(more), ..DoorLimits::default() }),
-        });
-        let rule = format!("{}: {told}", self.rule(key, own));
-        Violation { value: Some(limit.into()), allow, ..refused("connect", self.item.door(), rule) }
-    }
-
-    fn rule(&self, key: &str, own: bool) -> String {
-        match own {
-            true => format!("`{key}` of `{}` in `[network]`", self.item.door()),
-            false => format!("`{key}` in `[network]`"),
+        let limit = Limit::Time(self.time.unwrap_or_default());
+        match self.item.limits().time {
+            Some(_) => self.of_item("stay connected", limit),
+            None => limit.of_section("stay connected", self.item.door()),
         }
+    }
+
+    /// One that may not come yet, and what became of it.
+    fn crowded(&self, limit: Limit, told: &str) -> Box<Violation> {
+        let violation = match limit {
+            Limit::Rate(_) if self.item.limits().rate.is_none() => {
+                limit.of_section("connect", self.item.door())
+            }
+            _ => self.of_item("connect", limit),
+        };
+        Box::new(Violation { rule: format!("{}: {told}", violation.rule), ..violation })
+    }
+
+    /// What is over a limit of the door's own.
+    fn of_item(&self, operation: &str, limit: Limit) -> Violation {
+        let door = self.item.door();
+        let rule = format!("`{}` of `{door}` in `[network]`", limit.key());
+        let allow = limit.doubled().map(|more| self.item.line(more));
+        Violation { value: limit.value(), allow, ..refused(operation, door, rule) }
     }
 }
 
 #[cfg(test)]
 mod tests {
+    use std::pin::Pin;
+    use std::task::{Context, Poll, Waker};
+
     use super::*;
+    use crate::policy::door::RATE;
+    use crate::policy::listen::At;
     use crate::policy::network::Allowed;
 
-    fn gate(limits: DoorLimits, network: &Network) -> Gate {
+    fn gate(limits: DoorLimits, network: &Network) -> Arc<Gate> {
         let to = "a.example:443".parse().unwrap();
-        Gate::new(network, Item::Allow(Bounded { to, limits }))
+        let of_cell = Arc::new(Semaphore::new(MOST_OF_CELL));
+        Arc::new(Gate::new(network, Item::Allow(Bounded { to, limits }), of_cell))
     }
 
-    fn waits(entry: Entry) -> (Waits, Violation) {
+    fn waits(entry: Entry) -> (Turn, Few, Violation) {
         match entry {
-            Entry::Waits(waits, violation) => (waits, *violation),
+            Entry::Waits(turn, one_of_few, violation) => (turn, one_of_few, *violation),
             other => panic!("{other:?}"),
         }
     }
@@ -321,16 +349,19 @@ mod tests {
             assert!(matches!(gate.enter(now), Entry::In(None)));
         }
         let mut held = Vec::new();
-        for nth in 1..=MOST_WAIT {
-            let (waits, told) = waits(gate.enter(now));
-            assert_eq!(waits.turn, now + SECOND / 4 * u32::try_from(nth).unwrap());
+        for _ in 0..MOST_WAIT {
+            let (turn, one_of_few, told) = waits(gate.enter(now));
             assert_eq!(told.allow.as_deref(), Some("[network]\nrate = 8"));
-            held.push(waits);
+            held.push((turn, one_of_few));
         }
         let Entry::Full(told) = gate.enter(now) else { panic!("{gate:?}") };
         assert_eq!((told.object.as_str(), told.value), ("a.example:443", Some(4)));
+        for (nth, (turn, _one_of_few)) in (1..).zip(held.drain(..3)) {
+            turn.come().await;
+            assert!(now.elapsed() >= SECOND / 4 * nth, "{:?}", now.elapsed());
+        }
         drop(held);
-        // Who was hung up has taken no turn; and a door has never rested for more than a second's.
+        // A door has never rested for more than a second's.
         let later = now + SECOND * 100;
         for _ in 0..4 {
             assert!(matches!(gate.enter(later), Entry::In(None)));
@@ -338,17 +369,55 @@ mod tests {
         assert!(matches!(gate.enter(later), Entry::Waits(..)));
     }
 
+    /// Else whoever connects and hangs up, again and again, would have the next one wait for all of them.
+    #[tokio::test]
+    async fn who_stops_waiting_has_taken_no_turn() {
+        let gate = gate(DoorLimits { rate: Some(1), ..DoorLimits::default() }, &Network::default());
+        let now = Instant::now();
+        assert!(matches!(gate.enter(now), Entry::In(None)));
+        let rested = *gate.rested.try_lock().unwrap();
+        let (first, ..) = waits(gate.enter(now));
+        let (second, ..) = waits(gate.enter(now));
+        let mut first = Box::pin(first.come());
+        let mut second = Box::pin(second.come());
+        assert!(poll(&mut first).is_pending() && poll(&mut second).is_pending());
+        // Also when the door is rested: somebody is before.
+        assert!(matches!(gate.enter(now + 2 * SECOND), Entry::Waits(..)));
+        drop(first);
+        assert!(poll(&mut second).is_pending());
+        drop(second);
+        assert_eq!(*gate.rested.try_lock().unwrap(), rested);
+        assert!(matches!(gate.enter(now + 2 * SECOND), Entry::In(None)));
+    }
+
+    fn poll<F: Future + Unpin>(future: &mut F) -> Poll<F::Output> {
+        Pin::new(future).poll(&mut Context::from_waker(Waker::noop()))
+    }
+
+    #[test]
+    fn turns_are_as_many_in_a_second() {
+        let now = Instant::now();
+        let mut rested = now - 100 * SECOND;
+        for nth in 0..20 {
+            let (at, then) = next_turn(4, rested, now);
+            let due = (now + SECOND / 4 * (nth + 1)).checked_sub(SECOND).unwrap();
+            assert_eq!((at, then), (due, due + SECOND), "{nth}");
+            assert_eq!(at <= now, nth < 4, "{nth}");
+            rested = then;
+        }
+    }
+
     #[tokio::test]
     async fn a_place_is_waited_for_and_comes_back() {
         let limits = DoorLimits { connections: Some(1), rate: Some(10_000), ..DoorLimits::default() };
         let gate = gate(limits, &Network::default());
         let Entry::In(place) = gate.enter(Instant::now()) else { panic!("{gate:?}") };
-        let (waits, told) = waits(gate.enter(Instant::now()));
+        let (turn, _one_of_few, told) = waits(gate.enter(Instant::now()));
         assert_eq!(told.rule, "`connections` of `a.example:443` in `[network]`: the next one waited");
         let line = "[network]\nallow = [{ to = \"a.example:443\", connections = 2 }]";
         assert_eq!(told.allow.as_deref(), Some(line));
         drop(place);
-        assert!(waits.turn().await.0.is_some());
+        assert!(turn.come().await.is_some());
     }
 
     /// Each is a descriptor, for which the cell may have no place for as long as it likes.
@@ -358,13 +427,50 @@ mod tests {
         let began = Instant::now();
         while matches!(gate.enter(began), Entry::In(None)) {}
         let mut held = Vec::new();
-        while let Entry::Waits(waits, _told) = gate.enter(began) {
-            held.push(waits.turn().await);
+        while let Entry::Waits(turn, one_of_few, _told) = gate.enter(began) {
+            held.push((turn.come().await, one_of_few));
             assert!(held.len() <= MOST_WAIT);
         }
         assert_eq!(held.len(), MOST_WAIT);
         held.pop();
         assert!(matches!(gate.enter(began), Entry::Waits(..)));
+    }
+
+    /// Whatever of a section makes them wait, and at however many doors.
+    #[tokio::test]
+    async fn in_a_cell_so_many_wait_at_all_doors() {
+        let network = Network { rate: Some(1), ..Network::default() };
+        let gates = Gates::default();
+        let enter = |nth: usize| {
+            gates.of(&network, &Host::Name(format!("n{nth}.example")), 443).enter(Instant::now())
+        };
+        let mut held = Vec::new();
+        for nth in 0..MOST_OF_CELL {
+            assert!(matches!(enter(nth), Entry::In(None)));
+            held.push(waits(enter(nth)).1);
+        }
+        assert!(matches!(enter(MOST_OF_CELL), Entry::In(None)), "it does not wait");
+        let Entry::Full(told) = enter(MOST_OF_CELL) else { panic!("{gates:?}") };
+        let rule = "`rate` in `[network]`: at all doors together 128 waited, and the next one was hung up";
+        assert_eq!((told.rule.as_str(), told.object.as_str()), (rule, "n128.example:443"));
+        held.pop();
+        assert!(matches!(enter(MOST_OF_CELL), Entry::Waits(..)));
+    }
+
+    /// Into a cell one comes after the other, and who is behind waits in the kernel.
+    #[tokio::test]
+    async fn in_a_line_nobody_is_hung_up() {
+        let limits = DoorLimits { rate: Some(10_000), ..DoorLimits::default() };
+        let gate = gate(limits, &Network::default());
+        let began = Instant::now();
+        while gate.enter_in_line(began).is_ok() {}
+        for nth in 1..2 * MOST_WAIT {
+            let (turn, told) = gate.enter_in_line(began).unwrap_err();
+            turn.come().await;
+            assert!(began.elapsed() >= SECOND / 10_000 * u32::try_from(nth).unwrap());
+            assert!(told.rule.ends_with(WAITED), "{told:?}");
+        }
+        assert_eq!(gate.waiting.available_permits(), MOST_WAIT);
     }
 
     /// Also where arguments name them one by one, and nothing of the pattern is left in `allow`.
@@ -392,12 +498,32 @@ mod tests {
         let network = Network { time: Some(SECOND), rate: Some(*RATE.end()), ..Network::default() };
         let section = gate(DoorLimits::default(), &network);
         assert_eq!(section.late().allow.as_deref(), Some("[network]\ntime = \"2s\""));
-        assert_eq!(section.crowded("rate", "").allow, None);
+        assert_eq!(section.crowded(Limit::Rate(*RATE.end()), "").allow, None);
         let own = DoorLimits { time: Some(2 * SECOND), up: Some(1), ..DoorLimits::default() };
         let own = gate(own, &network);
         let line = |limit: &str| Some(format!("[network]\nallow = [{{ to = \"a.example:443\", {limit} }}]"));
         assert_eq!((own.late().allow, own.late().value), (line("time = \"4s\""), Some(2_000_000)));
         assert_eq!(own.over(Way::Up, Of::Door, 1).allow, line("up = \"2B\""));
         assert_eq!(own.over(Way::Up, Of::Cell, 1).allow.as_deref(), Some("[network]\nup = \"2B\""));
+        assert_eq!(
+            (own.over(Way::Down, Of::Cell, 0).allow, own.over(Way::Up, Of::Door, 0).allow),
+            (None, None)
+        );
+    }
+
+    #[test]
+    fn a_port_of_a_cell_has_no_more_connections_than_all_of_them() {
+        let limits = DoorLimits { connections: Some(20), ..DoorLimits::default() };
+        let listen = Listen { limits, ..Listen::new(8080, At::Any, "").unwrap() };
+        let gate = Gates::default().of_port(&Network::default(), &listen);
+        let mut held = Vec::new();
+        let told = loop {
+            match gate.enter_in_line(Instant::now()) {
+                Ok(place) => held.push(place),
+                Err((_turn, told)) => break told,
+            }
+        };
+        let allow = "[network]\nlisten = [{ port = 8080, connections = 32 }]";
+        assert_eq!((held.len(), told.allow.as_deref()), (20, Some(allow)));
     }
 }

@@ -22,8 +22,9 @@ use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{Instant, sleep_until, timeout};
 
 use super::carry::End;
-use super::gate::Gate;
-use super::keep::{Cell, PATIENCE, crowded};
+use super::gate::{Gate, WAITED};
+use super::keep::{Cell, PATIENCE};
+use super::limit::Limit;
 use super::{Event, relay};
 use crate::outcome::{ClosedBy, Connection};
 use crate::policy::listen::At;
@@ -161,14 +162,11 @@ pub(super) async fn accept(
             sleep_until(Instant::now() + PAUSE).await;
             continue;
         };
-        let Some(admitted) = cell.admit(&gate).await else {
-            outer.reset();
-            continue;
-        };
+        let admitted = cell.admit_in_line(&gate).await;
         let place = match Arc::clone(&cell.inside.free).try_acquire_owned() {
             Ok(place) => place,
             Err(_full) => {
-                cell.refuse(crowded(cell.doors.inside())).await;
+                cell.refuse(Limit::Inside(cell.doors.network.connections_inside()).crowded(WAITED)).await;
                 Arc::clone(&cell.inside.free).acquire_owned().await.map_err(io::Error::other)?
             }
         };

@@ -8,8 +8,9 @@
 //!
 //! A refused connection is reset: to the program it looks like a server that hung up.
 //!
-//! Neighbours: `porter` starts it, `resolver` answers questions, `relay` passes bytes. Never: holds more connections than the
-//! policy says, waits without a bound for who has not said what it wants, or outlives its holder.
+//! Neighbours: `porter` starts it, `resolver` answers questions, `relay` passes bytes. Never: serves more connections than the
+//! policy says, holds more beside them than may wait, waits without a bound for who has not said what it wants, or outlives its
+//! holder.
 
 use std::collections::HashMap;
 use std::io;
@@ -28,17 +29,18 @@ use tokio::time::{Instant, sleep_until, timeout};
 use super::accept::accept;
 use super::credential::Put;
 use super::ended::{self, Counts};
-use super::gate::{Gate, Gates};
+use super::gate::{Gate, Gates, WAITED, hung_up};
 use super::guard::{Barred, is_granted, may_lead};
 use super::inbound::{self, Inside};
+use super::limit::Limit;
 use super::relay::{self, Greeting, Lets};
 use super::resolver::{self, Names};
 use super::upstream::Trust;
+use super::waits::while_there;
 use super::{Event, MESSAGE_LIMIT, Told, refused};
 use crate::outcome::{ClosedBy, Connection, Violation};
 use crate::plan::doors::{Doors, Listens};
 use crate::policy::address::{plain, special};
-use crate::policy::door::CONNECTIONS;
 use crate::policy::http::Http;
 use crate::policy::network::{Host, Sni, allow_line, is_name};
 use crate::policy::print::quote;
@@ -51,11 +53,11 @@ pub(super) const PATIENCE: Duration = Duration::from_secs(10);
 const LOOKUPS: usize = 4;
 /// Addresses of a name that are tried.
 const MOST_ADDRESSES: usize = 4;
+/// Sockets with a path of one cell that wait until there may be one connection more. The next one is hung up.
+const MOST_SOCKETS: usize = 32;
 /// Refusals of one cell that are told without a pause, and the pause: a cell pays for its flood, and others do not.
 const AT_ONCE: u64 = 1024;
 const PAUSE: Duration = Duration::from_millis(1);
-/// Sockets of one cell that wait until one more connection may be: each is a descriptor here. The next one is hung up.
-const MOST_WAIT: usize = 32;
 /// The port at which TLS is spoken.
 const HTTPS: u16 = 443;
 
@@ -66,6 +68,7 @@ pub(super) struct Cell {
     channel: AsyncFd<OwnedFd>,
     pub(super) names: Mutex<Names>,
     slots: Arc<Semaphore>,
+    /// Sockets with a path that wait until one more connection may be.
     waiting: Semaphore,
     pub(super) inside: Inside,
     pub(super) gates: Gates,
@@ -90,6 +93,11 @@ pub(super) struct Target {
 }
 
 impl Target {
+    /// As records have it.
+    pub(super) fn to(&self) -> String {
+        format!("{}:{}", self.host, self.port)
+    }
+
     pub(super) fn name(&self) -> Option<&str> {
         match &self.host {
             Host::Name(name) => Some(name),
@@ -148,20 +156,26 @@ async fn listen(
             resolver::answer_udp(cell, &UdpSocket::from_std(socket)?).await
         }
         Listens::Socket(nth) => {
-            let stream = std::os::unix::net::UnixStream::from(socket);
-            stream.set_nonblocking(true)?;
-            let waits = cell.waiting.try_acquire().map_err(io::Error::other)?;
+            let began = Instant::now();
             let network = &cell.doors.network;
             let Some(door) = network.unix.get(usize::from(nth)) else { return Ok(()) };
             let gate = cell.gates.of_socket(network, door);
-            let Some(place) = cell.admit(&gate).await else { return Ok(()) };
-            let slot = cell.slot().await?;
-            drop(waits);
+            let enter = async {
+                let Some(place) = cell.admit(&gate).await else { return Ok(None) };
+                Ok::<_, io::Error>(cell.slot_of_few().await?.map(|slot| (slot, place)))
+            };
+            let Some((socket, held)) = while_there(socket, enter).await? else {
+                cell.left(door.path.clone(), began).await;
+                return Ok(());
+            };
+            let Some(held) = held? else { return Ok(()) };
+            let stream = std::os::unix::net::UnixStream::from(socket);
+            stream.set_nonblocking(true)?;
             let stream = UnixStream::from_std(stream)?;
             let (cell, at_work) = (Arc::clone(cell), at_work.clone());
             tokio::spawn(async move {
                 cell.serve_socket(nth.into(), &gate, stream).await;
-                drop((slot, place, at_work));
+                drop((held, at_work));
             });
             Ok(())
         }
@@ -178,17 +192,6 @@ async fn listen(
     }
 }
 
-/// Somebody had to wait.
-pub(super) fn crowded(connections: u32) -> Violation {
-    let rule = "`connections` in `[network]`: the next one waited".to_owned();
-    let more = Some(connections.saturating_mul(2).min(*CONNECTIONS.end())).filter(|more| *more > connections);
-    Violation {
-        value: Some(connections.into()),
-        allow: more.map(|more| format!("[network]\nconnections = {more}")),
-        ..refused("connect", String::new(), rule)
-    }
-}
-
 impl Cell {
     pub(super) fn new(doors: Doors, channel: AsyncFd<OwnedFd>, trust: Arc<Trust>) -> Self {
         let connections = usize::try_from(doors.network.connections).unwrap_or(1);
@@ -197,7 +200,7 @@ impl Cell {
             channel,
             names: Mutex::new(Names::default()),
             slots: Arc::new(Semaphore::new(connections)),
-            waiting: Semaphore::new(MOST_WAIT),
+            waiting: Semaphore::new(MOST_SOCKETS),
             inside: Inside::default(),
             gates: Gates::default(),
             lookups: Arc::new(Semaphore::new(LOOKUPS)),
@@ -215,8 +218,24 @@ impl Cell {
         if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
             return Ok(slot);
         }
-        self.refuse(crowded(self.doors.network.connections)).await;
+        self.refuse(self.crowded(WAITED)).await;
         Arc::clone(&self.slots).acquire_owned().await.map_err(io::Error::other)
+    }
+
+    /// The same for a socket with a path, which waits here and not in the kernel; `None`, if too many do.
+    async fn slot_of_few(&self) -> io::Result<Option<OwnedSemaphorePermit>> {
+        if let Ok(slot) = Arc::clone(&self.slots).try_acquire_owned() {
+            return Ok(Some(slot));
+        }
+        let Ok(_one_of_few) = self.waiting.try_acquire() else {
+            self.refuse(self.crowded(&hung_up(MOST_SOCKETS))).await;
+            return Ok(None);
+        };
+        self.slot().await.map(Some)
+    }
+
+    fn crowded(&self, told: &str) -> Violation {
+        Limit::Connections(self.doors.network.connections).crowded(told)
     }
 
     /// The next socket of the cell, with what comes before it taken in; `None` when the cell is over. One for which this process has no
@@ -276,12 +295,26 @@ impl Cell {
         self.tell(&Event::Refused(violation)).await;
     }
 
+    /// One that has hung up before it was let in.
+    pub(super) async fn left(&self, to: String, began: Instant) {
+        let connection = Connection {
+            to,
+            from: None,
+            address: None,
+            up: 0,
+            down: 0,
+            duration_us: u64::try_from(began.elapsed().as_micros()).unwrap_or(u64::MAX),
+            closed_by: ClosedBy::Cell,
+        };
+        self.tell(&Event::Closed(connection)).await;
+    }
+
     pub(super) async fn serve_door(&self, mut stream: TcpStream, target: &Target) {
         let began = Instant::now();
         let (gate, until) = (&target.gate, target.gate.until(began));
         if let Some(http) = target.ended.and_then(|place| Some((place, self.doors.network.http.get(place)?)))
         {
-            return self.serve_ended(target, http, stream, began).await;
+            return self.serve_ended(target, http, stream, (began, until)).await;
         }
         let opened = tokio::select! {
             opened = self.open(target, &mut stream) => opened,
@@ -289,7 +322,7 @@ impl Cell {
             () = relay::late(until) => Opened::Late,
         };
         let mut connection = Connection {
-            to: format!("{}:{}", target.host, target.port),
+            to: target.to(),
             from: None,
             address: None,
             up: 0,
@@ -330,14 +363,20 @@ impl Cell {
     }
 
     /// One at whose door TLS ends.
-    async fn serve_ended(&self, target: &Target, http: (usize, &Http), stream: TcpStream, began: Instant) {
+    async fn serve_ended(
+        &self,
+        target: &Target,
+        http: (usize, &Http),
+        stream: TcpStream,
+        (began, until): (Instant, Option<Instant>),
+    ) {
         let counts = Counts::default();
         let closed_by = tokio::select! {
-            closed_by = ended::serve(self, (&target.gate, target.gate.until(began)), (target, http), stream, &counts) => closed_by,
+            closed_by = ended::serve(self, (&target.gate, until), (target, http), stream, &counts) => closed_by,
             () = self.ended() => ClosedBy::End,
         };
         let connection = Connection {
-            to: format!("{}:{}", target.host, target.port),
+            to: target.to(),
             from: None,
             address: counts.address.get().map(ToString::to_string),
             up: counts.up.into_inner(),

@@ -24,12 +24,14 @@ pub mod head;
 pub mod hello;
 mod inbound;
 mod keep;
+mod limit;
 pub mod porter;
 mod relay;
 mod resolver;
 pub mod roots;
 mod unix;
 mod upstream;
+mod waits;
 pub mod wire;
 
 use serde::{Deserialize, Serialize};

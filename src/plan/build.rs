@@ -9,7 +9,8 @@ use std::path::{Path, PathBuf};
 use super::doors::Doors;
 use super::limited::{create_cgroup, rlimits};
 use super::prelude::{DEVICES, file, prelude};
-use super::step::{Access, EMPTIED, Kind, LandlockRule, PERSIST, Resource, SCRATCH, Step};
+use super::rung::{SCOPED, reached};
+use super::step::{Access, Attempts, EMPTIED, Kind, LandlockRule, PERSIST, Ports, Resource, SCRATCH, Step};
 use super::{Plan, Refusal, overlays, seccomp};
 use crate::host::Facts;
 use crate::host::probe::Failed;
@@ -61,7 +62,8 @@ pub struct Request<'a> {
 /// What the policy asks for and this host, or the kernel at all, cannot give.
 pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     let policy = request.policy;
-    let floor = reached(request.facts, policy.floor)?;
+    let rung = reached(request.facts, policy)?;
+    let (floor, mode) = (rung.with_own_network(), policy.network.mode);
     if request.facts.landlock_abi == 0 {
         return Err(Refusal::NoLandlock);
     }
@@ -82,7 +84,7 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     let outside = policy.network.listen.iter();
     steps.extend(outside.map(|listen| Step::ListenOutside { port: listen.port, at: listen.at.clone() }));
     let (uid, gid) = request.facts.payload;
-    steps.extend(prelude(root, (uid, gid)).steps);
+    steps.extend(prelude(root, (uid, gid), mode).steps);
     let files = doors.iter().flat_map(Doors::files);
     steps.extend(files.map(|(path, content)| Step::RewriteFile { path: PathBuf::from(path), content }));
     tree.steps(request, &mut steps);
@@ -103,23 +105,26 @@ pub fn build(request: &Request<'_>) -> Result<Plan, Refusal> {
     }
     steps.push(Step::DropCapabilities { bounding: true });
     steps.push(Step::NoNewPrivileges);
-    let ports = doors.as_ref().map_or_else(Vec::new, |doors| doors.ports.clone());
-    let mut listens: Vec<u16> = policy.network.listen.iter().map(|listen| listen.port).collect();
-    listens.sort_unstable();
-    listens.dedup();
-    steps.push(landlock(request.facts, tree.landlock(policy), ports, listens));
-    steps.push(Step::Seccomp { program, observe: Some(policy.observe), attempts: true });
+    let connect = doors.as_ref().map_or_else(Vec::new, |doors| doors.ports.clone());
+    let mut listen: Vec<u16> = policy.network.listen.iter().map(|listen| listen.port).collect();
+    listen.sort_unstable();
+    listen.dedup();
+    let ports = (!mode.is_host()).then_some(Ports { connect, listen });
+    steps.push(landlock(request.facts, tree.landlock(policy), ports));
+    // Of what may be reached nothing is refused.
+    let attempts = if mode.is_host() { Attempts::Programs } else { Attempts::All };
+    steps.push(Step::Seccomp { program, observe: Some(policy.observe), attempts });
     let mut layers =
         vec![Layer::Namespaces, Layer::Root, Layer::Landlock, Layer::Seccomp, Layer::Capabilities];
     if floor == Floor::Full {
         layers.push(Layer::Cgroup);
     }
-    if doors.is_some() {
+    if doors.is_some() || mode.is_host() {
         layers.push(Layer::Network);
     }
     steps.push(Step::Verify { layers });
     steps.push(exec(request));
-    Ok(Plan { floor, steps })
+    Ok(Plan { floor: rung, steps })
 }
 
 fn exec(request: &Request<'_>) -> Step {
@@ -131,11 +136,8 @@ fn exec(request: &Request<'_>) -> Step {
     }
 }
 
-/// The first ABI that keeps signals inside: an older one leaves nothing between the payload and the user's processes.
-const SIGNALS_SCOPED: u32 = 6;
-
-fn landlock(facts: &Facts, rules: Vec<LandlockRule>, ports: Vec<u16>, listens: Vec<u16>) -> Step {
-    Step::Landlock { abi: facts.landlock_abi, rules, logged: facts.denials.is_ok(), ports, listens }
+fn landlock(facts: &Facts, rules: Vec<LandlockRule>, ports: Option<Ports>) -> Step {
+    Step::Landlock { abi: facts.landlock_abi, rules, logged: facts.denials.is_ok(), ports }
 }
 
 /// The doors of the policy, if this host can have them.
@@ -157,7 +159,7 @@ fn doors(request: &Request<'_>) -> Result<Option<Doors>, Refusal> {
 /// cannot see must be refused by the filter, and what it cannot express by us.
 fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<Plan, Refusal> {
     let (policy, facts) = (request.policy, request.facts);
-    if facts.landlock_abi < SIGNALS_SCOPED {
+    if facts.landlock_abi < SCOPED {
         return Err(Refusal::OldLandlock { abi: facts.landlock_abi });
     }
     let sockets = policy.network.unix.iter().map(|socket| socket.path.clone());
@@ -183,7 +185,10 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     if let Some((path, what)) = tree.narrowed(request) {
         return Err(Refusal::NeedsRoot { path, what, failed: failed.clone() });
     }
-    let syscalls = seccomp::denying(&policy.syscalls, seccomp::PAST_LANDLOCK);
+    let host = policy.network.mode.is_host();
+    let outside = if host { &[] } else { seccomp::PAST_LANDLOCK_OUTSIDE };
+    let syscalls =
+        seccomp::denying(&policy.syscalls, &[seccomp::PAST_LANDLOCK, outside].concat()).into_owned();
     let program = seccomp::compile(&syscalls, false).map_err(Refusal::Syscall)?;
     let root = facts.uid == 0;
     let mut steps = Vec::new();
@@ -201,6 +206,9 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
         steps.push(Step::JoinCgroup { namespace: false });
         layers.push(Layer::Cgroup);
     }
+    if host {
+        layers.push(Layer::Network);
+    }
     steps.push(Step::CloseDescriptors);
     let limited = if cgroup.is_some() { Floor::Full } else { Floor::Landlock };
     rlimits(&policy.limits, limited, &mut steps);
@@ -213,22 +221,13 @@ fn without_root(request: &Request<'_>, tree: &Tree, failed: &Failed) -> Result<P
     steps.push(Step::DropCapabilities { bounding: false });
     steps.push(Step::NoNewPrivileges);
     steps.push(Step::HoldProcesses);
-    steps.push(landlock(facts, tree.landlock_on_host(policy), Vec::new(), Vec::new()));
+    steps.push(landlock(facts, tree.landlock_on_host(policy), (!host).then(Ports::default)));
     // What a file is called there says nothing about what is granted: a rule is on where a path leads.
-    steps.push(Step::Seccomp { program, observe: Some(Observe::Calls), attempts: false });
+    steps.push(Step::Seccomp { program, observe: Some(Observe::Calls), attempts: Attempts::Untold });
     steps.push(Step::Verify { layers });
     steps.push(exec(request));
-    Ok(Plan { floor: Floor::Landlock, steps })
-}
-
-/// The rung that the host gives, if the policy accepts it.
-fn reached(facts: &Facts, floor: Floor) -> Result<Floor, Refusal> {
-    match &facts.cgroup {
-        _ if floor == Floor::Landlock && facts.no_namespaces.is_some() => Ok(Floor::Landlock),
-        Ok(_) => Ok(Floor::Full),
-        Err(_) if floor <= Floor::NoCgroup => Ok(Floor::NoCgroup),
-        Err(why) => Err(Refusal::Floor { wanted: floor, reached: Floor::NoCgroup, why: why.clone() }),
-    }
+    let floor = if host { Floor::HostNetworkLandlock } else { Floor::Landlock };
+    Ok(Plan { floor, steps })
 }
 
 /// `PATH` from the runtime, then what the profile passes, then what it sets.

@@ -34,8 +34,6 @@ pub const TRIED: Ipv4Addr = Ipv4Addr::new(127, 0, 0, 254);
 const NAMES: u32 = 0x7f40_0000;
 /// The same of IPv6: an address that belongs to nobody, of a prefix drawn by lot (RFC 4193).
 const NAMES_SIX: u128 = 0xfd74_5ce1_1d00_0000_0000_0000_0000_0000;
-/// The most connections at once to ports of a cell, of which each has a socket that was made with the cell.
-const MOST_INSIDE: u32 = 32;
 /// Before the first of those that the resolver gives out, which is `127.80.0.1`.
 pub const GIVEN_OUT: u32 = 0x7f50_0000;
 /// The same of IPv6.
@@ -207,12 +205,6 @@ impl Doors {
     #[must_use]
     pub fn has_names(&self) -> bool {
         !self.places.is_empty()
-    }
-
-    /// How many connections there can be at once to ports of the cell.
-    #[must_use]
-    pub fn inside(&self) -> u32 {
-        if self.network.listen.is_empty() { 0 } else { self.network.connections.min(MOST_INSIDE) }
     }
 
     /// The cell's `/etc/hosts`.

@@ -5,8 +5,8 @@
 use std::fmt::Write as _;
 use std::path::Path;
 
-use super::Plan;
-use super::step::{Access, LandlockRule, Step};
+use super::step::{Access, Attempts, LandlockRule, Ports, Step};
+use super::{Plan, lost};
 use crate::policy::{Observe, Policy};
 use crate::text::escape;
 
@@ -20,6 +20,13 @@ pub fn text(policy: &Policy, plan: &Plan) -> String {
     for (index, step) in plan.steps.iter().enumerate() {
         let words = escape(&words(step)).into_owned();
         let _infallible = writeln!(text, "{:>3}  {:<22} {}", index + 1, step.name(), words.trim_end());
+    }
+    if policy.network.mode.is_host() {
+        let given_up = lost::given_up();
+        let _infallible = writeln!(text, "\n{}; lost with that:", given_up.cause);
+        for lost in given_up.lost {
+            let _infallible = writeln!(text, "  {}; here: {}", lost.promise, lost.instead);
+        }
     }
     text
 }
@@ -106,18 +113,19 @@ fn words(step: &Step) -> String {
         }
         Step::SetIds { uid, gid } => format!("user {uid}, group {gid}, no supplementary groups"),
         Step::UnshareUser { inside } => format!("{inside} inside"),
-        Step::Landlock { abi, rules, logged, ports, listens } => {
+        Step::Landlock { abi, rules, logged, ports } => {
             let told = |what: &str, ports: &[u16]| match ports.is_empty() {
                 true => String::new(),
                 false => format!(", {what} {}", list(ports, ToString::to_string)),
             };
-            format!(
-                "abi {abi}{}{}{}: {}",
-                if *logged { ", refusals logged" } else { "" },
-                told("ports", ports),
-                told("listens at", listens),
-                list(rules, rule)
-            )
+            let network = match ports {
+                Some(Ports { connect, listen }) => {
+                    format!("{}{}", told("ports", connect), told("listens at", listen))
+                }
+                None => ", nothing of the network".to_owned(),
+            };
+            let logged = if *logged { ", refusals logged" } else { "" };
+            format!("abi {abi}{logged}{network}: {}", list(rules, rule))
         }
         Step::Seccomp { program, observe, attempts } => {
             let told = match observe {
@@ -125,7 +133,11 @@ fn words(step: &Step) -> String {
                 Some(Observe::Calls) => ", refusals told to the supervisor",
                 Some(Observe::Files) => ", refusals and every open told to the supervisor",
             };
-            let attempts = if *attempts { ", every connection, port and program too" } else { "" };
+            let attempts = match attempts {
+                Attempts::Untold => "",
+                Attempts::Programs => ", every program too",
+                Attempts::All => ", every connection, port and program too",
+            };
             format!("{} instructions{told}{attempts}", program.len())
         }
         Step::Verify { layers } => list(layers, |layer| layer.name().to_owned()),

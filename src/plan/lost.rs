@@ -7,7 +7,9 @@ use serde::Serialize;
 
 use crate::host::probe::{Failed, Part, State};
 use crate::outcome::Limit;
+use crate::plan::rung::SCOPED;
 use crate::plan::seccomp;
+use crate::policy::mode::HOST;
 use crate::policy::{Floor, Policy, limits};
 
 /// One promise that is not kept.
@@ -60,7 +62,7 @@ const NAMESPACES: [Part; 5] = [
 pub fn losses(policy: &Policy, parts: &[(Part, State)], landlock_abi: u32, refused: Option<&str>) -> Losses {
     // What a policy has no use for, it does not lose.
     let needed = |part: &Part| match part {
-        Part::Overlay => policy.filesystem.writes.overlays(),
+        Part::Overlay | Part::OverlayRemovals => policy.filesystem.writes.overlays(),
         Part::Doors => policy.network.is_open(),
         _ => true,
     };
@@ -79,6 +81,8 @@ pub fn losses(policy: &Policy, parts: &[(Part, State)], landlock_abi: u32, refus
         Part::Pidfd,
     ];
     let ports = landlock_abi > 0 && !seccomp::holds_ports(landlock_abi) && !policy.network.listen.is_empty();
+    let host = policy.network.mode.is_host();
+    let scope = host && landlock_abi > 0 && landlock_abi < SCOPED;
     let reaches = if ports || never.iter().any(lacks) || (bare && refused.is_some()) {
         None
     } else if bare {
@@ -88,6 +92,8 @@ pub fn losses(policy: &Policy, parts: &[(Part, State)], landlock_abi: u32, refus
     } else {
         Some(Floor::Full)
     };
+    let reaches =
+        reaches.and_then(|rung| if host { in_host_network(rung, landlock_abi) } else { Some(rung) });
     let mut told = false;
     let missing = parts.iter().filter_map(|(part, state)| {
         let State::Missing { failed, cause, fix } = state else { return None };
@@ -106,6 +112,11 @@ pub fn losses(policy: &Policy, parts: &[(Part, State)], landlock_abi: u32, refus
                 Some(format!("filesystem.writes = \"{}\"", policy.filesystem.writes.name())),
                 "no cell starts: the step `mount-overlay` fails",
             )],
+            Part::OverlayRemovals => vec![lost(
+                "a tool removes directories of the host's with what is in them",
+                Some(format!("filesystem.writes = \"{}\"", policy.filesystem.writes.name())),
+                "rmdir(2), and mkdir(2) where one was removed, fail with EIO",
+            )],
             part if NAMESPACES.contains(part) && std::mem::replace(&mut told, true) => vec![],
             part if NAMESPACES.contains(part) => no_root(policy, refused),
             _ => vec![lost("calls are run", None, "no cell starts on this host")],
@@ -122,7 +133,58 @@ pub fn losses(policy: &Policy, parts: &[(Part, State)], landlock_abi: u32, refus
         fix: "run Linux 6.7 or newer, or take `listen` out of `[network]`".to_owned(),
         lost: vec![lost("calls are run", None, "every call is refused")],
     });
-    Losses { reaches, missing: missing.chain(ports).collect() }
+    let scope = scope.then(|| Missing {
+        layer: Part::Landlock.name(),
+        failed: None,
+        cause: format!(
+            "ABI {landlock_abi} holds no abstract sockets, and in the host's network a tool could reach those"
+        ),
+        fix: format!("run Linux 6.12 or newer, or take `{HOST}` out of `[network]`"),
+        lost: vec![lost("calls are run", None, "every call is refused")],
+    });
+    let given_up = host.then(given_up);
+    Losses { reaches, missing: missing.chain(ports).chain(scope).chain(given_up).collect() }
+}
+
+/// The rung of cells in the host's network, where others reach this one.
+#[must_use]
+pub fn in_host_network(reached: Floor, landlock_abi: u32) -> Option<Floor> {
+    (landlock_abi >= SCOPED).then_some(reached.with_host_network())
+}
+
+/// What goes with a network of the cell's own, by the profile's own choice.
+#[must_use]
+pub fn given_up() -> Missing {
+    let rule = Some(format!("network.{HOST}"));
+    Missing {
+        layer: "network",
+        failed: None,
+        cause: format!("the profile has `{HOST}`: its cells are in the host's network"),
+        fix: format!("take `{HOST}` out of `[network]`, and name in `allow` what is to be reached"),
+        lost: vec![
+            lost(
+                "a tool reaches nothing but what `allow` names",
+                rule,
+                "all that the user reaches, in the open network and private ones, and a cloud's metadata service",
+            ),
+            lost(
+                "what listens on the host's loopback is out of reach",
+                None,
+                "it is reached, ports of other cells too; only what has a path or a name (unix sockets) is not",
+            ),
+            lost(
+                "a program of a cell is reached by nobody but through `listen`",
+                None,
+                "it listens at every free port that is for users, for other hosts too, and where another program means to",
+            ),
+            lost(
+                "how the host's network looks is hidden",
+                None,
+                "/proc/self/net tells addresses, routes and every socket with its owner; netlink is refused",
+            ),
+            lost("the record has each connection and each attempt", None, "it has none"),
+        ],
+    }
 }
 
 fn lost(promise: &'static str, rule: Option<String>, instead: &str) -> Lost {
@@ -183,6 +245,7 @@ mod tests {
     use super::*;
     use crate::policy::add::Additions;
     use crate::policy::files::Library;
+    use crate::policy::mode::Mode;
     use crate::policy::syscalls::SyscallName;
     use crate::policy::{Writes, profile};
 
@@ -224,6 +287,8 @@ mod tests {
         let mut reviewed = policy();
         reviewed.filesystem.writes = Writes::Review;
         assert_eq!(of_policy(&reviewed, &[Part::Overlay], None), (None, vec![("overlay", 1)]));
+        let removals = (Some(Floor::Full), vec![("overlay-removals", 1)]);
+        assert_eq!(of_policy(&reviewed, &[Part::OverlayRemovals], None), removals);
         assert_eq!(of_policy(&reviewed, &[Part::Cgroup], None), of(&[Part::Cgroup], None));
         assert_eq!(of(&[Part::Landlock], None), (None, vec![("landlock", 1)]));
         assert_eq!(of(&[Part::Doors], None), (Some(Floor::Full), vec![]));
@@ -234,6 +299,22 @@ mod tests {
         assert_eq!((old(4).reaches, old(4).missing.len()), (Some(Floor::Full), 0));
         assert_eq!((old(3).reaches, old(3).missing.len()), (None, 1));
         assert_eq!(losses(&policy(), &host(&[]), 3, None).reaches, Some(Floor::Full));
+    }
+
+    #[test]
+    fn the_hosts_network_is_lost_by_the_profiles_own_choice() {
+        let mut outside = policy();
+        outside.network.mode = Mode::Host;
+        let network = ("network", 5);
+        assert_eq!(of_policy(&outside, &[], None), (Some(Floor::HostNetwork), vec![network]));
+        let less = (Some(Floor::HostNetworkNoCgroup), vec![("cgroup", 4), network]);
+        assert_eq!(of_policy(&outside, &[Part::Cgroup], None), less);
+        let bare = of_policy(&outside, &[Part::UserNamespace], None);
+        assert_eq!(bare.0, Some(Floor::HostNetworkLandlock));
+        let old = losses(&outside, &host(&[]), 5, None);
+        assert_eq!((old.reaches, old.missing.len()), (None, 2));
+        let rule = given_up().lost[0].rule.clone();
+        assert_eq!(rule.as_deref(), Some("network.mode = \"host\""));
     }
 
     #[test]

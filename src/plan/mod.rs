@@ -12,6 +12,7 @@ mod overlays;
 pub mod places;
 pub mod prelude;
 pub mod review;
+mod rung;
 pub mod seccomp;
 pub mod shown;
 pub mod step;
@@ -25,6 +26,7 @@ use step::Step;
 use crate::host::NoCgroup;
 use crate::host::probe::Failed;
 use crate::policy::Floor;
+use crate::policy::mode::HOST;
 
 /// What the launcher runs for one cell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -74,6 +76,18 @@ pub enum Refusal {
     /// The only rung that this host reaches needs a newer one.
     #[error("without namespaces, Landlock's ABI must be 6 or newer, and this kernel has {abi}")]
     OldLandlock {
+        /// What there is.
+        abi: u32,
+    },
+    /// The profile's network is the host's, and its floor does not say that this is accepted.
+    #[error("the profile's network is the host's, and its floor `{}` asks for one of the cell's own", wanted.name())]
+    HostNetwork {
+        /// What the policy accepts at least.
+        wanted: Floor,
+    },
+    /// The host's network has sockets that only a newer one keeps out of reach.
+    #[error("in the host's network, Landlock's ABI must be 6 or newer, and this kernel has {abi}")]
+    OldScope {
         /// What there is.
         abi: u32,
     },
@@ -198,6 +212,14 @@ impl Refusal {
                 "Linux 6.12 and newer have it; or let this host make namespaces: see `toolcell doctor`"
                     .to_owned(),
             ),
+            Self::HostNetwork { wanted } => Some(format!(
+                "to accept that, write `floor = \"{accepted}\"` at the top of the profile, or type `--floor {accepted}`; to have doors \
+                 instead, take `{HOST}` out of `[network]`",
+                accepted = wanted.with_host_network().name()
+            )),
+            Self::OldScope { .. } => Some(format!(
+                "Linux 6.12 and newer have it; or take `{HOST}` out of `[network]` and name in `allow` what is to be reached"
+            )),
             Self::NeedsRoot { failed, .. } => Some(format!(
                 "grant narrower directories, or let this host make namespaces ({} failed: {}): see `toolcell doctor`",
                 failed.call, failed.errno

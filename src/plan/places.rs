@@ -18,7 +18,6 @@ use std::path::{Path, PathBuf};
 
 use super::Plan;
 use super::step::{Access, Kind, LandlockRule, Step};
-use crate::policy::Floor;
 use crate::policy::path::is_within;
 
 /// More places than tools speak of.
@@ -41,7 +40,7 @@ pub fn with_places(mut plan: Plan, mut places: Vec<Place>) -> Option<Plan> {
     places.dedup();
     let apart =
         places.windows(2).all(|pair| !matches!(pair, [one, next] if is_within(&next.path, &one.path)));
-    if plan.floor == Floor::Landlock || places.is_empty() || places.len() > MOST || !apart {
+    if plan.floor.is_bare() || places.is_empty() || places.len() > MOST || !apart {
         return None;
     }
     let free = |place: &Place| plan.steps.iter().all(|step| leaves(step, &place.path));
@@ -137,16 +136,10 @@ pub fn between(waiting: &Plan, own: &Plan) -> Option<Vec<Step>> {
         let same = match (there.next(), rest.next()) {
             (None, None) => break,
             (
-                Some(Step::Landlock { abi, rules, logged, ports, listens }),
-                Some(Step::Landlock {
-                    abi: own_abi,
-                    rules: own_rules,
-                    logged: own_logged,
-                    ports: own_ports,
-                    listens: own_listens,
-                }),
+                Some(Step::Landlock { abi, rules, logged, ports }),
+                Some(Step::Landlock { abi: own_abi, rules: own_rules, logged: own_logged, ports: own_ports }),
             ) => {
-                (abi, logged, ports, listens) == (own_abi, own_logged, own_ports, own_listens)
+                (abi, logged, ports) == (own_abi, own_logged, own_ports)
                     && rules_agree(rules, own_rules, paths)
             }
             (there, rest) => there == rest,
@@ -187,6 +180,7 @@ fn rules_agree(waiting: &[LandlockRule], own: &[LandlockRule], places: &[PathBuf
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::policy::Floor;
 
     fn plan(granted: &[(&str, Access)], more: Vec<Step>) -> Plan {
         let mut rules =
@@ -207,7 +201,7 @@ mod tests {
         }
         steps.push(Step::PivotRoot);
         steps.extend(more);
-        steps.push(Step::Landlock { abi: 7, rules, logged: true, ports: vec![], listens: vec![] });
+        steps.push(Step::Landlock { abi: 7, rules, logged: true, ports: None });
         Plan { floor: Floor::Full, steps }
     }
 

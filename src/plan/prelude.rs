@@ -1,7 +1,7 @@
 //! The steps that every plan with namespaces begins with, whatever its policy.
 //!
 //! Neighbours: `plan::build` puts the rest behind them; `launch::early` runs them while it does. Never: depends on more
-//! than who the user is.
+//! than who the user is and whose the network.
 
 use std::path::PathBuf;
 
@@ -9,6 +9,8 @@ use super::Plan;
 use super::build::INSIDE;
 use super::step::{Access, CANARY, EMPTY_DIRECTORY, EMPTY_FILE, Kind, Namespace, OWN, Step};
 use crate::policy::Floor;
+pub use crate::policy::mode::Mode;
+use crate::policy::mode::NAMES;
 
 /// The nodes of the cell's `/dev`.
 pub(super) const DEVICES: [&str; 5] = ["null", "zero", "full", "random", "urandom"];
@@ -26,23 +28,22 @@ const MADE: [(&str, &str); 6] = [
     ("/etc/nsswitch.conf", "passwd: files\ngroup: files\nhosts: files\n"),
 ];
 
-/// The clone and what every cell of this user begins with, whatever its policy: an init can be at work on it while the
-/// rest of the plan is still being made.
+/// The clone and what every cell of this user begins with, whatever else its policy says: an init can be at work on it while the
+/// rest of the plan is still being made. One that is made without knowing the policy has a network of its own.
 #[must_use]
-pub fn prelude(root: bool, payload: (u32, u32)) -> Plan {
-    let mut steps = vec![Step::Clone { namespaces: namespaces(root) }];
+pub fn prelude(root: bool, payload: (u32, u32), mode: Mode) -> Plan {
+    let namespaces = namespaces(root).into_iter().filter(|kind| !(mode.is_host() && *kind == Namespace::Net));
+    let mut steps = vec![Step::Clone { namespaces: namespaces.collect() }];
     if !root {
         let (outside_uid, outside_gid) = payload;
         steps.push(Step::MapIds { inside: INSIDE, outside_uid, outside_gid });
         steps.push(Step::ForbidUserNamespaces);
     }
-    steps.extend([
-        Step::IsolateMounts,
-        Step::LoopbackUp,
-        Step::SetHostname { name: "cell".to_owned() },
-        Step::NewSession,
-        Step::MountRoot,
-    ]);
+    steps.push(Step::IsolateMounts);
+    if !mode.is_host() {
+        steps.push(Step::LoopbackUp);
+    }
+    steps.extend([Step::SetHostname { name: "cell".to_owned() }, Step::NewSession, Step::MountRoot]);
     let directories =
         [(OWN, 0o711), (EMPTY_DIRECTORY, 0), ("/dev", 0o755), ("/etc", 0o755), ("/proc", 0o755)];
     steps.extend(directories.map(|(path, mode)| Step::MakeDirectory { path: PathBuf::from(path), mode }));
@@ -60,7 +61,7 @@ pub fn prelude(root: bool, payload: (u32, u32)) -> Plan {
             owner: None,
         });
     }
-    for (path, content) in MADE {
+    for (path, content) in MADE.into_iter().filter(|(path, _)| !(mode.is_host() && NAMES.contains(path))) {
         file(&mut steps, path, content, 0o444);
     }
     steps.push(Step::MountProc);

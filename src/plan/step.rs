@@ -117,6 +117,27 @@ pub struct LandlockRule {
     pub kind: Kind,
 }
 
+/// What Landlock lets a cell do with a network of its own.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ports {
+    /// TCP ports to which a connection may be made (ABI 4), and the resolver's over UDP (ABI 10).
+    pub connect: Vec<u16>,
+    /// TCP ports at which a program may listen (ABI 4).
+    pub listen: Vec<u16>,
+}
+
+/// Which attempts somebody is told of that the filter lets run.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum Attempts {
+    /// None.
+    Untold,
+    /// Programs that are started.
+    Programs,
+    /// These, and addresses that are to be reached or listened at.
+    All,
+}
+
 /// One step of a launch. The order in a plan is the order in which they run.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
@@ -300,10 +321,8 @@ pub enum Step {
         rules: Vec<LandlockRule>,
         /// What is refused to the payload is logged by the kernel, because toolcell reads it (ABI 7).
         logged: bool,
-        /// TCP ports to which a connection may be made (ABI 4), and the resolver's over UDP (ABI 10).
-        ports: Vec<u16>,
-        /// TCP ports at which a program may listen (ABI 4).
-        listens: Vec<u16>,
+        /// What stays allowed of the network; in the host's, none of the rights over it are handled.
+        ports: Option<Ports>,
     },
     /// Child: the system call filter, as instructions of `struct sock_filter` (code, jt, jf, k).
     Seccomp {
@@ -312,8 +331,8 @@ pub enum Step {
         /// What is told to the supervisor: refusals but for `ENOSYS`, which it answers with the program's error, and on
         /// demand each file that is opened.
         observe: Option<Observe>,
-        /// Addresses that are to be reached or listened at, and programs that are started, are told as well.
-        attempts: bool,
+        /// What is told as well, though it may run.
+        attempts: Attempts,
     },
     /// Child: look at each layer from inside; refuse to go on when one is not on.
     Verify {

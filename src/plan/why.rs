@@ -13,6 +13,7 @@ use super::seccomp::{self, BadSyscall, Verdict};
 use super::step::{Access, Step};
 use crate::host::reach::{Place, Reach};
 use crate::host::view::View;
+use crate::policy::mode::HOST;
 use crate::policy::network::{Destination, DestinationError, Host, allow_line};
 use crate::policy::path::{PathError, grantable};
 use crate::policy::syscalls::SyscallName;
@@ -404,13 +405,23 @@ pub fn syscall(policy: &Policy, landlock_abi: u32, name: &str) -> Result<Answer,
     })
 }
 
-/// What becomes of a connection: a cell has a network namespace in which there is nothing but its own loopback, and its doors.
+/// What becomes of a connection: a cell has a network namespace in which there is nothing but its own loopback, and its doors; or it is
+/// in the host's.
 ///
 /// # Errors
 /// It is no destination.
 pub fn connect(policy: &Policy, destination: &str) -> Result<Answer, DestinationError> {
     let network = &policy.network;
     let asked: Destination = destination.parse()?;
+    if network.mode.is_host() {
+        let by = By {
+            rule: format!("`{HOST}` in `[network]`"),
+            origin: format!("profile `{}`", policy.name),
+            why: "the cell is in the host's network: all that its user reaches is allowed".to_owned(),
+        };
+        let note = Some("nothing of it is in the record".to_owned());
+        return Ok(Answer { decision: Decision::Allowed, by, allow: None, note });
+    }
     // They are the same place in a cell, and have one door.
     let here = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];
     let found = match &asked.host {

@@ -9,6 +9,7 @@ use thiserror::Error;
 
 use super::limits::OutOfBounds;
 use super::listen::Listen;
+use super::mode::HOST;
 use super::network::{Allowed, Destination};
 use super::path::{PathError, grantable, normal};
 use super::profile::is_variable;
@@ -70,6 +71,14 @@ pub enum AddError {
         /// What to do.
         hint: String,
     },
+    /// A door, where the network is the host's.
+    #[error("`{option}` opens a door, and the network of profile `{profile}` is the host's: it has `{HOST}`")]
+    NoDoors {
+        /// `--net` or `--listen`.
+        option: &'static str,
+        /// Which profile.
+        profile: String,
+    },
     /// A limit beyond its bounds.
     #[error("cannot use the value of `{option}`")]
     Limit {
@@ -98,6 +107,9 @@ impl AddError {
                 Some("choose a profile that has its door at another port, by `listen`".to_owned())
             }
             Self::Unheard { hint, .. } => Some(hint.clone()),
+            Self::NoDoors { option, .. } => Some(format!(
+                "leave `{option}` out, or choose a profile whose cells have a network of their own"
+            )),
             Self::Limit { .. } | Self::Variable(_) | Self::Value(_) => None,
         }
     }
@@ -159,6 +171,10 @@ impl Policy {
         }
         self.floor = floor.unwrap_or(self.floor);
         self.filesystem.writes = writes.unwrap_or(self.filesystem.writes);
+        let doors = [("--net", net.is_empty()), ("--listen", listen.is_empty())];
+        if let Some((option, _)) = doors.into_iter().find(|(_, none)| self.network.mode.is_host() && !none) {
+            return Err(AddError::NoDoors { option, profile: self.name });
+        }
         for destination in net {
             let allowed = Allowed { destination: destination.clone(), origin: "`--net`".to_owned() };
             self.network.add(&allowed);

@@ -10,9 +10,11 @@ use std::collections::BTreeSet;
 
 use serde_json::Value;
 use thiserror::Error;
+use toml::de::{DeTable, DeValue};
 
 use super::config::grants::ConnectGrant;
-use super::network::{ALLOW, Allowed, Destination, DestinationError, Host, Network, allow_line};
+use super::mode::Mode;
+use super::network::{Allowed, Destination, DestinationError, Host, Network, allow_line};
 use super::print::quote;
 use crate::arguments::leads;
 use crate::outcome::{Granted, Violation};
@@ -114,20 +116,33 @@ pub fn connected(
             }
         }
     }
-    let mut left = Network { allow: Vec::new(), unix: Vec::new(), named: true, ..network.clone() };
+    // Whoever names hosts has a network of the cell's own.
+    let mut left =
+        Network { mode: Mode::Cell, allow: Vec::new(), unix: Vec::new(), named: true, ..network.clone() };
     doors.iter().for_each(|door| left.add(door));
     Ok((left, granted))
 }
 
 /// What a call is told that tried to reach another host than its arguments name: a line of its profile would not have helped.
 pub fn as_named(network: &Network, violations: &mut [Violation]) {
-    let by_profile = |line: &String| line.strip_prefix(ALLOW).is_some_and(|rest| rest.starts_with("[\""));
     for violation in violations.iter_mut().filter(|_| network.named) {
-        if violation.allow.take_if(|line| by_profile(line)).is_some() {
+        if violation.allow.take_if(|line| opens_a_door(line)).is_some() {
             "`grants` of the tool: doors are where the arguments of the call lead"
                 .clone_into(&mut violation.rule);
         }
     }
+}
+
+/// Is this line of a profile's for another place to be reached? An item that is a table has limits, of a door that there is.
+fn opens_a_door(line: &str) -> bool {
+    let Ok(table) = DeTable::parse(line) else { return false };
+    let Some(DeValue::Table(network)) = table.get_ref().get("network").map(|value| value.get_ref()) else {
+        return false;
+    };
+    ["allow", "allow-unix"].into_iter().any(|key| match network.get(key).map(|value| value.get_ref()) {
+        Some(DeValue::Array(items)) => items.iter().any(|item| item.get_ref().is_str()),
+        _ => false,
+    })
 }
 
 /// What decides about the destinations in one argument.

@@ -34,6 +34,12 @@ pub struct DoorLimits {
 }
 
 impl DoorLimits {
+    /// Is there none?
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        *self == Self::default()
+    }
+
     /// Each as a key and its value in TOML.
     fn each(&self) -> impl Iterator<Item = (&'static str, String)> {
         let size = |bytes: u64| quote(&print_size(bytes));

@@ -16,6 +16,8 @@ use super::unix_socket::{SocketError, UnixSocket};
 
 /// The most of one policy.
 pub const MOST: usize = 16;
+/// The most connections at once to ports of a cell, of which each has a socket that was made with the cell.
+pub const MOST_INSIDE: u32 = 32;
 /// The first port that takes no privilege, of which a cell has none.
 const FIRST_PORT: u16 = 1024;
 /// Where a port is that the kernel chooses.
@@ -129,6 +131,16 @@ impl FromStr for At {
 }
 
 /// `PORT`, or `PORT=AT`.
+impl fmt::Display for Listen {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match &self.at {
+            At::Any => write!(f, "{}", self.port),
+            at @ (At::Address(_) | At::Path(_)) => write!(f, "{}={at}", self.port),
+        }
+    }
+}
+
+/// `PORT`, or `PORT=AT`.
 impl FromStr for Listen {
     type Err = ListenError;
 
@@ -175,7 +187,9 @@ impl Listen {
         format!("port {} from {}{}", self.port, self.at, self.limits.in_brackets())
     }
 
-    fn is(&self, other: &Self) -> bool {
+    /// Is it the same port at the same place?
+    #[must_use]
+    pub fn is(&self, other: &Self) -> bool {
         (self.port, &self.at) == (other.port, &other.at)
     }
 }
@@ -187,6 +201,12 @@ impl Network {
             Some(known) => known.limits.follow(&listen.limits),
             None => self.listen.push(listen.clone()),
         }
+    }
+
+    /// How many connections there can be at once to ports of the cell.
+    #[must_use]
+    pub fn connections_inside(&self) -> u32 {
+        if self.listen.is_empty() { 0 } else { self.connections.min(MOST_INSIDE) }
     }
 
     /// Why one of the ports cannot be had beside the rest of the section, and what to do.

@@ -22,6 +22,7 @@ pub mod limits;
 pub mod listen;
 mod literal;
 pub mod mistakes;
+pub mod mode;
 pub mod network;
 pub mod path;
 pub mod pattern;
@@ -222,8 +223,8 @@ pub struct Audit {
     pub redact: Vec<String>,
 }
 
-/// A rung of the ladder of isolation, weakest first so that `>=` reads "at least".
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+/// A rung of the ladder of isolation. Beside each rung is another, of cells that are in the host's network and have all else of it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Floor {
     /// No namespaces: Landlock, seccomp, resource limits of the process.
@@ -232,11 +233,27 @@ pub enum Floor {
     NoCgroup,
     /// Every layer.
     Full,
+    /// Every layer, but the network is the host's.
+    HostNetwork,
+    /// The same without the cgroup limits.
+    HostNetworkNoCgroup,
+    /// The same without namespaces.
+    HostNetworkLandlock,
 }
 
 impl Floor {
-    /// All rungs, strongest first.
-    pub const ALL: [Self; 3] = [Self::Full, Self::NoCgroup, Self::Landlock];
+    /// Rungs with a network of the cell's own, strongest first: what a host can give without being asked for less.
+    pub const OWN_NETWORK: [Self; 3] = [Self::Full, Self::NoCgroup, Self::Landlock];
+
+    /// All rungs, those with a network of the cell's own first.
+    pub const ALL: [Self; 6] = [
+        Self::Full,
+        Self::NoCgroup,
+        Self::Landlock,
+        Self::HostNetwork,
+        Self::HostNetworkNoCgroup,
+        Self::HostNetworkLandlock,
+    ];
 
     /// The name used in profiles, options and records.
     #[must_use]
@@ -245,7 +262,54 @@ impl Floor {
             Self::Full => "full",
             Self::NoCgroup => "no-cgroup",
             Self::Landlock => "landlock",
+            Self::HostNetwork => "host-network",
+            Self::HostNetworkNoCgroup => "host-network-no-cgroup",
+            Self::HostNetworkLandlock => "host-network-landlock",
         }
+    }
+
+    /// The same, with a network of the cell's own.
+    #[must_use]
+    pub const fn with_own_network(self) -> Self {
+        match self {
+            Self::Full | Self::HostNetwork => Self::Full,
+            Self::NoCgroup | Self::HostNetworkNoCgroup => Self::NoCgroup,
+            Self::Landlock | Self::HostNetworkLandlock => Self::Landlock,
+        }
+    }
+
+    /// The same, in the host's network.
+    #[must_use]
+    pub const fn with_host_network(self) -> Self {
+        match self {
+            Self::Full | Self::HostNetwork => Self::HostNetwork,
+            Self::NoCgroup | Self::HostNetworkNoCgroup => Self::HostNetworkNoCgroup,
+            Self::Landlock | Self::HostNetworkLandlock => Self::HostNetworkLandlock,
+        }
+    }
+
+    /// Is the network the cell's own, or is none needed to be?
+    #[must_use]
+    pub const fn has_own_network(self) -> bool {
+        matches!(self, Self::Full | Self::NoCgroup | Self::Landlock)
+    }
+
+    /// Without a private root, and without a namespace at all?
+    #[must_use]
+    pub const fn is_bare(self) -> bool {
+        matches!(self, Self::Landlock | Self::HostNetworkLandlock)
+    }
+
+    /// Is a cell on this rung good enough for who names this floor? Who accepts the host's network accepts no less of anything
+    /// else by that, and the other way round.
+    #[must_use]
+    pub const fn accepts(self, rung: Self) -> bool {
+        let least = match self {
+            Self::Full | Self::HostNetwork => matches!(rung.with_own_network(), Self::Full),
+            Self::NoCgroup | Self::HostNetworkNoCgroup => !rung.is_bare(),
+            Self::Landlock | Self::HostNetworkLandlock => true,
+        };
+        least && (rung.has_own_network() || !self.has_own_network())
     }
 }
 

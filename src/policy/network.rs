@@ -15,6 +15,7 @@ use super::address::{Range, plain};
 use super::door::Bounded;
 use super::http::Http;
 use super::listen::Listen;
+use super::mode::Mode;
 use super::unix_socket::UnixSocket;
 
 /// Connections at once, if a profile says nothing.
@@ -25,6 +26,9 @@ pub const MOST_DESTINATIONS: usize = 128;
 /// The `[network]` section. Without `allow` there is no way out of a cell.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Network {
+    /// Whose network it is. In the host's nothing else of this section holds.
+    #[serde(default)]
+    pub mode: Mode,
     /// What can be reached.
     pub allow: Vec<Allowed>,
     /// What cannot, although `allow` says so.
@@ -61,6 +65,7 @@ pub struct Network {
 impl Default for Network {
     fn default() -> Self {
         Self {
+            mode: Mode::Cell,
             allow: Vec::new(),
             deny: Vec::new(),
             unix: Vec::new(),
@@ -438,13 +443,10 @@ impl Network {
     }
 }
 
-/// How such a line begins.
-pub(super) const ALLOW: &str = "[network]\nallow = ";
-
 /// The line of a profile that allows a destination.
 #[must_use]
 pub fn allow_line(destination: &str) -> String {
-    format!("{ALLOW}[{}]", super::print::quote(destination))
+    format!("[network]\nallow = [{}]", super::print::quote(destination))
 }
 
 #[cfg(test)]

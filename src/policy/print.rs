@@ -6,6 +6,7 @@ use std::path::Path;
 
 use super::door::DoorLimits;
 use super::http::{Credential, Http};
+use super::mode::HOST;
 use super::network::{DEFAULT_CONNECTIONS, Network, Sni};
 use super::path::{SCRATCH, escape};
 use super::source::From;
@@ -90,7 +91,14 @@ impl Printer {
         if *network == Network::default() {
             return;
         }
+        if network.mode.is_host() {
+            // Nothing else holds there.
+            self.line("\n[network]");
+            self.line(HOST);
+            return;
+        }
         let Network {
+            mode: _,
             allow,
             deny,
             unix,

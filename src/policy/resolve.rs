@@ -5,6 +5,7 @@
 use std::collections::BTreeMap;
 
 use super::mistakes::{Mistake, Mistakes, closest};
+use super::mode::beside_host;
 use super::network::Network;
 use super::profile::{Located, Profile, World, read};
 use super::syscalls::SyscallName;
@@ -94,12 +95,17 @@ pub fn resolve(
     let order: Vec<String> = chain.iter().map(|(source, _)| source.label()).collect();
     let mut merged = Merged::default();
     let mut policy = Policy::nothing(&source.name);
-    let (mut ended, mut heard) = (BTreeMap::new(), Vec::new());
+    let (mut ended, mut heard, mut of_doors) = (BTreeMap::new(), Vec::new(), Vec::new());
     for (_, profile) in chain.into_iter().rev() {
         apply(&mut policy, &profile, &mut mistakes);
+        of_doors.extend(profile.network.of_doors().cloned());
         heard.extend(profile.network.heard().map(|(listen, spot)| (listen.clone(), spot.clone())));
         ended.extend(profile.network.ended().map(|(http, spot)| (http.destination(), spot.clone())));
         merged.add(profile);
+    }
+    for Located { value: key, spot } in of_doors.into_iter().filter(|_| policy.network.mode.is_host()) {
+        let (told, hint) = beside_host(&key);
+        mistakes.push(Mistake::new(spot, &told, Some(&hint)));
     }
     for http in &policy.network.http {
         if let (Some((message, hint)), Some(spot)) =
@@ -113,6 +119,7 @@ pub fn resolve(
     policy.filesystem.write = values(merged.write);
     policy.filesystem.execute = values(merged.execute);
     policy.filesystem.deny = values(merged.deny);
+    policy.show_names();
     if let Some((listen, message, hint)) = policy.network.unheard()
         && let Some((_, spot)) = heard.iter().find(|(known, _)| known == listen)
     {

@@ -6,6 +6,7 @@ use std::ffi::CStr;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
+use std::os::unix::net::{UnixListener, UnixStream};
 use std::ptr;
 use std::time::Duration;
 
@@ -56,17 +57,30 @@ pub fn refuse_descriptors(socket: BorrowedFd<'_>) -> Result<()> {
     }
 }
 
+/// Has the kernel ask the other side of a TCP connection, each so many seconds, whether it is there (tcp(7)).
+///
+/// # Errors
+/// The kernel's errno.
+pub fn keep_alive(socket: BorrowedFd<'_>, seconds: libc::c_int) -> Result<()> {
+    set(socket, libc::SO_KEEPALIVE, &1_i32)?;
+    set_at(socket, (libc::IPPROTO_TCP, libc::TCP_KEEPIDLE), &seconds)?;
+    set_at(socket, (libc::IPPROTO_TCP, libc::TCP_KEEPINTVL), &seconds)
+}
+
 /// setsockopt(2) of `SOL_SOCKET`, for a `T` as the option takes it.
 fn set<T: Copy>(socket: BorrowedFd<'_>, option: libc::c_int, value: &T) -> Result<()> {
+    set_at(socket, (libc::SOL_SOCKET, option), value)
+}
+
+/// The same of any level.
+pub(crate) fn set_at<T: Copy>(
+    socket: BorrowedFd<'_>,
+    (level, option): (libc::c_int, libc::c_int),
+    value: &T,
+) -> Result<()> {
     // SAFETY: setsockopt reads as many bytes as it is told of, and `value` lives and has them.
     check(libc::c_long::from(unsafe {
-        libc::setsockopt(
-            socket.as_raw_fd(),
-            libc::SOL_SOCKET,
-            option,
-            ptr::from_ref(value).cast(),
-            size(value),
-        )
+        libc::setsockopt(socket.as_raw_fd(), level, option, ptr::from_ref(value).cast(), size(value))
     }))
     .map(drop)
 }
@@ -113,6 +127,31 @@ pub fn connect(path: &CStr, patience: Duration) -> Result<OwnedFd> {
         Err(Errno(libc::EAGAIN)) => Err(Errno(libc::ETIMEDOUT)),
         Err(errno) => Err(errno),
     }
+}
+
+/// A stream socket that listens, with no path and a name of the kernel's choice (`unix(7)`, "autobind").
+///
+/// # Errors
+/// The kernel's errno.
+pub fn listen_abstract() -> Result<UnixListener> {
+    let socket = stream(libc::AF_UNIX, 0, Duration::ZERO)?;
+    let family = libc::sa_family_t::try_from(libc::AF_UNIX).map_err(|_overflow| Errno(libc::EOVERFLOW))?;
+    // SAFETY: bind reads an address of this size, which is a family alone and lives.
+    check(libc::c_long::from(unsafe {
+        libc::bind(socket.as_raw_fd(), ptr::from_ref(&family).cast(), size(&family))
+    }))?;
+    // SAFETY: listen takes numbers only.
+    check(libc::c_long::from(unsafe { libc::listen(socket.as_raw_fd(), 1) }))?;
+    Ok(UnixListener::from(socket))
+}
+
+/// Connects to it, and lets go.
+///
+/// # Errors
+/// The kernel's errno.
+pub fn connect_to(listener: &UnixListener) -> Result<()> {
+    let connected = listener.local_addr().and_then(|address| UnixStream::connect_addr(&address));
+    connected.map(drop).map_err(|error| Errno::from_io(&error))
 }
 
 /// Control message space: a header and the descriptors, aligned as cmsghdr.
@@ -279,7 +318,6 @@ pub fn listen(socket: BorrowedFd<'_>, queue: libc::c_int) -> Result<()> {
 mod tests {
     use std::ffi::CString;
     use std::os::unix::ffi::OsStrExt as _;
-    use std::os::unix::net::UnixListener;
 
     use super::*;
 

@@ -22,7 +22,7 @@ use super::sockets::{self, Answer, Sockets};
 use crate::launch::memory::{Found, Memory, Question};
 use crate::outcome::{Layer, Violation};
 use crate::plan::doors::{DNS, Doors, RESOLVER};
-use crate::plan::step::Step;
+use crate::plan::step::{Attempts, Step};
 use crate::plan::{Plan, seccomp};
 use crate::policy::address::plain;
 use crate::policy::http::Http;
@@ -68,7 +68,7 @@ pub(super) struct Connects {
 impl Connects {
     /// Of a plan that has attempts told.
     pub(super) fn of(plan: &Plan, channel: Option<OwnedFd>) -> Option<Self> {
-        let told = |step: &Step| matches!(step, Step::Seccomp { attempts: true, .. });
+        let told = |step: &Step| matches!(step, Step::Seccomp { attempts: Attempts::All, .. });
         plan.steps.iter().find(|step| told(step))?;
         let doors = plan.steps.iter().find_map(|step| match step {
             Step::OpenDoors { doors } => Some(Doors::clone(doors)),
@@ -77,7 +77,9 @@ impl Connects {
         let doors = doors.unwrap_or_default();
         let sockets = channel.filter(|_| !doors.network.unix.is_empty()).map(Sockets::new);
         let listens = plan.steps.iter().find_map(|step| match step {
-            Step::Landlock { abi, listens, .. } if seccomp::holds_ports(*abi) => Some(listens.clone()),
+            Step::Landlock { abi, ports: Some(ports), .. } if seccomp::holds_ports(*abi) => {
+                Some(ports.listen.clone())
+            }
             _ => None,
         });
         Some(Self { doors, sockets, listens, notes: Notes::new(), read: 0, refused: 0 })

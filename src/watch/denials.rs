@@ -219,7 +219,7 @@ impl Domain {
                 sampled(format!("{} of {denials} records were read", self.seen))
             }
             Some(_) if self.notes(own).others > 0 => sampled("there were too many to keep each".to_owned()),
-            Some(_) if floor == Floor::Landlock => {
+            Some(_) if floor.is_bare() => {
                 sampled("signals to what is outside are refused by a domain that is not logged".to_owned())
             }
             Some(_) => (Coverage::Complete, None),

@@ -21,7 +21,7 @@ use super::refusals::{blank, noted};
 use crate::launch::memory::{Found, Memory, Question};
 use crate::outcome::{Coverage, Evidence, Layer, Violation};
 use crate::plan::shown::{Names, Shown};
-use crate::plan::step::{Observe, Step};
+use crate::plan::step::{Attempts, Observe, Step};
 use crate::plan::why::{self, Operation};
 use crate::plan::{Plan, seccomp};
 use crate::policy::Policy;
@@ -88,7 +88,7 @@ impl Files {
     pub(super) fn of(plan: &Plan) -> Option<Self> {
         let told = |step: &Step| match step {
             Step::Seccomp { observe, attempts, .. } => {
-                observe.filter(|observe| *attempts || *observe == Observe::Files)
+                observe.filter(|observe| *attempts != Attempts::Untold || *observe == Observe::Files)
             }
             _ => None,
         };

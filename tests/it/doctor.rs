@@ -45,6 +45,7 @@ fn the_verdict_is_what_exec_meets() {
     if report["caller"]["uid"] == 0 {
         let ordinary = agree(Some(65_534));
         assert_eq!(ordinary["user"]["floor"], report["user"]["floor"]);
+        assert_eq!(ordinary["user"]["host_network"], report["user"]["host_network"]);
         assert_eq!(ordinary["root"]["probed"], false);
     }
 }
@@ -80,7 +81,7 @@ fn the_table_has_a_row_for_each_layer_and_fits() {
     let text = String::from_utf8(output.stdout).unwrap();
     assert!(output.stderr.is_empty());
     let table: Vec<&str> = text.lines().take_while(|line| !line.is_empty()).collect();
-    assert_eq!(table.len(), 17);
+    assert_eq!(table.len(), 18);
     assert!(table.iter().all(|line| line.chars().count() <= 100), "{text}");
 }
 

@@ -11,6 +11,7 @@ use toolcell::host::{Cgroup, Facts, NoCgroup, Untold};
 use toolcell::plan::build::{Request, build};
 use toolcell::plan::step::{Access, Kind, Step};
 use toolcell::plan::{Plan, Refusal, explain, seccomp};
+use toolcell::policy::mode::Mode;
 use toolcell::policy::network::Allowed;
 use toolcell::policy::{Floor, PathRule, Policy, Writes};
 use toolcell::sys::Errno;
@@ -150,6 +151,13 @@ fn open() -> Policy {
     policy
 }
 
+/// In the host's network.
+fn outside(floor: Floor) -> Policy {
+    let mut policy = accepting(floor);
+    policy.network.mode = Mode::Host;
+    policy
+}
+
 pub(crate) fn plans() -> Vec<Plan> {
     let (full, less) = (policy(), accepting(Floor::NoCgroup));
     [
@@ -160,6 +168,8 @@ pub(crate) fn plans() -> Vec<Plan> {
         plan_of(&accepting(Floor::Landlock), &alone(Ok(v1())), &plain()),
         plan(&reviewing(), &facts(0, Ok(v1()))),
         plan(&open(), &facts(0, Ok(v1()))),
+        plan(&outside(Floor::HostNetwork), &facts(0, Ok(v1()))),
+        plan_of(&outside(Floor::HostNetworkLandlock), &alone(Ok(v1())), &plain()),
     ]
     .map(Result::unwrap)
     .into()
@@ -183,7 +193,8 @@ fn plans_begin_as_an_init_can_without_knowing_them() {
     };
     for plan in plans().into_iter().filter(with_namespaces) {
         let root = plan.steps.iter().any(|step| matches!(step, Step::SetIds { .. }));
-        let beginning = toolcell::plan::prelude::prelude(root, (1001, 1001)).steps;
+        let mode = if plan.floor.has_own_network() { Mode::Cell } else { Mode::Host };
+        let beginning = toolcell::plan::prelude::prelude(root, (1001, 1001), mode).steps;
         let launchers = |step: &&Step| {
             matches!(step, Step::CreateCgroup { .. } | Step::ReserveName { .. } | Step::ListenOutside { .. })
         };
@@ -194,7 +205,7 @@ fn plans_begin_as_an_init_can_without_knowing_them() {
 
 #[test]
 fn plans_are_as_they_were_reviewed() {
-    let [root_v1, root_v2, user_v1, user_alone, no_namespaces, reviewed, opened] =
+    let [root_v1, root_v2, user_v1, user_alone, no_namespaces, reviewed, opened, outer, outer_alone] =
         plans().try_into().unwrap();
     insta::assert_snapshot!("plan_root_v1", text(root_v1.clone()));
     insta::assert_snapshot!("explain_root_v1", explain::text(&policy(), &root_v1));
@@ -206,6 +217,12 @@ fn plans_are_as_they_were_reviewed() {
     );
     insta::assert_snapshot!("explain_root_v1_review", explain::text(&reviewing(), &reviewed));
     insta::assert_snapshot!("explain_root_v1_doors", explain::text(&open(), &opened));
+    let of_host = |floor, plan: &Plan| explain::text(&outside(floor), plan);
+    insta::assert_snapshot!("explain_root_v1_host_network", of_host(Floor::HostNetwork, &outer));
+    insta::assert_snapshot!(
+        "explain_user_no_namespaces_host_network",
+        of_host(Floor::HostNetworkLandlock, &outer_alone)
+    );
     insta::assert_snapshot!(
         "explain_user_no_namespaces",
         explain::text(&accepting(Floor::Landlock), &no_namespaces)
@@ -245,6 +262,36 @@ fn a_host_below_the_floor_is_refused() {
     assert_eq!(refusal.hint().as_deref(), Some("mount one"));
     let blind = Facts { landlock_abi: 0, ..facts(1001, Ok(v1())) };
     assert!(matches!(plan(&policy(), &blind), Err(Refusal::NoLandlock)));
+}
+
+#[test]
+fn the_hosts_network_is_spelled_out_twice_and_costs_nothing_else() {
+    let refused = |floor: Floor, facts: &Facts| plan_of(&outside(floor), facts, &plain()).unwrap_err();
+    for floor in Floor::OWN_NETWORK {
+        let accepted = floor.with_host_network().name();
+        let refusal = refused(floor, &alone(Ok(v1())));
+        assert_eq!(refusal, Refusal::HostNetwork { wanted: floor });
+        assert!(refusal.hint().unwrap().contains(&format!("write `floor = \"{accepted}\"` at the top")));
+    }
+    // Whoever accepts the host's network has not accepted to be without limits, or without a private root.
+    let without = facts(1001, Err(no_cgroup()));
+    let told = refused(Floor::HostNetwork, &without).to_string();
+    assert_eq!(
+        told,
+        "this host reaches the floor `host-network-no-cgroup`, the profile asks for `host-network`"
+    );
+    let rung = |floor, facts: &Facts| plan_of(&outside(floor), facts, &plain()).unwrap().floor;
+    assert_eq!(rung(Floor::HostNetworkNoCgroup, &without), Floor::HostNetworkNoCgroup);
+    assert_eq!(rung(Floor::HostNetworkLandlock, &without), Floor::HostNetworkNoCgroup);
+    assert_eq!(rung(Floor::HostNetworkLandlock, &alone(Ok(v1()))), Floor::HostNetworkLandlock);
+    assert_eq!(rung(Floor::HostNetworkNoCgroup, &facts(0, Ok(v1()))), Floor::HostNetwork);
+    // Nor does such a floor cost a policy without it anything.
+    assert_eq!(plan(&accepting(Floor::HostNetwork), &facts(0, Ok(v1()))).unwrap(), plans().remove(0));
+    assert!(matches!(plan(&accepting(Floor::HostNetwork), &without), Err(Refusal::Floor { .. })));
+    for abi in 1..=5 {
+        let old = Facts { landlock_abi: abi, ..facts(0, Ok(v1())) };
+        assert_eq!(plan(&outside(Floor::HostNetwork), &old), Err(Refusal::OldScope { abi }));
+    }
 }
 
 #[test]

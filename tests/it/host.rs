@@ -40,7 +40,7 @@ fn toolcell(arguments: &[&str]) -> (Option<i32>, String, String) {
     (output.status.code(), text(output.stdout), text(output.stderr))
 }
 
-fn doctor() -> Value {
+pub(crate) fn doctor() -> Value {
     let (_, report, _) = toolcell(&["doctor", "--json"]);
     serde_json::from_str(&report).unwrap()
 }

@@ -172,6 +172,10 @@ pub(super) fn floor() -> Arg {
             PossibleValue::new(Floor::Landlock.name()).help(
                 "No namespaces either, where the host gives none: names stay visible, nothing inside a grant can be denied",
             ),
+            PossibleValue::new(Floor::HostNetwork.name())
+                .help("Every layer, and the network is the host's where the profile has `mode = \"host\"`"),
+            PossibleValue::new(Floor::HostNetworkNoCgroup.name()).help("Both: that network, and no cgroup limits"),
+            PossibleValue::new(Floor::HostNetworkLandlock.name()).help("Both: that network, and no namespaces"),
         ])
         .help("The weakest isolation to accept; below it nothing runs [default: the profile's]")
 }

@@ -12,6 +12,7 @@ use crate::diag::Paint;
 use crate::host::Untold;
 use crate::host::probe::{Failed, Part, State};
 use crate::policy::Floor;
+use crate::policy::mode::HOST;
 use crate::text::{escape, escape_lines};
 
 /// No line of prose or of the table is longer; a command is never broken.
@@ -39,6 +40,7 @@ pub(super) fn text(report: &Report, color: bool) -> String {
             prose(&mut text, "  ", note);
         }
         if let Ok(column) = probed {
+            host_network(&mut text, column);
             denials(&mut text, &column.denials);
         }
     }
@@ -60,6 +62,7 @@ const fn label(part: Part) -> &'static str {
         Part::MountNamespace => "private root",
         Part::IdmappedMounts => "idmapped mounts",
         Part::Overlay => "overlays",
+        Part::OverlayRemovals => "rmdir in overlays",
         Part::Doors => "doors",
         Part::PidNamespace => "pid namespace",
         Part::NetNamespace => "network namespace",
@@ -96,7 +99,7 @@ fn row(text: &mut String, paint: Paint, name: &str, cells: &[&str; 2], detail: &
 fn cell_cells(report: &Report) -> [&'static str; 2] {
     [&report.user, &report.root].map(|probed| match probed {
         Err(_) => "?",
-        Ok(column) if column.floor >= Some(DEFAULT_FLOOR) => "yes",
+        Ok(column) if column.reaches_default() => "yes",
         Ok(_) => "NO",
     })
 }
@@ -164,7 +167,7 @@ pub(in crate::commands) fn call(failed: &Failed) -> String {
 fn rung(probed: &Probed, paint: Paint) -> String {
     match probed {
         Err(_) => "not probed".to_owned(),
-        Ok(Column { floor: Some(floor), .. }) if *floor >= DEFAULT_FLOOR => {
+        Ok(column @ Column { floor: Some(floor), .. }) if column.reaches_default() => {
             format!("reaches the rung {}, the default floor", paint.green(floor.name()))
         }
         Ok(Column { floor: Some(floor), .. }) => {
@@ -177,6 +180,28 @@ fn rung(probed: &Probed, paint: Paint) -> String {
         Ok(Column { floor: None, .. }) => {
             format!("reaches {}: toolcell starts no cell here", paint.red("no rung"))
         }
+    }
+}
+
+/// What a profile that has it loses is the profile's doing, and `profile explain` tells it.
+fn host_network(text: &mut String, column: &Column) {
+    match (column.floor, column.host_network) {
+        (_, Some(rung)) => {
+            let rung = rung.name();
+            prose(
+                text,
+                "  ",
+                &format!(
+                    "in the host's network, where a profile has `{HOST}`: the rung {rung}, lower by that network"
+                ),
+            );
+        }
+        (Some(_), None) => prose(
+            text,
+            "  ",
+            &format!("no cell in the host's network (`{HOST}`): Landlock's ABI is below 6 (Linux 6.12)"),
+        ),
+        (None, None) => {}
     }
 }
 
@@ -276,6 +301,7 @@ fn column_json(probed: &Probed) -> Value {
                 "probed": true,
                 "uid": column.uid,
                 "floor": column.floor.map(Floor::name),
+                "host_network": column.host_network.map(Floor::name),
                 "launches": launches,
                 "layers": layers,
                 "denials": match &column.denials {

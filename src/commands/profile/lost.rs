@@ -26,7 +26,9 @@ pub(super) fn run(profile: &str, command: &[String], json: bool) -> Result<Endin
     let refused = if facts.no_namespaces.is_some() {
         let standing_in = [super::NO_COMMAND.to_owned()];
         let runtime = surroundings.runtime(if command.is_empty() { &standing_in } else { command })?;
-        let lowest = Policy { floor: Floor::Landlock, ..policy.clone() };
+        let host = policy.network.mode.is_host();
+        let floor = if host { Floor::HostNetworkLandlock } else { Floor::Landlock };
+        let lowest = Policy { floor, ..policy.clone() };
         match surroundings.plan(&lowest, &runtime, &facts) {
             Ok(_) => None,
             Err(failure) if failure.ending() == Ending::Floor => Some(failure.message()),
@@ -36,7 +38,7 @@ pub(super) fn run(profile: &str, command: &[String], json: bool) -> Result<Endin
         None
     };
     let losses = losses(&policy, &parts, facts.landlock_abi, refused.as_deref());
-    let runs = losses.reaches >= Some(policy.floor);
+    let runs = losses.reaches.is_some_and(|rung| policy.floor.accepts(rung));
     let text = if json { as_json(&policy, &losses, runs) } else { as_text(&policy, &losses, runs) };
     crate::commands::print(text.as_bytes())?;
     Ok(if runs { Ending::Success } else { Ending::Floor })

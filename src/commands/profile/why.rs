@@ -20,9 +20,10 @@ use crate::host::{Facts, probe};
 use crate::plan::seccomp;
 use crate::plan::step::Step;
 use crate::plan::why::{self, Answer, Decision, File, Operation};
+use crate::policy::Policy;
 use crate::policy::add::Additions;
+use crate::policy::mode::Mode;
 use crate::policy::network::{Destination, Host};
-use crate::policy::{Floor, Policy};
 use crate::sys::Errno;
 use crate::sys::trial::Trial;
 use crate::text::{escape, escape_lines};
@@ -114,7 +115,7 @@ impl<'a> Trying<'a> {
         let runtime = surroundings.runtime(if command.is_empty() { &standing_in } else { &command })?;
         let facts = if args.prove { compose::facts() } else { Facts::gather() };
         let composed = surroundings.plan(policy, &runtime, &facts)?;
-        if composed.plan.floor == Floor::Landlock {
+        if composed.plan.floor.is_bare() {
             let why = "this host reaches the floor `landlock`: what a cell without a private root does is not answered";
             return Err(Failure::new(Ending::Floor, why));
         }
@@ -151,14 +152,23 @@ fn reached(trying: &Trying<'_>, asked: &str, answer: &Answer) -> Result<Proof, F
         (None, Host::Address(address)) => SocketAddr::new(*address, destination.port).to_string(),
         (None, Host::Name(_)) if answer.decision == Decision::Refused => destination.to_string(),
         (None, Host::Name(_) | Host::Below(_)) => {
-            let why = format!(
-                "`{asked}` cannot be tried: who keeps the doors of a cell gives such names their addresses"
-            );
+            let who = match trying.policy.network.mode {
+                Mode::Cell => "who keeps the doors of a cell gives such names their addresses",
+                Mode::Host => "names are looked up by programs, and this one looks up none",
+            };
+            let why = format!("`{asked}` cannot be tried: {who}");
             return Err(Failure::new(Ending::Usage, why).hint(Some("leave `--prove` out".to_owned())));
         }
     };
     let met = untried(trying.met("connect", &at)?.outcome)?;
-    Ok(Proof { met, agrees: (answer.decision == Decision::Allowed) == (met == Trial::Ran) })
+    let agrees = match met {
+        // Outside of doors it is the network that says whether anybody is there.
+        Trial::Failed(Errno(errno)) if trying.policy.network.mode.is_host() => {
+            !matches!(errno, libc::EACCES | libc::EPERM)
+        }
+        met => (answer.decision == Decision::Allowed) == (met == Trial::Ran),
+    };
+    Ok(Proof { met, agrees })
 }
 
 /// Whether the filter lets the call run. What the kernel says of one that runs is nobody's refusal.

@@ -59,7 +59,13 @@ fn who_changes_it_at_once_changes_it_one_after_the_other() {
         for _ in 0..4 {
             scope.spawn(|| {
                 for _ in 0..50 {
-                    let mut held = scene.store.hold("s").unwrap();
+                    // Who is not let in for long is told so, and asks again.
+                    let mut held = loop {
+                        match scene.store.hold("s") {
+                            Err(StateError::Busy(_)) => {}
+                            held => break held.unwrap(),
+                        }
+                    };
                     held.state.tool("t").0.time += 1;
                     held.write().unwrap();
                 }

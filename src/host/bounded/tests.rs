@@ -6,7 +6,7 @@ use serde_json::json;
 use super::*;
 use crate::host::narrow::tests::Tree;
 use crate::host::view::{self, Around};
-use crate::policy::network::Allowed;
+use crate::policy::network::{Allowed, Network};
 
 /// `data` writable but for `data/sub/fixed`, with `data/secret` hidden, and the programs of `data2`.
 fn policy(tree: &Tree) -> Policy {
@@ -216,4 +216,7 @@ fn a_client_without_network_takes_the_doors_and_nothing_else() {
     let left = bounded(&Files::of_host(), &policy, &seen(&policy), &bounds[0]);
     assert!(policy.network.is_open() && !left.network.is_open());
     assert_eq!(left.filesystem, policy.filesystem);
+    policy.network = Network { mode: Mode::Host, ..Network::default() };
+    let left = bounded(&Files::of_host(), &policy, &seen(&policy), &bounds[0]);
+    assert_eq!(left.network, Network::default());
 }

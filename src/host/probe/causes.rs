@@ -53,8 +53,13 @@ pub fn explain(part: Part, failed: &Failed, clues: &Clues) -> Explanation {
              or the module `overlay` that is not loaded), or not over this file system",
             "as root: `modprobe overlay`; a profile whose `writes` is `direct` needs none",
         ),
+        Part::OverlayRemovals if failed.errno.0 == libc::EIO => explanation(
+            "what an ordinary user's overlay notes of a directory are attributes of the user's, which tmpfs keeps from Linux 6.6 on",
+            "run Linux 6.6 or newer; as root it works, and so does a profile whose `writes` is `direct`",
+        ),
         Part::UserNamespace
         | Part::Overlay
+        | Part::OverlayRemovals
         | Part::MountNamespace
         | Part::IdmappedMounts
         | Part::PidNamespace

@@ -5,17 +5,18 @@
 use std::ffi::CString;
 use std::fs;
 use std::net::{IpAddr, Ipv4Addr, TcpListener};
-use std::os::fd::{AsFd, BorrowedFd};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 use super::{Failed, Part, child};
 use crate::launch::idmap;
 use crate::plan::seccomp;
+use crate::plan::step::Attempts;
 use crate::policy::{Observe, Syscalls};
 use crate::sys::mount::{self, Beneath, attr};
 use crate::sys::netlink::Routes;
-use crate::sys::{Errno, capability, descriptor, filter, identity, landlock, network, process};
+use crate::sys::{Errno, capability, descriptor, filter, identity, landlock, network, process, tree};
 
 /// Who asks.
 #[derive(Debug, Clone, Copy)]
@@ -48,7 +49,12 @@ pub(super) fn probe(caller: Caller, part: Part) -> Found {
         Part::UserNamespace => user_namespace(caller),
         Part::MountNamespace => namespaced(caller, libc::CLONE_NEWNS, "CLONE_NEWNS", mounts),
         Part::IdmappedMounts => forked(|| idmapped(caller)),
-        Part::Overlay => namespaced(caller, libc::CLONE_NEWNS, "CLONE_NEWNS", || overlay(caller)),
+        Part::Overlay => namespaced(caller, libc::CLONE_NEWNS, "CLONE_NEWNS", || {
+            overlay(caller, caller.root)?;
+            Ok(if caller.root { "over an idmapped mount of /" } else { "with attributes of the user's" }
+                .to_owned())
+        }),
+        Part::OverlayRemovals => namespaced(caller, libc::CLONE_NEWNS, "CLONE_NEWNS", || removals(caller)),
         Part::PidNamespace => {
             namespaced(caller, libc::CLONE_NEWPID | libc::CLONE_NEWNS, "CLONE_NEWPID", proc)
         }
@@ -177,8 +183,9 @@ fn idmapped(caller: Caller) -> Found {
     })
 }
 
-/// Over a directory in memory, and as root over `/`, whose file system stands for that of the data that will be granted.
-fn overlay(caller: Caller) -> Found {
+/// Over a directory in memory, in which there is `host/within`, or over `/`, whose file system stands for that of the data that will be
+/// granted.
+fn overlay(caller: Caller, over_host: bool) -> Result<OwnedFd, Failed> {
     mount::make_slave().map_err(failed("mount", "MS_REC | MS_SLAVE"))?;
     let memory = mount::new_filesystem_by_call(c"tmpfs", &[(c"mode", c"0755")], attr::NOSUID | attr::NODEV)
         .map_err(|(call, errno)| Failed::new(call, "tmpfs", errno))?;
@@ -188,7 +195,7 @@ fn overlay(caller: Caller) -> Found {
         found.map_err(failed("openat2", &path.to_string_lossy()))
     };
     let top = open(descriptor::working_directory(), c"/")?;
-    let lower = match caller.root {
+    let lower = match over_host {
         false => None,
         true => {
             let map = idmap::namespace((0, 0), caller.payload).map_err(failed("clone3", "CLONE_NEWUSER"))?;
@@ -199,7 +206,7 @@ fn overlay(caller: Caller) -> Found {
         }
     };
     mount::attach(memory.as_fd(), top.as_fd()).map_err(failed("move_mount", "tmpfs"))?;
-    for name in [c"lower", c"upper", c"work"] {
+    for name in [c"lower", c"upper", c"work", c"lower/host", c"lower/host/within"] {
         mount::make_directory(memory.as_fd(), name, 0o700)
             .map_err(failed("mkdirat", &name.to_string_lossy()))?;
     }
@@ -210,12 +217,17 @@ fn overlay(caller: Caller) -> Found {
     let [lower, upper, work] = [c"lower", c"upper", c"work"].map(|name| open(memory.as_fd(), name));
     let (lower, upper, work) = (lower?, upper?, work?);
     crate::launch::overlay::overlay(lower.as_fd(), upper.as_fd(), work.as_fd(), !caller.root, attr::NOSUID)
-        .map_err(failed("fsopen", "overlay"))?;
-    Ok(if caller.root {
-        "over an idmapped mount of /".to_owned()
-    } else {
-        "with attributes of the user's".to_owned()
-    })
+        .map_err(failed("fsopen", "overlay"))
+}
+
+/// What was removed of a directory is noted in it, which then is not empty, and takes another note to be gone.
+fn removals(caller: Caller) -> Found {
+    let overlay = overlay(caller, false)?;
+    for name in [c"host/within", c"host"] {
+        tree::remove(overlay.as_fd(), name, true)
+            .map_err(failed("unlinkat", &format!("AT_REMOVEDIR {} in an overlay", name.to_string_lossy())))?;
+    }
+    Ok(String::new())
 }
 
 fn proc() -> Found {
@@ -262,7 +274,7 @@ fn landlocked() -> Found {
 fn filtered() -> Found {
     let program = seccomp::compile(&Syscalls::default(), false).map_err(|_unknown| Errno(libc::EINVAL));
     let program = program.map_err(failed("seccomp", "the default filter"))?;
-    let observing = filter::assemble(&seccomp::observing(&program, Observe::Calls, false));
+    let observing = filter::assemble(&seccomp::observing(&program, Observe::Calls, Attempts::Untold));
     let program = filter::assemble(&program);
     let no_privileges =
         || process::prctl(libc::PR_SET_NO_NEW_PRIVS, 1).map_err(failed("prctl", "PR_SET_NO_NEW_PRIVS"));

@@ -30,7 +30,7 @@ pub use attempt::{Attempt, Destination, attempt};
 pub use evaluate::{allows, refusal};
 use groups::{GROUPS, Group, OF_SOCKETS};
 pub use observe::{observing, opens, reaches, runs};
-pub use past::{PAST_LANDLOCK, denying, holds_ports, unheld};
+pub use past::{PAST_LANDLOCK, PAST_LANDLOCK_OUTSIDE, denying, holds_ports, unheld};
 use rules::{Action, Entry, Errno};
 use table::{TABLE, find, is_known};
 pub use table::{name, names, number};

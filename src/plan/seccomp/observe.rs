@@ -9,6 +9,7 @@ use super::tree::{
     RETURN,
 };
 use super::{Errno, table};
+use crate::plan::step::Attempts;
 use crate::policy::Observe;
 
 /// linux/seccomp.h: the listener answers.
@@ -47,13 +48,19 @@ pub fn reaches(number: u32) -> Option<usize> {
 }
 
 /// The program whose refusals are told instead of answered. `ENOSYS` stays the kernel's: it sends programs to an older
-/// call, as often as they start a thread. `attempts`: those are told too.
+/// call, as often as they start a thread.
 #[must_use]
-pub fn observing(program: &[Instruction], observe: Observe, attempts: bool) -> Vec<Instruction> {
+pub fn observing(program: &[Instruction], observe: Observe, attempts: Attempts) -> Vec<Instruction> {
     let opens = OPENS.iter().filter(|_| observe == Observe::Files);
-    let told = opens.chain([EXECVE, CONNECT, BIND].iter().filter(|_| attempts));
+    let attempted: &[&str] = match attempts {
+        Attempts::Untold => &[],
+        Attempts::Programs => &[EXECVE],
+        Attempts::All => &[EXECVE, CONNECT, BIND],
+    };
+    let told = opens.chain(attempted);
     let numbers: Vec<u32> = told.filter_map(|name| table::number(name)).collect();
-    let mut observing = if numbers.is_empty() { Vec::new() } else { tell_of(&numbers, attempts) };
+    let mut observing =
+        if numbers.is_empty() { Vec::new() } else { tell_of(&numbers, attempts == Attempts::All) };
     observing.extend(program.iter().map(|instruction| match instruction {
         (RETURN, _, _, answer) if answer & 0xffff_0000 == RET_ERRNO && *answer != ENOSYS => {
             (RETURN, 0, 0, RET_USER_NOTIF)

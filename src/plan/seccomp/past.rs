@@ -59,13 +59,9 @@ pub const PAST_LANDLOCK: &[&str] = &[
     "inotify_init",
     "inotify_init1",
     "inotify_add_watch",
-    // The host's network and sockets: there is no namespace that has others.
-    "socket",
-    "connect",
-    "bind",
-    "listen",
-    "accept",
-    "accept4",
     // Other processes of the same user.
     "sched_setaffinity",
 ];
+
+/// The same for the host's network and sockets, unless that network is the cell's: there is no namespace that has others.
+pub const PAST_LANDLOCK_OUTSIDE: &[&str] = &["socket", "connect", "bind", "listen", "accept", "accept4"];

@@ -8,6 +8,7 @@ use super::groups::GROUPS;
 use super::model::*;
 use super::table::TABLE;
 use super::*;
+use crate::plan::step::Attempts;
 use crate::policy::Observe;
 
 const X86_64: u32 = 0xc000_003e;
@@ -501,8 +502,9 @@ proptest! {
 fn an_observing_program_tells_of_refusals_opens_and_attempts_and_else_answers_the_same() {
     const NOTIFY: u32 = 0x7fc0_0000;
     let plain = default_program();
+    let all = [Attempts::Untold, Attempts::Programs, Attempts::All];
     for (observe, attempts) in
-        Observe::ALL.into_iter().flat_map(|observe| [(observe, false), (observe, true)])
+        Observe::ALL.into_iter().flat_map(|observe| all.map(|attempts| (observe, attempts)))
     {
         let observing = observing(&plain, observe, attempts);
         assert_well_formed(&observing);
@@ -519,10 +521,18 @@ fn an_observing_program_tells_of_refusals_opens_and_attempts_and_else_answers_th
                     let opened = arch == X86_64
                         && ["open", "openat", "creat"].map(super::number).contains(&Some(number));
                     let refused = answer & 0xffff_0000 == 0x0005_0000 && answer != ENOSYS;
-                    let tried = arch == X86_64
-                        && (["connect", "bind", "execve"].map(super::number).contains(&Some(number))
-                            || Some(number) == super::number("sendto") && arguments[4] != 0);
-                    let told = refused || observe == Observe::Files && opened || attempts && tried;
+                    let run_or_reached = |names: &[&str]| {
+                        arch == X86_64 && names.iter().any(|name| super::number(name) == Some(number))
+                    };
+                    let tried = match attempts {
+                        Attempts::Untold => false,
+                        Attempts::Programs => run_or_reached(&["execve"]),
+                        Attempts::All => {
+                            run_or_reached(&["connect", "bind", "execve"])
+                                || run_or_reached(&["sendto"]) && arguments[4] != 0
+                        }
+                    };
+                    let told = refused || observe == Observe::Files && opened || tried;
                     let (seen, _) = run(&observing, arch, number, arguments);
                     assert_eq!(seen, if told { NOTIFY } else { answer }, "{arch:#x} {number} {arguments:?}");
                     let errno = refusal(&plain, arch, number, &arguments);

@@ -6,7 +6,7 @@ use serde_json::json;
 use super::super::pointer::Pointer;
 use super::*;
 use crate::outcome::Layer;
-use crate::policy::unix_socket::UnixSocket;
+use crate::policy::unix_socket::{self, UnixSocket};
 
 fn network(allow: &[&str], deny: &[&str]) -> Network {
     let allow =
@@ -32,6 +32,13 @@ fn ask(network: &Network, within: &[&str], argument: &Value) -> Result<Vec<Strin
     let rest = Network { allow: Vec::new(), unix: Vec::new(), named: true, ..network.clone() };
     assert_eq!(Network { allow: Vec::new(), ..left }, rest);
     Ok(doors)
+}
+
+#[test]
+fn no_argument_leads_into_the_hosts_network() {
+    let outside = Network { mode: Mode::Host, ..Network::default() };
+    let (left, _) = connected(&outside, "p", &[grant("/url", &["a.example:443"])], &json!({})).unwrap();
+    assert_eq!(left, Network { named: true, ..Network::default() });
 }
 
 #[test]
@@ -226,6 +233,21 @@ fn what_a_profile_lets_through_is_told_where_its_line_would_help() {
         as_named(&network, &mut all);
         all[0].allow.is_some()
     };
-    assert!(told("[network]\nallow = [{ to = \"a.example:443\", rate = 2 }]"));
-    assert!(!told(&allow_line("a.example:443")));
+    for line in [
+        "[network]\nallow = [{ to = \"a.example:443\", rate = 2 }]",
+        "[network]\nhosts = { \"a.example\" = \"10.0.0.5\" }",
+        "[network]\nlisten = [8080]",
+        "[network]\nsni = \"any\"",
+        "[filesystem]\nread = [\"/allow\"]",
+    ] {
+        assert!(told(line), "{line}");
+    }
+    for line in [
+        allow_line("a.example:443"),
+        "[network]\nallow = [ 'a.example:443' ]".to_owned(),
+        "network.allow = [\n  \"a.example:443\",\n]".to_owned(),
+        unix_socket::allow_line("/run/a").unwrap(),
+    ] {
+        assert!(!told(&line), "{line}");
+    }
 }

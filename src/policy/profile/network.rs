@@ -15,6 +15,7 @@ use crate::policy::door::{Bounded, CONNECTIONS, DoorLimits, RATE, TIME};
 use crate::policy::http::Http;
 use crate::policy::listen::{At, Listen, ListenError};
 use crate::policy::mistakes::Spot;
+use crate::policy::mode::Mode;
 use crate::policy::network::{Allowed, Denied, Destination, DestinationError, Network, Sni, is_name};
 use crate::policy::toml_file::Value;
 use crate::policy::units::parse_size;
@@ -22,6 +23,7 @@ use crate::policy::unix_socket::UnixSocket;
 
 /// The section's keys.
 pub(super) const KEYS: &[&str] = &[
+    "mode",
     "allow",
     "deny",
     "allow-unix",
@@ -49,6 +51,9 @@ const MOST_ADDRESSES: usize = 16;
 /// What one profile says.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Part {
+    mode: Option<Mode>,
+    /// Every other key that is written.
+    of_doors: Vec<Located<String>>,
     allow: Vec<Allowed>,
     bounded: Vec<Bounded>,
     deny: Vec<Denied>,
@@ -68,6 +73,7 @@ pub struct Part {
 impl Part {
     /// Adds it to what the profiles that it extends have said.
     pub(in crate::policy) fn apply(&self, network: &mut Network) {
+        network.mode = self.mode.unwrap_or(network.mode);
         for allowed in &self.allow {
             network.add(allowed);
         }
@@ -107,6 +113,11 @@ impl Part {
         }
     }
 
+    /// Keys that say something of doors, and where they are written.
+    pub(in crate::policy) fn of_doors(&self) -> impl Iterator<Item = &Located<String>> {
+        self.of_doors.iter()
+    }
+
     /// Ports that can be reached from outside, and where they are written.
     pub(in crate::policy) fn heard(&self) -> impl Iterator<Item = (&Listen, &Spot)> {
         self.listen.iter().map(|listen| (&listen.value, &listen.spot))
@@ -120,7 +131,12 @@ impl Part {
 
 impl Reader<'_, '_> {
     pub(super) fn network(&mut self, key: &str, value: &Value<'_>) {
+        if key != "mode" {
+            let spot = self.file.spot(&value.span());
+            self.profile.network.of_doors.push(Located { value: key.to_owned(), spot });
+        }
         match key {
+            "mode" => self.profile.network.mode = self.choice("mode", value, Mode::ALL, Mode::name),
             "allow" => self.allowed(value),
             "deny" => self.profile.network.deny = self.network_items(key, value, DestinationError::hint),
             "allow-unix" => self.sockets(value),
@@ -169,10 +185,9 @@ impl Reader<'_, '_> {
                     continue;
                 }
             };
-            if let Some(limits) = limits.filter(|limits| *limits != DoorLimits::default()) {
+            if let Some(limits) = limits.filter(|limits| !limits.is_empty()) {
                 if self.profile.network.bounded.iter().any(|known| known.to == destination) {
-                    let told = format!("`{destination}` has limits in two items of `allow`");
-                    self.file.mistake(&item.span(), &told, Some("write them in one"));
+                    self.limits_twice("allow", &destination, item);
                 }
                 self.profile.network.bounded.push(Bounded { to: destination.clone(), limits });
             }
@@ -190,6 +205,12 @@ impl Reader<'_, '_> {
             "up" => own.up = self.bytes(key, value),
             _ => own.down = self.bytes(key, value),
         }
+    }
+
+    /// Which of the two would hold nobody can see.
+    fn limits_twice(&mut self, list: &str, door: &dyn Display, item: &Value<'_>) {
+        let told = format!("`{door}` has limits in two items of `{list}`");
+        self.file.mistake(&item.span(), &told, Some("write them in one"));
     }
 
     fn network_items<T>(
@@ -246,7 +267,13 @@ impl Reader<'_, '_> {
             };
             let Some(path) = path else { continue };
             match UnixSocket::new(path, reason.unwrap_or_default(), &origin) {
-                Ok(socket) => self.profile.network.unix.push(UnixSocket { limits: own, ..socket }),
+                Ok(socket) => {
+                    let is_same = |known: &UnixSocket| known.path == socket.path && !known.limits.is_empty();
+                    if !own.is_empty() && self.profile.network.unix.iter().any(is_same) {
+                        self.limits_twice("allow-unix", &socket.path, item);
+                    }
+                    self.profile.network.unix.push(UnixSocket { limits: own, ..socket });
+                }
                 Err(error) => self.file.mistake(&item.span(), &error.to_string(), Some(&error.hint())),
             }
         }
@@ -293,6 +320,11 @@ impl Reader<'_, '_> {
             let number = number.and_then(|number| u16::try_from(number).ok());
             let Some((number, place)) = number.zip(place) else { continue };
             if let Some(listen) = self.fits(port, Listen::new(number, place, &origin)) {
+                let is_same =
+                    |known: &Located<Listen>| known.value.is(&listen) && !known.value.limits.is_empty();
+                if !own.is_empty() && self.profile.network.listen.iter().any(is_same) {
+                    self.limits_twice("listen", &listen, item);
+                }
                 let spot = self.file.spot(&item.span());
                 self.profile.network.listen.push(Located { value: Listen { limits: own, ..listen }, spot });
             }
@@ -387,15 +419,16 @@ time = "0s"
 rate = 10001
 deny = ["*:443"]
 private = ["10.0.0.1/8"]
-allow-unix = ["relative", "/run/docker.sock", 7, { reason = "r" }, { path = "/run/a", why = "w", rate = 0 }]
+allow-unix = ["relative", "/run/docker.sock", 7, { reason = "r" }, { path = "/run/a", why = "w", rate = 0 }, { path = "/run/b", rate = 1 }, "/run/b", { path = "/var/run/b", up = "1B" }]
 sni = "all"
 connections = 0
 up = "many"
 hosts = { "c.example:443" = "10.0.0.1", d = "e.example", f = [] }
-listen = [80, "8080", { at = "127.0.0.1:1" }, { port = 8080, at = "0.0.0.0:9000" }, { port = 8080, on = "x", time = "0s" }]
+listen = [80, "8080", { at = "127.0.0.1:1" }, { port = 8080, at = "0.0.0.0:9000" }, { port = 8080, on = "x", time = "0s" }, { port = 9000, up = "1B" }, 9000, { port = 9000, down = "1B" }, { port = 9000, at = "/var/run/x", rate = 1 }, { port = 9000, at = "/run/x", rate = 2 }]
 hear = 8080
 "#;
         let told = read(text, "").unwrap_err();
+        assert_eq!(told.matches("has limits in two items").count(), 4, "{told}");
         for part in [
             "write the port too: `a.example:443` for HTTPS",
             "write `b.example:443`",
@@ -419,7 +452,10 @@ hear = 8080
             "name the socket: `path = ",
             "unknown key `why` in an item of `allow-unix`",
             "`rate` of an item of `allow-unix` of `0` is out of range",
+            "`/run/b` has limits in two items of `allow-unix`",
             "`time` of an item of `listen`",
+            "`9000` has limits in two items of `listen`",
+            "`9000=/run/x` has limits in two items of `listen`",
             "unknown sni `all`",
             "`connections` of `0` is out of range",
             "`many` is not a number",

@@ -50,8 +50,12 @@ fn confined(scene: &Scene) -> Command {
 }
 
 fn exec(scene: &Scene, options: &[&str]) -> Command {
+    accepting("landlock", scene, options)
+}
+
+fn accepting(floor: &str, scene: &Scene, options: &[&str]) -> Command {
     let mut command = confined(scene);
-    command.arg(binary()).args(["exec", "--floor", "landlock"]).args(options).arg("--");
+    command.arg(binary()).args(["exec", "--floor", floor]).args(options).arg("--");
     command
 }
 
@@ -239,6 +243,52 @@ fn it_is_used_only_where_it_is_accepted_and_can_hold_the_profile() {
         scene.command("exec").args(["--floor", "landlock", "--report", &report, "--", "true"]).output();
     assert!(output.unwrap().status.success());
     assert!(!fs::read_to_string(&report).unwrap().contains("\"floor\":\"landlock\""));
+}
+
+#[test]
+fn in_the_hosts_network_its_sockets_of_tcp_and_udp_are_there_and_nothing_else_is() {
+    if impossible() {
+        return;
+    }
+    let scene = scene();
+    let (other, report) = (file(&scene, "database/file"), scene.path("report"));
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let port = listener.local_addr().unwrap().port().to_string();
+    let name = format!("toolcell-it-outside-{}", std::process::id());
+    let _abstract = UnixListener::bind_addr(&SocketAddr::from_abstract_name(&name).unwrap()).unwrap();
+    let bystander = Bystander::start(&scene);
+    let pid = bystander.0.id();
+    let profile = scene.profile("network.mode = \"host\"\n");
+    let within = table![
+        "tcp", "127.0.0.1", port => "ok";
+        "syscall", libc::SYS_socket, libc::AF_INET, libc::SOCK_DGRAM, 0 => "ok";
+        "abstract", name => "EAFNOSUPPORT";
+        "syscall", libc::SYS_socket, libc::AF_NETLINK, libc::SOCK_RAW, 0 => "EAFNOSUPPORT";
+        "syscall", libc::SYS_socket, libc::AF_INET, libc::SOCK_RAW, 1 => "ESOCKTNOSUPPORT";
+        "read", "/etc/hosts" => "ok";
+        "read", "/etc/passwd" => "EACCES";
+        "read", other => "EACCES";
+        "chmod", other, "0600" => "EPERM";
+        "kill", pid => "EPERM";
+    ];
+    let mut command =
+        accepting("host-network-landlock", &scene, &["--profile", &profile, "--report", &report]);
+    let output = command.arg(probe::program()).args(operations(&within)).output().unwrap();
+    compare(&String::from_utf8_lossy(&output.stdout), &within, &text(&output));
+    let record: Value = serde_json::from_slice(&fs::read(&report).unwrap()).unwrap();
+    let receipt = &record["receipt"];
+    assert_eq!(receipt["floor"], "host-network-landlock");
+    assert_eq!(receipt["layers"]["network"], "the host's: all that its user reaches");
+    assert!(receipt["layers"]["landlock"].as_str().unwrap().ends_with("refused: files, abstract sockets"));
+    // With the filter out of the way the scope is left.
+    let profile = scene.profile("network.mode = \"host\"\nsyscalls.allow = [\"socket\"]\n");
+    let behind = table!["abstract", name => "EPERM";];
+    let mut command = accepting("host-network-landlock", &scene, &["--profile", &profile]);
+    let output = command.arg(probe::program()).args(operations(&behind)).output().unwrap();
+    compare(&String::from_utf8_lossy(&output.stdout), &behind, &text(&output));
+    let output = exec(&scene, &["--profile", &profile]).arg("true").output().unwrap();
+    assert_eq!(output.status.code(), Some(121), "{}", text(&output));
+    assert!(text(&output).contains("write `floor = \"host-network-landlock\"`"), "{}", text(&output));
 }
 
 /// A cell with processes of all kinds, after it said that they are there.

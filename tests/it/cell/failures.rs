@@ -6,7 +6,7 @@
 use std::path::Path;
 
 use toolcell::outcome::Layer;
-use toolcell::plan::step::{CgroupDirectory, Kind, LandlockRule, Namespace, Resource, Step};
+use toolcell::plan::step::{Attempts, CgroupDirectory, Kind, LandlockRule, Namespace, Resource, Step};
 use toolcell::plan::{Plan, seccomp};
 
 use super::runner::{self, Outcome};
@@ -96,7 +96,7 @@ fn break_before(steps: &mut Vec<Step>, name: &str, program: Vec<(u16, u8, u8, u3
     let index = at(steps, if name == "exec" { "verify" } else { name });
     steps.splice(
         index..index,
-        [Step::NoNewPrivileges, Step::Seccomp { program, observe: None, attempts: false }],
+        [Step::NoNewPrivileges, Step::Seccomp { program, observe: None, attempts: Attempts::Untold }],
     );
 }
 
@@ -410,6 +410,34 @@ fn a_namespace_or_root_that_is_missing_is_found_out() {
             outcome.refused_at("verify", libc::EPROTO);
         }
     }
+}
+
+/// Of two networks the receipt never names the wrong one, and no cell is in the host's whose neighbours it could reach by name.
+#[test]
+fn a_network_that_is_not_the_plans_is_found_out() {
+    if crate::facts().landlock_abi < 6 {
+        note("Landlock's ABI is below 6");
+        return;
+    }
+    let scene = Scene::new();
+    let (mut plan, _) = plan(&scene);
+    plan.floor = plan.floor.with_host_network();
+    if let Some(Step::Verify { layers }) = plan.steps.iter_mut().find(|step| step.name() == "verify") {
+        layers.push(Layer::Network);
+    }
+    let told = |plan: &Plan| {
+        let outcome = scene.run(plan);
+        outcome.refused_at("verify", libc::EPROTO);
+        outcome.failed.unwrap().object
+    };
+    assert_eq!(told(&plan), "network: the net namespace is not the launcher's");
+    // A ruleset without the scope, as of an older kernel.
+    if let Some(Step::Landlock { abi, ports, .. }) =
+        plan.steps.iter_mut().find(|step| step.name() == "landlock")
+    {
+        (*abi, *ports) = (5, None);
+    }
+    assert_eq!(told(&plan), "landlock: an abstract socket can be connected to");
 }
 
 #[test]

@@ -16,7 +16,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use serde_json::Value;
 use toolcell::outcome::{Limit, Violation};
 use toolcell::plan::Plan;
-use toolcell::plan::step::Step;
+use toolcell::plan::step::{Attempts, Step};
 use toolcell::sys::identity;
 
 use super::probe;
@@ -161,7 +161,7 @@ impl Executed {
 pub(super) fn deaf(plan: &mut Plan) {
     for step in &mut plan.steps {
         if let Step::Seccomp { attempts, .. } = step {
-            *attempts = false;
+            *attempts = Attempts::Untold;
         }
     }
 }

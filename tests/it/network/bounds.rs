@@ -6,7 +6,7 @@ use std::os::unix::net::UnixListener;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
-use super::world::{World, counting, echo, host};
+use super::world::{Executed, World, counting, echo, host};
 
 static OPEN: AtomicUsize = AtomicUsize::new(0);
 static MOST: AtomicUsize = AtomicUsize::new(0);
@@ -109,7 +109,7 @@ print('done')";
     assert!(others["count"].as_u64().unwrap() > 500, "{others}");
 }
 
-fn entry(port: u16, limits: &str) -> String {
+pub(super) fn entry(port: u16, limits: &str) -> String {
     format!("{{ to = \"localhost:{port}\", {limits} }}")
 }
 
@@ -253,7 +253,7 @@ a.close(); print(b.recv(5))"
 }
 
 /// Says five bytes again, as often as they are said.
-fn echo_at(path: &Path) {
+pub(super) fn echo_at(path: &Path) {
     let listener = UnixListener::bind(path).unwrap();
     std::thread::spawn(move || {
         for mut stream in listener.incoming().flatten() {
@@ -313,4 +313,65 @@ print(taken[3] >= 0.32, all[3].recv(1), time.monotonic() - began < 20)",
     let door = door.display().to_string();
     done.has_refused("connect", &door, "[network]\nrate = 6");
     done.has_refused("stay connected", &door, "[network]\ntime = \"1s\"");
+}
+
+/// A socket waits for its door before it takes a place of the cell's, and one that finds none is told of.
+#[test]
+fn a_socket_that_is_full_takes_no_place_of_another() {
+    let world = World::new();
+    let place = world.0.0.canonicalize().unwrap();
+    let [slow, quick] = ["slow.sock", "quick.sock"].map(|name| place.join(name).display().to_string());
+    echo_at(Path::new(&slow));
+    echo_at(Path::new(&quick));
+    let script = format!(
+        "def connect(path):
+    s = socket.socket(socket.AF_UNIX); s.connect(path); s.sendall(b'hello'); return s
+first = connect({slow:?}); print(first.recv(5))
+waits = [connect({slow:?}) for _ in range(32)]
+s = socket.socket(socket.AF_UNIX); s.connect({slow:?}); print(s.recv(5))
+for _ in range(3): s = connect({quick:?}); print(s.recv(5)); s.close()
+first.close(); print(waits[0].recv(5))"
+    );
+    let network =
+        format!("connections = 3\nallow-unix = [{{ path = {slow:?}, connections = 1 }}, {quick:?}]");
+    let done = world.python(&network, &script);
+    let quick = "b'hello'\n".repeat(3);
+    assert_eq!(done.stdout, format!("b'hello'\nb''\n{quick}b'hello'\n"), "{done:#?}");
+    let rule = format!("`connections` of `{slow}` in `[network]`: 32 waited, and the next one was hung up");
+    has_rule(&done, &rule);
+}
+
+/// Was this refused, by this rule?
+#[track_caller]
+pub(super) fn has_rule(done: &Executed, rule: &str) {
+    let violations = done.report["violations"].as_array().unwrap();
+    assert!(violations.iter().any(|one| one["rule"] == rule), "{rule} is not in {violations:#?}");
+}
+
+/// Each that waits is a descriptor of the process that keeps doors, and a cell can have many doors.
+#[test]
+fn at_all_doors_together_so_many_wait() {
+    let world = World::new();
+    let ports: Vec<u16> = (0..5).map(|_| host(echo)).collect();
+    let script = format!(
+        "import select
+def connect(port): return socket.create_connection(('127.0.0.1', port), timeout=50)
+def first(port):
+    s = connect(port); s.sendall(b'hello'); s.recv(5); return s
+held = [[first(port)] + [connect(port) for _ in range(32)] for port in {ports:?}[:4]]
+last = {ports:?}[4]; one = first(last)
+# The answer to the connect may be late.
+try: s = connect(last); print(bool(select.select([s], [], [], 10)[0]))
+except ConnectionResetError: print(True)
+held[0][0].close(); held[0][1].sendall(b'again'); print(held[0][1].recv(5))
+s = connect(last); one.close(); s.sendall(b'later'); print(s.recv(5))"
+    );
+    let allow: Vec<String> = ports.iter().map(|port| entry(*port, "connections = 1")).collect();
+    let done = world.python(&format!("allow = [{}]", allow.join(", ")), &script);
+    assert_eq!(done.stdout, "True\nb'again'\nb'later'\n", "{done:#?}");
+    let rule = format!(
+        "`connections` of `localhost:{}` in `[network]`: at all doors together 128 waited, and the next one was hung up",
+        ports[4]
+    );
+    has_rule(&done, &rule);
 }

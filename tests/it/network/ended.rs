@@ -5,7 +5,7 @@ use std::os::unix::fs::PermissionsExt as _;
 use std::path::PathBuf;
 
 use super::upstream::{SECRET, Upstream, certificate};
-use super::world::{Executed, World, echo, host, name_of_this_host};
+use super::world::{Executed, PYTHON, World, echo, host, name_of_this_host};
 
 /// The file of the secret, beside the profile.
 pub(super) fn secret(world: &World) -> PathBuf {
@@ -533,4 +533,35 @@ fn bytes_are_bounded_each_way_at_an_ended_door_too() {
     assert!(late.code != 0, "{late:#?}");
     late.has_refused("stay connected", &door, &line("time = \"400ms\""));
     assert_eq!(late.connections()[0].3, "limit", "{late:#?}");
+}
+
+/// Who asks nothing has twice as long as who does not go on with a body, or with taking an answer.
+#[test]
+fn who_says_and_takes_nothing_for_long_is_ended() {
+    let world = World::new();
+    let upstream = Upstream::new();
+    let script = "import select, time
+began, polls, names = time.monotonic(), select.poll(), {}
+def start(name, words):
+    s = socket.socket(); s.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+    s.connect(('tools.example', 80)); s.sendall(words)
+    polls.register(s, select.POLLRDHUP); names[s.fileno()] = name, s
+start('idle', b'')
+start('body', b'POST /v1/echo HTTP/1.1\\r\\nHost: tools.example\\r\\nContent-Length: 9\\r\\n\\r\\nhalf')
+start('answer', b'GET /v1/large HTTP/1.1\\r\\nHost: tools.example\\r\\n\\r\\n')
+while names:
+    for end, _ in polls.poll():
+        polls.unregister(end); name, _ = names.pop(end)
+        print(name, int(time.monotonic() - began))";
+    let script = format!("import socket\n{script}");
+    let done = world.exec(&upstream.network(OPEN), &["--timeout", "5m"], &[&PYTHON[..], &[&script]].concat());
+    let mut ends: Vec<(&str, u32)> = done
+        .stdout
+        .lines()
+        .filter_map(|line| line.split_once(' ').map(|(name, after)| (name, after.parse().unwrap())))
+        .collect();
+    ends.sort_unstable();
+    let [("answer", answer), ("body", body), ("idle", idle)] = ends[..] else { panic!("{done:#?}") };
+    assert!(answer >= 29 && body >= 29 && idle >= 59, "{done:#?}");
+    assert!(done.connections().iter().all(|(.., by)| by == "door"), "{done:#?}");
 }

@@ -287,6 +287,9 @@ except OSError as error: print(len(ends), errno.errorcode[error.errno])",
     assert_eq!(done.stdout, "b'hello'\n8\nb'world'\n32 ENFILE\n", "{done:#?}");
     done.has_refused("connect", "", "[network]\nconnections = 2");
     let violations = done.report["violations"].as_array().unwrap();
+    let rule = "`connections` in `[network]`: 32 waited, and the next one was hung up";
+    let hung_up = violations.iter().find(|one| one["rule"] == rule).unwrap_or_else(|| panic!("{done:#?}"));
+    assert_eq!(hung_up["count"], 8);
     let crowded = violations.iter().find(|one| one["operation"] == "socket").unwrap();
     assert_eq!(crowded["rule"], json!("sockets of a cell that wait to be connected: 32 at once"));
 }
