@@ -31,7 +31,8 @@ require("readline").createInterface({input: process.stdin}).on("line", line => {
     "tools/list": {tools: [{name: "where", inputSchema: {type: "object"}}]},
     "tools/call": {content: [{type: "text", text: [__filename, process.env.NODE_COMPILE_CACHE].join(" ")}]},
   }[method];
-  if (id !== undefined) console.log(JSON.stringify({jsonrpc: "2.0", id, result}));
+  const answer = result ? {result} : {error: {code: -32601, message: "no such method"}};
+  if (id !== undefined) console.log(JSON.stringify({jsonrpc: "2.0", id, ...answer}));
 });
 """
 

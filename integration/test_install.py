@@ -57,7 +57,7 @@ class Install(case.Case):
         with wire.Wire([case.TOOLCELL, "run", *floor, f"--audit={self.audit}", *command], self.base) as peer:
             peer.open()
             line = peer.call(1, tool, arguments)
-            return case.text_of(line), str(peer.stderr)
+        return case.text_of(line), str(peer.stderr)
 
 
 class Public(Install):
@@ -149,6 +149,47 @@ class Hostile(Install):
         self.assertEqual(named, {"1.0.0": [], "2.0.0": ["npm:evil"]})
         self.toolcell("store", "gc")
         self.assertEqual([entry["version"] for entry in self.entries()], ["2.0.0"])
+
+    def locked(self, *options, status=0):
+        """What `toolcell lock` says of the server that `npx` runs."""
+        floor = [] if self.full else ["--floor=no-cgroup"]
+        printed, said = self.toolcell("lock", *floor, f"--audit={self.audit}", f"--lock={self.work / 'toolcell.lock'}", *options,
+                                      "--", "npx", "-y", "evil", status=status)
+        return printed + said
+
+    def call_locked(self):
+        """What a call of it answers then."""
+        return self.call("where", {}, f"--lock={self.work / 'toolcell.lock'}", "--", "npx", "-y", "evil")
+
+    def test_another_version_is_not_as_it_was_locked(self):
+        self.locked()
+        lock = (self.work / "toolcell.lock").read_text(encoding="utf-8")
+        entry, = self.entries()
+        integrity = entry["integrity"][0]["integrity"]
+        self.assertEqual(integrity, self.registry.versions["1.0.0"]["dist"]["integrity"])
+        self.assertIn(f'{{ name = "evil", version = "1.0.0", integrity = "{integrity}" }}', lock)
+        self.assertIn("server.js", self.call_locked()[0])
+        self.registry.publish_npm("2.0.0")
+        self.toolcell("install", "npm:evil")
+        text, said = self.call_locked()
+        self.assertIn("the package of server `evil` is not as it was locked: `npm:evil` has another version", text)
+        self.assertNotIn("2.0.0", text)
+        self.assertIn("+ npm:evil is 2.0.0", said)
+        self.assertIn("+ npm:evil is 2.0.0", self.locked("--check", status=118))
+        self.locked("--review", "--yes")
+        self.assertIn("server.js", self.call_locked()[0])
+
+    def test_another_archive_of_the_same_version_is_not_as_it_was_locked(self):
+        self.locked()
+        was = self.registry.versions["1.0.0"]["dist"]["integrity"]
+        self.registry.publish_npm("1.0.0", {"more.js": "// of somebody else"})
+        self.toolcell("store", "gc", "--unused=0s")
+        text, said = self.call_locked()
+        self.assertIn("it is fetched now, once", said)
+        self.assertIn("the package of server `evil` is not as it was locked: under the same version, the registry of "
+                      "`npm:evil` has another archive", text)
+        self.assertIn(f"- evil 1.0.0 {was}", said)
+        self.assertIn(f"+ evil 1.0.0 {self.registry.versions['1.0.0']['dist']['integrity']}", said)
 
     def test_what_node_compiles_is_kept(self):
         # The host's own may be too old for it.

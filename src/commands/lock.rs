@@ -168,6 +168,7 @@ fn look(
     let runtime = surroundings.runtime(&served.command)?;
     let logs: Vec<PathBuf> =
         args.shared.audit.clone().or_else(|| super::audit::default_log().ok()).into_iter().collect();
+    found.package = found::package(surroundings, &runtime)?;
     found.program = found::program(surroundings, &runtime, &policies, lock, &logs)?;
     found.items = lists::ask(&arguments).map_err(|error| {
         let hint = error.hint().to_owned();

@@ -18,10 +18,11 @@ use super::installed;
 use crate::cli::{ColorChoice, InstallArgs, Typed};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
+use crate::lock::Pinned;
 use crate::policy::Floor;
 use crate::policy::network::Destination;
 use crate::store::package::{Registry, Requirement};
-use crate::store::{Entry, Locked, Package, Pinned, Store, StoreError, Stored, id, parts, runner, seal};
+use crate::store::{Entry, Locked, Package, Store, StoreError, Stored, id, parts, runner, seal};
 use crate::sys::identity;
 use crate::text::escape;
 
