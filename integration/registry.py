@@ -37,14 +37,14 @@ require("readline").createInterface({input: process.stdin}).on("line", line => {
 """
 
 
-def tarball(files):
-    """A package of npm."""
+def tarball(files, top="package"):
+    """A package of npm; with another directory than its own one of PyPI that has to be built."""
     out = io.BytesIO()
     with tarfile.open(fileobj=out, mode="w:gz") as archive:
         for name, text in files.items():
-            entry = tarfile.TarInfo(f"package/{name}")
-            entry.size, entry.mode = len(text.encode()), 0o755
-            archive.addfile(entry, io.BytesIO(text.encode()))
+            entry, data = tarfile.TarInfo(f"{top}/{name}"), text if isinstance(text, bytes) else text.encode()
+            entry.size, entry.mode = len(data), 0o755
+            archive.addfile(entry, io.BytesIO(data))
     return out.getvalue()
 
 
@@ -65,12 +65,31 @@ def wheel(name, version, program, more):
     return out.getvalue()
 
 
+# A server too; to whom says nothing, it says where it lies.
+PYTHON_SERVER = '''
+import json, sys
+def main():
+    asked = False
+    for asked in map(json.loads, sys.stdin):
+        answer = {
+            "initialize": {"protocolVersion": "2025-11-25", "capabilities": {"tools": {}}, "serverInfo": {"name": "evil", "version": "1"}},
+            "tools/list": {"tools": [{"name": "where", "inputSchema": {"type": "object"}}]},
+            "tools/call": {"content": [{"type": "text", "text": __file__}]},
+        }.get(asked["method"])
+        answer = {"result": answer} if answer else {"error": {"code": -32601, "message": "no such method"}}
+        if "id" in asked:
+            print(json.dumps({"jsonrpc": "2.0", "id": asked["id"], **answer}), flush=True)
+    if not asked:
+        print("here", __file__)
+'''
+
+
 class Registry:
     """Serves both, and remembers what it was asked."""
 
     def __init__(self, home, port):
         """The script looks into `home` and tries `port`."""
-        self.asked, self.authorized = [], []
+        self.asked, self.authorized, self.connections = [], [], 0
         self.files, self.versions = {}, {}
         self.home, self.script_port = home, port
         self.withdrawn = ""
@@ -78,6 +97,11 @@ class Registry:
 
         class Handler(http.server.BaseHTTPRequestHandler):
             """One request."""
+
+            def setup(self):
+                """One connection."""
+                super().setup()
+                outer.connections += 1
 
             def do_GET(self):
                 """Answers."""
@@ -116,8 +140,7 @@ class Registry:
 
     def publish_pypi(self, version, more=None):
         """The package `evil` of PyPI; `more`: files that it puts elsewhere."""
-        program = "def main():\n    print('here', __file__)\n"
-        self.files[f"/files/evil-{version}-py3-none-any.whl"] = wheel("evil", version, program, more or {})
+        self.files[f"/files/evil-{version}-py3-none-any.whl"] = wheel("evil", version, PYTHON_SERVER, more or {})
 
     def answer(self, path):
         """Type and body."""
@@ -125,9 +148,9 @@ class Registry:
             document = {"name": "evil", "versions": self.versions, "dist-tags": {"latest": list(self.versions)[-1]}}
             return "application/json", json.dumps(document).encode()
         if path == "/simple/evil/":
-            wheels = [file for file in self.files if file.endswith(".whl")]
+            archives = [file for file in self.files if file.startswith("/files/")]
             # Why a file was withdrawn is what its author writes.
             links = [f'<a href="{self.url}{file}#sha256={hashlib.sha256(self.files[file]).hexdigest()}"{self.withdrawn}>'
-                     f'{file.rsplit("/", 1)[1]}</a>' for file in wheels]
+                     f'{file.rsplit("/", 1)[1]}</a>' for file in archives]
             return "text/html", "".join(links).encode()
         return "application/octet-stream", self.files.get(path)

@@ -31,9 +31,14 @@ class Install(case.Case):
         self.data = self.directory("data")
         self.base = {**self.base, **HOST, "XDG_DATA_HOME": str(self.data)}
 
-    def tearDown(self):
-        # npm makes it when it is asked where its registry is.
+    def clean(self):
+        """Removes what npm makes when it is asked where its registry is, and the log of what was fetched."""
         shutil.rmtree(self.home / ".npm", ignore_errors=True)
+        for path in (self.home / ".local/state/toolcell").glob("audit.jsonl*"):
+            path.unlink()
+
+    def tearDown(self):
+        self.clean()
         self.toolcell("store", "gc", "--unused", "0s")
         self.assertEqual(sorted(path.name for path in (self.data / "toolcell/store").iterdir()), ["lock", "names"])
         super().tearDown()
@@ -108,7 +113,7 @@ class Hostile(Install):
         self.listener.close()
         for name in (".npmrc", "id_rsa"):
             (self.home / name).unlink()
-        shutil.rmtree(self.home / ".npm", ignore_errors=True)
+        self.clean()
         census = self.census()
         for what in ("temporary files", "descriptors"):
             self.before[what] = census[what]
@@ -136,6 +141,41 @@ class Hostile(Install):
         self.assertIn(seen["port"], ("EACCES", "ECONNREFUSED"))
         self.assertEqual(seen["secret"], "")
         self.assertEqual(self.entries()[0]["scripts"], ["evil"])
+
+    def same_for_all(self, commands):
+        """Calls through each command line are answered by one program of one entry, and the first of them has fetched it."""
+        places, connections = set(), set()
+        for number, command in enumerate(commands):
+            place, said = self.call("where", {}, "--", *command)
+            self.assertEqual("it is fetched now, once" in said, number == 0, command)
+            places.add(place.split()[0])
+            connections.add(self.registry.connections)
+        place, = places
+        self.assertTrue(pathlib.Path(place).is_relative_to(self.tree()), place)
+        self.assertEqual(len(connections), 1)
+
+    def test_each_runner_of_npm(self):
+        runners = (["npx", "-y"], ["npm", "exec", "-y"], ["pnpx"], ["pnpm", "dlx"], ["yarn", "dlx"], ["bunx"], ["bun", "x"],
+                   ["npx", "-p", "evil"], ["bunx", "--package=evil"])
+        self.same_for_all([[*runner, "evil"] for runner in runners])
+
+    def test_each_runner_of_python(self):
+        runners = (["pipx", "run", "--spec"], ["uvx", "--from"], ["uv", "tool", "run", "--from"])
+        self.same_for_all([[*runner, "evil", "evil-server"] for runner in runners])
+
+    def test_who_fetches_is_not_there(self):
+        """Nobody fetches for toolcell but npm and pip, and who has only another one is told."""
+        programs = self.directory("programs")
+        (programs / "python3").symlink_to(fixtures.PYTHON)
+        (programs / "bunx").symlink_to("/bin/false")
+        subprocess.run([fixtures.PYTHON, "-m", "venv", "--without-pip", self.work / "bare"], check=True, env=self.base)
+        floor = [] if self.full else ["--floor=no-cgroup"]
+        for path, command, who in ((programs, ["bunx", "evil"], "npm"),
+                                   (self.work / "bare/bin", ["uvx", "--from", "evil", "evil-server"], "pip")):
+            self.base["PATH"] = str(path)
+            said = self.toolcell("run", *floor, f"--audit={self.audit}", "--", *command, status=1)[1]
+            self.assertIn(f"hint: toolcell fetches with {who}, whichever program a command names: install it", said)
+        self.assertEqual((self.registry.asked, self.entries()), ([], []))
 
     def test_what_was_fetched_stays(self):
         self.toolcell("install", "npm:evil")

@@ -32,7 +32,8 @@ enum Unknown {
 
 fn unknown(error: Unknown) -> Failure {
     let hint = match &error {
-        Unknown::Asked(program, _) => format!("install `{program}`, or put its directory into `PATH`"),
+        Unknown::Asked(program, _) => fetches_with(program),
+        Unknown::Silent(_, said) if said.contains(NO_PIP) => fetches_with("pip"),
         Unknown::Silent(program, _) => format!("mend the settings of `{program}`"),
         Unknown::Address(_) => "write it as `https://HOST/PATH` in the package manager's settings".to_owned(),
         Unknown::Credentials => {
@@ -40,6 +41,15 @@ fn unknown(error: Unknown) -> Failure {
         }
     };
     Failure::new(Ending::Other, error).hint(Some(hint))
+}
+
+/// What Python says of a module that is not there.
+const NO_PIP: &str = "No module named pip";
+
+fn fetches_with(program: &str) -> String {
+    format!(
+        "toolcell fetches with {program}, whichever program a command names: install it, or put its directory into `PATH`"
+    )
 }
 
 /// What a program prints, started in `/`, where no project's settings are.
