@@ -177,6 +177,31 @@ class Hostile(Install):
             self.assertIn(f"hint: toolcell fetches with {who}, whichever program a command names: install it", said)
         self.assertEqual((self.registry.asked, self.entries()), ([], []))
 
+    def test_two_projects_have_one_entry(self):
+        places, connections = [], []
+        for project in ("one", "two"):
+            folder = self.directory(project)
+            (folder / "file").write_text(project, encoding="utf-8")
+            (folder / "servers.toml").write_text('servers.evil.command = ["npx", "-y", "evil@1.0.0"]\n', encoding="utf-8")
+            floor = [] if self.full else ["--floor=no-cgroup"]
+            command = [case.TOOLCELL, "run", *floor, f"--audit={self.audit}", f"--read={folder}", "--config=servers.toml", "evil"]
+            with wire.Wire(command, self.base, cwd=folder) as peer:
+                peer.open()
+                places += [case.text_of(peer.call(number, "where", {})) for number in (1, 2)]
+            connections.append(self.registry.connections)
+        self.assertEqual((len(places), len(set(places))), (4, 1), places)
+        self.assertTrue(connections[0])
+        self.assertEqual(connections[1], connections[0])
+        self.assertEqual(len(self.entries()), 1)
+        self.assertEqual(len([path for path in self.registry.asked if path.endswith(".tgz")]), 1)
+
+    def test_two_names_of_the_same_packages_have_one_entry(self):
+        self.toolcell("install", "npm:evil")
+        was = self.tree().stat()
+        self.toolcell("install", "npm:evil@1.0.0", "npm:evil@1")
+        self.assertEqual(sorted(self.entries()[0]["packages"]), ["npm:evil", "npm:evil@1", "npm:evil@1.0.0"])
+        self.assertEqual(self.tree().stat().st_ctime_ns, was.st_ctime_ns)
+
     def test_what_was_fetched_stays(self):
         self.toolcell("install", "npm:evil")
         asked = len(self.registry.asked)
