@@ -198,6 +198,31 @@ class Hostile(Install):
         self.registry.publish_source("2.0")
         self.sees_and_reaches_nothing("pypi:evil")
 
+    def test_a_registry_that_only_another_manager_knows(self):
+        """What has the same name in the registry of pip or npm is not taken for it."""
+        floor = [] if self.full else ["--floor=no-cgroup"]
+        private = "https://user:word@packages.example/simple"
+        uvx, bunx = ["uvx", "--from", "evil", "evil-server"], ["bunx", "evil"]
+        settings = {"uvx": self.home / ".config/uv/uv.toml", "bunx": self.home / ".bunfig.toml"}
+        settings["uvx"].parent.mkdir(parents=True)
+        self.addCleanup(shutil.rmtree, self.home / ".config", ignore_errors=True)
+        settings["uvx"].write_text(f'[[index]]\nname = "own"\nurl = "{private}"\n', encoding="utf-8")
+        settings["bunx"].write_text(f'[install.scopes]\n"@own" = "{private}"\n', encoding="utf-8")
+        for command, fetcher in ((uvx, "pip"), (bunx, "npm")):
+            said = self.toolcell("run", *floor, f"--audit={self.audit}", "--", *command, status=1)[1]
+            place = settings[command[0]]
+            self.assertIn(f"error: `{place}` names the registry `https://packages.example/simple`, and {fetcher}", said)
+            self.assertIn(f"hint: name it in the settings of {fetcher} too", said)
+            self.assertNotIn("word", said)
+            place.unlink()
+        shutil.rmtree(self.home / ".config")
+        self.base["UV_INDEX_URL"] = private
+        said = self.toolcell("run", *floor, f"--audit={self.audit}", "--", *uvx, status=1)[1]
+        self.assertIn("error: `UV_INDEX_URL` names the registry", said)
+        self.assertEqual((self.registry.asked, self.entries()), ([], []))
+        self.base["UV_INDEX_URL"] = self.base["PIP_INDEX_URL"] + "/"
+        self.assertIn("evil.py", self.call("where", {}, "--", *uvx)[0])
+
     def test_who_fetches_is_not_there(self):
         """Nobody fetches for toolcell but npm and pip, and who has only another one is told."""
         programs = self.directory("programs")

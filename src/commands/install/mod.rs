@@ -6,6 +6,7 @@
 
 mod cell;
 mod npm;
+mod others;
 mod pypi;
 mod registry;
 
@@ -141,11 +142,30 @@ pub(super) fn wanted(
     if is_there()? {
         return Ok(());
     }
+    let typed = package.to_command(&[]);
+    let fetcher = match package.registry {
+        Registry::Npm => "npm",
+        Registry::Pypi => "pip",
+    };
+    let program = command.first().map_or("", String::as_str);
+    others::check(program, (fetcher, &typed), || asked_for(&package))?;
     diag::warn(color, &format!("`{package}` is not in the store: it is fetched now, once"), None);
     let wishes = Wishes { scripts: Vec::new(), reach: Vec::new(), floor, log: log(audit)? };
     let (_stored, scripted) = fetch(&store, &locked, &package, &wishes)?;
     remark(color, &package, &scripted);
     Ok(())
+}
+
+/// The registries that are asked for a package.
+fn asked_for(package: &Package) -> Result<Vec<String>, Failure> {
+    match package.registry {
+        Registry::Npm => {
+            let scopes = package.requirements().filter_map(|one| Some(one.name.split_once('/')?.0));
+            let own = scopes.map(|scope| registry::npm(Some(scope)));
+            [registry::npm(None)].into_iter().chain(own).collect()
+        }
+        Registry::Pypi => Ok(vec![registry::pypi(&pypi::python()?.to_string_lossy())?.0]),
+    }
 }
 
 /// Where the cells' records go, which start elsewhere: to the log of `run`.

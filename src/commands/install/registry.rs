@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
-use crate::policy::address::{plain, special};
+use crate::policy::address::{self, special};
 use crate::policy::network::{Destination, Host};
 
 /// A host that a cell can reach.
@@ -101,6 +101,15 @@ fn setting(settings: &str, name: &str) -> Option<String> {
         .find_map(|place| found.iter().find(|(from, _)| from == place).map(|(_, value)| value.clone()))
 }
 
+/// An address as it can be shown and compared: without credentials, its host in small letters, with no slash at its end.
+pub(super) fn plain(address: &str) -> String {
+    let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (place, path) = rest.split_at(end);
+    let host = place.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
+    format!("{scheme}://{host}{}", path.trim_end_matches('/'))
+}
+
 /// The host of an address, and what has to be granted for it to be reached.
 pub(super) fn reach(url: &str) -> Result<Reach, Failure> {
     let (rest, port) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
@@ -128,7 +137,8 @@ pub(super) fn reach_place(text: &str) -> Option<Reach> {
     };
     // Where it leads now is where the person's settings lead: an address of a private network is meant. What cannot be resolved
     // will be told by the package manager.
-    let found = (name.as_str(), 0).to_socket_addrs().into_iter().flatten().map(|found| plain(found.ip()));
+    let found =
+        (name.as_str(), 0).to_socket_addrs().into_iter().flatten().map(|found| address::plain(found.ip()));
     let mut private: Vec<String> = found
         .filter(|address| special(*address).is_some())
         .map(|address| format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 }))
