@@ -135,6 +135,7 @@ class Registry:
         self.files, self.versions = {}, {}
         self.home, self.script_port = home, port
         self.withdrawn = ""
+        self.closed = False
         outer = self
 
         class Handler(http.server.BaseHTTPRequestHandler):
@@ -150,7 +151,9 @@ class Registry:
                 outer.asked.append(self.path)
                 outer.authorized += self.headers.get_all("Authorization", [])
                 kind, body = outer.answer(self.path)
-                self.send_response(200 if body is not None else 404)
+                if outer.closed:
+                    kind, body = "text/plain", None
+                self.send_response(401 if outer.closed else 200 if body is not None else 404)
                 self.send_header("Content-Type", kind)
                 self.send_header("Content-Length", str(len(body or b"")))
                 self.end_headers()

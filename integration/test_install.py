@@ -223,6 +223,20 @@ class Hostile(Install):
         self.base["UV_INDEX_URL"] = self.base["PIP_INDEX_URL"] + "/"
         self.assertIn("evil.py", self.call("where", {}, "--", *uvx)[0])
 
+    def test_a_registry_that_asks_for_a_password(self):
+        """The person's stays with the person, and what to do instead is told."""
+        self.registry.closed = True
+        said = self.toolcell("install", "npm:evil", status=1)[1]
+        self.assertIn("E401", said)
+        self.assertIn("what a registry asks a password for has to be installed by hand", said)
+        self.assertEqual((len(self.registry.asked) > 0, self.registry.authorized), (True, []))
+        asked = len(self.registry.asked)
+        self.base["PIP_INDEX_URL"] = self.base["PIP_INDEX_URL"].replace("://", "://user:word-of-the-person@")
+        said = self.toolcell("install", "pypi:evil", status=1)[1]
+        self.assertIn("error: the registry's address holds credentials", said)
+        self.assertNotIn("word-of-the-person", said)
+        self.assertEqual((len(self.registry.asked), self.entries()), (asked, []))
+
     def test_who_fetches_is_not_there(self):
         """Nobody fetches for toolcell but npm and pip, and who has only another one is told."""
         programs = self.directory("programs")

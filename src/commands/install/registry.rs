@@ -115,7 +115,7 @@ pub(super) fn reach(url: &str) -> Result<Reach, Failure> {
     let (rest, port) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
         (Some(rest), _) => (rest, 443),
         (_, Some(rest)) => (rest, 80),
-        _ => return Err(unknown(Unknown::Address(url.to_owned()))),
+        _ => return Err(unknown(Unknown::Address(plain(url)))),
     };
     let place = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if place.contains('@') {
@@ -123,7 +123,7 @@ pub(super) fn reach(url: &str) -> Result<Reach, Failure> {
     }
     let has_port = place.rsplit_once(':').is_some_and(|(_, port)| port.chars().all(|c| c.is_ascii_digit()));
     let text = if has_port { place.to_owned() } else { format!("{place}:{port}") };
-    reach_place(&text).ok_or_else(|| unknown(Unknown::Address(url.to_owned())))
+    reach_place(&text).ok_or_else(|| unknown(Unknown::Address(plain(url))))
 }
 
 /// The same for `HOST:PORT`.
@@ -176,7 +176,10 @@ mod tests {
         for url in ["ftp://a.example", "https://", "a.example", "https://*.example/"] {
             assert!(reach(url).is_err(), "{url}");
         }
-        assert!(reach("https://user:word@a.example/").unwrap_err().render(false).contains("by hand"));
+        for url in ["https://user:word@a.example/", "ftp://user:word@a.example/", "user:word@a.example"] {
+            let told = reach(url).unwrap_err().render(false);
+            assert!(told.contains("hint: ") && !told.contains("word"), "{told}");
+        }
     }
 
     #[test]
