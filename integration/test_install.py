@@ -4,6 +4,7 @@ Neighbours: `registry` is that registry; `store` has unit tests. Never: lets a p
 """
 
 import fcntl
+import hashlib
 import json
 import os
 import pathlib
@@ -17,6 +18,8 @@ import host
 import registry
 import wire
 
+NPX = ("npx", "-y", "evil")
+UVX = ("uvx", "--from", "evil", "evil-server")
 TOKEN = "npm-token-of-the-person"
 # What says which certificates this host trusts, and where its registries are.
 HOST = {name: value for name, value in os.environ.items()
@@ -202,13 +205,12 @@ class Hostile(Install):
         """What has the same name in the registry of pip or npm is not taken for it."""
         floor = [] if self.full else ["--floor=no-cgroup"]
         private = "https://user:word@packages.example/simple"
-        uvx, bunx = ["uvx", "--from", "evil", "evil-server"], ["bunx", "evil"]
         settings = {"uvx": self.home / ".config/uv/uv.toml", "bunx": self.home / ".bunfig.toml"}
         settings["uvx"].parent.mkdir(parents=True)
         self.addCleanup(shutil.rmtree, self.home / ".config", ignore_errors=True)
         settings["uvx"].write_text(f'[[index]]\nname = "own"\nurl = "{private}"\n', encoding="utf-8")
         settings["bunx"].write_text(f'[install.scopes]\n"@own" = "{private}"\n', encoding="utf-8")
-        for command, fetcher in ((uvx, "pip"), (bunx, "npm")):
+        for command, fetcher in ((UVX, "pip"), (["bunx", "evil"], "npm")):
             said = self.toolcell("run", *floor, f"--audit={self.audit}", "--", *command, status=1)[1]
             place = settings[command[0]]
             self.assertIn(f"error: `{place}` names the registry `https://packages.example/simple`, and {fetcher}", said)
@@ -217,11 +219,11 @@ class Hostile(Install):
             place.unlink()
         shutil.rmtree(self.home / ".config")
         self.base["UV_INDEX_URL"] = private
-        said = self.toolcell("run", *floor, f"--audit={self.audit}", "--", *uvx, status=1)[1]
+        said = self.toolcell("run", *floor, f"--audit={self.audit}", "--", *UVX, status=1)[1]
         self.assertIn("error: `UV_INDEX_URL` names the registry", said)
         self.assertEqual((self.registry.asked, self.entries()), ([], []))
         self.base["UV_INDEX_URL"] = self.base["PIP_INDEX_URL"] + "/"
-        self.assertIn("evil.py", self.call("where", {}, "--", *uvx)[0])
+        self.assertIn("evil.py", self.call("where", {}, "--", *UVX)[0])
 
     def test_a_registry_that_asks_for_a_password(self):
         """The person's stays with the person, and what to do instead is told."""
@@ -245,7 +247,7 @@ class Hostile(Install):
         subprocess.run([fixtures.PYTHON, "-m", "venv", "--without-pip", self.work / "bare"], check=True, env=self.base)
         floor = [] if self.full else ["--floor=no-cgroup"]
         for path, command, who in ((programs, ["bunx", "evil"], "npm"),
-                                   (self.work / "bare/bin", ["uvx", "--from", "evil", "evil-server"], "pip")):
+                                   (self.work / "bare/bin", UVX, "pip")):
             self.base["PATH"] = str(path)
             said = self.toolcell("run", *floor, f"--audit={self.audit}", "--", *command, status=1)[1]
             self.assertIn(f"hint: toolcell fetches with {who}, whichever program a command names: install it", said)
@@ -289,16 +291,16 @@ class Hostile(Install):
         self.toolcell("store", "gc")
         self.assertEqual([entry["version"] for entry in self.entries()], ["2.0.0"])
 
-    def locked(self, *options, status=0):
-        """What `toolcell lock` says of the server that `npx` runs."""
+    def locked(self, *options, status=0, command=NPX):
+        """What `toolcell lock` says of the server that a runner runs."""
         floor = [] if self.full else ["--floor=no-cgroup"]
         printed, said = self.toolcell("lock", *floor, f"--audit={self.audit}", f"--lock={self.work / 'toolcell.lock'}", *options,
-                                      "--", "npx", "-y", "evil", status=status)
+                                      "--", *command, status=status)
         return printed + said
 
-    def call_locked(self):
+    def call_locked(self, command=NPX):
         """What a call of it answers then."""
-        return self.call("where", {}, f"--lock={self.work / 'toolcell.lock'}", "--", "npx", "-y", "evil")
+        return self.call("where", {}, f"--lock={self.work / 'toolcell.lock'}", "--", *command)
 
     def test_another_version_is_not_as_it_was_locked(self):
         self.locked()
@@ -329,6 +331,23 @@ class Hostile(Install):
                       "`npm:evil` has another archive", text)
         self.assertIn(f"- evil 1.0.0 {was}", said)
         self.assertIn(f"+ evil 1.0.0 {self.registry.versions['1.0.0']['dist']['integrity']}", said)
+
+    def test_another_wheel_of_the_same_version_is_not_as_it_was_locked(self):
+        def integrity():
+            wheel, = (data for path, data in self.registry.files.items() if path.endswith(".whl"))
+            return f"sha256:{hashlib.sha256(wheel).hexdigest()}"
+
+        self.locked(command=UVX)
+        was = integrity()
+        lock = (self.work / "toolcell.lock").read_text(encoding="utf-8")
+        self.assertIn(f'{{ name = "evil", version = "1.0", integrity = "{was}" }}', lock)
+        self.assertIn("evil.py", self.call_locked(UVX)[0])
+        self.registry.publish_pypi("1.0", {"purelib/more.py": "# of somebody else"})
+        self.toolcell("store", "gc", "--unused=0s")
+        text, said = self.call_locked(UVX)
+        self.assertIn("under the same version, the registry of `pypi:evil` has another archive", text)
+        self.assertIn(f"- evil 1.0 {was}", said)
+        self.assertIn(f"+ evil 1.0 {integrity()}", said)
 
     def test_what_node_compiles_is_kept(self):
         # The host's own may be too old for it.
