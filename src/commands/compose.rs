@@ -55,7 +55,7 @@ pub(super) struct Surroundings {
     /// What the server keeps from call to call.
     pub(super) persist: Option<Seen>,
     /// What was installed, if there is a place for it.
-    store: Option<Store>,
+    pub(super) store: Option<Store>,
 }
 
 impl Surroundings {

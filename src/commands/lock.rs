@@ -164,10 +164,11 @@ fn look(
     additions.env.extend(served.env.clone());
     let (mut found, policies) = found::surroundings_of(surroundings, &served, &additions)?;
     let floor = policies.first().map_or(Floor::Full, |policy| policy.floor);
-    install::wanted(&served.command, floor, color)?;
+    install::wanted(&served.command, floor, args.shared.audit.as_ref(), color)?;
     let runtime = surroundings.runtime(&served.command)?;
     let logs: Vec<PathBuf> =
         args.shared.audit.clone().or_else(|| super::audit::default_log().ok()).into_iter().collect();
+    found.package = found::package(surroundings, &runtime)?;
     found.program = found::program(surroundings, &runtime, &policies, lock, &logs)?;
     found.items = lists::ask(&arguments).map_err(|error| {
         let hint = error.hint().to_owned();

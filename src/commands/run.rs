@@ -91,7 +91,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
     let secrets = secrets::of_server(&served.name, &served.secrets, &of_doors, &mut surroundings)?;
     additions.env.extend(served.env.clone());
     let floor = surroundings.policy(&served.profile, &additions)?.floor;
-    install::wanted(&served.command, floor, color)?;
+    install::wanted(&served.command, floor, args.shared.audit.as_ref(), color)?;
     let runtime = surroundings.runtime(&served.command)?;
     let kept = served.persist.map(|quota| persist::prepare(&served.name, quota)).transpose()?;
     let (seen, persist) = kept.unzip();
@@ -426,7 +426,7 @@ fn log_failed(error: LogError) -> Failure {
 }
 
 /// Where the log that was named is, else the one in the user's state directory.
-fn log_path(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
+pub(super) fn log_path(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
     if let Some(path) = named {
         return Ok(path.clone());
     }

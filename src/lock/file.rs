@@ -33,12 +33,47 @@ pub struct Server {
     pub command: Vec<String>,
     /// How long its processes live, and those of single tools, where that is not one call.
     pub state: Vec<String>,
+    /// What its program was installed from, where toolcell has fetched that.
+    pub package: Option<Package>,
     /// Files of the program.
     pub program: Vec<Part>,
     /// The profiles of its calls, resolved and printed, by name.
     pub profiles: BTreeMap<String, Profile>,
     /// What it lists. Two of one name were both accepted: a server may speak differently in the two eras of the protocol.
     pub items: BTreeMap<Kind, Vec<Item>>,
+}
+
+/// A package that toolcell has fetched, as its registry named it then.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Package {
+    /// Registry and name, as `npm:NAME`.
+    pub name: String,
+    /// Its own version.
+    pub version: String,
+    /// Packages whose install scripts, or builds, were allowed.
+    pub scripts: Vec<String>,
+    /// It and all that came with it.
+    pub packages: Vec<Pinned>,
+}
+
+impl Package {
+    /// The SHA-256 of all of it.
+    #[must_use]
+    pub fn hash(&self) -> String {
+        let Self { name, version, scripts, packages } = self;
+        hash(Sha256::new_with_prefix(serde_json::json!([name, version, scripts, packages]).to_string()))
+    }
+}
+
+/// One package of several, and what its archive's bytes must be.
+#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Pinned {
+    /// In the form in which the registry has it; for npm with its place in the tree.
+    pub name: String,
+    /// Exactly.
+    pub version: String,
+    /// A hash with its algorithm, as the package manager writes it; of several one.
+    pub integrity: String,
 }
 
 /// A part of a program: a package, or a directory or file of its own.
@@ -91,6 +126,9 @@ impl LockFile {
                 let state: Vec<String> = server.state.iter().map(|word| one_line(word)).collect();
                 out.push_str(&format!("state = [{}]\n", state.join(", ")));
             }
+            if let Some(package) = &server.package {
+                print_package(&mut out, &table, package);
+            }
             for Part { path, version, files, hash } in &server.program {
                 let path = one_line(path);
                 let version =
@@ -112,6 +150,23 @@ impl LockFile {
         }
         out
     }
+}
+
+fn print_package(out: &mut String, table: &str, package: &Package) {
+    let Package { name, version, scripts, packages } = package;
+    let hash = one_line(&package.hash());
+    let (name, version) = (one_line(name), one_line(version));
+    out.push_str(&format!("\n[{table}.package]\nname = {name}\nversion = {version}\nhash = {hash}\n"));
+    if !scripts.is_empty() {
+        let scripts: Vec<String> = scripts.iter().map(|name| one_line(name)).collect();
+        out.push_str(&format!("scripts = [{}]\n", scripts.join(", ")));
+    }
+    out.push_str("packages = [\n");
+    for Pinned { name, version, integrity } in packages {
+        let (name, version, integrity) = (one_line(name), one_line(version), one_line(integrity));
+        out.push_str(&format!("  {{ name = {name}, version = {version}, integrity = {integrity} }},\n"));
+    }
+    out.push_str("]\n");
 }
 
 fn print(out: &mut String, table: &str, item: &Item) {

@@ -8,7 +8,7 @@ use std::ops::Range;
 
 use super::definition::{Definition, Kind};
 use super::diff::lines;
-use super::file::{LockFile, Part, Server};
+use super::file::{LockFile, Package, Part, Pinned, Server};
 use super::words::visible;
 
 /// Something that is not as it was accepted.
@@ -62,7 +62,7 @@ impl Guard {
         &self.name
     }
 
-    /// What is not as it was accepted of command, state and profiles.
+    /// What is not as it was accepted of command, state, package and profiles.
     #[must_use]
     pub fn surroundings(&self, found: &Found) -> Vec<Difference> {
         let mut differences = Vec::new();
@@ -81,6 +81,7 @@ impl Guard {
                 diff: lines(&self.locked.state, &found.state),
             });
         }
+        differences.extend(self.package(found.package.as_ref()));
         for (name, profile) in &found.profiles {
             let old = self.locked.profiles.get(name).map(|locked| locked.text.as_str());
             if old == Some(&profile.text) {
@@ -99,6 +100,27 @@ impl Guard {
             });
         }
         differences
+    }
+
+    fn package(&self, found: Option<&Package>) -> Option<Difference> {
+        let locked = self.locked.package.as_ref();
+        if locked == found {
+            return None;
+        }
+        let summary = match (locked, found) {
+            (Some(locked), Some(found)) => {
+                format!(
+                    "the package of server `{}` is not as it was locked: {}",
+                    self.name,
+                    news(locked, found)
+                )
+            }
+            (None, _) => {
+                format!("the program of server `{}` was of no fetched package when it was locked", self.name)
+            }
+            (_, None) => format!("the program of server `{}` is of no fetched package any more", self.name),
+        };
+        Some(Difference { summary, diff: lines(&contents(locked), &contents(found)) })
     }
 
     /// What is not as it was accepted of the program's files.
@@ -205,6 +227,36 @@ fn others(lock: &LockFile, name: &str) -> BTreeMap<String, String> {
         }
     }
     others
+}
+
+/// The first thing to be told of two packages that are not the same.
+fn news(locked: &Package, found: &Package) -> String {
+    let (was, is) = (visible(&locked.name), visible(&found.name));
+    let is_other = |one: &Pinned, other: &Pinned| {
+        one.name == other.name && one.version == other.version && one.integrity != other.integrity
+    };
+    let replaced = |one: &Pinned| locked.packages.iter().any(|other| is_other(one, other));
+    if locked.name != found.name {
+        format!("it was `{was}`, and is `{is}`")
+    } else if found.packages.iter().any(replaced) {
+        format!("under the same version, the registry of `{is}` has another archive")
+    } else if locked.version != found.version {
+        format!("`{is}` has another version")
+    } else if locked.packages != found.packages {
+        format!("`{is}` comes with other packages")
+    } else {
+        format!("of `{is}`, other install scripts were allowed")
+    }
+}
+
+/// A package, a line each of what is in it.
+fn contents(package: Option<&Package>) -> Vec<String> {
+    let Some(Package { name, version, scripts, packages }) = package else { return Vec::new() };
+    let own = format!("{name} is {version}");
+    let scripts = scripts.iter().map(|name| format!("install scripts of {name}"));
+    let packages =
+        packages.iter().map(|Pinned { name, version, integrity }| format!("{name} {version} {integrity}"));
+    [own].into_iter().chain(scripts).chain(packages).collect()
 }
 
 fn shown(part: &Part) -> String {

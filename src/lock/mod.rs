@@ -19,7 +19,7 @@ mod words;
 
 pub use definition::{Definition, Kind, hash};
 pub use diff::lines as diff;
-pub use file::{Item, LockFile, Part, Profile, Server};
+pub use file::{Item, LockFile, Package, Part, Pinned, Profile, Server};
 pub use guard::{Difference, Found, Guard, compare};
 pub use read::{NotALock, parse};
 pub use rules::{Flag, RULES, Rule, flags, shadowed};

@@ -7,7 +7,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use toml::de::{DeTable, DeValue};
 
 use super::definition::{Definition, Kind, comparable};
-use super::file::{Item, LockFile, Part, Profile, Server, VERSION};
+use super::file::{Item, LockFile, Package, Part, Pinned, Profile, Server, VERSION};
 use super::words::visible;
 
 /// Why a text is no lock file.
@@ -49,8 +49,8 @@ pub fn parse(text: &str) -> Result<LockFile, NotALock> {
 }
 
 fn server(place: &str, table: &DeTable<'_>) -> Result<Server, NotALock> {
-    let known: Vec<&str> =
-        ["command", "state", "program", "profiles"].into_iter().chain(Kind::ALL.map(Kind::table)).collect();
+    let own = ["command", "state", "package", "program", "profiles"];
+    let known: Vec<&str> = own.into_iter().chain(Kind::ALL.map(Kind::table)).collect();
     let table = Table::new(place, table, &known)?;
     let mut server = Server { command: table.words("command")?, ..Server::default() };
     if server.command.is_empty() {
@@ -58,6 +58,9 @@ fn server(place: &str, table: &DeTable<'_>) -> Result<Server, NotALock> {
     }
     if table.table.contains_key("state") {
         server.state = table.words("state")?;
+    }
+    if table.table.contains_key("package") {
+        server.package = Some(package(&format!("{place}.package"), table.inner("package")?)?);
     }
     for part in table.tables("program")? {
         let part = Table::new(&format!("{place}.program"), part, &["path", "version", "files", "hash"])?;
@@ -88,6 +91,24 @@ fn server(place: &str, table: &DeTable<'_>) -> Result<Server, NotALock> {
         }
     }
     Ok(server)
+}
+
+fn package(place: &str, table: &DeTable<'_>) -> Result<Package, NotALock> {
+    let table = Table::new(place, table, &["name", "version", "hash", "scripts", "packages"])?;
+    let mut package =
+        Package { name: table.text("name")?, version: table.text("version")?, ..Package::default() };
+    if table.table.contains_key("scripts") {
+        package.scripts = table.words("scripts")?;
+    }
+    for one in table.tables("packages")? {
+        let one = Table::new(&format!("{place}.packages"), one, &["name", "version", "integrity"])?;
+        let (name, version, integrity) = (one.text("name")?, one.text("version")?, one.text("integrity")?);
+        package.packages.push(Pinned { name, version, integrity });
+    }
+    if package.hash() != table.text("hash")? {
+        return no(format!("the hash of `{place}` is not that of what is there"));
+    }
+    Ok(package)
 }
 
 fn item(place: &str, table: &DeTable<'_>) -> Result<Item, NotALock> {
@@ -151,6 +172,10 @@ impl<'t, 'i> Table<'t, 'i> {
             items.iter().map(|item| item.get_ref().as_str().map(str::to_owned)).collect::<Option<Vec<_>>>()
         });
         words.map_or_else(|| no(format!("`{key}` of `{}` is no list of texts", self.place)), Ok)
+    }
+
+    fn inner(&self, key: &str) -> Result<&'t DeTable<'i>, NotALock> {
+        self.get(key)?.as_table().map_or_else(|| no(format!("`{key}` of `{}` is no table", self.place)), Ok)
     }
 
     fn tables(&self, key: &str) -> Result<Vec<&'t DeTable<'i>>, NotALock> {

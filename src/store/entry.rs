@@ -8,18 +8,7 @@ use serde::{Deserialize, Serialize};
 use sha2::{Digest as _, Sha256};
 
 use super::package::Registry;
-use crate::lock::{Part, hash};
-
-/// One package of an entry, and what its archive's bytes must be.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
-pub struct Pinned {
-    /// In the form in which the registry has it; for npm with its place in the tree.
-    pub name: String,
-    /// Exactly.
-    pub version: String,
-    /// A hash with its algorithm, as the package manager writes it; of several one.
-    pub integrity: String,
-}
+use crate::lock::{Package, Part, Pinned, hash};
 
 /// What was installed.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -44,6 +33,15 @@ pub struct Entry {
     pub parts: Vec<Part>,
     /// How much it holds.
     pub bytes: u64,
+}
+
+impl Entry {
+    /// What a lock keeps of it beside its files.
+    #[must_use]
+    pub fn package(&self) -> Package {
+        let Self { name, version, scripts, packages, .. } = self.clone();
+        Package { name, version, scripts, packages }
+    }
 }
 
 /// The name of the directory of an entry: by what the archives hold, for whom, and whose scripts ran.

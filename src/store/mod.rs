@@ -24,7 +24,7 @@ use std::os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as 
 use std::path::{Path, PathBuf};
 use std::time::{Duration, SystemTime};
 
-pub use entry::{Entry, Pinned, id};
+pub use entry::{Entry, id};
 pub use package::Package;
 pub use seal::{Unsealed, seal};
 use serde::{Deserialize, Serialize};
@@ -269,6 +269,17 @@ impl Store {
         let directory = self.root.join(id);
         let entry = read(&directory.join(ENTRY))?;
         Ok(entry.map(|entry| Stored { id: id.to_owned(), tree: directory.join(TREE), entry }))
+    }
+
+    /// The entry that a path lies in.
+    ///
+    /// # Errors
+    /// It is broken.
+    pub fn around(&self, path: &Path) -> Result<Option<Stored>, StoreError> {
+        let real = |path: &Path| fs::canonicalize(path).unwrap_or_else(|_missing| path.to_path_buf());
+        let (root, path) = (real(&self.root), real(path));
+        let id = path.strip_prefix(root).ok().and_then(|below| below.iter().next()?.to_str());
+        id.map_or(Ok(None), |id| self.stored(id))
     }
 
     /// Every entry.

@@ -9,9 +9,9 @@ use std::path::Path;
 use serde::Deserialize;
 use serde_json::{Map, Value, json};
 
-use super::entry::Pinned;
 use super::package::Package;
 use super::seal;
+use crate::lock::Pinned;
 
 /// What npm reads in the directory of a tree, and what it writes there.
 pub const MANIFEST: &str = "package.json";

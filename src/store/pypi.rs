@@ -8,9 +8,9 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 
-use super::entry::Pinned;
 use super::package::Package;
 use super::seal;
+use crate::lock::Pinned;
 
 /// Of an answer of pip's, and of a file in a package.
 const MOST: u64 = 64 << 20;

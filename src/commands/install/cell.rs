@@ -43,6 +43,8 @@ pub(super) struct Cells<'a> {
     pub(super) work: &'a Path,
     /// The weakest isolation that is accepted.
     pub(super) floor: Floor,
+    /// The log that has a record of each.
+    pub(super) log: &'a Path,
 }
 
 /// One program in a cell of its own.
@@ -75,6 +77,7 @@ impl Cells<'_> {
         fs::write(&profile, text).map_err(|error| failed(Failed::Profile(profile.clone(), error)))?;
         let mut command = Command::new(self.program);
         command.arg("exec").arg("--profile").arg(&profile).arg("--floor").arg(self.floor.name());
+        command.arg("--audit").arg(self.log);
         command.arg("--").args(&job.command);
         command.stdin(Stdio::null()).stdout(Stdio::piped());
         command.stderr(if job.aside { Stdio::null() } else { Stdio::inherit() });

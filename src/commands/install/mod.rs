@@ -6,6 +6,7 @@
 
 mod cell;
 mod npm;
+mod others;
 mod pypi;
 mod registry;
 
@@ -15,13 +16,15 @@ use std::path::{Path, PathBuf};
 use self::cell::Cells;
 use self::registry::Reach;
 use super::installed;
+use super::run::log_path;
 use crate::cli::{ColorChoice, InstallArgs, Typed};
 use crate::diag::{self, Failure};
 use crate::exit_codes::Ending;
+use crate::lock::Pinned;
 use crate::policy::Floor;
 use crate::policy::network::Destination;
 use crate::store::package::{Registry, Requirement};
-use crate::store::{Entry, Locked, Package, Pinned, Store, StoreError, Stored, id, parts, runner, seal};
+use crate::store::{Entry, Locked, Package, Store, StoreError, Stored, id, parts, runner, seal};
 use crate::sys::identity;
 use crate::text::escape;
 
@@ -34,6 +37,8 @@ pub(super) struct Wishes {
     reach: Vec<Reach>,
     /// The weakest isolation that is accepted.
     floor: Floor,
+    /// The log that has what was done in the cells, and what they were refused.
+    log: PathBuf,
 }
 
 /// The store of this user.
@@ -60,7 +65,7 @@ pub(super) fn run(args: &InstallArgs, color: ColorChoice) -> Result<Ending, Fail
         })?);
     }
     let floor = args.floor.unwrap_or(Floor::Full);
-    let mut wishes = Wishes { scripts: args.scripts.clone(), reach: Vec::new(), floor };
+    let mut wishes = Wishes { scripts: args.scripts.clone(), reach: Vec::new(), floor, log: log(None)? };
     wishes.scripts.sort();
     let names_one =
         |text: &String| packages.iter().any(|package| Requirement::name(package.registry, text).is_some());
@@ -119,7 +124,12 @@ pub(super) fn lock(store: &Store, color: ColorChoice) -> Result<Locked<'_>, Fail
 }
 
 /// Fetches the package that a server's command asks its runner for, if it is not in the store.
-pub(super) fn wanted(command: &[String], floor: Floor, color: ColorChoice) -> Result<(), Failure> {
+pub(super) fn wanted(
+    command: &[String],
+    floor: Floor,
+    audit: Option<&PathBuf>,
+    color: ColorChoice,
+) -> Result<(), Failure> {
     let Some(asked) = runner::asked(command) else { return Ok(()) };
     let package = asked.map_err(installed::unclear)?.package;
     let store = store()?;
@@ -132,11 +142,35 @@ pub(super) fn wanted(command: &[String], floor: Floor, color: ColorChoice) -> Re
     if is_there()? {
         return Ok(());
     }
+    let typed = package.to_command(&[]);
+    let fetcher = match package.registry {
+        Registry::Npm => "npm",
+        Registry::Pypi => "pip",
+    };
+    let program = command.first().map_or("", String::as_str);
+    others::check(program, (fetcher, &typed), || asked_for(&package))?;
     diag::warn(color, &format!("`{package}` is not in the store: it is fetched now, once"), None);
-    let wishes = Wishes { scripts: Vec::new(), reach: Vec::new(), floor };
+    let wishes = Wishes { scripts: Vec::new(), reach: Vec::new(), floor, log: log(audit)? };
     let (_stored, scripted) = fetch(&store, &locked, &package, &wishes)?;
     remark(color, &package, &scripted);
     Ok(())
+}
+
+/// The registries that are asked for a package.
+fn asked_for(package: &Package) -> Result<Vec<String>, Failure> {
+    match package.registry {
+        Registry::Npm => {
+            let scopes = package.requirements().filter_map(|one| Some(one.name.split_once('/')?.0));
+            let own = scopes.map(|scope| registry::npm(Some(scope)));
+            [registry::npm(None)].into_iter().chain(own).collect()
+        }
+        Registry::Pypi => Ok(vec![registry::pypi(&pypi::python()?.to_string_lossy())?.0]),
+    }
+}
+
+/// Where the cells' records go, which start elsewhere: to the log of `run`.
+fn log(named: Option<&PathBuf>) -> Result<PathBuf, Failure> {
+    std::path::absolute(log_path(named)?).map_err(|error| Failure::new(Ending::Audit, error))
 }
 
 #[derive(Debug, thiserror::Error)]
@@ -186,7 +220,7 @@ fn fetch(
 ) -> Result<(Stored, Vec<String>), Failure> {
     let directory = locked.work().map_err(store_failed)?;
     let program = std::env::current_exe().map_err(|error| Failure::new(Ending::Other, error))?;
-    let cells = Cells { program: &program, work: &directory, floor: wishes.floor };
+    let cells = Cells { program: &program, work: &directory, floor: wishes.floor, log: &wishes.log };
     let work = Work { package, wishes, locked, store, cells };
     let done = match package.registry {
         Registry::Npm => npm::fetch(&work),

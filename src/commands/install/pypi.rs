@@ -90,7 +90,7 @@ pub(super) fn fetch(work: &Work<'_>) -> Result<Made, Failure> {
 }
 
 /// The person's Python.
-fn python() -> Result<PathBuf, Failure> {
+pub(super) fn python() -> Result<PathBuf, Failure> {
     let surroundings = Surroundings::of_host()?;
     Ok(surroundings.runtime(&["python3".to_owned()])?.program)
 }

@@ -7,7 +7,7 @@ use std::process::{Command, Stdio};
 
 use crate::diag::Failure;
 use crate::exit_codes::Ending;
-use crate::policy::address::{plain, special};
+use crate::policy::address::{self, special};
 use crate::policy::network::{Destination, Host};
 
 /// A host that a cell can reach.
@@ -32,7 +32,8 @@ enum Unknown {
 
 fn unknown(error: Unknown) -> Failure {
     let hint = match &error {
-        Unknown::Asked(program, _) => format!("install `{program}`, or put its directory into `PATH`"),
+        Unknown::Asked(program, _) => fetches_with(program),
+        Unknown::Silent(_, said) if said.contains(NO_PIP) => fetches_with("pip"),
         Unknown::Silent(program, _) => format!("mend the settings of `{program}`"),
         Unknown::Address(_) => "write it as `https://HOST/PATH` in the package manager's settings".to_owned(),
         Unknown::Credentials => {
@@ -40,6 +41,15 @@ fn unknown(error: Unknown) -> Failure {
         }
     };
     Failure::new(Ending::Other, error).hint(Some(hint))
+}
+
+/// What Python says of a module that is not there.
+const NO_PIP: &str = "No module named pip";
+
+fn fetches_with(program: &str) -> String {
+    format!(
+        "toolcell fetches with {program}, whichever program a command names: install it, or put its directory into `PATH`"
+    )
 }
 
 /// What a program prints, started in `/`, where no project's settings are.
@@ -91,12 +101,21 @@ fn setting(settings: &str, name: &str) -> Option<String> {
         .find_map(|place| found.iter().find(|(from, _)| from == place).map(|(_, value)| value.clone()))
 }
 
+/// An address as it can be shown and compared: without credentials, its host in small letters, with no slash at its end.
+pub(super) fn plain(address: &str) -> String {
+    let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+    let end = rest.find(['/', '?']).unwrap_or(rest.len());
+    let (place, path) = rest.split_at(end);
+    let host = place.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
+    format!("{scheme}://{host}{}", path.trim_end_matches('/'))
+}
+
 /// The host of an address, and what has to be granted for it to be reached.
 pub(super) fn reach(url: &str) -> Result<Reach, Failure> {
     let (rest, port) = match (url.strip_prefix("https://"), url.strip_prefix("http://")) {
         (Some(rest), _) => (rest, 443),
         (_, Some(rest)) => (rest, 80),
-        _ => return Err(unknown(Unknown::Address(url.to_owned()))),
+        _ => return Err(unknown(Unknown::Address(plain(url)))),
     };
     let place = rest.split(['/', '?', '#']).next().unwrap_or_default();
     if place.contains('@') {
@@ -104,7 +123,7 @@ pub(super) fn reach(url: &str) -> Result<Reach, Failure> {
     }
     let has_port = place.rsplit_once(':').is_some_and(|(_, port)| port.chars().all(|c| c.is_ascii_digit()));
     let text = if has_port { place.to_owned() } else { format!("{place}:{port}") };
-    reach_place(&text).ok_or_else(|| unknown(Unknown::Address(url.to_owned())))
+    reach_place(&text).ok_or_else(|| unknown(Unknown::Address(plain(url))))
 }
 
 /// The same for `HOST:PORT`.
@@ -118,7 +137,8 @@ pub(super) fn reach_place(text: &str) -> Option<Reach> {
     };
     // Where it leads now is where the person's settings lead: an address of a private network is meant. What cannot be resolved
     // will be told by the package manager.
-    let found = (name.as_str(), 0).to_socket_addrs().into_iter().flatten().map(|found| plain(found.ip()));
+    let found =
+        (name.as_str(), 0).to_socket_addrs().into_iter().flatten().map(|found| address::plain(found.ip()));
     let mut private: Vec<String> = found
         .filter(|address| special(*address).is_some())
         .map(|address| format!("{address}/{}", if address.is_ipv4() { 32 } else { 128 }))
@@ -156,7 +176,10 @@ mod tests {
         for url in ["ftp://a.example", "https://", "a.example", "https://*.example/"] {
             assert!(reach(url).is_err(), "{url}");
         }
-        assert!(reach("https://user:word@a.example/").unwrap_err().render(false).contains("by hand"));
+        for url in ["https://user:word@a.example/", "ftp://user:word@a.example/", "user:word@a.example"] {
+            let told = reach(url).unwrap_err().render(false);
+            assert!(told.contains("hint: ") && !told.contains("word"), "{told}");
+        }
     }
 
     #[test]

@@ -6,6 +6,7 @@ use std::ffi::{OsStr, OsString};
 use std::path::{Path, PathBuf};
 
 use super::super::compose::Surroundings;
+use super::super::install::store_failed;
 use super::super::run::Served;
 use crate::cli::{RunArgs, Server as Typed};
 use crate::diag::Failure;
@@ -13,7 +14,7 @@ use crate::exit_codes::Ending;
 use crate::host::probe::child;
 use crate::host::program;
 use crate::host::runtime::Runtime;
-use crate::lock::{Guard, LockFile, Part, Profile, Server, parse};
+use crate::lock::{Guard, LockFile, Package, Part, Profile, Server, parse};
 use crate::policy::Policy;
 use crate::policy::add::Additions;
 use crate::policy::config::Lock;
@@ -84,6 +85,20 @@ pub(in crate::commands) fn surroundings_of(
         server.profiles.insert(tried.to_owned(), Profile { text: to_toml(&policy) });
     }
     Ok((server, policies))
+}
+
+/// The package that a server's program lies in, where toolcell has fetched it.
+pub(in crate::commands) fn package(
+    surroundings: &Surroundings,
+    runtime: &Runtime,
+) -> Result<Option<Package>, Failure> {
+    let Some(store) = &surroundings.store else { return Ok(None) };
+    for path in &runtime.own {
+        if let Some(stored) = store.around(path).map_err(store_failed)? {
+            return Ok(Some(stored.entry.package()));
+        }
+    }
+    Ok(None)
 }
 
 /// The files of a server's program.
@@ -165,7 +180,8 @@ pub(in crate::commands) fn lock(
         let error = LockError::NoServer(path, served.name.clone());
         return Err(Failure::new(Ending::Configuration, error).hint(Some(write())));
     };
-    let (found, policies) = surroundings_of(surroundings, served, additions)?;
+    let (mut found, policies) = surroundings_of(surroundings, served, additions)?;
+    found.package = package(surroundings, runtime)?;
     let whole = guard.surroundings(&found);
     // Before they are hashed, so that no change comes between.
     let left_out = left_out(surroundings, runtime, &policies, &path, logs);

@@ -14,10 +14,21 @@ fn part(hash: &str) -> Part {
     Part { path: "/srv/a".to_owned(), version: Some("1.0".to_owned()), files: 3, hash: hash.to_owned() }
 }
 
+fn package(version: &str, packages: &[(&str, &str, &str)]) -> Package {
+    let packages = packages.iter().map(|(name, version, integrity)| Pinned {
+        name: (*name).to_owned(),
+        version: (*version).to_owned(),
+        integrity: (*integrity).to_owned(),
+    });
+    let packages = packages.collect();
+    Package { name: "npm:a".to_owned(), version: version.to_owned(), packages, ..Package::default() }
+}
+
 fn server(tools: &[&str]) -> Server {
     Server {
         command: vec!["server".to_owned()],
         state: Vec::new(),
+        package: Some(package("1.0", &[("a", "1.0", "sha512-x"), ("b", "1.0", "sha512-y")])),
         program: vec![part("sha256:aa")],
         profiles: [("default".to_owned(), Profile { text: "a\nb\n".to_owned() })].into(),
         items: [(Kind::Tool, tools.iter().map(|tool| item(tool)).collect())].into(),
@@ -65,6 +76,61 @@ fn each_change_of_a_definition_is_told() {
     insta::assert_snapshot!(judge(r#"{"name":"delete"}"#), @"the tool `delete` of server `files` was not there when the server was locked");
     insta::assert_snapshot!(judge(r#"{"name":"send"}"#), @"the tool `send` of server `files` was not there when the server was locked; server `mail` has a tool of that name, which it shadows");
     insta::assert_snapshot!(judge(r#"{"name":"read","name":"x"}"#), @"a tool of server `files` cannot be compared: a tool has `name` more than once");
+}
+
+#[test]
+fn each_change_of_a_package_is_told() {
+    let told = |change: &dyn Fn(&mut Server)| {
+        let mut found = server(&[READ]);
+        change(&mut found);
+        compare(&lock(), "files", &found).iter().map(Difference::text).collect::<Vec<_>>().join("\n")
+    };
+    let became = |version: &str, packages: &[(&str, &str, &str)]| {
+        told(&|found| found.package = Some(package(version, packages)))
+    };
+    let (a, b) = (("a", "1.0", "sha512-x"), ("b", "1.0", "sha512-y"));
+    assert_eq!(became("1.0", &[a, b]), "");
+    insta::assert_snapshot!(became("1.0", &[a, ("b", "1.0", "sha512-z")]), @r"
+    the package of server `files` is not as it was locked: under the same version, the registry of `npm:a` has another archive
+      - b 1.0 sha512-y
+      + b 1.0 sha512-z
+    ");
+    insta::assert_snapshot!(became("2.0", &[("a", "2.0", "sha512-z"), b]), @r"
+    the package of server `files` is not as it was locked: `npm:a` has another version
+      - npm:a is 1.0
+      - a 1.0 sha512-x
+      + npm:a is 2.0
+      + a 2.0 sha512-z
+    ");
+    insta::assert_snapshot!(became("1.0", &[a, ("b", "1.1\u{202e}", "sha512-z")]), @r"
+    the package of server `files` is not as it was locked: `npm:a` comes with other packages
+      - b 1.0 sha512-y
+      + b 1.1\u{202e} sha512-z
+    ");
+    insta::assert_snapshot!(told(&|found| found.package.as_mut().unwrap().scripts.push("a".to_owned())), @r"
+    the package of server `files` is not as it was locked: of `npm:a`, other install scripts were allowed
+      + install scripts of a
+    ");
+    insta::assert_snapshot!(told(&|found| found.package.as_mut().unwrap().name = "pypi:a".to_owned()), @r"
+    the package of server `files` is not as it was locked: it was `npm:a`, and is `pypi:a`
+      - npm:a is 1.0
+      + pypi:a is 1.0
+    ");
+    insta::assert_snapshot!(told(&|found| found.package = None), @r"
+    the program of server `files` is of no fetched package any more
+      - npm:a is 1.0
+      - a 1.0 sha512-x
+      - b 1.0 sha512-y
+    ");
+    let mut old = lock();
+    old.servers.get_mut("files").unwrap().package = None;
+    let differences = compare(&old, "files", &server(&[READ]));
+    insta::assert_snapshot!(differences.iter().map(Difference::text).collect::<Vec<_>>().join("\n"), @r"
+    the program of server `files` was of no fetched package when it was locked
+      + npm:a is 1.0
+      + a 1.0 sha512-x
+      + b 1.0 sha512-y
+    ");
 }
 
 #[test]

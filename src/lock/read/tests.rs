@@ -9,6 +9,11 @@ fn tool(text: &str) -> Item {
     Item { definition, accepted: BTreeSet::new() }
 }
 
+fn pinned(name: &str, version: &str, integrity: &str) -> Pinned {
+    let [name, version, integrity] = [name, version, integrity].map(str::to_owned);
+    Pinned { name, version, integrity }
+}
+
 fn file() -> LockFile {
     let mut tools = vec![
         tool(r#"{"name":"a","description":"One\n\"two\" \\ \"\"\" \u0000\u001b[31m\u202e\u{e0041}","inputSchema":{"type":"object","x":"\"\"\"","n":1.5},"a b":[1]}"#.replace("\\u{e0041}", "\u{e0041}").as_str()),
@@ -19,6 +24,12 @@ fn file() -> LockFile {
     let server = Server {
         command: vec!["/bin/server".to_owned(), "--root".to_owned(), "a \"b\"\n".to_owned()],
         state: vec!["session".to_owned(), "a \"b\": call".to_owned()],
+        package: Some(Package {
+            name: "npm:a".to_owned(),
+            version: "1.0".to_owned(),
+            scripts: vec!["b\u{202e}".to_owned()],
+            packages: vec![pinned("a", "1.0", "sha512-x"), pinned("a/node_modules/b", "2 \"\n", "")],
+        }),
         program: vec![Part {
             path: "/srv/node_modules/zod".to_owned(),
             version: Some("4.1.0".to_owned()),
@@ -70,7 +81,9 @@ fn what_was_edited_is_refused() {
         ("\"default\"", "\"default\"\nmore = 1", "`more`"),
         ("text = \"\"\"\nfloor", "text = \"\"\"\n\nfloor", "hash of profile `default`"),
         ("1.5", "2.5", "hash of `a`"),
-        ("name = \"a\"", "name = \"A\"", "hash of `A`"),
+        ("\nname = \"a\"", "\nname = \"A\"", "hash of `A`"),
+        ("sha512-x", "sha512-y", "hash of `servers.a.b.package`"),
+        ("\nscripts = ", "\nscript = ", "`script`"),
         ("files = 7", "files = -7", "negative"),
         ("files = 7", "files = \"7\"", "no number"),
         ("[servers.git]", "[server.git]", "`server`"),
