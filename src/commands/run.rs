@@ -126,7 +126,7 @@ pub(super) fn run(args: &RunArgs, color: ColorChoice) -> Result<Ending, Failure>
         return Err(Failure::new(Ending::Configuration, told).hint(Some(hint)));
     }
     let less = guarding::less(&served, &surroundings, &additions, &own, &policies)?;
-    hosted::keep(&served, &policies, &less)?;
+    hosted::keep(&served, fronted, &policies, &less)?;
     // Under one of these each call runs.
     let all = || policies.values().chain(less.values()).map(|policy| &**policy);
     Library::keep_sockets(all()).map_err(files_failed)?;

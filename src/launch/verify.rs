@@ -6,7 +6,7 @@
 use std::collections::BTreeMap;
 use std::os::fd::{AsFd as _, AsRawFd as _, OwnedFd};
 use std::os::unix::fs::MetadataExt;
-use std::os::unix::net::UnixListener;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 
 use super::confine::Alone;
@@ -51,10 +51,10 @@ fn failed(layer: Layer, object: String, errno: Errno) -> LaunchError {
 }
 
 /// A socket without a path in the host's network, made before the domain is there that must not reach it.
-pub(super) fn before_landlock(ports: Option<&Ports>) -> Result<Option<UnixListener>, Errno> {
+pub(super) fn before_landlock(ports: Option<&Ports>) -> Result<Option<UnixDatagram>, Errno> {
     match ports {
         Some(_) => Ok(None),
-        None => socket::listen_abstract().map(Some),
+        None => socket::bind_abstract().map(Some),
     }
 }
 
@@ -62,7 +62,7 @@ pub(super) fn before_landlock(ports: Option<&Ports>) -> Result<Option<UnixListen
 /// is found out, or have the supervisor answer them. What Landlock refuses now it refuses from now on.
 pub(super) fn behind_landlock(
     state: &State<'_>,
-    abstract_socket: Option<UnixListener>,
+    abstract_socket: Option<UnixDatagram>,
 ) -> Result<Option<Held>, LaunchError> {
     let steps = &state.prepared.plan.steps;
     let asks = |step: &Step| matches!(step, Step::Verify { layers } if layers.contains(&Layer::Landlock));
@@ -302,7 +302,7 @@ fn processes() -> Check {
 }
 
 /// The canary is readable by mode and mount; only Landlock refuses it. Also gives how often it has refused something.
-fn landlock(state: &State<'_>, abstract_socket: Option<UnixListener>) -> Result<Held, (String, Errno)> {
+fn landlock(state: &State<'_>, abstract_socket: Option<UnixDatagram>) -> Result<Held, (String, Errno)> {
     let canary = state.private.map_or_else(|| PathBuf::from(CANARY), private::canary);
     let shown = canary.display();
     match std::fs::File::open(&canary) {
@@ -316,8 +316,8 @@ fn landlock(state: &State<'_>, abstract_socket: Option<UnixListener>) -> Result<
     });
     let (abi, ports) = found.unwrap_or((0, None));
     let mut refused = vec!["files"];
-    if let Some(listener) = abstract_socket {
-        match socket::connect_to(&listener) {
+    if let Some(bound) = abstract_socket {
+        match socket::connect_to(&bound) {
             // A pair of this process's own user, and no mode is in the way: only the scope is.
             Err(Errno(libc::EPERM)) => refused.push("abstract sockets"),
             Err(errno) => return Err(("an abstract socket".to_owned(), errno)),

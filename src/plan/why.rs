@@ -156,7 +156,7 @@ pub fn file(policy: &Policy, plan: &Plan, view: &View, asked: File<'_>) -> Answe
             decision: Decision::Depends,
             by: of_the_cell(
                 "the cell's `/proc`",
-                "it shows the processes of the cell, and nothing of the host",
+                "it shows the processes of the cell, and of the host its network at most, where the cell is in that",
             ),
             allow: None,
             note: None,
@@ -414,13 +414,29 @@ pub fn connect(policy: &Policy, destination: &str) -> Result<Answer, Destination
     let network = &policy.network;
     let asked: Destination = destination.parse()?;
     if network.mode.is_host() {
-        let by = By {
-            rule: format!("`{HOST}` in `[network]`"),
-            origin: format!("profile `{}`", policy.name),
-            why: "the cell is in the host's network: all that its user reaches is allowed".to_owned(),
-        };
-        let note = Some("nothing of it is in the record".to_owned());
-        return Ok(Answer { decision: Decision::Allowed, by, allow: None, note });
+        let by =
+            |rule, why: &str| By { rule, origin: format!("profile `{}`", policy.name), why: why.to_owned() };
+        let outside = policy.floor.with_host_network().name();
+        return Ok(match policy.floor.has_own_network() {
+            false => Answer {
+                decision: Decision::Allowed,
+                by: by(
+                    format!("`{HOST}` in `[network]`"),
+                    "the cell is in the host's network: all that its user reaches is allowed",
+                ),
+                allow: None,
+                note: Some("nothing of it is in the record".to_owned()),
+            },
+            true => Answer {
+                decision: Decision::Refused,
+                by: by(
+                    format!("`floor = \"{}\"`", policy.floor.name()),
+                    "it does not accept the host's network, so that every call is refused",
+                ),
+                allow: Some(format!("floor = \"{outside}\"")),
+                note: None,
+            },
+        });
     }
     // They are the same place in a cell, and have one door.
     let here = [IpAddr::V4(Ipv4Addr::LOCALHOST), IpAddr::V6(Ipv6Addr::LOCALHOST)];

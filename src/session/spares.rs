@@ -245,7 +245,9 @@ fn restock(session: &Session, grant: &Grant, era: Era) -> bool {
     };
     let spares = &session.spares;
     let (most, budget) = (session.options.spares, session.options.spares_memory);
-    if most == 0 || spares.blind.get() || spares.closed.get() || !may_wait(&grant.plan) {
+    // In the host's network one would be reached by others before its call, and have the ports that the call's own server wants.
+    let is_reached = !grant.plan.floor.has_own_network();
+    if most == 0 || spares.blind.get() || spares.closed.get() || is_reached || !may_wait(&grant.plan) {
         return false;
     }
     let of_kind = |kind: &mut Kind| (kind.demand.wanted(Instant::now()), kind.memory, kind.unfit);

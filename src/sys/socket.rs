@@ -6,7 +6,7 @@ use std::ffi::CStr;
 use std::io::IoSlice;
 use std::mem::MaybeUninit;
 use std::os::fd::{AsFd as _, AsRawFd, BorrowedFd, FromRawFd, OwnedFd, RawFd};
-use std::os::unix::net::{UnixListener, UnixStream};
+use std::os::unix::net::UnixDatagram;
 use std::ptr;
 use std::time::Duration;
 
@@ -129,29 +129,28 @@ pub fn connect(path: &CStr, patience: Duration) -> Result<OwnedFd> {
     }
 }
 
-/// A stream socket that listens, with no path and a name of the kernel's choice (`unix(7)`, "autobind").
+/// A datagram socket with no path and a name of the kernel's choice (`unix(7)`, "autobind"). Nobody waits to connect to one, whoever
+/// else does.
 ///
 /// # Errors
 /// The kernel's errno.
-pub fn listen_abstract() -> Result<UnixListener> {
-    let socket = stream(libc::AF_UNIX, 0, Duration::ZERO)?;
+pub fn bind_abstract() -> Result<UnixDatagram> {
+    let socket = UnixDatagram::unbound().map_err(|error| Errno::from_io(&error))?;
     let family = libc::sa_family_t::try_from(libc::AF_UNIX).map_err(|_overflow| Errno(libc::EOVERFLOW))?;
     // SAFETY: bind reads an address of this size, which is a family alone and lives.
     check(libc::c_long::from(unsafe {
         libc::bind(socket.as_raw_fd(), ptr::from_ref(&family).cast(), size(&family))
     }))?;
-    // SAFETY: listen takes numbers only.
-    check(libc::c_long::from(unsafe { libc::listen(socket.as_raw_fd(), 1) }))?;
-    Ok(UnixListener::from(socket))
+    Ok(socket)
 }
 
 /// Connects to it, and lets go.
 ///
 /// # Errors
 /// The kernel's errno.
-pub fn connect_to(listener: &UnixListener) -> Result<()> {
-    let connected = listener.local_addr().and_then(|address| UnixStream::connect_addr(&address));
-    connected.map(drop).map_err(|error| Errno::from_io(&error))
+pub fn connect_to(bound: &UnixDatagram) -> Result<()> {
+    let connected = bound.local_addr().and_then(|address| UnixDatagram::unbound()?.connect_addr(&address));
+    connected.map_err(|error| Errno::from_io(&error))
 }
 
 /// Control message space: a header and the descriptors, aligned as cmsghdr.
@@ -318,8 +317,20 @@ pub fn listen(socket: BorrowedFd<'_>, queue: libc::c_int) -> Result<()> {
 mod tests {
     use std::ffi::CString;
     use std::os::unix::ffi::OsStrExt as _;
+    use std::os::unix::net::UnixListener;
 
     use super::*;
+
+    /// As a stranger's may be, who found its name.
+    #[test]
+    fn nobody_waits_to_connect_where_nothing_more_can_be_sent() {
+        let bound = bind_abstract().unwrap();
+        let other = UnixDatagram::unbound().unwrap();
+        other.set_nonblocking(true).unwrap();
+        other.connect_addr(&bound.local_addr().unwrap()).unwrap();
+        while other.send(b"x").is_ok() {}
+        assert_eq!(connect_to(&bound), Ok(()));
+    }
 
     #[test]
     fn a_queue_that_stays_full_is_waited_for_so_long_and_no_longer() {

@@ -252,6 +252,12 @@ fn it_is_there_only_for_who_spells_it_out_and_accepts_it() {
         let line = format!("hint: to accept that, write `floor = \"{accepted}\"` at the top of the profile");
         assert!(said.contains(&told) && said.contains(&line), "{said}");
     }
+    fs::write(&path, "extends = \"default\"\nfloor = \"full\"\n[network]\nmode = \"host\"\n").unwrap();
+    let asked = ["profile", "why", &path, "--connect", "127.0.0.1:80"];
+    let why = Command::new(crate::binary()).args(asked).output().unwrap();
+    let said = String::from_utf8_lossy(&why.stdout);
+    assert!(said.starts_with("refused: connect") && said.contains("floor = \"host-network\""), "{said}");
+    let path = profile(&world, "");
     if crate::facts().landlock_abi < 6 {
         let (code, said) = typed(&floor());
         assert_eq!(code, 121, "{said}");

@@ -14,6 +14,16 @@ fn good() -> (Vec<(&'static str, String)>, String) {
     modern(&json!(1), "tools/call", json!({"name": "who"}))
 }
 
+/// Its tools reach the front, and nobody asks them who they are.
+#[test]
+fn who_answers_whoever_asks_has_no_tool_in_the_hosts_network() {
+    let scratch = Scratch::outside_of_scratch();
+    let setup = Setup { filesystem: "[network]\nmode = \"host\"\n".to_owned(), ..Setup::default() };
+    let (status, said) = Served::of(&setup, &scratch, &["--http", "127.0.0.1:0"]).err().unwrap();
+    let told = "has `mode = \"host\"`, and `serve` answers without asking who it is: its tools could call all others";
+    assert!(!status.success() && said.contains(told), "{said}");
+}
+
 #[test]
 fn each_fault_has_its_status() {
     let scratch = Scratch::new();

@@ -204,6 +204,29 @@ fn one_that_speaks_out_of_turn_is_ended_then_and_the_next_calls_have_cells_built
     assert_eq!((status, found), (&json!("died"), &json!("answer a request that was not made")));
 }
 
+/// Others would reach it before its call, and it would have the ports that the call's own server wants.
+#[test]
+fn in_the_hosts_network_no_server_is_started_ahead() {
+    if crate::facts().landlock_abi < 6 {
+        return crate::cell::note("Landlock's ABI is below 6");
+    }
+    let floor = match crate::cell::floor() {
+        "full" => "host-network".to_owned(),
+        other => format!("host-network-{other}"),
+    };
+    let options = [setup().options, vec!["--floor".to_owned(), floor]].concat();
+    let filesystem = "[network]\nmode = \"host\"\n".to_owned();
+    let book = session(&Setup { options, filesystem, ..Setup::default() }, |mut client| async move {
+        for id in 1..5 {
+            assert_eq!(text(&client.call(id, "who").await).len(), 16);
+            built_ahead(&client).await;
+        }
+        client
+    });
+    assert_eq!(built(&book, "tools/call")[1..], ["ahead", "ahead", "ahead"]);
+    assert!(book.started.iter().all(|record| record["call"]["method"] != "spare"), "{:#?}", book.started);
+}
+
 #[test]
 fn a_changed_grant_leads_to_another_cell() {
     let scratch = super::world::Scratch::outside_of_scratch();
