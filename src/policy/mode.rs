@@ -87,24 +87,11 @@ impl Policy {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
-
     use super::super::add::Additions;
     use super::super::print::to_toml;
-    use super::super::profile::World;
-    use super::super::resolve::resolve;
-    use super::super::syscalls::SyscallName;
-    use super::super::{Floor, Source, check};
+    use super::super::resolve::tests::read;
+    use super::super::{Floor, check};
     use super::*;
-
-    fn read(text: &str, parent: &str) -> Result<Policy, String> {
-        let source =
-            |name: &str, text: &str| Source { name: name.to_owned(), path: None, text: text.to_owned() };
-        let parents = BTreeMap::from([("parent".to_owned(), source("parent", parent))]);
-        let world = World { home: None, workspace: Path::new("/w") };
-        resolve(&source("p", text), &parents, world, &|_| SyscallName::Known)
-            .map_err(|error| error.to_string())
-    }
 
     const OUTSIDE: &str = "floor = \"host-network\"\n[network]\nmode = \"host\"\n";
 

@@ -229,11 +229,23 @@ fn extend(list: &mut Vec<String>, more: &[String]) {
 }
 
 #[cfg(test)]
-mod tests {
+pub(super) mod tests {
+    use std::path::Path;
+
     use proptest::prelude::*;
 
     use super::*;
     use crate::policy::mistakes::Spot;
+
+    /// A profile that may extend `parent`, or all its mistakes.
+    pub(in crate::policy) fn read(text: &str, parent: &str) -> Result<Policy, String> {
+        let source =
+            |name: &str, text: &str| Source { name: name.to_owned(), path: None, text: text.to_owned() };
+        let parents = BTreeMap::from([("parent".to_owned(), source("parent", parent))]);
+        let world = World { home: Some(Path::new("/home/u")), workspace: Path::new("/w") };
+        resolve(&source("p", text), &parents, world, &|_| SyscallName::Known)
+            .map_err(|error| error.to_string())
+    }
 
     fn rules() -> impl Strategy<Value = Rules> {
         let rule = ("/[abc]", any::<bool>(), "[xy]").prop_map(|(path, optional, why)| {

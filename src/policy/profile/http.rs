@@ -205,26 +205,14 @@ impl Reader<'_, '_> {
 
 #[cfg(test)]
 mod tests {
-    use std::collections::BTreeMap;
     use std::path::Path;
     use std::time::Duration;
 
     use super::*;
+    use crate::policy::Policy;
     use crate::policy::print::to_toml;
-    use crate::policy::profile::World;
-    use crate::policy::resolve::resolve;
+    use crate::policy::resolve::tests::read;
     use crate::policy::source::From;
-    use crate::policy::syscalls::SyscallName;
-    use crate::policy::{Policy, Source};
-
-    fn read(text: &str, parent: &str) -> Result<Policy, String> {
-        let source =
-            |name: &str, text: &str| Source { name: name.to_owned(), path: None, text: text.to_owned() };
-        let parents = BTreeMap::from([("parent".to_owned(), source("parent", parent))]);
-        let world = World { home: Some(Path::new("/home/u")), workspace: Path::new("/w") };
-        resolve(&source("p", text), &parents, world, &|_| SyscallName::Known)
-            .map_err(|error| error.to_string())
-    }
 
     #[test]
     fn every_mistake_is_told_at_once() {

@@ -265,13 +265,20 @@ pub(super) fn echo_at(path: &Path) {
     });
 }
 
+/// Two sockets at which each connection is answered.
+fn sockets(world: &World) -> [String; 2] {
+    let place = world.0.0.canonicalize().unwrap();
+    ["slow.sock", "quick.sock"].map(|name| {
+        let path = place.join(name);
+        echo_at(&path);
+        path.display().to_string()
+    })
+}
+
 #[test]
 fn a_socket_has_limits_of_its_own() {
     let world = World::new();
-    let place = world.0.0.canonicalize().unwrap();
-    let [slow, quick] = ["slow.sock", "quick.sock"].map(|name| place.join(name).display().to_string());
-    echo_at(Path::new(&slow));
-    echo_at(Path::new(&quick));
+    let [slow, quick] = sockets(&world);
     let script = format!(
         "import select
 def connect(path):
@@ -319,10 +326,7 @@ print(taken[3] >= 0.32, all[3].recv(1), time.monotonic() - began < 20)",
 #[test]
 fn a_socket_that_is_full_takes_no_place_of_another() {
     let world = World::new();
-    let place = world.0.0.canonicalize().unwrap();
-    let [slow, quick] = ["slow.sock", "quick.sock"].map(|name| place.join(name).display().to_string());
-    echo_at(Path::new(&slow));
-    echo_at(Path::new(&quick));
+    let [slow, quick] = sockets(&world);
     let script = format!(
         "def connect(path):
     s = socket.socket(socket.AF_UNIX); s.connect(path); s.sendall(b'hello'); return s
