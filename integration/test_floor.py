@@ -53,8 +53,9 @@ class Floor(case.Case):
 
     def test_nothing_is_fetched(self):
         data = self.directory("data")
+        own = {"XDG_DATA_HOME": str(data), "XDG_STATE_HOME": str(data)}
         done = subprocess.run([case.TOOLCELL, "install", "npm:anything"], stdin=subprocess.DEVNULL, capture_output=True,
-                              check=False, env={**self.base, "XDG_DATA_HOME": str(data)}, preexec_fn=self.enter_closed)
+                              check=False, env={**self.base, **own}, preexec_fn=self.enter_closed)
         # npm makes it when it is asked where its registry is.
         shutil.rmtree(self.home / ".npm", ignore_errors=True)
         told = done.stderr.decode()
