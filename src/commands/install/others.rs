@@ -141,9 +141,14 @@ fn read(path: &Path) -> io::Result<String> {
 fn addresses(text: &str) -> impl Iterator<Item = String> {
     let lines = text.lines().filter(|line| !line.trim_start().starts_with(['#', ';']));
     lines.flat_map(|line| {
-        let starts = line.match_indices("http").map(|(at, _)| line.get(at..).unwrap_or_default());
-        let starts = starts.filter(|rest| rest.starts_with("http://") || rest.starts_with("https://"));
-        starts.map(|rest| plain(rest.split(ENDS).next().unwrap_or_default()))
+        // A scheme can be written in capitals.
+        let found: Vec<usize> = line.to_ascii_lowercase().match_indices("http").map(|(at, _)| at).collect();
+        let addresses = found.into_iter().filter_map(|at| {
+            let address = line.get(at..)?.split(ENDS).next()?;
+            let scheme = address.split_once("://")?.0.to_ascii_lowercase();
+            ["http", "https"].contains(&scheme.as_str()).then(|| plain(address))
+        });
+        addresses.collect::<Vec<_>>()
     })
 }
 
@@ -166,6 +171,7 @@ mod tests {
                 &["https://a.example/x", "https://b.example"],
             ),
             ("npmRegistryServer: https://a.example", &["https://a.example"]),
+            ("é=HTTPS://A.example/X", &["https://a.example/X"]),
             ("httpTimeout: 60000", &[]),
         ] {
             assert_eq!(addresses(text).collect::<Vec<_>>(), found, "{text}");

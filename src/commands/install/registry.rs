@@ -101,13 +101,13 @@ fn setting(settings: &str, name: &str) -> Option<String> {
         .find_map(|place| found.iter().find(|(from, _)| from == place).map(|(_, value)| value.clone()))
 }
 
-/// An address as it can be shown and compared: without credentials, its host in small letters, with no slash at its end.
+/// An address as it can be shown and compared: without credentials, scheme and host in small letters, with no slash at its end.
 pub(super) fn plain(address: &str) -> String {
     let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
     let end = rest.find(['/', '?']).unwrap_or(rest.len());
     let (place, path) = rest.split_at(end);
     let host = place.rsplit('@').next().unwrap_or_default().to_ascii_lowercase();
-    format!("{scheme}://{host}{}", path.trim_end_matches('/'))
+    format!("{}://{host}{}", scheme.to_ascii_lowercase(), path.trim_end_matches('/'))
 }
 
 /// The host of an address, and what has to be granted for it to be reached.

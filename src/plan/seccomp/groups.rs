@@ -105,7 +105,7 @@ pub(super) const GROUPS: &[Group] = &[
     Group { why: "a lease makes whoever opens the file, on the host too, wait for its holder (45 s, `lease-break-time`)", entry: Entry::Arguments(&rules::FCNTL), names: &["fcntl"] },
     Group { why: "no namespaces inside the cell: they open kernel code that is otherwise for administrators", entry: Entry::Arguments(&rules::CLONE), names: &["clone"] },
     Group { why: "no typing into a terminal in the user's name", entry: Entry::Arguments(&rules::IOCTL), names: &["ioctl"] },
-    Group { why: "neither a read-only mount nor Landlock before ABI 9 stops a connection to a path socket (`allow-unix` in `[network]` makes a door to one), Landlock's TCP rules stop none over MPTCP, and the other families are kernel surface", entry: Entry::Arguments(&rules::SOCKET), names: &["socket"] },
+    Group { why: "neither a read-only mount nor Landlock before ABI 9 stops a connection to a path socket (`allow-unix` in `[network]` makes a door to one, where the network is the cell's own), Landlock's TCP rules stop none over MPTCP, and the other families are kernel surface", entry: Entry::Arguments(&rules::SOCKET), names: &["socket"] },
     Group { why: "one end of a datagram pair can send to path sockets", entry: Entry::Arguments(&rules::SOCKETPAIR), names: &["socketpair"] },
     Group { why: "Fast Open connects past Landlock's rule on `connect`", entry: Entry::Arguments(&rules::SEND_FLAGS_FOURTH), names: &["sendto", "sendmmsg"] },
     Group { why: "Fast Open connects past Landlock's rule on `connect`", entry: Entry::Arguments(&rules::SEND_FLAGS_THIRD), names: &["sendmsg"] },
